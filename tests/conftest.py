@@ -1,8 +1,13 @@
 """Tests never reach the network and never write outside their temporary folders."""
 
+import json
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from theodolite.core.recipe import Source
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,3 +28,17 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 
     if "slow" not in request.keywords:
         monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def write_source(tmp_path: Path) -> Callable[..., Source]:
+    """A source over a JSONL file of these texts."""
+
+    def write(name: str, texts: list[str], label: int | list[int], **fields: object) -> Source:
+        labels = [label] * len(texts) if isinstance(label, int) else label
+        path = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps({"text": t, "label": y}) for t, y in zip(texts, labels, strict=True)]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return Source(source=name, file=str(path), field="text", label="label", **fields)
+
+    return write

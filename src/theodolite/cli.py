@@ -1,5 +1,6 @@
 """The command line: parse, call the library, print. No logic of its own."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,11 +8,14 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from theodolite import __version__
+from theodolite.core.errors import UserError
 
 app = App(
     name="theodolite",
     help="Which method reads this concept, on this model, and how far to trust it. (--debug: tracebacks)",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # main says what was kept
+    default_parameter=Parameter(negative=()),  # no --no-quick, no --empty-shift
 )
 data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
@@ -26,6 +30,7 @@ def compare(
     *,
     text: str | None = None,
     label: str | None = None,
+    positive: Many = None,
     group: str | None = None,
     shift: Many = None,
     model: str | None = None,
@@ -34,7 +39,7 @@ def compare(
     sites: Many = None,
     method: Many = None,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
     out: Path | None = None,
@@ -48,35 +53,56 @@ def compare(
 
     Parameters
     ----------
-    what: a recipe by name (`theodolite data list`), a recipe file, or a CSV / JSONL / Parquet file of your own.
-    text: column of your file that holds the text (default: text).
-    label: column of your file that holds 0/1 labels (default: label).
-    group: column whose rows must stay together when splitting.
-    shift: further labelled files the readers never train on.
-    model: the default model, a Hugging Face id, a folder, or a .gguf file.
-    revision: revision of a Hugging Face id.
-    sae: dictionaries: shipped, a folder, or hub:REPO/PATH; `none` leaves them out.
-    sites: where in the network, for example blocks.17.resid_post.
-    method: only these methods, or your own as file.py:Class (added to the recipe's).
-    device: auto, cpu, cuda, cuda:1, mps.
-    dtype: auto, float32, bfloat16.
-    limit: at most this many training rows and rows per shift.
-    seeds: number of train/test splits; each refits everything.
-    out: Run folder (default: runs/NAME).
-    quick: fewer rows, seeds and settings; says so in the report.
-    final: also open the sealed shift; recorded in the Run.
-    dry_run: print what would run, its cost and the smallest difference it could detect.
-    force: replace a Run of another recipe in the same folder.
-    show_text: allow texts in the report.
+    what
+        a recipe by name (`theodolite data list`), a recipe file, or a CSV / JSONL / Parquet file of your own.
+    text
+        column of your file that holds the text (default: text).
+    label
+        column of your file that holds the labels (default: label): 0 and 1, or words with --positive.
+    positive
+        the labels that count as 1; all others count as 0.
+    group
+        column whose rows must stay together when splitting.
+    shift
+        further labelled files the readers never train on.
+    model
+        the default model, a Hugging Face id (--revision says which), a folder, or a .gguf file.
+    sae
+        dictionaries: shipped, a folder, or hub:REPO/PATH; `none` leaves them out.
+    sites
+        where in the network, for example blocks.17.resid_post.
+    method
+        only these methods, or your own as file.py or file.py:Class (added to the recipe's).
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    dtype
+        auto, float32, bfloat16 (default: the recipe's).
+    limit
+        at most this many training rows and rows per shift (40 or more).
+    seeds
+        number of train/test splits; each refits everything.
+    out
+        Run folder (default: runs/NAME).
+    quick
+        fewer rows, seeds and settings; says so in the report.
+    final
+        also open the sealed shift; recorded in the Run.
+    dry_run
+        print what would run, its cost and the smallest difference it could detect.
+    force
+        replace a Run of another recipe in the same folder.
+    show_text
+        allow texts in the report.
     """
     from theodolite.comparison import runner
     from theodolite.report import terminal
 
     with terminal.progress() as progress:
         result = runner.compare(
-            what, text=text, label=label, group=group, shifts=shift or (), model=model, revision=revision,
-            sae=sae, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds, out=out,
-            quick=quick, final=final, dry_run=dry_run, force=force, show_text=show_text, progress=progress,
+            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
+            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
+            out=out, quick=quick, final=final, dry_run=dry_run, force=force, show_text=show_text, progress=progress,
+            command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)
 
@@ -95,16 +121,27 @@ def read(
 
     Parameters
     ----------
-    text: the text to read.
-    run: the Run folder whose fitted methods are used.
-    file: a CSV, JSONL or Parquet file to score instead.
-    column: its text column.
-    method: which method (default: the first contrast's dense one).
-    out: CSV file for the scores.
+    text
+        the text to read.
+    run
+        the Run folder whose fitted methods are used.
+    file
+        a CSV, JSONL or Parquet file to score instead.
+    column
+        its text column.
+    method
+        which method (default: the first contrast's dense one).
+    out
+        CSV file for the scores.
     """
     from theodolite.comparison import reading
+    from theodolite.core.errors import UserError
     from theodolite.report import terminal
 
+    if (text is None) == (file is None):
+        raise UserError("give either a text or a file (--in FILE)")
+    if file is not None and out is not None and out.exists() and out.samefile(file):
+        raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
     if file is not None:
         terminal.show_scores(reading.read_file(run, file, column=column, method=method), out)
     else:
@@ -131,18 +168,30 @@ def train(
 
     Parameters
     ----------
-    recipe: the text it is trained on: text-chat or text-only.
-    model: as for compare.
-    revision: revision of a Hugging Face id.
-    site: one or more sites (default: the three sites of the shipped recipes).
-    seed: of initialisation and order.
-    tokens: how many activations to see (default: the recipe's).
-    width: number of latents.
-    k: latents active per token.
-    out: folder (default: the cache, where compare finds it).
-    device: auto, cpu, cuda.
-    dtype: auto, float32, bfloat16.
-    dry_run: print tokens, bytes and minutes only.
+    recipe
+        the text it is trained on: text-chat or text-only.
+    model
+        as for compare.
+    revision
+        revision of a Hugging Face id.
+    site
+        one or more sites (default: the three depths at which recipes read).
+    seed
+        of initialisation and order.
+    tokens
+        how many activations to see (default: 2,000,000).
+    width
+        number of latents.
+    k
+        latents active per token.
+    out
+        folder (default: the cache, where compare finds it).
+    device
+        auto, cpu, cuda.
+    dtype
+        auto, float32, bfloat16.
+    dry_run
+        print tokens, bytes and minutes only.
     """
     from theodolite.comparison import training
     from theodolite.report import terminal
@@ -167,10 +216,14 @@ def report(
 
     Parameters
     ----------
-    runs: Run folders.
-    format: html, latex, svg or csv.
-    out: where to write it (default: inside the first Run folder).
-    show_text: allow texts in the report.
+    runs
+        Run folders.
+    format
+        html, latex, svg or csv.
+    out
+        where to write it (default: inside the first Run folder).
+    show_text
+        allow texts in the report.
     """
     from theodolite.report import export, terminal
 
@@ -183,7 +236,8 @@ def check(reader: str) -> None:
 
     Parameters
     ----------
-    reader: path/to/file.py:Class
+    reader
+        path/to/file.py:Class
     """
     from theodolite.comparison import check as checks
     from theodolite.report import terminal
@@ -211,20 +265,28 @@ def show(recipe: str) -> None:
 
 
 @data.command
-def audit(file: str, *, text: str = "text", label: str = "label", group: str | None = None) -> None:
+def audit(
+    file: str, *, text: str = "text", label: str = "label", positive: Many = None, group: str | None = None
+) -> None:
     """What a user would otherwise discover too late: duplicates, conflicts, shortcuts, what length alone can do.
 
     Parameters
     ----------
-    file: a CSV, JSONL or Parquet file, or a recipe's name.
-    text: its text column.
-    label: its label column.
-    group: its group column.
+    file
+        a CSV, JSONL or Parquet file, or a recipe's name.
+    text
+        its text column.
+    label
+        its label column.
+    positive
+        the labels that count as 1; all others count as 0.
+    group
+        its group column.
     """
     from theodolite.comparison import auditing
     from theodolite.report import terminal
 
-    terminal.show_audit(auditing.audit(file, text=text, label=label, group=group))
+    terminal.show_audit(auditing.audit(file, text=text, label=label, positive=positive, group=group))
 
 
 @data.command
@@ -244,7 +306,7 @@ def main() -> None:
         app(arguments)
     except KeyboardInterrupt:
         _stop("stopped; nothing finished is lost: the same command continues", 130, debug)
-    except ValueError as error:  # UserError is one; others are ours to explain too
+    except UserError as error:
         _stop(str(error), 2, debug)
     except OSError as error:
         _stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2, debug)

@@ -1,5 +1,4 @@
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,15 +8,10 @@ import pytest
 from theodolite.comparison.evaluate import Evaluation, evaluate
 from theodolite.comparison.panel import read_panel
 from theodolite.core.metrics import auroc, brier
+from theodolite.core.recipe import Contrast
 from theodolite.core.run import ROW_COLUMNS, SCORE_COLUMNS
 
 SITE = "blocks.3.resid_post"
-
-
-@dataclass(frozen=True)
-class Pair:
-    method: str
-    than: str
 
 
 def scored(
@@ -86,7 +80,7 @@ def test_rows_fit_the_run_and_values_are_the_metrics_of_the_seeds() -> None:
     assert row["lo"] < value < row["hi"]
     assert (row["n"], row["n_groups"], row["n_unscored"], row["task"], row["split"]) == (
         200,
-        100,
+        50,
         0,
         "matched",
         "shift",
@@ -122,7 +116,11 @@ def test_few_seeds_are_points() -> None:
 def test_wrapped_rows_vary_with_request_and_template() -> None:
     frame = scored("wrapped", {"a": 1.0}, templates=9)
     panel = read_panel("wrapped", frame, overlap=0.5, n_boot=50, seed=0)
-    assert [len(np.unique(g)) for g in panel.sample.groups] == [100, 9]
+    assert [len(np.unique(g)) for g in panel.sample.groups] == [
+        100,
+        9,
+        200,
+    ]  # requests, templates, and the cells where they meet
     frame["score"] += 10 * frame["template"].str[1:].astype(int)  # a template shifts every score
     e = evaluate(frame, n_boot=200)
     pooled, within = (one(e, metric=m) for m in ("auroc", "auroc_within_template"))
@@ -136,7 +134,7 @@ def test_unscored_rows_are_counted_and_absent_ones_too() -> None:
     frame = scored("jbb", {"a": 1.0, "b": 1.0})
     frame.loc[(frame["method"] == "a") & frame["row"].isin(["jbb-0", "jbb-1"]), "score"] = np.nan
     frame = frame[~((frame["method"] == "b") & (frame["row"] == "jbb-7") & (frame["seed"] == "0"))]
-    e = evaluate(frame, contrasts=[Pair("a", "b")], n_boot=50)
+    e = evaluate(frame, contrasts=[Contrast(method="a", than="b")], n_boot=50)
     a, b = (one(e, metric="auroc", method=m, task="matched") for m in "ab")
     assert (a["n"], a["n_unscored"]) == (198, 2)
     assert (b["n"], b["n_unscored"]) == (200, 1)
@@ -164,7 +162,12 @@ def test_scores_averaged_over_seeds_are_a_point_beside_the_mean() -> None:
 def test_contrasts_are_paired_and_only_the_primary_ones_share_a_correction() -> None:
     methods = {"good": 1.1, "fair": 1.0, "poor": 0.0, "same": 1.0}
     frame = pd.concat([scored(name, methods, n=400, noise=0.05) for name in ("wrapped", "jbb")])
-    pairs = [Pair("poor", "fair"), Pair("same", "fair"), Pair("good", "fair"), Pair("absent", "fair")]
+    pairs = [
+        Contrast(method="poor", than="fair"),
+        Contrast(method="same", than="fair"),
+        Contrast(method="good", than="fair"),
+        Contrast(method="absent", than="fair"),
+    ]
     e = evaluate(frame, contrasts=pairs, primary="wrapped", n_boot=100)
     assert e.missing == [("absent", "fair")]
     assert {(c.dataset, c.primary) for c in e.contrasts} == {("wrapped", True), ("jbb", False)}
@@ -183,7 +186,11 @@ def test_contrasts_are_paired_and_only_the_primary_ones_share_a_correction() -> 
 def test_a_method_without_a_site_meets_the_other_at_every_site() -> None:
     frame = scored("jbb", {"a": 1.0, "words": 0.5})
     again = frame[frame["method"] == "a"].assign(site="blocks.5.resid_post")
-    e = evaluate(pd.concat([frame, again]), contrasts=[Pair("a", "words"), Pair("words", "a")], n_boot=50)
+    e = evaluate(
+        pd.concat([frame, again]),
+        contrasts=[Contrast(method="a", than="words"), Contrast(method="words", than="a")],
+        n_boot=50,
+    )
     assert [(c.method, c.site) for c in e.contrasts] == [("a", SITE), ("a", "blocks.5.resid_post")]
     assert e.missing == [("words", "a")]  # nothing says at which site
 
@@ -207,7 +214,7 @@ def test_rates_need_ten_false_alarms_and_a_threshold_for_every_seed() -> None:
 def test_a_set_of_one_class_has_no_ranking() -> None:
     frame = scored("edgy", {"a": 1.0, "b": 1.0}, n=600).query("label == 0")
     fixed = {("edgy", m, SITE, str(s)): {0.05: 1.5} for m in "ab" for s in range(5)}
-    e = evaluate(frame, contrasts=[Pair("a", "b")], thresholds=fixed, n_boot=50)
+    e = evaluate(frame, contrasts=[Contrast(method="a", than="b")], thresholds=fixed, n_boot=50)
     assert set(table(e)["metric"]) == {"brier", "ece", "fpr@0.05"}
     assert e.contrasts == []
 
@@ -225,12 +232,12 @@ def test_columns_are_those_of_the_run() -> None:
 
 def test_no_scores_no_rows() -> None:
     empty = pd.DataFrame({c: pd.Series(dtype=k) for c, k in SCORE_COLUMNS.items()})
-    assert evaluate(empty, contrasts=[Pair("a", "b")]) == Evaluation([], [], [("a", "b")])
+    assert evaluate(empty, contrasts=[Contrast(method="a", than="b")]) == Evaluation([], [], [("a", "b")])
 
 
 @pytest.mark.slow
 def test_eighty_methods_on_nine_sets_take_a_minute() -> None:
     frame = pd.concat([scored(f"shift {i}", {f"m{k}": 1.0 for k in range(80)}, n=800) for i in range(9)])
     start = time.process_time()
-    evaluate(frame, contrasts=[Pair("m1", "m0")])
+    evaluate(frame, contrasts=[Contrast(method="m1", than="m0")])
     assert time.process_time() - start < 60

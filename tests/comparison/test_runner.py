@@ -9,6 +9,7 @@ import pytest
 import theodolite
 from theodolite.core.errors import UserError
 from theodolite.core.run import differences
+from theodolite.dictionaries import open as opening
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -65,8 +66,9 @@ def test_a_file_of_ones_own_becomes_a_finished_run(files, model, tmp_path) -> No
     assert "no dictionary" in result.run.read_json("verdict")["sentence"]
 
 
-def test_a_second_run_equals_the_first_and_reopens(files, model, tmp_path) -> None:
+def test_a_second_run_equals_the_first_and_reopens(files, model, tmp_path, monkeypatch) -> None:
     first = compared(files, model, tmp_path / "a", methods=METHODS[:2])
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "another"))  # or it would read the first one's fits
     second = compared(files, model, tmp_path / "b", methods=METHODS[:2])
     assert differences(first.run, second.run) == []
     again = compared(files, model, tmp_path / "a", methods=METHODS[:2])
@@ -99,3 +101,43 @@ def test_rows_of_ones_own_need_no_model(tmp_path, monkeypatch) -> None:
         theodolite.compare((np.full((60, 2), np.nan), np.arange(60) % 2))
     with pytest.raises(UserError, match="no text"):
         theodolite.compare((X, y), methods=["word_ngrams"])
+    with pytest.raises(UserError, match="so model, limit, dry_run cannot apply"):
+        theodolite.compare((X, y), model="tiny", limit=100, dry_run=True, out=tmp_path / "none")
+    with pytest.raises(UserError, match=r"seeds: .*got 0"):
+        theodolite.compare((X, y), seeds=0, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_finished_run_gets_its_page_back_and_shows_texts_when_asked(files, model, tmp_path) -> None:
+    page = tmp_path / "a" / "report.html"
+    compared(files, model, tmp_path / "a", methods=METHODS[:1], command="theodolite compare mine.csv")
+    first = page.read_bytes()
+    assert b"theodolite compare mine.csv" in first
+    page.unlink()
+    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    assert page.read_bytes() == first
+    page.write_bytes(b"old")
+    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    assert page.read_bytes() == b"old"
+    compared(files, model, tmp_path / "a", methods=METHODS[:1], show_text=True)
+    assert page.read_bytes() != b"old"
+
+
+def test_other_weights_do_not_reopen_a_finished_run(files, model, tmp_path) -> None:
+    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    other = Model(tiny_model("llama", seed=1), byte_tokenizer(), name="tiny")
+    with pytest.raises(UserError, match="another recipe"):
+        compared(files, other, tmp_path / "a", methods=METHODS[:1])
+
+
+def test_a_run_made_without_the_dictionary_that_now_exists_is_not_reopened(
+    files, model, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"methods": METHODS[:1], "sae": "shipped"}
+    compared(files, model, tmp_path / "a", **asked)
+    compared(files, model, tmp_path / "a", **asked)
+    found = opening.Found(tmp_path, "blocks.1.resid_post", 0, False, "text-chat", 4096, 32)
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(opening, "find", lambda model: [found])
+    with pytest.raises(UserError, match=r"other dictionaries .*new: text-chat-0 at blocks.1.*--force"):
+        compared(files, model, tmp_path / "a", **asked)

@@ -85,7 +85,7 @@ def test_broken_files_are_named(saved: Path) -> None:
     with pytest.raises(UserError, match="holds"):
         load_reader(saved)
     (saved / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is not JSON"):
+    with pytest.raises(UserError, match=r"config\.json is damaged or not JSON"):
         load_reader(saved)
     (saved / "config.json").unlink()
     with pytest.raises(UserError, match="no saved reader"):

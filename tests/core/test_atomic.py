@@ -1,6 +1,7 @@
 """A file appears whole or not at all; crashes at every step are in tests/faults."""
 
 import errno
+import hashlib
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from theodolite.core import atomic
-from theodolite.core.atomic import is_temporary, publish, remove
+from theodolite.core.atomic import file_sha256, is_temporary, publish, read_json, remove
 from theodolite.core.errors import UserError
 
 
@@ -113,3 +114,23 @@ def test_the_crash_point_is_read_from_the_environment(tmp_path: Path) -> None:
     environment = {**os.environ, "THEODOLITE_CRASH_AT": "2"}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 137
     assert [is_temporary(path) for path in tmp_path.iterdir()] == [True]
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    publish(tmp_path / "file", b"abc" * 10**5)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(b"abc" * 10**5).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b'{"a": 1', "damaged or not JSON"), (b"\xff", "damaged or not JSON"), (b"[1]", "a JSON object, not a list")],
+)
+def test_json_that_cannot_be_used_is_an_error_that_names_the_file(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "config.json"
+    with pytest.raises(UserError, match=r"cannot read .*config\.json"):
+        read_json(path)
+    publish(path, content)
+    with pytest.raises(UserError, match=rf"config\.json.* {words}"):
+        read_json(path)
+    publish(path, b'{"a": "\xc3\xa9"}')
+    assert read_json(path) == {"a": "é"}

@@ -159,10 +159,9 @@ def test_intervals_cover_a_known_difference_on_a_shift() -> None:
 
 
 @pytest.mark.slow
-def test_intervals_over_requests_and_templates_err_wide() -> None:
-    """The pigeonhole bootstrap counts three times what neither request nor template explains."""
+def test_intervals_over_requests_and_templates_cover() -> None:
     for name, covered in coverage(World(gain=1.5, templates=30)).items():
-        assert covered.share >= 0.91, name
+        assert 0.91 <= covered.share <= (0.99 if name == "2-sparse" else 0.98), name
 
 
 @pytest.mark.slow

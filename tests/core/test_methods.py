@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from theodolite.core.errors import UserError
-from theodolite.core.methods import parse
+from theodolite.core.methods import file_of, is_file, parse
 from theodolite.readers.k_sparse import KSparse
 from theodolite.readers.logistic import Logistic
 
@@ -43,6 +43,19 @@ def test_a_file_may_stand_for_the_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from theodolite.readers.ridge import Ridge\nclass Mine(Ridge):\n    'Mine.'\n")
     method = parse(f"{tmp_path}/mine.py:Mine(alpha=3)@twin")
     assert (method.name, method.spec, method.reader().alpha) == ("mine", "mine(alpha=3)@twin", 3)
+
+
+@pytest.mark.parametrize(
+    "spec", ["mine.py", "mine.py:Mine", "lab/mine.py@twin", "mine.py:Mine(alpha=3)@twin", " mine.py "]
+)
+def test_a_file_is_one_with_and_without_its_class(spec: str) -> None:
+    assert is_file(spec)
+    assert file_of(spec).name == "mine.py"
+
+
+@pytest.mark.parametrize("spec", ["logistic", "logistic@latents", "k_sparse(k=4)", "happy", "logistic(a='x.py')", ""])
+def test_a_name_is_no_file(spec: str) -> None:
+    assert not is_file(spec)
 
 
 def test_a_registry_of_ones_own() -> None:

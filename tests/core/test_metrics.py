@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from theodolite.core.bootstrap import bootstrap_weights
-from theodolite.core.metrics import auroc, average_precision, brier, ece, log_loss, rate_above, threshold_at
+from theodolite.core.metrics import auroc, average_precision, brier, ece, rate_above, threshold_at
 
 # Twelve rows, worked by hand. One positive and one negative are tied at .5.
 POSITIVE = [0.9, 0.8, 0.7, 0.6, 0.5, 0.3]
@@ -50,12 +50,11 @@ def test_weighted_values_agree_with_scikit_learn(ties: bool) -> None:
             sklearn_metrics.average_precision_score(y, p, sample_weight=w)
         )
         assert brier(y, p, w) == pytest.approx(sklearn_metrics.brier_score_loss(y, p, sample_weight=w))
-        assert log_loss(y, p, w) == pytest.approx(sklearn_metrics.log_loss(y, p, sample_weight=w))
 
 
 def everything(y: np.ndarray, p: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
     template = np.arange(len(y)) % 5
-    values = [f(y, p, w) for f in (auroc, average_precision, brier, log_loss, ece)]
+    values = [f(y, p, w) for f in (auroc, average_precision, brier, ece)]
     return np.array([*values, auroc(y, p, w, within=template), *(rate_above(y, p, 0.5, label, w) for label in (0, 1))])
 
 
@@ -81,7 +80,7 @@ def test_unscored_rows_are_left_out() -> None:
     missing = p.copy()
     missing[::7] = np.nan
     keep = ~np.isnan(missing)
-    for metric in (auroc, average_precision, brier, log_loss, ece):
+    for metric in (auroc, average_precision, brier, ece):
         np.testing.assert_allclose(metric(y, missing, w), metric(y[keep], p[keep], w[:, keep]))
     within = auroc(y, missing, w, within=template)
     np.testing.assert_allclose(within, auroc(y[keep], p[keep], w[:, keep], within=template[keep]))
@@ -92,7 +91,7 @@ def test_one_class_or_no_rows_is_nan_without_a_warning() -> None:
     assert np.isnan(auroc(ones, np.arange(5.0)))
     assert np.isnan(average_precision(ones * 0, np.arange(5.0)))
     assert np.isnan(rate_above(ones, np.arange(5.0), 0.5, label=0))
-    assert all(np.isnan(metric(ones, nothing)) for metric in (auroc, average_precision, brier, log_loss, ece))
+    assert all(np.isnan(metric(ones, nothing)) for metric in (auroc, average_precision, brier, ece))
 
 
 def test_ece_keeps_equal_probabilities_together() -> None:

@@ -77,25 +77,31 @@ def test_files_that_belong_to_no_run_are_never_overwritten(tmp_path: Path, force
     assert (tmp_path / "rows.csv").read_text() == "mine"
 
 
-def test_an_unfinished_run_keeps_its_stages(tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_same_run_and_states_its_warnings_again(tmp_path: Path) -> None:
     first = Run.create(tmp_path, RECIPE, "a" * 64)
     first.note("truncated", 3, "texts cut")
-    (first.stage("fit logistic@latents") / "scores.txt").write_text("dear")
-    first.end_stage("fit logistic@latents")
-    first.stage("fit lat")
     again = Run.create(tmp_path, RECIPE, "a" * 64)
     assert again.id == first.id
-    assert again.stage_done("fit logistic@latents")
-    assert not again.stage_done("fit lat")
-    assert (again.stage("fit logistic@latents") / "scores.txt").read_text() == "dear"
     assert again.notes == []
 
 
-def test_stage_names_that_look_alike_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_settling_a_recipe_keeps_the_digest_of_what_was_asked_for(tmp_path: Path) -> None:
     made = Run.create(tmp_path, RECIPE, "a" * 64)
-    folders = {made.stage(name) for name in ["fit a@b", "fit-a-b", "fit/a/b", "../../fit", "fit a:b"]}
-    assert len(folders) == 5
-    assert {f.parent for f in folders} == {tmp_path / "artefacts" / "stages"}
+    made.settle(RECIPE | {"site": "blocks.17.resid_post"})
+    made.finish()
+    assert Run.open(tmp_path).recipe["site"] == "blocks.17.resid_post"
+    assert Run.create(tmp_path, RECIPE, "a" * 64).finished
+    with pytest.raises(AssertionError, match="is finished"):
+        made.settle(RECIPE)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff"])
+def test_a_broken_document_is_named(tmp_path: Path, content: bytes) -> None:
+    made = filled(tmp_path)
+    made.write_json("card", {"l0": 32})
+    (tmp_path / "artefacts" / "card.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"artefacts/card\.json' is damaged \(.+\): restore it"):
+        made.read_json("card")
 
 
 def test_resuming_under_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

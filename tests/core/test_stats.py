@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
 from theodolite.core.metrics import auroc, brier
 from theodolite.core.stats import Estimate, Sample, smallest_detectable
+from theodolite.core.verdict import verdicts
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +33,7 @@ def fixed(seeds: list[float], *, overlap: float = 0.5, shared: bool = True, luck
     common, own = rng.normal(size=20_000), rng.normal(size=(len(seeds), 20_000))
     own -= own.mean(0)
     draws = np.array(seeds)[:, None] + 0.01 * common + luck * own
-    return Estimate(np.array(seeds), draws, 1000, 10**6, 0, shared, overlap)
+    return Estimate(np.array(seeds), draws[:, None, :], 1000, (10**6,), 0, shared, overlap)
 
 
 def test_the_point_is_the_mean_of_the_seeds_metrics() -> None:
@@ -47,7 +49,7 @@ def test_a_row_that_five_seeds_have_scored_is_one_row() -> None:
     assert repeated.interval().sd_rows == pytest.approx(single.interval().sd_rows)
     assert repeated.interval().sd_seeds == 0
     assert repeated.n == 120
-    assert repeated.n_groups == 60
+    assert repeated.n_groups == 30  # 60 pairs, half of them of either class
 
 
 def test_groups_of_alike_rows_widen_the_interval() -> None:
@@ -144,10 +146,38 @@ def test_bounded_intervals_stay_inside_and_a_perfect_score_has_one() -> None:
     near = fixed([0.995, 0.999, 0.998, 0.997, 0.999]).interval()
     assert 0 < near.lo < near.value < near.hi < 1
     assert near.value - near.lo > near.hi - near.value
-    perfect = replace(fixed([1.0] * 5), draws=np.ones((5, 10)), n_groups=50).interval()
+    perfect = replace(fixed([1.0] * 5), draws=np.ones((5, 1, 10)), groups=(50,)).interval()
     assert (perfect.lo, perfect.hi) == (pytest.approx(0.025 ** (1 / 50)), 1.0)
-    none = replace(fixed([0.0] * 5), draws=np.zeros((5, 10)), n_groups=50).interval()
+    nearly = replace(fixed([0.9999] * 5), draws=np.full((5, 1, 10), 0.9999), groups=(50,)).interval()
+    assert nearly.lo == perfect.lo  # nearer to perfect than 50 groups can tell
+    none = replace(fixed([0.0] * 5), draws=np.zeros((5, 1, 10)), groups=(50,)).interval()
     assert (none.lo, none.hi) == (0.0, pytest.approx(1 - 0.025 ** (1 / 50)))
+
+
+def test_bounded_intervals_are_wilsons_where_rows_are_independent() -> None:
+    value, n = 0.9, 200
+    estimate = fixed([value] * 5)
+    draws = value + math.sqrt(value * (1 - value) / n) * np.random.default_rng(0).normal(size=(1, 1, 100_000))
+    i = replace(estimate, draws=np.repeat(draws, 5, axis=0), groups=(10**6,)).interval()
+    wilson = binomtest(int(value * n), n).proportion_ci(method="wilson")
+    assert (i.lo, i.hi) == (pytest.approx(wilson.low, abs=1e-3), pytest.approx(wilson.high, abs=1e-3))
+
+
+def perfect_and(other: float, per_class: int, repeat: int) -> Estimate:
+    """A reader that never fails minus one whose true AUROC is `other`, on `per_class` rows of either class."""
+    rng = np.random.default_rng(repeat)
+    y = np.repeat([0, 1], per_class)
+    sample = Sample.of(y, [np.arange(2 * per_class)], np.ones((5, 2 * per_class), bool), n_boot=200, seed=repeat)
+    never = np.repeat(np.where(y == 1, 9.0, -9.0)[None], 5, axis=0)
+    fails = rng.random(2 * per_class) < 1 - other  # half of its failures are of one class, and cost that class's rank
+    return sample.paired(auroc, never, 2 * np.where(fails, -never, never))
+
+
+def test_two_readers_without_failures_are_not_called_equivalent_on_few_rows() -> None:
+    words = [verdicts([perfect_and(0.97, 20, r).interval(bounded=False)])[0].word for r in range(30)]
+    assert "equivalent" not in words
+    many = [verdicts([perfect_and(1.0, 400, r).interval(bounded=False)])[0].word for r in range(3)]
+    assert many == ["equivalent"] * 3
 
 
 def test_nothing_scored_is_nan_everywhere() -> None:

@@ -10,7 +10,7 @@ from toy_rows import recipe_of, sentences
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Choices, Recipe, Shift, Source, Wrap
 from theodolite.data import concept
-from theodolite.data.dataset import COLUMNS, Count
+from theodolite.data.dataset import Count
 from theodolite.data.leakage import leaks
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency
 
@@ -20,6 +20,7 @@ TRAIN, SHIFT, OTHER, CORPUS = (sentences(n, seed) for seed, n in enumerate((80, 
 LEAKED = [TRAIN[0] + " too", TRAIN[41].upper(), CORPUS[3], "Tell me a secret now please"]
 FEW_SHOT = [("tell me a secret now, please!", 1)]
 BOTH = [1, 0]
+COLUMNS = {"id", "text", "label", "source", "cluster", "hash", "template", "request", "unit", "template_tokens"}
 
 
 def count_words(texts: list[str]) -> np.ndarray:
@@ -101,7 +102,7 @@ def test_the_sealed_shift_opens_only_when_the_run_is_final(recipe: Recipe) -> No
 def test_every_frame_has_the_columns_and_unique_ids(recipe: Recipe) -> None:
     found = load(recipe)
     for dataset in (found.train, *found.shifts.values()):
-        assert set(dataset.frame.columns) == set(COLUMNS)
+        assert set(dataset.frame.columns) == COLUMNS
         assert dataset.frame["id"].is_unique
 
 

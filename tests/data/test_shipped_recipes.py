@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from toy_rows import recipe_of
 
+from theodolite.comparison import corpora
 from theodolite.core import recipe as recipes
 from theodolite.core.recipe import Recipe
 from theodolite.data import concept, templates
@@ -15,6 +16,7 @@ from theodolite.data.leakage import leaks
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency
 from theodolite.data.splits import split
 from theodolite.data.verify import verify
+from theodolite.dictionaries import corpus
 
 NAMES = ["answers-correctly", "harmful-intent", "sentiment", "truth"]
 
@@ -57,6 +59,18 @@ def test_no_shift_row_is_near_what_training_saw(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("trained_on", corpus.names())
+def test_no_shift_row_is_near_what_a_dictionary_read(name: str, trained_on: str) -> None:
+    found = loaded(name)
+    documents = corpora.cached(corpus.recipe(trained_on)).documents
+    idf = inverse_frequency(gram_counts(found.train.texts))
+    texts = [text for dataset in found.shifts.values() for text in dataset.texts]
+    assert len(documents) > 90_000
+    assert not leaks(texts, {"read": [d.text for d in documents]}, idf)["read"].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_the_split_keeps_its_shares_in_every_stratum(name: str) -> None:
     frame = loaded(name).train.frame
     part = split(frame, 0)
@@ -80,6 +94,14 @@ def test_the_harmful_mix_is_the_reviewed_one() -> None:
     assert Count("jailbreakbench", "near a training row", 26) in found.counts
     assert len(found.shifts["jailbreak-wrapped"]) == 616
     assert found.shifts["jailbreakbench"].frame["label"].sum() == 77
+
+
+@pytest.mark.slow
+def test_pairs_of_one_source_stay_together() -> None:
+    frame = loaded("harmful-intent").train.frame
+    pairs = frame[frame["source"] == "rho"].groupby("cluster")["label"]
+    assert (pairs.mean() == 0.5).all()
+    assert pairs.ngroups >= 140
 
 
 @pytest.mark.slow

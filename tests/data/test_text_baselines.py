@@ -57,4 +57,6 @@ def test_one_class_has_no_figure_and_wrapped_rows_count_requests_and_templates()
     rows = text_baselines(longer_positives(0), {"wrapped": wrapped, "edgy": edgy}, seed=0)
     assert {r.scored_on for r in rows} == {"train", "wrapped"}
     assert {r.fitted_on for r in rows if r.scored_on == "wrapped"} == {"train"}
-    assert find(rows, "length", "train", "wrapped").n_groups == 5
+    found = find(rows, "length", "train", "wrapped")
+    assert found.n_groups == 5
+    assert 0 <= found.lo <= found.auroc <= found.hi <= 1

@@ -54,10 +54,7 @@ def test_adding_a_source_moves_no_document_across_the_split(two_parts: CorpusRec
 
 
 def test_near_duplicates_of_recipe_rows_leave(two_parts: CorpusRecipe) -> None:
-    def same(texts: list[str], others: list[str]) -> np.ndarray:
-        return np.array([text in set(others) for text in texts])
-
-    made = load(two_parts, avoid=["How many rivers has country 7?"], near=same)
+    made = load(two_parts, near=lambda texts: np.array([text == "How many rivers has country 7?" for text in texts]))
     assert made.counts["near a recipe row"] == 1
     assert "How many rivers has country 7?" not in [d.text for d in made.documents]
 
@@ -70,6 +67,14 @@ def test_saved_corpus_opens_equal(two_parts: CorpusRecipe, tmp_path) -> None:
     assert opened.digest() == made.digest()
     changed = Corpus(made.recipe, made.documents[1:], made.counts)
     assert changed.digest() != made.digest()
+
+
+def test_a_saved_corpus_that_was_cut_is_refused(two_parts: CorpusRecipe, tmp_path) -> None:
+    load(two_parts).save(tmp_path / "c.jsonl.zst")
+    whole = (tmp_path / "c.jsonl.zst").read_bytes()
+    (tmp_path / "c.jsonl.zst").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"c\.jsonl\.zst is cut"):
+        Corpus.open(tmp_path / "c.jsonl.zst")
 
 
 def test_pieces_keep_every_character_that_is_not_a_space() -> None:
@@ -91,5 +96,13 @@ def test_unknown_recipes_are_named(tmp_path) -> None:
     with pytest.raises(UserError, match="no corpus recipe file"):
         corpus.recipe(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("name: x\nsize: 3\n")
-    with pytest.raises(UserError, match="size"):
+    with pytest.raises(
+        UserError, match=r"bad\.yaml': title: Field required; parts: Field required; size: .*\(got 3\)$"
+    ):
+        corpus.recipe(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text("name: [")
+    with pytest.raises(UserError, match=r"bad\.yaml' is not YAML"):
+        corpus.recipe(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text("")
+    with pytest.raises(UserError, match=r"bad\.yaml': the whole: "):
         corpus.recipe(tmp_path / "bad.yaml")

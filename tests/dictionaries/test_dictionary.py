@@ -39,6 +39,23 @@ def test_latents_by_hand(rule: object, latents: list) -> None:
     torch.testing.assert_close(d.reconstruct(X), expected)
 
 
+def test_everything_that_changes_latents_changes_the_fingerprint() -> None:
+    level = torch.tensor([0.0, 0.5])
+    others = [
+        by_hand(TopKRule(1)),
+        by_hand(TopKRule(2)),
+        by_hand(TopKRule(1), subtract_b_dec=False),
+        by_hand(TopKRule(1), normalise="layer_norm"),
+        by_hand(JumpRelu(level)),
+        by_hand(JumpRelu(level + 1)),
+        by_hand(Gated(level, level)),
+        by_hand(Gated(level + 1, level)),
+        by_hand(Gated(level, level + 1)),
+    ]
+    assert len({d.fingerprint() for d in others}) == len(others)
+    assert by_hand(TopKRule(1)).fingerprint() == by_hand(TopKRule(1)).fingerprint()
+
+
 def test_fvu_is_about_the_mean_of_the_rows() -> None:
     """Top 1 reconstructs (3, 1) and (1, 8): error 16 over variance 2 * (1 + 2.25) = 6.5; about 0 it is 16 / 27."""
     assert by_hand(TopKRule(1)).fvu(X) == pytest.approx(16 / 6.5)

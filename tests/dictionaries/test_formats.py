@@ -1,6 +1,7 @@
 """Converters preserve the output: each source's own formula, written out here, on random rows."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,9 @@ def test_saelens_expected_average_needs_its_factor(tmp_path) -> None:
     (tmp_path / "activation_scaler.json").unlink()
     with pytest.raises(UserError, match="scaled by a factor that is not in the folder"):
         read(tmp_path)
+    (tmp_path / "activation_scaler.json").write_text("{}")
+    with pytest.raises(UserError, match=r"activation_scaler\.json: scaling_factor must be a positive number, not None"):
+        read(tmp_path)
 
 
 def test_saelens_before_version_6(tmp_path) -> None:
@@ -137,15 +141,39 @@ def test_saelens_before_version_6(tmp_path) -> None:
 
 @pytest.mark.parametrize("lower", [False, True])
 def test_gemma_scope_npz(tmp_path, lower: bool) -> None:
-    folder = tmp_path / "layer_12" / "width_16k" / "average_l0_82"
-    folder.mkdir(parents=True)
-    names = {n: W[n].astype(np.float32) for n in [*BASIC.split(), "threshold"]}
-    np.savez(folder / "params.npz", **{n.replace("W_", "w_") if lower else n: a for n, a in names.items()})
+    folder = gemma_scope(tmp_path / "gemma-scope-2b-pt-res", lower=lower)
     pre = X @ W["W_enc"] + W["b_enc"]
     z = relu(pre) * (pre > W["threshold"])
     d = read(folder)
     assert_equal(d, z, z @ W["W_dec"] + W["b_dec"])
     assert (d.info["site"], d.info["card"]["l0"]) == ("blocks.12.resid_post", 82)
+
+
+@pytest.mark.parametrize(
+    ("repository", "site"),
+    [
+        ("models--google--gemma-scope-2b-pt-res/snapshots/0a1b", "blocks.12.resid_post"),
+        ("gemma-scope-9b-pt-mlp", "blocks.12.mlp_out"),
+        ("gemma-scope-9b-pt-att", None),
+        ("somewhere", None),
+    ],
+)
+def test_the_site_of_gemma_scope_follows_from_the_repository(tmp_path, repository: str, site: str | None) -> None:
+    assert read(gemma_scope(tmp_path / repository)).info["site"] == site
+
+
+def test_transcoders_of_gemma_scope_are_refused(tmp_path) -> None:
+    folder = gemma_scope(tmp_path / "gemma-scope-2b-pt-transcoders")
+    with pytest.raises(UserError, match="writes another site"):
+        read(folder)
+
+
+def gemma_scope(repository: Path, *, lower: bool = False) -> Path:
+    folder = repository / "layer_12" / "width_16k" / "average_l0_82"
+    folder.mkdir(parents=True)
+    names = {n: W[n].astype(np.float32) for n in [*BASIC.split(), "threshold"]}
+    np.savez(folder / "params.npz", **{n.replace("W_", "w_") if lower else n: a for n, a in names.items()})
+    return folder
 
 
 def test_gemma_scope_2(tmp_path) -> None:
@@ -169,6 +197,15 @@ def test_gemma_scope_2(tmp_path) -> None:
         read(tmp_path)
 
 
+def test_configurations_that_are_no_json_are_named(tmp_path) -> None:
+    for marker in ("params.safetensors", "model.safetensors"):
+        (tmp_path / marker).mkdir(parents=True)
+        save_file({"w_enc": torch.zeros(1)}, tmp_path / marker / marker)
+        (tmp_path / marker / "config.json").write_text("{")
+        with pytest.raises(UserError, match=r"config\.json is damaged or not JSON"):
+            read(tmp_path / marker)
+
+
 def test_npz_with_objects_is_refused(tmp_path) -> None:
     """An object array is a pickle: it must not be opened."""
     np.savez(tmp_path / "params.npz", W_enc=np.array([print], dtype=object))
@@ -187,6 +224,14 @@ def test_npz_with_objects_is_refused(tmp_path) -> None:
         (lambda f: saelens(f, "standard", "W_enc W_dec b_dec"), r"missing \['b_enc'\]"),
         (lambda f: saelens(f, "standard", BASIC + " r_mag"), r"unknown \['r_mag'\]"),
         (lambda f: saelens(f, "crosscoder", BASIC), "unknown SAELens architecture 'crosscoder'"),
+        (
+            lambda f: saelens(f, "standard", BASIC, normalize_activations="layernorm"),
+            "unknown normalize_activations of a SAELens dictionary 'layernorm': did you mean 'layer_norm'",
+        ),
+        (lambda f: saelens(f, "topk", BASIC), "cfg.json says k=None"),
+        (lambda f: saelens(f, "standard", BASIC, activation_fn_str="topk"), "cfg.json says k=None"),
+        (lambda f: (f / "cfg.json").write_text('{"architecture": '), "cfg.json is damaged or not JSON"),
+        (lambda f: (f / "cfg.json").unlink(), "cannot read .*cfg.json"),
         (lambda f: saelens(f, "standard", BASIC, reshape_activations="hook_z"), "attention heads"),
     ],
 )

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from theodolite.core.positions import Role
 from theodolite.dictionaries.activations import Relu, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 
 IDENTITY = Dictionary(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), Relu())
-C, S = Role.CONTENT, Role.SUFFIX
+YES, NO = True, False  # whether the positions select a token
 
 
 def test_pooling_by_hand() -> None:
     """Encoding after pooling would give (1, 0) for the mean of (3, -1) and (-1, 1); per token it is (1.5, .5)."""
-    rows = [(np.array([0, 0, 0]), np.array([C, C, S]), torch.tensor([[3.0, -1.0], [-1.0, 1.0], [7.0, 9.0]]))]
+    rows = [(np.array([0, 0, 0]), np.array([YES, YES, NO]), torch.tensor([[3.0, -1.0], [-1.0, 1.0], [7.0, 9.0]]))]
     mean = pooled_latents(IDENTITY, rows, 1, "mean")
     assert mean.latents.toarray().tolist() == [[1.5, 0.5]]
     assert mean.error.tolist() == [[-0.5, -0.5]]
@@ -32,11 +31,11 @@ def test_equals_the_dense_way_for_any_chunking_and_order_of_texts(pooling: str) 
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
     dictionary = Dictionary(draw(20, 5), draw(20), draw(20, 5), draw(5), TopKRule(3))
     x, text = draw(90, 5), np.repeat(np.arange(15), 6)
-    role = np.tile([C] * 5 + [S], 15)
+    selected = np.tile([YES] * 5 + [NO], 15)
     z, x_hat = dictionary.encode(x).numpy(), dictionary.reconstruct(x).numpy()
     expected = {"latents": [], "reconstruction": [], "error": []}
     for i in range(15):
-        chosen = np.flatnonzero((text == i) & (role == C)) if pooling != "last" else [i * 6 + 5]
+        chosen = np.flatnonzero((text == i) & selected) if pooling != "last" else [i * 6 + 5]
         how = np.max if pooling == "max" else np.mean
         for name, rows in (("latents", z), ("reconstruction", x_hat), ("error", x.numpy() - x_hat)):
             expected[name].append(how(rows[chosen], axis=0))
@@ -47,14 +46,17 @@ def test_equals_the_dense_way_for_any_chunking_and_order_of_texts(pooling: str) 
         ]
     )
     cuts = [0, 18, 30, 90]
-    chunks = [(text[order[a:b]], role[order[a:b]], x[order[a:b]]) for a, b in itertools.pairwise(cuts)]
+    chunks = [(text[order[a:b]], selected[order[a:b]], x[order[a:b]]) for a, b in itertools.pairwise(cuts)]
     got = pooled_latents(dictionary, chunks, 15, pooling, chunk=7)
     np.testing.assert_allclose(got.latents.toarray(), expected["latents"], atol=1e-5)
     np.testing.assert_allclose(got.reconstruction, expected["reconstruction"], atol=1e-5)
     np.testing.assert_allclose(got.error, expected["error"], atol=1e-5)
+    encoded = selected if pooling != "last" else np.tile([NO] * 5 + [YES], 15)
+    assert got.fvu == pytest.approx(dictionary.fvu(x[torch.from_numpy(encoded)]), rel=1e-5)
 
 
-def test_a_text_without_content_is_an_error_not_a_row_of_zeros() -> None:
-    rows = [(np.array([0, 1]), np.array([C, S]), torch.ones(2, 2))]
-    with pytest.raises(AssertionError, match="1 texts have no token"):
+@pytest.mark.parametrize(("selected", "lost"), [([YES, NO], 1), ([NO, NO], 2)])
+def test_a_text_without_a_selected_token_is_an_error_not_a_row_of_zeros(selected: list[bool], lost: int) -> None:
+    rows = [(np.array([0, 1]), np.array(selected), torch.ones(2, 2))]
+    with pytest.raises(AssertionError, match=f"{lost} texts have no token"):
         pooled_latents(IDENTITY, rows, 2, "mean")

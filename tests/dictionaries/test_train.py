@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from theodolite.core import atomic
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import native
+from theodolite.dictionaries import checkpoint, native
 from theodolite.dictionaries.estimate import estimate
 from theodolite.dictionaries.train import train
 
@@ -97,8 +97,6 @@ def test_a_run_killed_again_and_again_ends_bit_equal(word_model, word_corpus, tm
 
 
 def test_a_damaged_checkpoint_is_refused(word_model, word_corpus, tmp_path, monkeypatch) -> None:
-    from theodolite.dictionaries import checkpoint
-
     monkeypatch.setattr(checkpoint, "clear", lambda folder: None)
     train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
     (weights,) = tmp_path.glob("checkpoint-*/blocks.0.resid_post.safetensors")
@@ -106,6 +104,40 @@ def test_a_damaged_checkpoint_is_refused(word_model, word_corpus, tmp_path, monk
     (tmp_path / SITES[0] / "config.json").unlink()
     with pytest.raises(UserError, match="damaged"):
         train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+
+
+def test_a_request_or_commit_that_is_no_json_is_named(tmp_path) -> None:
+    (tmp_path / "request.json").write_text('{"k": ')
+    with pytest.raises(UserError, match=r"request\.json is damaged"):
+        checkpoint.claim(tmp_path, {"k": 3})
+    (tmp_path / "checkpoint-000000001").mkdir()
+    (tmp_path / "checkpoint-000000001" / "commit.json").write_text("")
+    with pytest.raises(UserError, match=r"commit\.json is damaged"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_log_line_left_unfinished_by_a_dying_run_leaves_with_the_later_ones(tmp_path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    checkpoint.cut_log(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tokens": 50}, "50 tokens are less than one batch: give at least 100"),
+        ({"k": 33}, "k=33 .* from 1 to 32"),
+        ({"k": 0}, "k=0 .* from 1 to 32"),
+        ({"width": 0}, "width=0"),
+    ],
+)
+def test_a_plan_that_cannot_be_trained_is_refused_before_the_folder_is_claimed(
+    word_model, word_corpus, tmp_path, wrong: dict[str, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(word_model, SITES, word_corpus, tmp_path / "new", **SMALL | wrong)
+    assert not (tmp_path / "new").exists()
 
 
 def test_estimate_says_tokens_bytes_and_minutes_without_training(word_model, word_corpus, tmp_path) -> None:

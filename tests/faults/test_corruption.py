@@ -48,7 +48,7 @@ def test_every_flipped_byte_of_a_shard_is_found(folder: Path) -> None:
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match=f"damaged.*: delete {folder} and run the same command again"):
             Store.open(folder, FIELDS).read(1, framework="np")
     assert_only_unit_1_is_lost(folder)
 

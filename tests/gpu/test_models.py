@@ -58,9 +58,9 @@ def test_harvest(tmp_path: Path, dtype: str) -> None:
 
 
 def test_the_shipped_model() -> None:
-    from theodolite.data.sources import wheel
+    from theodolite.core.cache import cache_root
 
-    if not (wheel.cache_root() / "models" / next(iter(SHIPPED))).is_dir():
+    if not (cache_root() / "models" / next(iter(SHIPPED))).is_dir():
         pytest.skip("the shipped model is not in the cache")
     cpu, gpu = (Model.from_pretrained(next(iter(SHIPPED)), device=d, dtype="float32") for d in ("cpu", "cuda"))
     sites = ["blocks.0.resid_mid", "blocks.14.resid_post", "final_norm"]

@@ -39,7 +39,7 @@ def run(installed: Path, folder: Path, *command: str) -> str:
 @pytest.mark.slow
 def test_recipes_styles_and_dictionary_travel_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     assert "harmful-intent" in run(installed, tmp_path, "data", "list")
-    names = {str(p.relative_to(installed / "theodolite")) for p in installed.rglob("*") if p.is_file()}
+    names = {str(p.relative_to(installed / "theodolite")) for p in (installed / "theodolite").rglob("*") if p.is_file()}
     assert {"report/page.css", "recipes/harmful-intent.yaml", "data/wheels.json", "py.typed"} <= names
     assert any(name.startswith("dictionaries/shipped/") and name.endswith("model.safetensors") for name in names)
 

@@ -6,9 +6,11 @@ import torch
 
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
+from theodolite.models import generate as generation
+from theodolite.models import preflight
 from theodolite.models.generate import generate
 from theodolite.models.model import Model
-from theodolite.models.run import Effects
+from theodolite.models.run import Effects, run
 from theodolite.models.tokens import Encoding, encode, pad
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -91,6 +93,31 @@ def test_samples_repeat_by_seed_and_not_by_company(model: Model, prompts: list[E
     assert sampled != new_ids(model, prompts, temperature=1.0, seed=2)
     assert new_ids(model, prompts[1:2], temperature=1.0, seed=1) == sampled[1:2]
     assert new_ids(model, prompts, temperature=1e-4) == new_ids(model, prompts)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 10_000])
+def test_batches_change_neither_order_nor_text(
+    model: Model, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*PROMPTS, "x y", "one more prompt that is longer than all of the others", "two"]
+    change = [Intervention.add("blocks.1.resid_post", V, 2.0, "last+generated")]
+    sizes: list[int] = []
+    monkeypatch.setattr(generation, "run", lambda *a, **k: sizes.append(len(a[1])) or run(*a, **k))
+    for temperature in (0.0, 1.0):
+        options = {"max_new_tokens": 6, "interventions": change, "temperature": temperature}
+        alone = [model.generate([text], **options)[0] for text in texts]
+        sizes.clear()
+        assert model.generate(texts, batch_tokens=batch_tokens, **options) == alone
+    assert batch_tokens > 1 or max(sizes) == 1
+    assert (max(sizes) < len(texts)) == (batch_tokens < 10_000)
+
+
+def test_generation_takes_no_more_than_memory_holds(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(generation, "run", lambda *a, **k: sizes.append(len(a[1])) or run(*a, **k))
+    monkeypatch.setattr(preflight, "batch_tokens", lambda module, deepest_block: 100)
+    model.generate(["x"] * 9, max_new_tokens=20)
+    assert 1 < max(sizes) < 9
 
 
 def test_text_in_text_out(model: Model) -> None:

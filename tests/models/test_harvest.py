@@ -10,6 +10,9 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
+from theodolite.dictionaries.activations import Relu
+from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.harvest import Harvest, harvest
 from theodolite.models.model import Model
 from theodolite.models.run import Trace
@@ -38,7 +41,7 @@ def test_rows_equal_those_of_single_texts(model: Model, tmp_path: Path, batch_to
         model, TEXTS, tmp_path / "rows", batch_tokens=batch_tokens, poolings=("mean", "last", "max"), **SETTINGS
     )
     rows = list(found.tokens(SITES[1]))
-    doc, role = (np.concatenate([part[k] for part in rows]) for k in (0, 1))
+    doc, selected = (np.concatenate([part[k] for part in rows]) for k in (0, 1))
     states = torch.cat([part[2] for part in rows])
     for i, text in enumerate(TEXTS):
         trace, roles = by_hand(model, text)
@@ -49,9 +52,23 @@ def test_rows_equal_those_of_single_texts(model: Model, tmp_path: Path, batch_to
                 np.testing.assert_allclose(found.pooled(site, how)[i], expected, atol=1e-5)
         kept = (roles == Role.CONTENT) | (torch.arange(len(roles)) == len(roles) - 1)
         torch.testing.assert_close(states[doc == i], h[kept], atol=1e-5, rtol=1e-4)
-        assert role[doc == i].tolist() == roles[kept].tolist()
+        assert selected[doc == i].tolist() == (roles == Role.CONTENT)[kept].tolist()
     assert found.truncated.tolist() == [len(text) > 60 for text in TEXTS]
     assert found.n_tokens == sum(len(by_hand(model, text)[1]) for text in TEXTS)
+
+
+@pytest.mark.parametrize("positions", ["content", "suffix", "content[-3:]+suffix[0]"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+def test_pooled_states_and_pooled_token_rows_are_those_of_the_same_tokens(
+    model: Model, tmp_path: Path, positions: str, pooling: str
+) -> None:
+    """What makes a table matched: a dictionary that loses nothing reconstructs the state that the probes see."""
+    found = harvest(model, TEXTS, tmp_path / "rows", positions=positions, poolings=(pooling,), **SETTINGS)
+    signed = torch.cat([torch.eye(model.d_model), -torch.eye(model.d_model)])
+    exact = Dictionary(signed, torch.zeros(len(signed)), signed, torch.zeros(model.d_model), Relu())
+    seen = pooled_latents(exact, found.tokens(SITES[1]), len(TEXTS), pooling)
+    np.testing.assert_allclose(seen.reconstruction, found.pooled(SITES[1], pooling), atol=1e-5)
+    assert abs(seen.error).max() < 1e-5
 
 
 @pytest.mark.parametrize("family", FAMILIES)

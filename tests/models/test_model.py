@@ -27,6 +27,12 @@ def test_the_same_weights_have_the_same_hash_and_others_another() -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_model_put_together_by_hand_has_the_hash_of_its_weights() -> None:
+    module, tokenizer = tiny_model(), byte_tokenizer()
+    assert Model(module, tokenizer).hash == Model.from_pretrained(module, tokenizer=tokenizer).hash != ""
+    assert Model(module, tokenizer, hash="known").hash == "known"
+
+
 def test_sites_are_checked_by_name() -> None:
     model = Model.from_pretrained(tiny_model(), tokenizer=byte_tokenizer())
     assert model.site("blocks.2.mlp_out") == Site(2, "mlp_out")

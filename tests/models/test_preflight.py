@@ -14,12 +14,12 @@ from theodolite.models import preflight
 from theodolite.models.preflight import available, batch_tokens, bytes_per_token, check_weights, weights_bytes
 
 
-def model(dtype: torch.dtype = torch.float32) -> Any:
+def model(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
     config = LlamaConfig(
         vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=2,
         num_key_value_heads=1, head_dim=32,
     )  # fmt: skip
-    return SimpleNamespace(config=config, dtype=dtype, device=torch.device("cpu"))
+    return SimpleNamespace(config=config, dtype=dtype, device=torch.device(device))
 
 
 def test_bytes_per_token_by_hand() -> None:
@@ -36,10 +36,11 @@ def test_families_that_name_their_sizes_otherwise_are_understood() -> None:
 
 
 def test_half_of_what_is_free_is_used_and_no_more_than_helps() -> None:
-    need = bytes_per_token(model(), 1)
-    assert batch_tokens(model(), deepest_block=1, available_bytes=2 * 1000 * need) == 1000
-    assert batch_tokens(model(), deepest_block=1, available_bytes=2 * 1000 * need + 2 * need - 1) == 1000
-    assert batch_tokens(model(), deepest_block=1, available_bytes=10**12) == 8192
+    need, on_gpu = bytes_per_token(model(), 1), model(device="cuda")
+    assert batch_tokens(on_gpu, deepest_block=1, available_bytes=2 * 1000 * need) == 1000
+    assert batch_tokens(on_gpu, deepest_block=1, available_bytes=2 * 1000 * need + 2 * need - 1) == 1000
+    assert batch_tokens(on_gpu, deepest_block=1, available_bytes=10**12) == 65536
+    assert batch_tokens(model(), deepest_block=1, available_bytes=10**12) == 512  # the cache of a CPU
 
 
 def test_it_refuses_when_one_text_does_not_fit() -> None:

@@ -16,7 +16,7 @@ from theodolite.core.positions import Positions
 from theodolite.core.rules import Add, Clamp, Patch, Scale
 from theodolite.core.site import Site
 from theodolite.models.model import Model
-from theodolite.models.run import NoEffect
+from theodolite.models.run import Effects, NoEffect, run
 from theodolite.models.tokens import Tokens, encode, pad
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
@@ -288,6 +288,17 @@ def test_an_intervention_that_changes_nothing_is_warned_of_and_counted(model: Mo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.run(model.tokens(TEXTS), interventions=[Intervention.add("embed", V)])
+
+
+def test_effects_are_counted_without_looking_back_at_every_pass(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    changed = Effects.changed
+    monkeypatch.setattr(Effects, "changed", lambda effects: looked.append(1) or changed(effects))
+    effects = Effects([Intervention.add("embed", V)])
+    for _ in range(3):
+        run(model.network, model.tokens(TEXTS), effects=effects, logits=True)
+    assert not looked
+    assert effects.check() == (3 * int(model.tokens(TEXTS).mask.sum()),)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -20,7 +20,7 @@ def build() -> Callable[..., Run]:
         recipe: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, score: pd.DataFrame | None = None,
         **documents: Any,
     ) -> Run:  # fmt: skip
-        run = Run.create(folder, RECIPE | (recipe or {}), "d1" * 32, command="theodolite compare planted")
+        run = Run.create(folder, RECIPE | (recipe or {}), "d1" * 32)
         run.add_rows([*(rows() if only is None else only), *(extra or [])])
         run.add_scores(scores() if score is None else score)
         for name, value in (FACTS | (facts or {})).items():

@@ -29,7 +29,7 @@ def test_sizes_losses_and_baselines_stand_where_they_belong() -> None:
     assert cells(lost) == {"duplicate": ["31", "0"], "near a training row": ["0", "27"]}
     assert cells(baselines)["train"] == ["itself", ".655 [.625, .685]", ".955 [.925, .985]", "412 96 groups"]
     assert isinstance(tried, Text)
-    assert "812 candidate shortcuts" in tried.words
+    assert "812 candidates" in tried.words
     assert cells(shortcuts)["term"] == ["write a", "+14.2", ".002", ".412", ".013", "388"]
 
 
@@ -42,7 +42,7 @@ def test_words_of_private_data_need_show_text(
     made = build(tmp_path, only=[row("logistic", PRIMARY)], recipe={"private": private})
     section = audit(Sheet(made, show_text=show_text))
     names = [line.cells[1].words for line in section.blocks[-1].lines]  # type: ignore[union-attr]
-    assert names == ["write a" if shown else "not shown: private data", "advbench"]
+    assert names == ["write a" if shown else "not shown (--show-text shows it)", "advbench"]
 
 
 def test_a_clean_data_set_is_said_to_be_clean() -> None:

@@ -216,3 +216,18 @@ def test_an_unfinished_run_has_no_page(tmp_path: Path) -> None:
 def test_the_report_never_loads_torch() -> None:
     code = "import sys, theodolite.report.result; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_was_removed_or_left_unscored_is_counted(build: Callable[..., Run], tmp_path: Path) -> None:
+    lost = build(tmp_path / "lost", only=[row("logistic", PRIMARY, n_unscored=3)])
+    read = Read(html.page(lost))
+    assert ["removed", "31", "rows of train: duplicate"] in read.rows
+    assert ["unscored", "3", "rows of jailbreak-wrapped by logistic on dense activations"] in read.rows
+    clean = html.Sheet(build(tmp_path / "clean", only=[row("logistic", PRIMARY)], audit=None))
+    clean.run.manifest["notes"] = []
+    (text,) = html.context.warnings(clean).blocks
+    assert text.words == "Nothing was cut, dropped or left unscored."
+
+
+def test_a_run_without_a_command_claims_none(read: Read) -> None:
+    assert "Command" not in read.words

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_run import CARD, FACTS, PRIMARY, row
+from planted_run import CARD, FACTS, PRIMARY, VERDICT, row
 
-from theodolite.core.run import Run
+from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.report import prose
 from theodolite.report.blocks import Points, Text
-from theodolite.report.sheet import MIX, Sheet
+from theodolite.report.sheet import Sheet
 
 Build = Callable[..., Run]
 
 
 def sheet(build: Build, folder: Path, **parts: Any) -> Sheet:
-    return Sheet(build(folder, only=[row("logistic", PRIMARY), row("lat", MIX)], **parts))
+    return Sheet(build(folder, only=[row("logistic", PRIMARY), row("lat", IN_DISTRIBUTION)], **parts))
 
 
 def limits(shown: Sheet) -> str:
@@ -64,7 +64,7 @@ def test_the_methods_paragraph_is_filled_from_the_run(build: Build, tmp_path: Pa
         "We compared 2 methods at telling harmful from benign texts in smollm2-135m-instruct (135M parameters, "
         "dequantised Q4_1)",
         "chat-formatted and cut at 256 tokens", "4,096 latents, k = 32", "FVU .213 on held-out documents", "split "
-        "50/15/15/20",
+        "50/15/15/20 % into train",
         "within .7 character 4-gram cosine", "at most 12 configurations", "3 grouped folds", "2,000 replicates",
         "contrasts on jailbreak-wrapped (3)", "within .02 counts as equivalent",
     ]:  # fmt: skip
@@ -81,3 +81,18 @@ def test_what_was_not_recorded_is_not_claimed(build: Build, tmp_path: Path, key:
     }
     protocol = {name: value for name, value in FACTS["protocol"].items() if name != key}
     assert words[key] not in paragraph(sheet(build, tmp_path, facts={"protocol": protocol}))
+
+
+def test_limits_of_a_run_on_ones_own_rows_do_not_speak_of_another_headline(build: Build, tmp_path: Path) -> None:
+    alone = Sheet(build(tmp_path, only=[row("logistic", IN_DISTRIBUTION)], recipe={"primary": None, "shifts": {}}))
+    assert "how a new kind of text fares is unknown" in limits(alone)
+
+
+def test_the_paragraph_names_the_rows_the_contrasts_were_decided_on(build: Build, tmp_path: Path) -> None:
+    mine = VERDICT | {"contrasts": [VERDICT["contrasts"][0] | {"dataset": IN_DISTRIBUTION}]}
+    said = paragraph(sheet(build, tmp_path / "own", recipe={"primary": None}, verdict=mine))
+    assert "The contrasts on the test rows (1) were fixed in advance" in said
+    none = paragraph(sheet(build, tmp_path / "none", verdict=VERDICT | {"contrasts": []}))
+    assert "fixed in advance" not in none
+    assert none.endswith(".")
+    assert "Software: theodolite" in none

@@ -49,3 +49,14 @@ def test_notebooks_show_verdict_and_headline_and_it_is_escaped(build: Callable[.
 def test_report_can_be_written_again(build: Callable[..., Run], tmp_path: Path) -> None:
     path = Result(build(tmp_path / "run", only=[row("logistic", PRIMARY)])).report(tmp_path / "again.html")
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("call", ["table", "to_latex"])
+def test_a_misspelt_task_is_named(run: Run, call: str) -> None:
+    with pytest.raises(UserError, match="unknown task 'mached': did you mean 'matched'"):
+        getattr(Result(run), call)("mached")
+
+
+def test_a_table_without_numbers_is_said_to_be_missing(build: Callable[..., Run], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no numbers for the 'free' table"):
+        Result(build(tmp_path, only=[row("logistic", PRIMARY)])).table("free")

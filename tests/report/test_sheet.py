@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from planted_run import PLANTED, PRIMARY, RECIPE, row
 
-from theodolite.core.run import Run
-from theodolite.report.sheet import MIX, Sheet
+from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.report.sheet import Sheet
 
 Build = Callable[..., Run]
 
@@ -28,7 +28,9 @@ def test_headline_is_the_left_out_sources_and_the_primary_shift(sheet: Sheet) ->
 
 
 def test_without_a_left_out_source_the_mix_stands_in_under_its_own_name(build: Build, tmp_path: Path) -> None:
-    sheet = Sheet(build(tmp_path, only=[row("logistic", MIX), row("logistic", "health")], recipe={"primary": None}))
+    sheet = Sheet(
+        build(tmp_path, only=[row("logistic", IN_DISTRIBUTION), row("logistic", "health")], recipe={"primary": None})
+    )
     assert [(c.title, c.subtitle) for c in sheet.headline("matched")] == [
         ("Training mix", "source recognition"),
         ("health", "shift"),

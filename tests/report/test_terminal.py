@@ -43,6 +43,14 @@ def test_a_run_shows_verdict_numbers_counts_times_and_page(run: Run, capsys: pyt
     assert f"Report: {run.folder / 'report.html'}" in text.splitlines()
 
 
+def test_warnings_of_one_kind_are_added_up_and_say_what_they_are(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = [{"kind": "sealed", "count": 1, "text": f"{name} was not opened"} for name in ("dev", "toxicchat")]
+    run.manifest["notes"] += notes
+    terminal.show(SimpleNamespace(run=run))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "17 truncated: texts cut at 256 tokens. 2 sealed: dev was not opened; toxicchat was not opened" in said
+
+
 def test_the_short_table_leaves_the_curve_to_the_page(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.show(SimpleNamespace(run=run))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]

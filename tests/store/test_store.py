@@ -118,13 +118,11 @@ def test_or_they_are_counted_when_the_caller_allows_them(tmp_path: Path) -> None
     assert commit.nonfinite == 1
 
 
-def test_a_redone_unit_keeps_its_first_rows_and_a_difference_is_counted(tmp_path: Path) -> None:
+def test_a_redone_unit_keeps_its_first_rows(tmp_path: Path) -> None:
     store = Store.open(tmp_path, FIELDS)
     first = store.write(0, rows(0))
     assert store.write(0, rows(0)) == first
-    assert store.conflicts == 0
     assert store.write(0, rows(5)) == first
-    assert store.conflicts == 1
     np.testing.assert_array_equal(store.read(0, framework="np")["x"], rows(0)["x"])
     assert store.verify(deep=True) == []
 

@@ -1,6 +1,6 @@
 """`theodolite data audit` and `data verify`: what can be known before any model runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from theodolite.comparison.request import TABLES
@@ -11,10 +11,17 @@ from theodolite.data import concept
 from theodolite.data.verify import verify as check_sources
 
 
-def audit(what: str, *, text: str = "text", label: str = "label", group: str | None = None) -> audits.Audit:
+def audit(
+    what: str,
+    *,
+    text: str = "text",
+    label: str = "label",
+    positive: Sequence[str] | None = None,
+    group: str | None = None,
+) -> audits.Audit:
     """The audit of a recipe's data, or of a labelled CSV, JSONL or Parquet file of one's own."""
     if Path(what).suffix in TABLES:
-        return audits.audit_file(what, text=text, label=label, group=group)
+        return audits.audit_file(what, text=text, label=label, positive=positive, group=group)
     found = concept.load(recipes.load(what))
     return audits.audit(found.train, found.shifts)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ import torch
 
 from theodolite.comparison.instruments import Instruments, Station
 from theodolite.comparison.stages import Tick
-from theodolite.comparison.views import Views
+from theodolite.comparison.views import FROM_DICTIONARY, Views
+from theodolite.core import methods
 from theodolite.core.atomic import publish
 from theodolite.core.recipe import Recipe
 from theodolite.data.concept import Concept
@@ -21,10 +22,11 @@ from theodolite.data.dataset import Dataset
 from theodolite.dictionaries.open import self_check
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models import prompting, sentence
-from theodolite.models.harvest import Harvest, harvest
+from theodolite.models.harvest import FORM, Harvest, harvest
 
 CHECK_ROWS = 4096
 ROW_IDENTITY = ["id", "hash", "label", "source", "cluster", "template", "request"]
+Facts = dict[str, float]
 SHARES = 1000  # parts of a step that progress is told in
 
 
@@ -41,8 +43,7 @@ def build_views(recipe: Recipe, concept: Concept, instruments: Instruments, cach
         inside(0, 1)
         if not views.has_part(name, part.key):
             publish(views.path(name), datasets[name].frame.to_parquet(index=False))
-            part.make(views, name, datasets[name], inside)
-            views.end_part(name, part.key)
+            views.end_part(name, part.key, part.make(views, name, datasets[name], inside))
     tick(SHARES * len(work), SHARES * len(work))
     return views
 
@@ -54,19 +55,32 @@ def _tell(tick: Tick, step: int, steps: int, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """A step that makes some of the views of one data set; its key names it on disk."""
+    """A step that makes some of the views of one data set and returns facts about it; its key names it on disk."""
 
     key: str
-    make: Callable[[Views, str, Dataset, Tick], None]
+    make: Callable[[Views, str, Dataset, Tick], Facts]
 
 
 def _parts(recipe: Recipe, instruments: Instruments) -> list[Part]:
     parts = [Part("state", partial(_states, recipe, instruments))]
-    parts += [Part(f"{s.site}.{s.key}", partial(_codes, recipe, instruments, s)) for s in instruments.stations]
-    for method, make in (("embedding", _embedding), ("sentence", _sentence), ("prompting", _answer)):
-        if any(asked.startswith(method) for asked in recipe.methods):
-            parts.append(Part(method, partial(make, recipe, instruments)))
-    return parts
+    parts += [Part(code_part(s), partial(_codes, recipe, instruments, s)) for s in instruments.stations]
+    makers = {"embedding": _embedding, "sentence": _sentence, "answer": _answer}
+    asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
+    return parts + [Part(view, partial(make, recipe, instruments)) for view, make in makers.items() if view in asked]
+
+
+def tokens_read(views: Views, names: Sequence[str]) -> dict[str, int]:
+    """Tokens the model under study read to make each view, over the data sets of these names; other views: none."""
+    counted = {}
+    for part in ("state", "embedding", "answer"):
+        if all(views.has_part(name, part) for name in names):
+            counted[part] = sum(int(views.facts(name, part)["tokens"]) for name in names)
+    return counted | dict.fromkeys(FROM_DICTIONARY, counted["state"])
+
+
+def code_part(station: Station) -> str:
+    """Name of the step that encodes a data set with one dictionary; its facts hold the `fvu` on those rows."""
+    return f"{station.site}.{station.key}"
 
 
 def _harvested(
@@ -81,15 +95,16 @@ def _harvested(
     )  # fmt: skip
 
 
-def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> None:
+def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
     rows = _harvested(recipe, instruments, views, name, dataset, tick)
     for block in instruments.blocks:
         views.put(name, "state", block, rows.pooled(block, recipe.pooling))
+    return {"tokens": rows.n_tokens}
 
 
 def _codes(
     recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
-) -> None:
+) -> Facts:
     """Latents, reconstruction and error of one dictionary, latents of its twin; encoded per token, then pooled."""
     rows = _harvested(recipe, instruments, views, name, dataset, tick)
     if name == "train":
@@ -100,24 +115,30 @@ def _codes(
     if station.twin is not None:
         twin = pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
         views.put(name, "twin", station.site, twin.latents, station.key)
+    return {"fvu": seen.fvu}
 
 
-def _embedding(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> None:
-    rows = instruments.model.embed(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens)
-    views.put(name, "embedding", "", rows)
+def _embedding(
+    recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
+) -> Facts:
+    how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
+    views.put(name, "embedding", "", instruments.model.embed(dataset.texts, **how))
+    return {"tokens": int(instruments.model.tokens(dataset.texts, **how).mask.sum())}
 
 
-def _sentence(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> None:
+def _sentence(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
     views.put(name, "sentence", "", sentence.embed(dataset.texts))
+    return {}
 
 
-def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> None:
+def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
-    ask = partial(
-        prompting.answer_log_odds, instruments.model, dataset.texts, recipe.question, max_tokens=recipe.max_tokens
-    )
-    columns = [ask(few_shot=shots) for shots in ([], recipe.few_shot)[: 1 + bool(recipe.few_shot)]]
+    ways = [[], recipe.few_shot] if recipe.few_shot else [[]]
+    asked = (instruments.model, dataset.texts, recipe.question)
+    columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
     views.put(name, "answer", "", np.column_stack(columns))
+    read = [prompting.prompts(*asked, shots, max_tokens=recipe.max_tokens) for shots in ways]
+    return {"tokens": sum(int(tokens.mask.sum()) for tokens in read)}
 
 
 def _check(station: Station, rows: Harvest, sites: list[str]) -> None:
@@ -135,19 +156,19 @@ def _first_rows(chunks: Iterator[tuple[Any, Any, torch.Tensor]]) -> torch.Tensor
     return torch.cat(taken)[:CHECK_ROWS].float()
 
 
-def _stations(instruments: Instruments) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
     for s in instruments.stations:
-        found.setdefault(f"{s.family}|{s.site}", []).append(s.key)
+        found.setdefault((s.family, s.site), []).append(s.key)
     return found
 
 
 def _origin(recipe: Recipe, concept: Concept, instruments: Instruments) -> str:
-    """A hash of everything the views depend on beside the dictionaries: rows, labels, model, reading, prompts."""
+    """A hash of all that the views depend on beside the dictionaries: rows, labels, model, reading, prompts."""
     whole = hashlib.sha256()
     for name, dataset in (("train", concept.train), *concept.shifts.items()):
         whole.update(name.encode() + dataset.frame[ROW_IDENTITY].to_csv(index=False).encode())
     asked = {"format", "max_tokens", "positions", "pooling", "question", "few_shot", "site", "sites"}
-    facts = [recipe.model_dump(mode="json", include=asked), instruments.model.hash, str(instruments.model.dtype)]
+    facts = [recipe.model_dump(mode="json", include=asked), instruments.model.hash, str(instruments.model.dtype), FORM]
     whole.update(json.dumps(facts, sort_keys=True).encode())
     return whole.hexdigest()

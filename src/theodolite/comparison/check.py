@@ -11,7 +11,7 @@ from theodolite.core.seeds import generator
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Whether a reader keeps one law, and what was seen."""
 
     law: str
@@ -19,25 +19,25 @@ class Verdict:
     message: str
 
 
-def check(spec: str) -> list[Verdict]:
+def check(spec: str) -> list[Judgement]:
     """Judge a method, one of ours by name or one of yours as `path/to/file.py:Class`, by every law.
 
-    >>> [verdict.law for verdict in check("difference_in_means") if not verdict.passed]
+    >>> [judgement.law for judgement in check("difference_in_means") if not judgement.passed]
     []
     """
     case = case_for(parse(spec))
     return [judge(law, case) for law in LAWS]
 
 
-def judge(law: Callable[[Case], str], case: Case) -> Verdict:
+def judge(law: Callable[[Case], str], case: Case) -> Judgement:
     """One law on one reader; a reader that raises has broken it."""
     name = law.__name__.replace("_", " ")
     try:
-        return Verdict(name, True, law(case))
+        return Judgement(name, True, law(case))
     except Broken as broken:
-        return Verdict(name, False, str(broken))
+        return Judgement(name, False, str(broken))
     except Exception as error:
-        return Verdict(name, False, f"raised {type(error).__name__}: {error}")
+        return Judgement(name, False, f"raised {type(error).__name__}: {error}")
 
 
 def case_for(method: Method) -> Case:

@@ -6,18 +6,28 @@ from typing import Any
 from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.instruments import Station
 from theodolite.core.recipe import Recipe
-from theodolite.core.run import Run
+from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN, Run
 from theodolite.models.model import Model
 
-OUTSIDE = 0.5  # FVU above which a dictionary explains less than half of what varies in the rows it is asked about
-DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
+Fvu = dict[str, dict[str, float]]  # by dictionary and data set, on the token rows that were encoded
+TEXT_ALONE = ("word_ngrams", "char_ngrams", "length")
 
 
-def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], run: Run) -> None:
+def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:
     """Write verdict.json, and card.json where the matched site has a dictionary; `read` says in words what was read."""
-    notes = [*_dictionary_notes(stations, recipe), *(f"{a} against {b}: not run" for a, b in matched.missing)]
-    found = [_contrast(c) for c in matched.contrasts if c.primary]
-    run.write_json("verdict", {"sentence": _sentence(matched, recipe, read), "contrasts": found, "notes": notes})
+    notes = [*_dictionary_notes(stations, fvu), *(f"{a} against {b}: not run" for a, b in matched.missing)]
+    decided = recipe.primary or IN_DISTRIBUTION
+    verdict = {
+        "sentence": _sentence(matched, recipe, read),
+        "contrasts": [_contrast(c) for c in matched.contrasts if c.primary],
+        "exploratory": [
+            _contrast(c)
+            for c in matched.contrasts
+            if not c.primary and (c.dataset == decided or c.dataset.startswith(LEFT_OUT))
+        ],
+        "notes": notes,
+    }
+    run.write_json("verdict", verdict)
     if stations and stations[0].dictionary.info.get("card"):
         run.write_json("card", card(stations[0]))
 
@@ -49,14 +59,35 @@ def phrase(recipe: Recipe, model: Model, stations: Sequence[Station]) -> str:
 
 
 def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
-    """One sentence that can be quoted: data set, n, what was read, and each primary contrast with its word."""
+    """What can be quoted: data set, n, what was read, each primary contrast with its word, and the text alone."""
     primary = [c for c in matched.contrasts if c.primary]
     if not primary:
-        return f"{recipe.title}, reading {read}: no primary contrast could be run."
-    d = primary[0].verdict.difference
-    parts = [f"{c.method} is {_said(c)} {c.versus} ({_signed(c.verdict.difference)})" for c in primary]
-    counted = f"n = {d.n}, {d.n_groups} groups, {d.n_seeds} training sets"
-    return f"On {primary[0].dataset} ({counted}), reading {read}: {'; '.join(parts)}."
+        return f"{recipe.title}, reading {read}: no contrast could be run on {recipe.primary or 'the test rows'}."
+    d, dataset = primary[0].verdict.difference, primary[0].dataset
+    level = {
+        row["method"]: row["value"]
+        for row in matched.rows
+        if (row["dataset"], row["metric"], row["seed"], row["task"]) == (dataset, "auroc", "all", "matched")
+    }
+    parts = [
+        f"{c.method} ({_rounded(level[c.method])}) is {_said(c)} {c.versus} ({_rounded(level[c.versus])}; "
+        f"{_signed(c.verdict.difference)})"
+        for c in primary
+    ]
+    counted = f"n = {d.n}, {d.n_groups} groups per class, {d.n_seeds} training sets"
+    where = "the test rows" if dataset == IN_DISTRIBUTION else dataset
+    compared = max(level[method] for c in primary for method in (c.method, c.versus))
+    text = _text_alone({method: level[method] for method in TEXT_ALONE if method in level}, compared)
+    return f"AUROC on {where} ({counted}), reading {read}: {'; '.join(parts)}.{text}"
+
+
+def _text_alone(level: dict[str, float], compared: float) -> str:
+    """The best reader of the text without the model, and whether any compared method is measured above it."""
+    if not level:
+        return ""
+    best = max(level, key=lambda method: level[method])
+    found = f" From the text alone {best} has {_rounded(level[best])}"
+    return f"{found}; none of these methods is measured above it." if level[best] >= compared else f"{found}."
 
 
 def _said(contrast: Contrasted) -> str:
@@ -71,8 +102,12 @@ def _said(contrast: Contrasted) -> str:
 
 def _signed(d: Any) -> str:
     if d.lo != d.lo:
-        return f"AUROC {d.value:+.3f}, too few seeds for an interval"
-    return f"AUROC {d.value:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]"
+        return f"difference {d.value:+.3f}, too few seeds for an interval"
+    return f"difference {d.value:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _dictionary(stations: Sequence[Station]) -> str:
@@ -85,19 +120,19 @@ def _dictionary(stations: Sequence[Station]) -> str:
     return f"{number} of {first.width} latents{trained}"
 
 
-def _dictionary_notes(stations: Sequence[Station], recipe: Recipe) -> list[str]:
+def _dictionary_notes(stations: Sequence[Station], fvu: Fvu) -> list[str]:
     if not stations:
-        return [f"No dictionary for {recipe.site}: the SAE rows are absent, and this says nothing about SAEs."]
+        return ["No dictionary for the matched site: the SAE rows are absent, and this says nothing about SAEs."]
     notes = []
     if len(stations) == 1:
         notes.append("One dictionary: the intervals do not include what another training seed of it would change.")
-    for s in stations:
-        domains = s.dictionary.info.get("card", {}).get("domains", {})
-        domain = DOMAINS["last" if recipe.pooling == "last" else "content"]
-        fvu = (domains.get(domain, {}).get("fvu") or {}).get("value")
-        if fvu is not None and fvu > OUTSIDE:
-            notes.append(f"{s.name} leaves {fvu:.2f} of the variance on the {domain}: it is outside its domain there, "
-                         "and a weak SAE row says so of this dictionary, not of SAEs.")  # fmt: skip
+    for name, by_dataset in fvu.items():
+        outside = [f"{lost:.2f} on {dataset}" for dataset, lost in by_dataset.items() if lost > OUTSIDE_DOMAIN]
+        if outside:
+            notes.append(
+                f"Dictionary {name} leaves much of the variance unexplained ({', '.join(outside)}): it is outside its "
+                "domain there, and a weak SAE row says so of this dictionary, not of SAEs."
+            )
     return notes
 
 
@@ -105,5 +140,5 @@ def _contrast(c: Contrasted) -> dict[str, Any]:
     d = c.verdict.difference
     numbers = {key: getattr(d, key) for key in ("value", "lo", "hi", "n", "n_groups")}
     words = {"verdict": c.verdict.word, "needs": c.verdict.needs, "p_holm": c.verdict.p_different}
-    place = {"method": c.method, "than": c.versus, "dataset": c.dataset, "primary": c.primary}
+    place = {"method": c.method, "than": c.versus, "dataset": c.dataset, "metric": c.metric, "primary": c.primary}
     return place | numbers | words | {"p_equivalent": c.verdict.p_equivalent}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,30 +12,29 @@ from scipy.stats import rankdata
 
 from theodolite.comparison.panel import Key, Panel, read_panel
 from theodolite.core.metrics import auroc, average_precision, brier, ece, rate_above
-from theodolite.core.stats import Interval
+from theodolite.core.recipe import Contrast
+from theodolite.core.stats import Interval, Metric
 from theodolite.core.verdict import Verdict, verdicts
+from theodolite.data.splits import SHARES
 
 Array = np.ndarray
 Row = dict[str, Any]
 Thresholds = Mapping[tuple[str, str, str, str], Mapping[float, float]]
 PARTS = ("sd_rows", "sd_seeds", "sd_refits", "spread")  # of an AUROC's error, each printed as a row of its own
+N_BOOT = 2000
+OVERLAP = SHARES[0]  # of one seed's training rows with another's: each takes that part of one pool
 FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of nothing
-
-
-class Pair(Protocol):
-    """Two methods to compare: `method` minus `than` (recipe.Contrast)."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def than(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class Contrasted:
-    """The verdict on one contrast on one data set; `primary` ones share a Holm correction."""
+    """The verdict on one contrast on one data set; `primary` ones share a Holm correction.
+
+    metric: "auroc", pooled over templates, or "auroc_within_template", which is always exploratory.
+    """
 
     dataset: str
+    metric: str
     split: str
     method: str
     versus: str
@@ -56,28 +55,33 @@ class Evaluation:
 def evaluate(
     scores: pd.DataFrame,
     *,
-    contrasts: Sequence[Pair] = (),
+    contrasts: Sequence[Contrast] = (),
+    exploratory: Sequence[Contrast] = (),
     primary: str | None = None,
     thresholds: Thresholds | None = None,
     task: str = "matched",
-    overlap: float = 0.5,
-    n_boot: int = 2000,
+    overlap: float = OVERLAP,
+    n_boot: int = N_BOOT,
     seed: int = 0,
 ) -> Evaluation:
     """Metrics with intervals per data set, method and site, and the contrasts with verdicts.
 
-    scores: columns of `core.run.SCORE_COLUMNS`. Contrasts on the data set `primary` are one Holm family per site;
-    all others are exploratory and stand alone. thresholds: (dataset, method, site, seed) -> {false positive rate:
-    score threshold fixed on training folds}; without them no TPR is given. overlap: share of its training rows that
-    a seed has in common with another.
+    scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family per site; on
+    others, and all that are `exploratory`, stand alone. thresholds: (dataset, method, site, seed) -> {false positive
+    rate: score threshold fixed on training folds}; without them no TPR is given. overlap: share of its training rows
+    that a seed has in common with another.
     """
     rows: list[Row] = []
     found: list[Contrasted] = []
     for name, frame in scores.groupby("dataset", sort=False):
         panel = read_panel(str(name), frame, overlap=overlap, n_boot=n_boot, seed=seed)
         for key in panel.scores:
-            rows += [_row(panel, key, task, *figure) for figure in _figures(panel, key, thresholds or {})]
-        found += _contrasted(panel, contrasts, is_primary=panel.name == primary)
+            rows += [row(panel, key, task, *figure) for figure in _figures(panel, key, thresholds or {})]
+        found += _contrasted(panel, "auroc", auroc, contrasts, is_primary=panel.name == primary)
+        found += _contrasted(panel, "auroc", auroc, exploratory)
+        if panel.templates is not None:
+            within = partial(_within, panel.templates)
+            found += _contrasted(panel, "auroc_within_template", within, [*contrasts, *exploratory])
     rows += [row for contrast in found for row in _contrast_rows(contrast)]
     done = {(c.method, c.versus) for c in found}
     missing = [(c.method, c.than) for c in contrasts if (c.method, c.than) not in done]
@@ -137,23 +141,26 @@ def _above_zero(label: int, y: Array, s: Array, w: Array | None = None) -> Any:
     return rate_above(y, s, 0.0, label, w)
 
 
-def _contrasted(panel: Panel, contrasts: Sequence[Pair], is_primary: bool) -> list[Contrasted]:
-    """Verdicts on one data set, in AUROC pooled over templates."""
-    by_site: dict[str, list[tuple[Pair, Interval]]] = {}
+def _contrasted(
+    panel: Panel, name: str, metric: Metric, contrasts: Sequence[Contrast], is_primary: bool = False
+) -> list[Contrasted]:
+    """Verdicts on one data set, site by site."""
+    by_site: dict[str, list[tuple[Contrast, Interval]]] = {}
     for contrast in contrasts if panel.has_both_classes else ():
         for one, other in _pairs(panel, contrast):
-            estimate = panel.sample.paired(auroc, panel.scores[one], panel.scores[other])
+            estimate = panel.sample.paired(metric, panel.scores[one], panel.scores[other])
             by_site.setdefault(one[1], []).append((contrast, estimate.interval(bounded=False)))
     found = []
     for site, pairs in by_site.items():
         differences = [d for _, d in pairs]
         words = verdicts(differences) if is_primary else [verdicts([d])[0] for d in differences]
         for (contrast, _), word in zip(pairs, words, strict=True):
-            found.append(Contrasted(panel.name, panel.split, contrast.method, contrast.than, site, is_primary, word))
+            ends = (contrast.method, contrast.than, site)
+            found.append(Contrasted(panel.name, name, panel.split, *ends, is_primary, word))
     return found
 
 
-def _pairs(panel: Panel, contrast: Pair) -> Iterable[tuple[Key, Key]]:
+def _pairs(panel: Panel, contrast: Contrast) -> Iterable[tuple[Key, Key]]:
     """The two methods at every site both were read at; a `than` that has no site meets the other at each of its own."""
     others = {site for method, site in panel.scores if method == contrast.than}
     for site in sorted(site for method, site in panel.scores if method == contrast.method):
@@ -163,17 +170,20 @@ def _pairs(panel: Panel, contrast: Pair) -> Iterable[tuple[Key, Key]]:
 
 
 def _contrast_rows(contrast: Contrasted) -> list[Row]:
-    """The difference with its interval, the parts of its error, and the p-values after Holm."""
+    """The difference with its interval and, pooled, the parts of its error and the p-values after Holm."""
     verdict, d = contrast.verdict, contrast.verdict.difference
     place = {"task": "contrast", "method": contrast.method, "versus": contrast.versus, "site": contrast.site}
     place |= {"seed": "all", "split": contrast.split, "dataset": contrast.dataset}
-    beside = {f"auroc_{part}": getattr(d, part) for part in PARTS}
-    beside |= {"p_different": verdict.p_different, "p_equivalent": verdict.p_equivalent}
-    figures = [("auroc", d), *((name, _point(value, d)) for name, value in beside.items())]
+    beside: dict[str, float] = {}
+    if contrast.metric == "auroc":
+        beside = {f"auroc_{part}": getattr(d, part) for part in PARTS}
+        beside |= {"p_different": verdict.p_different, "p_equivalent": verdict.p_equivalent}
+    figures = [(contrast.metric, d), *((name, _point(value, d)) for name, value in beside.items())]
     return [place | {"metric": name} | _numbers(figure) for name, figure in figures]
 
 
-def _row(panel: Panel, key: Key, task: str, seed: str, metric: str, figure: Interval) -> Row:
+def row(panel: Panel, key: Key, task: str, seed: str, metric: str, figure: Interval) -> Row:
+    """One number of one method on one data set, for `Run.add_rows`."""
     place = {"task": task, "method": key[0], "site": key[1], "seed": seed, "split": panel.split, "dataset": panel.name}
     return place | {"metric": metric, "versus": ""} | _numbers(figure)
 

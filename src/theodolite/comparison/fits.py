@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from theodolite.core.artefact import save_reader
 from theodolite.core.atomic import publish
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
+from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.seeds import child_seed
 from theodolite.data.splits import folds, split
 
-IN_DISTRIBUTION = "in-distribution"
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.1)
+LIBRARIES = ("theodolite", "numpy", "scipy", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,29 @@ def reader_folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
 
 
 def _folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
-    """The key names everything a score depends on: rows, method and its source text, site, seeds."""
+    """The key names everything a score depends on: rows, method and its source text, our code, site, seeds."""
     method = methods.parse(job.method)
     source = inspect.getsource(inspect.getmodule(method.cls) or method.cls)
-    parts = {**asdict(job), "views": views.key(method.view, job.site, job.family), "source": source, "seeds": seeds}
+    parts = {
+        **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
+        "source": source, "code": _code(), "seeds": seeds,
+    }  # fmt: skip
     return cache / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """A hash of the code that makes scores of rows: ours beside the views', and the versions of the libraries."""
+    root = Path(__file__).parents[1]
+    files = [path for folder in ("core", "readers") for path in sorted((root / folder).glob("*.py"))]
+    files += [
+        root / "data" / "splits.py",
+        *(root / "comparison" / f"{name}.py" for name in ("fits", "tune")),
+    ]
+    whole = hashlib.sha256(json.dumps({name: version(name) for name in LIBRARIES}).encode())
+    for path in files:
+        whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
 
 
 def _is_done(folder: Path) -> bool:
@@ -87,7 +108,8 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     rows = np.flatnonzero((part == "train") & ~_left_out(frame, job.leave_out))
     X = views.get("train", method.view, job.site, seed, job.family)[rows]
     y = frame["label"].to_numpy()[rows]
-    if method.view == "state+latents":  # both blocks get equal variance: 4,096 columns would outvote 576
+    if method.view == "state+latents" and "split" in inspect.signature(method.cls).parameters:
+        # both blocks get equal variance: 4,096 columns would outvote 576
         method = replace(method, params={"split": views.get("train", "state", job.site).shape[1], **method.params})
     if job.tuned:
         tuned = tune(method, X, y, folds(frame.iloc[rows], seed=seed), seed=child_seed(seed, job.method))
@@ -99,7 +121,10 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
             {"params": method.params, "n_fits": 1},
         )
     if seed == 0 and platt is not None and not job.leave_out:
-        about = {"method": job.label, "view": method.view, "site": job.site, "family": job.family} | asdict(platt)
+        about = {
+            "method": job.label, "view": method.view, "site": job.site, "family": job.family,
+            "station": views.station(method.view, job.site, seed, job.family), **asdict(platt),
+        }  # fmt: skip
         save_reader(reader, folder / "reader", about)
     scored = [
         _score(
@@ -132,7 +157,7 @@ def _evaluations(job: Job, views: Views, part: np.ndarray) -> Iterator[tuple[str
     """(dataset, frame, rows): what this job's readers are scored on; never a row they were trained on."""
     frame = views.frame("train")
     if job.leave_out:
-        dataset = f"leave-one-source-out:{job.leave_out}"
+        dataset = f"{LEFT_OUT}{job.leave_out}"
         own = frame["source"].str.startswith(job.leave_out).to_numpy()
         yield dataset, "train", np.flatnonzero(own)
         for name in views.over_refusal:

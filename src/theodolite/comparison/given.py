@@ -10,16 +10,17 @@ import pandas as pd
 
 from theodolite.comparison import conclusion, fits, tables
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.request import CONTRASTS, METHODS
+from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes
 from theodolite.comparison.stages import Progress, Stages
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
+from theodolite.core import recipe as recipes
 from theodolite.core.atomic import publish
+from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe, Source
-from theodolite.core.run import Run
+from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.data.clean import MIN_PER_CLASS
-from theodolite.data.sources.wheel import cache_root
 from theodolite.report import html
 from theodolite.report.result import Result
 
@@ -35,14 +36,16 @@ def compare_rows(
     out: str | Path | None = None,
     force: bool = False,
     progress: Progress,
+    command: str = "",
 ) -> Result:
     """Compare the readers of dense rows (n, d) with labels (n) in 0/1; equal rows stay on one side of every split."""
     rows, frame = _checked(X, y)
     content = hashlib.sha256(rows.tobytes() + frame["label"].to_numpy().tobytes()).hexdigest()
     recipe = _recipe(content, methods, seeds)
     run = Run.create(
-        out or Path("runs") / f"rows-{content[:8]}", recipe.model_dump(mode="json"), recipe.digest(), force=force
-    )
+        out or Path("runs") / f"rows-{content[:8]}", recipe.model_dump(mode="json"), recipe.digest(), force=force,
+        command=command,
+    )  # fmt: skip
     if not run.finished:
         stages = Stages(run, progress)
         views = Views(cache_root() / "views" / f"rows-{content[:16]}", content)
@@ -54,12 +57,13 @@ def compare_rows(
         with stages("intervals"):
             matched = tables.matched(fitted, recipe)
             shared = tables.common(recipe, "rows given", content, "")
-            run.add_rows(tables.with_costs([shared | row for row in matched.rows], fitted, set()))
+            run.add_rows(tables.with_costs([shared | row for row in matched.rows], fitted, set(), {}))
             run.add_scores(pd.concat([f.scores for f in fitted], ignore_index=True))
             run.record("views", {f.job.label: "state" for f in fitted})
             run.record("protocol", tables.PROTOCOL)
-            conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), run)
+            conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
         run.finish()
+    if not (run.folder / "report.html").is_file():
         html.write(run)
     return Result(run)
 
@@ -86,8 +90,10 @@ def _recipe(content: str, methods: Sequence[str] | None, seeds: int | None) -> R
     if other := [m for m in chosen if naming.parse(m).view != "state"]:
         raise UserError(f"given rows have no text and no dictionary for {', '.join(other)}")
     contrasts = [c for c in CONTRASTS if {c.method, c.than} <= set(chosen)]
-    return Recipe(
-        name=SITE, title="Rows given", positive="label 1", negative="label 0", question="", site=SITE, sites=[SITE],
-        train=[Source(source=SITE, revision=content)], methods=chosen, contrasts=contrasts, seeds=seeds or 5,
-        dictionaries=[], private=True, primary="in-distribution",
-    )  # fmt: skip
+    fields = {
+        "name": SITE, "title": "Rows given", "positive": "label 1", "negative": "label 0", "question": "",
+        "site": SITE, "sites": [SITE], "train": [Source(source=SITE, revision=content)], "methods": chosen,
+        "contrasts": contrasts, "dictionaries": [], "private": True, "primary": IN_DISTRIBUTION,
+        "files": file_hashes(chosen),
+    }  # fmt: skip
+    return recipes.validated(fields if seeds is None else fields | {"seeds": seeds}, SITE)

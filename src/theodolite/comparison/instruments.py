@@ -1,6 +1,8 @@
 """What sights the concept: the model, and the dictionaries and twins that exist for it, by site."""
 
+import hashlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 
@@ -82,8 +84,18 @@ def settled(recipe: Recipe, model: Model) -> Recipe:
     """The recipe with its sites spelt out, where it leaves them to the depth of the model."""
     if recipe.site != AUTO:
         return recipe
-    sites = [str(Site(int(depth * model.n_blocks), "resid_post")) for depth in DEPTHS]
-    return recipe.model_copy(update={"site": sites[0], "sites": recipe.sites or list(dict.fromkeys(sites))})
+    sites = default_sites(model.n_blocks)
+    return recipe.model_copy(update={"site": sites[0], "sites": recipe.sites or sites})
+
+
+def default_sites(n_blocks: int) -> list[str]:
+    """Where a recipe that names no site reads, and where a dictionary is trained; the first is the matched one.
+
+    >>> default_sites(30)
+    ['blocks.17.resid_post', 'blocks.9.resid_post', 'blocks.13.resid_post']
+    """
+    sites = [str(Site(round(depth * n_blocks), "resid_post")) for depth in DEPTHS]
+    return list(dict.fromkeys(sites))
 
 
 def compute_dtype(asked: str) -> str:
@@ -104,14 +116,36 @@ def _stations(spec: str, model: Model, site: str) -> list[Station]:
     if spec != "shipped":
         dictionary = opening.open_dictionary(spec, model, site)
         return [Station(spec, "", dictionary.info.get("site", site), dictionary)]
-    found = opening.find(model)
-    twins = {(f.site, f.seed, f.corpus): f for f in found if f.twin}
-    stations: dict[tuple[str, int, str], Station] = {}
-    for f in found:
-        key = (f.site, f.seed, f.corpus)
-        if f.twin or key in stations:  # a shipped dictionary comes first; the same one trained again adds nothing
-            continue
-        twin = native.load(twins[key].path) if key in twins else None
-        family = "" if f.corpus == MAIN_CORPUS else f.corpus
-        stations[key] = Station(f"{f.corpus}-{f.seed}", family, f.site, native.load(f.path), twin)
-    return list(stations.values())
+    pairs = opening.paired(opening.find(model))
+    sizes: dict[tuple[str, str], tuple[int, int]] = {}  # by site and corpus: that of the first, so of a shipped one
+    for one, _ in pairs:
+        sizes.setdefault((one.site, one.corpus), (one.width, one.k))
+    return [_station(one, twin, sizes[one.site, one.corpus]) for one, twin in pairs]
+
+
+def _station(one: opening.Found, twin: opening.Found | None, size: tuple[int, int]) -> Station:
+    """A dictionary of another size than its site's first stands beside, under its size.
+
+    Seeds of a comparison take turns among a family's dictionaries, so these must differ in nothing but their seed.
+    """
+    other = "" if (one.width, one.k) == size else f"-w{one.width}-k{one.k}"
+    family = "" if one.corpus == MAIN_CORPUS and not other else one.corpus + other
+    loaded_twin = native.load(twin.path) if twin else None
+    return Station(f"{one.corpus}-{one.seed}{other}", family, one.site, native.load(one.path), loaded_twin)
+
+
+def available(recipe: Recipe, model_hash: str) -> dict[str, str]:
+    """Each dictionary that `shipped` stands for now at a settled recipe's sites, with the hash of its configuration.
+
+    The configuration names the hash of the weights, so neither these nor the model have to be read.
+    """
+    if "shipped" not in recipe.dictionaries:
+        return {}
+    pairs = opening.paired(opening.find(SimpleNamespace(hash=model_hash)))
+    used = [one for pair in pairs for one in pair if one is not None and one.site in {recipe.site, *recipe.sites}]
+    return {_title(one): hashlib.sha256((one.path / "config.json").read_bytes()).hexdigest() for one in used}
+
+
+def _title(one: opening.Found) -> str:
+    twin = " (twin)" if one.twin else ""
+    return f"{one.corpus}-{one.seed} at {one.site}, {one.width} latents, k {one.k}{twin}"

@@ -38,7 +38,7 @@ def jobs(recipe: Recipe, views: Views, blocks: list[str]) -> list[Job]:
     """All jobs of a recipe whose views exist, the matched site first."""
     found = list(_tuned(recipe, views, [recipe.site]))
     found += [job for job in _tuned(recipe, views, recipe.sites) if job not in found]
-    families = {key.partition("|")[0] for key in views.stations} - {""}
+    families = {family for family, _ in views.stations} - {""}
     beside = [Job(m, recipe.site, family=f) for f in sorted(families) for m in recipe.methods if m in BESIDE]
     found += [job for job in beside if views.has(methods.parse(job.method).view, job.site, job.family)]
     found += [Job(j.method, j.site, left) for left in recipe.leave_out for j in _tuned(recipe, views, [recipe.site])]

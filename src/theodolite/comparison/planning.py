@@ -1,28 +1,35 @@
 """The dry run: what a comparison would read, fit and take, and the smallest difference it could find."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
+from theodolite.comparison.rows import load_concept
 from theodolite.core import recipe as recipes
 from theodolite.core.recipe import Recipe
 from theodolite.core.stats import smallest_detectable
 from theodolite.data.concept import Concept
+from theodolite.data.splits import PARTS, SHARES
 
 TRIAL = 16  # texts read once to learn the speed
+CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same rows
 
 
 @dataclass(frozen=True)
 class Plan:
-    """rows and tokens per data set; minutes of the model's passes; bytes of the views; detectable AUROC difference."""
+    """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
+
+    detectable: one per correlation of `CORRELATIONS`, NaN under five seeds.
+    """
 
     recipe: Recipe
     rows: dict[str, int]
     tokens: dict[str, int]
     minutes: float
     gigabytes: float
-    detectable: float
+    detectable: tuple[float, ...]
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -32,17 +39,17 @@ class Plan:
             yield f"{name:40} {n:6,} rows {self.tokens[name]:10,} tokens"
         yield f"model passes: about {self.minutes:.1f} min (timed on {TRIAL} texts); the fits come on top"
         yield f"disk: about {self.gigabytes:.2f} GB in the cache"
-        if self.detectable == self.detectable:
+        if not math.isnan(self.detectable[0]):
+            found = ", ".join(f"{d:.3f} at {r:g}" for d, r in zip(self.detectable, CORRELATIONS, strict=True))
             yield (
-                f"smallest AUROC difference found with 80 % power on {self.recipe.primary or 'the test rows'}: "
-                f"{self.detectable:.3f} (assumed: AUROC .85, correlation .5 between scores, .01 between seeds)"
+                f"smallest AUROC difference found with 80 % power on {self.recipe.primary or 'the test rows'}, by the "
+                f"correlation between the two methods' scores: {found} (assumed: AUROC .85 of both, .01 between "
+                f"seeds, the first step of Holm's correction for {len(self.recipe.contrasts)} contrasts)"
             )
 
 
 def plan(recipe: Recipe, instruments: Instruments) -> Plan:
     """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches."""
-    from theodolite.comparison.runner import load_concept
-
     concept = load_concept(recipe, instruments)
     model = instruments.model
     datasets = {"train": concept.train, **concept.shifts}
@@ -65,10 +72,14 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
     )  # fmt: skip
 
 
-def _detectable(recipe: Recipe, concept: Concept) -> float:
-    """On the primary shift by requests, else on a fifth of the training clusters."""
-    chosen = concept.shifts.get(recipe.primary or "")
-    frame = concept.train.frame if chosen is None else chosen.frame
-    share = 0.2 if chosen is None else 1.0
-    groups = frame.drop_duplicates("cluster" if chosen is None else "request")["label"].value_counts()
-    return smallest_detectable(int(groups.get(1, 0) * share), int(groups.get(0, 0) * share), recipe.seeds)
+def _detectable(recipe: Recipe, concept: Concept) -> tuple[float, ...]:
+    """On the primary shift by requests (or templates, where fewer), else on the test share of the training clusters."""
+    shift = concept.shifts.get(recipe.primary or "")
+    frame = concept.train.frame if shift is None else shift.frame
+    columns = ["cluster"] if shift is None else ["request", *(["template"] if (frame["template"] != "").any() else [])]
+    share = SHARES[PARTS.index("test")] if shift is None else 1.0
+    n = [min(frame[frame["label"] == y][column].nunique() for column in columns) * share for y in (1, 0)]
+    family = max(len(recipe.contrasts), 1)
+    return tuple(
+        smallest_detectable(int(n[0]), int(n[1]), recipe.seeds, correlation=r, family=family) for r in CORRELATIONS
+    )

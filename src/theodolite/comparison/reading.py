@@ -1,6 +1,7 @@
 """`theodolite read`: a method of a finished Run on new texts, token by token or row by row."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from scipy import sparse
 from scipy.special import expit
 
 from theodolite.comparison.instruments import Instruments, open_instruments
+from theodolite.comparison.views import FROM_DICTIONARY
+from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
+from theodolite.core.discover import Registry, discover
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions, pool
 from theodolite.core.recipe import Recipe
@@ -20,6 +24,8 @@ from theodolite.core.run import Run
 from theodolite.core.site import Site
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
+from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
 
 READERS = "readers"
@@ -39,41 +45,57 @@ class Reading:
 
 
 class Sight:
-    """A fitted reader of a Run with the model and dictionary it reads through."""
+    """A fitted reader of a Run with the model and dictionary it was fitted through."""
 
     def __init__(self, run: Run, method: str | None, model: Model | None = None) -> None:
         self.recipe = Recipe.model_validate(run.recipe)
         folder = _folder(run, method)
-        self.reader, self.about = load_reader(folder), _about(folder)
+        self.about = _about(folder)
+        self.reader = load_reader(folder, _registry(self.about))
         self.view = str(self.about["view"])
         if self.view not in VIEWS:
             raise UserError(
                 f"{self.about['method']} reads the view {self.view!r}; `read` needs one of {', '.join(VIEWS)}"
             )
-        self.instruments: Instruments | None = None if self.view == "text" else open_instruments(self.recipe, model)
+        self.instruments = None if self.view == "text" else _same_model(open_instruments(self.recipe, model), run)
+        self.dictionary = _dictionary(self.instruments, self.about)
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and probabilities of whole texts."""
-        if self.view == "text":
-            score = self.reader.decision_function(texts)
-        else:
-            rows = self._model().read(
-                texts, self.about["site"], positions=self.recipe.positions, pooling=None, **self._how()
-            )
-            token = rows[Site.parse(self.about["site"])]
-            score = self.reader.decision_function(pool(self._view(token.rows), token.doc, self.recipe.pooling))
+        """Scores and probabilities of whole texts: what the comparison would have given them."""
+        score = self.reader.decision_function(texts if self.view == "text" else self._rows(texts))
         return score, expit(self.about["slope"] * score + self.about["intercept"])
 
     def tokens(self, text: str) -> list[tuple[str, float]]:
-        """Each content token with the score of its own row."""
+        """Each token at the recipe's positions with the score of its own row; none if the reader sees only text."""
         if self.view == "text":
-            raise UserError(f"{self.about['method']} reads whole texts; give --method one that reads the model")
-        site = Site.parse(self.about["site"])
-        rows = self._model().read([text], site, positions=self.recipe.positions, pooling=None, **self._how())[site]
+            return []
+        token = self._read([text], self.recipe.positions)
         batch = self._model().tokens([text], **self._how())
         chosen = Positions.parse(self.recipe.positions).mask(batch.roles.numpy())[0]
         words = [self._model().tokenizer.decode([i]) for i in batch.ids[0].numpy()[chosen]]
-        return list(zip(words, self.reader.decision_function(self._view(rows.rows)).tolist(), strict=True))
+        alone = self._view(token.rows, np.arange(len(words)), "last")
+        return list(zip(words, self.reader.decision_function(alone).tolist(), strict=True))
+
+    def _rows(self, texts: list[str]) -> Any:
+        """One row per text, pooled as the harvest does: `last` is the last token of all, whatever the positions."""
+        pooling = self.recipe.pooling
+        token = self._read(texts, "all[-1]" if pooling == "last" else self.recipe.positions)
+        return self._view(token.rows, token.doc, pooling)
+
+    def _view(self, x_nd: np.ndarray, doc_n: np.ndarray, pooling: str) -> Any:
+        """The reader's view of texts from their tokens' states."""
+        state = pool(x_nd, doc_n, pooling)
+        if self.dictionary is None:
+            return state
+        chunk = (doc_n, np.ones(len(doc_n), bool), torch.from_numpy(np.ascontiguousarray(x_nd)))
+        seen = pooled_latents(self.dictionary, [chunk], len(state), pooling)
+        if self.view == "state+latents":
+            return sparse.hstack([sparse.csr_matrix(state), seen.latents], format="csr")
+        return getattr(seen, self.view)
+
+    def _read(self, texts: list[str], positions: str) -> Activations:
+        site = Site.parse(self.about["site"])
+        return self._model().read(texts, site, positions=positions, pooling=None, **self._how())[site]
 
     def _model(self) -> Model:
         assert self.instruments is not None
@@ -81,19 +103,6 @@ class Sight:
 
     def _how(self) -> dict[str, Any]:
         return {"format": self.recipe.format, "max_tokens": self.recipe.max_tokens}
-
-    def _view(self, x_nd: np.ndarray) -> Any:
-        if self.view == "state":
-            return x_nd
-        assert self.instruments is not None
-        dictionary = self.instruments.at(self.about["site"])[0].dictionary
-        x = torch.from_numpy(np.ascontiguousarray(x_nd))
-        if self.view == "reconstruction":
-            return dictionary.reconstruct(x).numpy()
-        if self.view == "error":
-            return (x - dictionary.reconstruct(x)).numpy()
-        latents = dictionary.encode_csr(x)
-        return latents if self.view == "latents" else sparse.hstack([sparse.csr_matrix(x_nd), latents], format="csr")
 
 
 VIEWS = ("state", "latents", "reconstruction", "error", "state+latents", "text")
@@ -111,12 +120,19 @@ def read_text(run: str | Path, text: str | None, *, method: str | None = None, m
 def read_file(
     run: str | Path, file: str | Path, *, column: str = "text", method: str | None = None, model: Model | None = None
 ) -> pd.DataFrame:
-    """The table of a file with the columns `score` and `probability` added."""
+    """The table of a file with the columns `score` and `probability` added; rows without text get NaN and a warning."""
     table = parse({str(file): read(str(file))})
     if column not in table:
         raise unknown("column", column, table.columns)
+    texts = table[column]
+    there = (texts.notna() & (texts.astype(str).str.strip() != "")).to_numpy()
+    if not there.any():
+        raise UserError(f"column {column!r} of {str(file)!r} holds no text")
     sight = Sight(Run.open(run), method, model)
-    score, probability = sight.texts(table[column].astype(str).tolist())
+    score, probability = np.full((2, len(table)), np.nan)
+    score[there], probability[there] = sight.texts(texts[there].astype(str).tolist())
+    if missing := int((~there).sum()):
+        warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
     return table.assign(method=sight.about["method"], score=score, probability=probability)
 
 
@@ -134,3 +150,33 @@ def _folder(run: Run, method: str | None) -> Path:
     if wanted not in known:
         raise unknown("method of this run", wanted, known)
     return known[wanted]
+
+
+def _registry(about: dict[str, Any]) -> Registry:
+    """The methods installed here, and the user's own file where the reader came from one."""
+    name = str(about["method"]).partition("(")[0].partition("@")[0].strip()
+    return discover(files=[name] if ".py" in name else [])
+
+
+def _same_model(instruments: Instruments, run: Run) -> Instruments:
+    """The instruments, if their model has the weights that the run read."""
+    then, now = run.facts["model"], instruments.model
+    if then["hash"] != now.hash:
+        raise UserError(
+            f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
+            f"this is {now.name!r} with {now.hash[:12]}: give the model of the run, or compare again with this one"
+        )
+    return instruments
+
+
+def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dictionary | None:
+    """The dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
+    if instruments is None or about["view"] not in FROM_DICTIONARY:
+        return None
+    here = {s.key: s.dictionary for s in instruments.at(about["site"], about["family"])}
+    if (wanted := about.get("station")) not in here:
+        raise UserError(
+            f"{about['method']} was fitted on the dictionary {wanted or '(not recorded)'} at {about['site']}, "
+            f"and there is {', '.join(here) or 'none'}: put it back, or run the comparison again with --force"
+        )
+    return here[wanted]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Contrast, Recipe, Shift, Source
 
@@ -54,21 +55,27 @@ def resolve(
     *,
     text: str | None = None,
     label: str | None = None,
+    positive: Sequence[str] | None = None,
     group: str | None = None,
     shifts: Sequence[str] = (),
     sae: Sequence[str] | None = None,
     sites: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     quick: bool = False,
+    weights: str = "",
     **overrides: object,
 ) -> Recipe:
-    """The recipe a request stands for; a value of None leaves the recipe's own. The first site is the matched one."""
+    """The recipe a request stands for; a value of None leaves the recipe's own. The first site is the matched one.
+
+    weights: hash of a model that is already loaded. Whatever is named by a path has its content in the recipe's
+    `files`, so that other weights under the same name are another recipe.
+    """
     path = Path(what)
     if path.suffix in TABLES:
-        recipe = from_files(path, shifts, text=text or "text", label=label or "label", group=group)
-    elif text or label or group or shifts:
+        recipe = from_files(path, shifts, text=text or "text", label=label or "label", positive=positive, group=group)
+    elif text or label or positive or group or shifts:
         raise UserError(
-            f"--text, --label, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
+            f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
         )
     else:
         recipe = _named(what)
@@ -81,10 +88,12 @@ def resolve(
         changes["dictionaries"] = [] if list(sae) == ["none"] else list(sae)
     known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]
     changes["methods"] = _methods(known, methods, quick)
-    changes["files"] = {m: _hash(m) for m in changes["methods"] if ".py:" in m}
+    dictionaries = [d for d in changes.get("dictionaries", recipe.dictionaries) if d != "shipped"]
+    pinned = _weights(str(changes.get("model", recipe.model)), weights) | _folders(dictionaries)
+    changes["files"] = pinned | file_hashes(changes["methods"])
     contrasts = recipe.contrasts or CONTRASTS
     changes["contrasts"] = [c for c in contrasts if {c.method, c.than} <= set(changes["methods"])]
-    return Recipe.model_validate(recipe.model_copy(update=changes).model_dump())
+    return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
 
 
 def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
@@ -104,25 +113,32 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / (recipe.name if plain else f"{recipe.name}-{recipe.digest()[:8]}")
 
 
-def from_files(path: Path, shifts: Sequence[str], *, text: str, label: str, group: str | None) -> Recipe:
+def from_files(
+    path: Path, shifts: Sequence[str], *, text: str, label: str, positive: Sequence[str] | None, group: str | None
+) -> Recipe:
     """A recipe for a user's own file; the files' hashes are part of it, so that an edited file is another recipe."""
 
     def source(file: Path) -> Source:
         if not file.is_file():
             raise UserError(f"no file {str(file)!r}")
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = file_sha256(file)
         return Source(
-            source=file.stem, file=str(file.resolve()), revision=digest, field=text, label=label, group=group,
+            source=file.stem, file=str(file.resolve()), revision=digest, field=text, label=label,
+            positive=list(positive) if positive else None, group=group,
             licence="yours", redistributable=False,
         )  # fmt: skip
 
+    words = " or ".join(positive) if positive else label.replace("_", " ") if label != "label" else ""
+    stems = [Path(s).stem for s in shifts]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise UserError(f"two --shift files are called {', '.join(twice)}: a shift is named by its file, rename one")
     extra = {Path(s).stem: Shift(rows=[source(Path(s))]) for s in shifts}
     return Recipe(
         name=path.stem,
         title=path.stem,
-        positive="label 1",
-        negative="label 0",
-        question="Does this text belong to the positive class?",
+        positive=", ".join(positive) if positive else f"{label} = 1",
+        negative=f"not {', '.join(positive)}" if positive else f"{label} = 0",
+        question=f"Is this text {words}?" if words else "Does this text belong to the positive class?",
         train=[source(path)],
         shifts=extra,
         primary=next(iter(extra), None),
@@ -132,25 +148,56 @@ def from_files(path: Path, shifts: Sequence[str], *, text: str, label: str, grou
 
 def _named(what: str | Path) -> Recipe:
     path = Path(what)
+    if str(what) in recipes.names():
+        return recipes.load(what)
     if path.suffix not in {".yaml", ".yml"} and (path.suffix or path.exists()):
         raise UserError(f"cannot read {str(what)!r}: give a recipe name, a .yaml recipe, or a {', '.join(TABLES)} file")
-    if not path.suffix and str(what) not in recipes.names():
+    if not path.suffix:
         raise unknown("recipe", str(what), recipes.names())
     return recipes.load(what)
 
 
-def _hash(method: str) -> str:
-    """Content of a user's own method file, so that an edited file is another recipe."""
-    path = Path(method.partition(".py:")[0] + ".py")
-    if not path.is_file():
-        raise UserError(f"no file {str(path)!r} for method {method!r}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def file_hashes(methods: Sequence[str]) -> dict[str, str]:
+    """Content of the user's own method files, so that an edited file is another recipe."""
+    found = {}
+    for method in filter(naming.is_file, methods):
+        path = naming.file_of(method)
+        if path is None or not path.is_file():
+            raise UserError(f"no file {str(path)!r} for method {method!r}")
+        found[method] = file_sha256(path)
+    return found
+
+
+def _weights(name: str, given: str) -> dict[str, str]:
+    """Content of a model that its name does not pin: one handed over (hash `given`), a folder or a .gguf file."""
+    from theodolite.models.hashing import folder_hash
+    from theodolite.models.load import SHIPPED
+
+    path = Path(name)
+    if given:
+        return {f"model {name}": given}
+    if name in SHIPPED or not path.exists():
+        return {}
+    return {f"model {name}": folder_hash(path) if path.is_dir() else file_sha256(path)}
+
+
+def _folders(dictionaries: Sequence[str]) -> dict[str, str]:
+    """Content of dictionaries given as folders."""
+    return {f"dictionary {name}": _folder_sha256(Path(name)) for name in dictionaries if Path(name).is_dir()}
+
+
+def _folder_sha256(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -> list[str]:
     """The recipe's methods; files of the user's are added, names of ours replace the list."""
     asked = list(asked or ())
-    own = [m for m in asked if ".py:" in m]
-    named = [m for m in asked if ".py:" not in m]
+    own = [m for m in asked if naming.is_file(m)]
+    named = [m for m in asked if not naming.is_file(m)]
+    for method in named:
+        naming.parse(method)  # an unknown name is an error now, not after the model was read
     kept = named or [m for m in default if not (quick and m.startswith(QUICK_LEAVES_OUT))]
     return [*kept, *own]

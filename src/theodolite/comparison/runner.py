@@ -5,24 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from theodolite.comparison import conclusion, fits, request, tables
-from theodolite.comparison.build import build_views
+from theodolite.comparison.build import build_views, code_part, tokens_read
 from theodolite.comparison.given import compare_rows
-from theodolite.comparison.instruments import Instruments, open_instruments, settled
+from theodolite.comparison.instruments import Instruments, available, open_instruments, settled
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
+from theodolite.comparison.rows import dictionary_texts, load_concept
 from theodolite.comparison.stages import Progress, Stages, quiet
 from theodolite.comparison.views import FROM_DICTIONARY, Views
 from theodolite.core import methods as naming
+from theodolite.core.cache import cache_root
+from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
-from theodolite.data import concept as concepts
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
-from theodolite.data.sources.wheel import cache_root
 from theodolite.models.model import Model
 from theodolite.report import html
 from theodolite.report.result import Result
@@ -33,6 +33,7 @@ def compare(
     *,
     text: str | None = None,
     label: str | None = None,
+    positive: Sequence[str] | None = None,
     group: str | None = None,
     shifts: Sequence[str] = (),
     model: str | Model | None = None,
@@ -51,22 +52,32 @@ def compare(
     force: bool = False,
     show_text: bool = False,
     progress: Progress = quiet,
+    command: str = "",
 ) -> Result | Plan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
     data: a recipe's name, a recipe file, a CSV / JSONL / Parquet file, a DataFrame, or `(X, y)` with rows of your own
     (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
-    `theodolite compare --help`. A finished run of the same recipe is opened, an unfinished one goes on.
+    `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
+    opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
     """
     if isinstance(data, tuple):
-        return compare_rows(*data, methods=methods, seeds=seeds, out=out, force=force, progress=progress)
+        _refuse(
+            text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
+            sae=sae, sites=sites,
+            device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
+            show_text=show_text,
+        )  # fmt: skip
+        return compare_rows(
+            *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
+        )
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
-        request.as_path(data, cache_root()), text=text, label=label, group=group, shifts=shifts,
-        model=loaded.name if loaded is not None else model, revision=revision,
+        request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
+        model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
         seeds=seeds, quick=quick, final=final or None,
     )  # fmt: skip
@@ -74,19 +85,56 @@ def compare(
         instruments = open_instruments(recipe, loaded, device)
         return plan(settled(recipe, instruments.model), instruments)
     run = Run.create(
-        out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force
-    )
-    if not run.finished:
-        _carry_out(recipe, run, loaded, device, show_text, Stages(run, progress))
+        out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
+        command=command,
+    )  # fmt: skip
+    if run.finished:
+        _check_dictionaries(run)
+    else:
+        try:
+            _carry_out(recipe, run, loaded, device, Stages(run, progress))
+        except UserError:
+            run.withdraw()
+            raise
+    if show_text or not (run.folder / "report.html").is_file():
+        html.write(run, show_text=show_text)
     return Result(run)
 
 
-def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, show_text: bool, stages: Stages) -> None:
-    with stages("model and data"):
+def _refuse(**arguments: object) -> None:
+    """Arguments that say something about texts or a model, where rows of the caller's own are compared."""
+    if given := [name for name, value in arguments.items() if value]:
+        raise UserError(
+            f"compare((X, y)) reads no text and no model, so {', '.join(given)} cannot apply: leave out, or give a file"
+        )
+
+
+def _check_dictionaries(run: Run) -> None:
+    """Refuse to pass off a finished run as the answer to a request that would now see other dictionaries."""
+    used = run.facts.get("available")
+    if used is None:  # written before this was recorded
+        return
+    now = available(Recipe.model_validate(run.recipe), run.facts["model"]["hash"])
+    changes = {
+        "new": now.keys() - used.keys(),
+        "gone": used.keys() - now.keys(),
+        "changed": {name for name in now.keys() & used.keys() if now[name] != used[name]},
+    }
+    if any(changes.values()):
+        said = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
+        raise UserError(
+            f"the run in {str(run.folder)!r} was made with other dictionaries than are found now ({said}): "
+            "--force to run it again, or choose another --out"
+        )
+
+
+def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
+    with stages("model and data") as tick:
         instruments = open_instruments(recipe, model, device)
         recipe = settled(recipe, instruments.model)
-        run.manifest["recipe"] = recipe.model_dump(mode="json")
-        concept = load_concept(recipe, instruments)
+        run.settle(recipe.model_dump(mode="json"))
+        read = _dictionary_texts(recipe, instruments, run)
+        concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick)
@@ -100,25 +148,16 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, show_
     with stages("report"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()
-    html.write(run, show_text=show_text)
 
 
-def load_concept(recipe: Recipe, instruments: Instruments) -> Concept:
-    """The rows of a recipe; the model counts tokens, and answers where the labels are its own answers."""
-    model = instruments.model
-
-    def count_tokens(texts: Sequence[str]) -> np.ndarray:
-        ids = model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return np.array([len(row) for row in ids])
-
-    def answer(prompts: list[str], options: list[list[str]]) -> np.ndarray:
-        repeated = [p for p, mine in zip(prompts, options, strict=True) for _ in mine]
-        flat = [" " + option for mine in options for option in mine]
-        loss = model.logprobs(repeated, flat, format=recipe.format, max_tokens=recipe.max_tokens).loss
-        ends = np.cumsum([len(mine) for mine in options])
-        return np.array([int(part.argmin()) if len(part) else -1 for part in np.split(loss, ends[:-1])])
-
-    return concepts.load(recipe, count_tokens=count_tokens, answer=answer)
+def _dictionary_texts(recipe: Recipe, instruments: Instruments, run: Run) -> list[str]:
+    try:
+        return dictionary_texts(recipe, instruments)
+    except UserError as error:
+        run.note(
+            "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
+        )
+        return []
 
 
 def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run) -> None:
@@ -132,10 +171,18 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
     run.record("final", recipe.final)
+    run.record("available", available(recipe, model.hash))
     for dataset in (concept.train, *concept.shifts.values()):
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+    if recipe.quick:
+        run.note("quick", 1, "fewer rows, seeds and methods than a run to report: a first look")
+    beside = [s.name for s in instruments.stations if s.family and s.site == recipe.site]
+    if beside:
+        run.note(
+            "beside", len(beside), f"dictionaries of another corpus or size, in rows of their own: {', '.join(beside)}"
+        )
     for name in concept.held:
         run.note("sealed", 1, f"{name} was not opened" + (" (--final opens it)" if name == recipe.sealed else ""))
 
@@ -153,7 +200,9 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     shared = tables.common(
         recipe, instruments.model.name, instruments.model.hash, ", ".join(instruments.names(recipe.site))
     )
-    run.add_rows(tables.with_costs([shared | row for row in rows], fitted, FROM_DICTIONARY))
+    names = ("train", *views.shifts)
+    read = tokens_read(views, names)
+    run.add_rows(tables.with_costs([shared | row for row in rows], fitted, FROM_DICTIONARY, read))
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
     run.record("views", {f.job.label: naming.parse(f.job.method).view for f in fitted})
     run.record("labels", fitted[0].fits[0]["n_labels"])
@@ -165,7 +214,11 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
         )
     stations = instruments.at(recipe.site)
     run.record("dictionaries", len(stations))
-    conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, run)
+    fvu = {
+        s.name: {name: views.facts(name, code_part(s))["fvu"] for name in ("train", *views.shifts)} for s in stations
+    }
+    run.record("fvu", fvu)
+    conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
 
 
 def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: Run) -> None:

@@ -1,6 +1,7 @@
 """Named stages of a run: each is timed, reported while it lasts, and recorded."""
 
-import resource
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,5 +33,10 @@ class Stages:
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory of this process so far, in MB; NaN on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return math.nan
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,49 +1,68 @@
 """Scores of all jobs become the rows of a Run: the matched-site table, the free-site table, and the heat-map."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison.evaluate import Evaluation, evaluate
+from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import Contrast, Recipe
+from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.verdict import MARGIN
 from theodolite.data.near_duplicates import THRESHOLD
-from theodolite.data.splits import SHARES
+from theodolite.data.splits import SHARES, folds
 
 Row = dict[str, Any]
 # What the methods paragraph of a report may state, because it is what is done here and in data/splits.py.
 PROTOCOL = {
     "shares": list(SHARES),
-    "configurations": 12,
-    "folds": 3,
-    "bootstrap": 2000,
+    "configurations": 12,  # what laws.grid_is_short_and_valid allows
+    "folds": inspect.signature(folds).parameters["n"].default,
+    "bootstrap": N_BOOT,
     "margin": MARGIN,
     "leak_cosine": THRESHOLD,
 }
+# Asked in every run beside the recipe's own contrasts, uncorrected: does learning the encoder help, and does a reader
+# of the model do better than one that only has the text?
+EXPLORATORY = [
+    Contrast(method="k_sparse@latents", than="k_sparse@twin"),
+    *(Contrast(method="logistic", than=text) for text in ("word_ngrams", "char_ngrams", "sentence")),
+]
 FREE = "free"  # the site of a method that chose one per training set
 HEATMAP_REPLICATES = 200  # 90 cells a data set: the width of their intervals is known to 5 %, which a colour hides
 
 
 def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
-    """Every method at the dictionary's site and pooling, the only table in which SAE, RepE and probe are comparable."""
+    """Every method at the dictionary's site and pooling, the only table in which SAE, RepE and probe are comparable.
+
+    Without a primary shift the contrasts are decided on the test rows of the training distribution.
+    """
     chosen = [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
-    return evaluate(_scores(chosen), contrasts=recipe.contrasts, primary=recipe.primary, thresholds=_thresholds(chosen))
+    primary = recipe.primary or IN_DISTRIBUTION
+    return evaluate(
+        _scores(chosen), contrasts=recipe.contrasts, exploratory=EXPLORATORY, primary=primary,
+        thresholds=_thresholds(chosen),
+    )  # fmt: skip
 
 
 def free(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation | None:
-    """Each method at the site that its own cross-validation preferred, training set by training set."""
+    """Each method at the site that its own cross-validation preferred, training set by training set.
+
+    Only methods that had the same sites to choose from are contrasted.
+    """
     tuned = [f for f in fitted if f.job.tuned and not f.job.leave_out]
     sited = pd.Index([f.job.label for f in tuned if f.job.site]).unique()
     if len({f.job.site for f in tuned if f.job.site}) < 2:
         return None
+    menu = {label: {f.job.site for f in tuned if f.job.label == label} for label in sited}
     chosen = [_chosen([f for f in tuned if f.job.label == label]) for label in sited]
     text = [f.scores for f in tuned if not f.job.site]
-    contrasts = [c for c in recipe.contrasts if {c.method, c.than} <= set(sited)]
+    contrasts = [c for c in recipe.contrasts if menu.get(c.method, set()) == menu.get(c.than)]
     return evaluate(pd.concat([*chosen, *text], ignore_index=True), contrasts=contrasts, task="free")
 
 
@@ -64,24 +83,39 @@ def common(recipe: Recipe, model: str, model_hash: str, dictionary: str) -> Row:
     }
 
 
-def with_costs(rows: Sequence[Row], fitted: Sequence[Fitted], dictionary_views: set[str]) -> list[Row]:
-    """Rows with what their method cost: settings chosen by the seeds, fits, seconds, peak memory."""
-    spent = {(f.job.label, f.job.site): _cost(f) for f in fitted if f.job.tuned and not f.job.leave_out}
+def with_costs(
+    rows: Sequence[Row], fitted: Sequence[Fitted], dictionary_views: set[str], tokens: dict[str, int]
+) -> list[Row]:
+    """Rows with what their method cost: settings chosen by the seeds, labels, fits, tokens, seconds, peak memory.
+
+    tokens: by view, what the model read to make it.
+
+    A row with a source left out carries the cost of its own fits, and a free one that of the search over all its sites.
+    """
+    tuned = [f for f in fitted if f.job.tuned]
+    spent = {(f.job.label, f.job.site, f.job.leave_out): _cost([f]) for f in tuned}
+    for label in {f.job.label for f in tuned}:
+        searched = [f for f in tuned if f.job.label == label and not f.job.leave_out]
+        spent[label, FREE, ""] = _cost(searched)
     filled = []
-    for row in rows:
-        cost = spent.get((row["method"], row["site"]), {})
-        uses = methods.parse(row["method"].partition(" [")[0]).view in dictionary_views
-        filled.append({**row, **cost, "dictionary": row["dictionary"] if uses else ""})
+    for one in rows:
+        before, _, rest = one["dataset"].partition(LEFT_OUT)
+        left_out = "" if before else rest.partition(" vs ")[0]  # a source alone, or against an over-refusal set
+        cost = spent.get((one["method"], one["site"], left_out), {})
+        view = methods.parse(one["method"].partition(" [")[0]).view
+        dictionary = one["dictionary"] if view in dictionary_views else ""
+        filled.append({**one, **cost, "tokens": tokens.get(view, 0), "dictionary": dictionary})
     return filled
 
 
-def _cost(one: Fitted) -> Row:
-    params = pd.Series([fit["params"] for fit in one.fits], dtype=object).map(str).value_counts()
+def _cost(searched: Sequence[Fitted]) -> Row:
+    fits = [fit for one in searched for fit in one.fits]
+    params = pd.Series([fit["params"] for fit in fits], dtype=object).map(str).value_counts()
     return {
-        "params": {"chosen": params.to_dict(), "labels": one.fits[0]["n_labels"]},
-        "n_fits": sum(fit["n_fits"] for fit in one.fits),
-        "seconds": sum(fit["seconds"] for fit in one.fits),
-        "peak_mb": max(fit["peak_mb"] for fit in one.fits),
+        "params": {"chosen": params.to_dict(), "labels": fits[0]["n_labels"]},
+        "n_fits": sum(fit["n_fits"] for fit in fits),
+        "seconds": sum(fit["seconds"] for fit in fits),
+        "peak_mb": max(fit["peak_mb"] for fit in fits),
     }
 
 
@@ -111,11 +145,6 @@ def _chosen(candidates: Sequence[Fitted]) -> pd.DataFrame:
 
 def _heatmap(scores: pd.DataFrame) -> Iterator[Row]:
     for name, frame in scores.groupby("dataset", sort=False):
-        panel = read_panel(str(name), frame, overlap=0.5, n_boot=HEATMAP_REPLICATES, seed=0)
-        if len(set(panel.sample.y)) < 2:
-            continue
-        for (method, site), matrix in panel.scores.items():
-            figure = panel.sample.estimate(auroc, matrix).interval()
-            place = {"task": "blocks", "method": method, "site": site, "seed": "all", "split": panel.split}
-            numbers = {key: getattr(figure, key) for key in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
-            yield place | {"dataset": panel.name, "metric": "auroc", "versus": ""} | numbers
+        panel = read_panel(str(name), frame, overlap=OVERLAP, n_boot=HEATMAP_REPLICATES, seed=0)
+        for key, matrix in panel.scores.items() if panel.has_both_classes else ():
+            yield row(panel, key, "blocks", "all", "auroc", panel.sample.estimate(auroc, matrix).interval())

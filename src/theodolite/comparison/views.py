@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 from scipy import sparse
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import publish, read_json
 
 SITELESS = {"text", "embedding", "sentence", "answer"}
 FROM_DICTIONARY = {"latents", "reconstruction", "error", "twin", "state+latents"}
@@ -27,7 +27,7 @@ class Views:
     """Handle on a folder of views; small, so that it travels to worker processes.
 
     shifts, over_refusal: names of the data sets beside "train". origin: hash of everything the content depends on.
-    stations: names of the dictionaries by "family|site"; a seed reads dictionary `seed mod number of dictionaries`,
+    stations: names of the dictionaries by family and site; a seed reads dictionary `seed mod number of dictionaries`,
     so that their variation is part of the variation between seeds.
     """
 
@@ -35,7 +35,7 @@ class Views:
     origin: str
     shifts: tuple[str, ...] = ()
     over_refusal: tuple[str, ...] = ()
-    stations: dict[str, list[str]] = field(default_factory=dict)
+    stations: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def frame(self, name: str) -> pd.DataFrame:
         """Rows of one data set, with their texts."""
@@ -48,15 +48,15 @@ class Views:
         if view == "state+latents":
             dense = sparse.csr_matrix(self.get(name, "state", site))
             return sparse.hstack([dense, self.get(name, "latents", site, seed, family)], format="csr")
-        return _load(self.path(name, view, site, self._station(view, site, seed, family)))
+        return _load(self.path(name, view, site, self.station(view, site, seed, family)))
 
     def has(self, view: str, site: str = "", family: str = "") -> bool:
         """Whether every data set has this view."""
-        if view in FROM_DICTIONARY and not self.stations.get(f"{family}|{site}"):
+        if view in FROM_DICTIONARY and not self.stations.get((family, site)):
             return False
         needed = ("state", "latents") if view == "state+latents" else (view,)
         names = ("train", *self.shifts)
-        paths = [self.path(n, v, site, self._station(v, site, 0, family)) for n in names for v in needed if v != "text"]
+        paths = [self.path(n, v, site, self.station(v, site, 0, family)) for n in names for v in needed if v != "text"]
         return all(path.is_file() for path in paths)
 
     def path(self, name: str, view: str = "", site: str = "", station: str = "") -> Path:
@@ -74,20 +74,26 @@ class Views:
         """Whether a step of the building is complete for one data set."""
         return (self.folder / f"{_slug(name)}.{part}.done").is_file()
 
-    def end_part(self, name: str, part: str) -> None:
-        """Mark a step complete; call it after its last view is written."""
-        publish(self.folder / f"{_slug(name)}.{part}.done", b"")
+    def end_part(self, name: str, part: str, facts: dict[str, float]) -> None:
+        """Mark a step complete, with what it found out; call it after its last view is written."""
+        publish(self.folder / f"{_slug(name)}.{part}.done", json.dumps(facts).encode())
+
+    def facts(self, name: str, part: str) -> dict[str, float]:
+        """What a complete step found out about one data set."""
+        found: dict[str, float] = read_json(self.folder / f"{_slug(name)}.{part}.done")
+        return found
 
     def key(self, view: str, site: str, family: str = "") -> str:
         """What the content of this view depends on: the rows and how they were made."""
-        stations = self.stations.get(f"{family}|{site}", []) if view in FROM_DICTIONARY else []
+        stations = self.stations.get((family, site), []) if view in FROM_DICTIONARY else []
         parts = [self.origin, view, "" if view in SITELESS else site, stations]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _station(self, view: str, site: str, seed: int, family: str) -> str:
+    def station(self, view: str, site: str, seed: int = 0, family: str = "") -> str:
+        """Name of the dictionary that a seed's rows of this view come from, "" where none is involved."""
         if view not in FROM_DICTIONARY:
             return ""
-        names = self.stations[f"{family}|{site}"]
+        names = self.stations[family, site]
         return names[seed % len(names)]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import publish, read_json
 from theodolite.core.discover import discover, name_of, origin
 from theodolite.core.errors import UserError
 from theodolite.core.reader import Reader
@@ -87,11 +87,8 @@ def _restored(fitted: dict[str, Any]) -> dict[str, Any]:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no saved reader: {path} does not exist")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(config, dict) or set(config) != _KEYS:
+    config = read_json(path)
+    if set(config) != _KEYS:
         raise UserError(f"{path} must have the keys {', '.join(sorted(_KEYS))}")
     if config["format"] != FORMAT:
         raise UserError(f"{path} has format {config['format']}, this version reads {FORMAT}")

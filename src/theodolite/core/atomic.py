@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and are checked when they are read back.
 
 A file is written under a temporary name in its own folder, flushed to the disk, renamed over the target, and the
 folder is flushed. A reader sees the old file or the new one, never a part; a process that dies leaves at most a
@@ -8,13 +8,16 @@ object stores it is not.
 """
 
 import errno
+import hashlib
 import itertools
+import json
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from theodolite.core.errors import UserError
 
@@ -55,6 +58,25 @@ def remove(path: Path) -> None:
         _step()
         path.unlink(missing_ok=True)
         _flush_folder(path.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, read piece by piece."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; a file that is missing, cut or holds something else is an error that names it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged or not JSON ({error}): delete it and make or fetch it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object, not a {type(found).__name__}")
+    return found
 
 
 def is_temporary(path: Path) -> bool:

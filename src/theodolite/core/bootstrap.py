@@ -1,18 +1,17 @@
 """Bootstrap weights over whole groups of rows, made once per data set and shared by every method and seed on it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from theodolite.core.seeds import generator
 
 
-def bootstrap_weights(*groupings: np.ndarray, n_boot: int = 2000, seed: int = 0) -> np.ndarray:
+def bootstrap_weights(grouping: np.ndarray, n_boot: int = 2000, seed: int = 0) -> np.ndarray:
     """Weights (B, n) under which a statistic varies as it would over fresh groups of rows.
 
-    Each group of each grouping draws an Exp(1) weight; a row's weight is the product over the groupings. One grouping
-    is the Bayesian bootstrap (Rubin 1981) of clusters; two crossed ones, such as request x template, are the Bayesian
-    pigeonhole bootstrap (Owen 2007, doi:10.1214/07-AOAS122; Owen & Eckles 2012, doi:10.1214/12-AOAS547). No bootstrap
-    is exact for crossed groups (McCullagh 2000); this one errs towards wide: what neither group explains counts
-    three times. Unlike counts of a resample, the weights are never 0, so no replicate loses a class or a group.
+    Each group draws an Exp(1) weight: the Bayesian bootstrap (Rubin 1981) of clusters. Unlike counts of a resample, the
+    weights are never 0, so no replicate loses a class or a group.
 
     float32, stored text by text (Fortran order), which is how the metrics read it.
 
@@ -20,14 +19,32 @@ def bootstrap_weights(*groupings: np.ndarray, n_boot: int = 2000, seed: int = 0)
     >>> w.shape, bool((w[:, 0] == w[:, 1]).all()), bool((w[:, 0] == w[:, 2]).any())
     ((4, 3), True, False)
     """
-    rng = generator(seed, "bootstrap")
-    w_nb = np.ones((len(groupings[0]), n_boot), np.float32)
-    for grouping in groupings:
-        names, code = np.unique(grouping, return_inverse=True)
-        w_nb *= rng.standard_exponential((len(names), n_boot), dtype=np.float32)[code]
-    return w_nb.T
+    names, code = np.unique(grouping, return_inverse=True)
+    draws = generator(seed, "bootstrap").standard_exponential((len(names), n_boot), dtype=np.float32)
+    return draws[code].T
 
 
-def fewest_groups(*groupings: np.ndarray) -> int:
-    """Number of groups of the coarsest grouping: what the rows' part of an interval really rests on."""
-    return min(len(np.unique(grouping)) for grouping in groupings)
+def with_crossing(groupings: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The groupings; behind two crossed ones the cells in which they meet, which `crossed_variance` needs."""
+    if len(groupings) == 1:
+        return list(groupings)
+    one, other = (np.unique(g, return_inverse=True)[1] for g in groupings)
+    return [*groupings, one * (other.max(initial=0) + 1) + other]
+
+
+def crossed_variance(parts: np.ndarray) -> float:
+    """The variance of a statistic from those over each of `with_crossing`'s groupings.
+
+    For two crossed groupings, such as request x template, it is V_request + V_template - V_cell (Cameron, Gelbach &
+    Miller 2011, doi:10.1198/jbes.2010.07136): what neither explains is in all three and counts once. The estimate is
+    noisy, so it never falls below the larger of the first two.
+    """
+    if len(parts) == 1:
+        return float(parts[0])
+    one, other, cell = parts
+    return float(max(one + other - cell, one, other))
+
+
+def fewest_groups(y: np.ndarray, grouping: np.ndarray) -> int:
+    """Groups of the class that has fewer: what a metric of ranks really rests on; 0 without rows."""
+    return min((len(np.unique(grouping[y == label])) for label in np.unique(y)), default=0)

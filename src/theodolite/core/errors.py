@@ -15,6 +15,15 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     "unknown recipe 'harmful-intend': did you mean 'harmful-intent'? (known: harmful-intent, truth)"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}(known: {', '.join(known) or 'none'})")
+    hint = " ".join(filter(None, [did_you_mean(name, known), f"(known: {', '.join(known) or 'none'})"]))
+    return UserError(f"unknown {kind} {name!r}: {hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str], n: int = 1) -> str:
+    """The question that names up to `n` nearest names, or "" where none is near.
+
+    >>> did_you_mean("promts.csv", ["prompts.csv", "labels.csv"]), did_you_mean("xyz", ["prompts.csv"])
+    ("did you mean 'prompts.csv'?", '')
+    """
+    near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+    return f"did you mean {', '.join(map(repr, near))}?" if near else ""

@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from theodolite.core.discover import discover, load_file, name_of
@@ -12,6 +13,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.core.reader import VIEWS, Reader
 
 _SPEC = re.compile(r"(?P<name>[^()@]+)(?:\((?P<params>.*)\))?(?:@(?P<view>[\w+]+))?")
+_FILE = re.compile(r"(?P<path>.+\.py)(?::\w+)?")
 _FIXED_VIEWS = ("text", "answer")  # their readers read nothing else, and nothing else reads them
 
 
@@ -57,8 +59,24 @@ def parse(spec: str, registry: Mapping[str, type] | None = None) -> Method:
     return Method(canonical, name, cls, params, view)
 
 
+def file_of(spec: str) -> Path | None:
+    """The file of a method of the user's own, with or without `:Class`; None for a method by name.
+
+    >>> file_of("lab/mine.py:Mine(k=3)@latents"), file_of("logistic@latents")
+    (PosixPath('lab/mine.py'), None)
+    """
+    match = _SPEC.fullmatch(spec.strip())
+    found = _FILE.fullmatch(match["name"].strip()) if match else None
+    return Path(found["path"]) if found else None
+
+
+def is_file(spec: str) -> bool:
+    """Whether a method is given as a file."""
+    return file_of(spec) is not None
+
+
 def _class(name: str, registry: Mapping[str, type] | None) -> tuple[str, type[Reader]]:
-    if ".py" in name:
+    if is_file(name):
         cls = load_file(name)
         name = name_of(cls)
     else:

@@ -75,17 +75,6 @@ def brier(y: Array, p: Array, w: Array | None = None) -> Array:
     return _mean((p - y) ** 2, w_nb, shape)
 
 
-def log_loss(y: Array, p: Array, w: Array | None = None) -> Array:
-    """Mean -ln of the probability given to the true label, which is held above 2e-16 as in scikit-learn.
-
-    >>> round(float(log_loss(np.array([1, 0]), np.array([0.5, 0.5]))), 4)
-    0.6931
-    """
-    y, p, w_nb, shape, _ = _scored(y, p, w)
-    right = np.where(y == 1, p, 1 - p)
-    return _mean(-np.log(np.maximum(right, np.finfo(float).eps)), w_nb, shape)
-
-
 def ece(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
     """Expected calibration error: mean over bins of |mean probability - share of label 1|, weighted by mass.
 

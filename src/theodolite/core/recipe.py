@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.strict import Strict
 
 # The matched site is chosen once the number of blocks is known: blocks.17 of 30, as in the shipped recipes.
 AUTO = "auto"
+FEWEST_ROWS = 40  # 20 of each label, as data.clean asks for
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Choices(_Strict):
+class Choices(Strict):
     """Multiple-choice rows whose label is what the model does: 1 where it finds the right option the likeliest.
 
     `column` holds the options, one per line, each after its letter ("A. "); `answer` the right one. The model is asked,
@@ -32,14 +31,17 @@ class Choices(_Strict):
     prompt: str = "Question: {text}\nAnswer:"
 
 
-class Source(_Strict):
+class Source(Strict):
     """Where rows of text come from and which part of them is taken.
 
-    Exactly one of `wheel`, `hub`, `file`, `generated` names the place. The remaining fields say how to read it:
-    `field` is a dotted path (`seeds[].value` walks a list), `where` keeps rows whose columns equal these values,
-    `drop` removes texts that match a regular expression, `cut` ends a text at the first occurrence of a string,
-    `sample` takes that many rows by seeded choice, after everything else. Rows with equal values in the column `group`
-    never stand in two parts of a split.
+    Exactly one of `wheel`, `hub`, `file`, `generated` names the place: `revision` pins it, `member` names a file inside
+    a wheel, `format` says what the file is where its name does not, `options` go to its parser (of `hub`: config and
+    split). The remaining fields say how to read it: `field` is the text's column or dotted path (`seeds[].value` walks
+    a list), `label` a fixed label or the column that holds it, `positive` the values of that column that mean 1 (all
+    others mean 0), `where` keeps rows whose columns equal these values, `keep` keeps texts that match a regular
+    expression and `drop` removes those that match another, `cut` ends a text at the first occurrence of a string.
+    After everything else rows are put into a seeded order, the first `skip` are left out and `sample` taken. Rows with
+    equal values in the column `group` never stand in two parts of a split.
     """
 
     source: str
@@ -66,7 +68,7 @@ class Source(_Strict):
     redistributable: bool = True
 
 
-class Wrap(_Strict):
+class Wrap(Strict):
     """Put every request into templates that contain `{{ prompt }}`, the same templates for both classes.
 
     `part` is the part of the template families used; `development` requests come with "dev". `table` names a file
@@ -81,7 +83,7 @@ class Wrap(_Strict):
     per_request: int = 4
 
 
-class Shift(_Strict):
+class Shift(Strict):
     """A data set the readers never trained on."""
 
     rows: list[Source]
@@ -91,15 +93,25 @@ class Shift(_Strict):
     over_refusal: bool = False
 
 
-class Contrast(_Strict):
-    """A comparison fixed before the run: `better` minus `than`, on the primary shift, in AUROC."""
+class Contrast(Strict):
+    """A comparison fixed before the run: `method` minus `than`, on the primary shift, in AUROC."""
 
     method: str
     than: str
 
 
-class Recipe(_Strict):
-    """Everything a comparison needs; names of methods are file names in `readers/`, `name@view` picks the view."""
+class Recipe(Strict):
+    """Everything a comparison needs; names of methods are file names in `readers/`, `name@view` picks the view.
+
+    The concept: `name`, `title`, names of the two classes `positive` and `negative`, and the `question` that prompting
+    asks, with `few_shot` examples as (text, label). What is read: `model` at `revision` in `dtype`, each text in
+    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling`; `site` is the matched one, `sites`
+    all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
+    the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
+    with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
+    `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`, `quick` for fewer settings.
+    `files` are hashes of the user's own methods, weights and dictionaries, filled in by `compare`.
+    """
 
     name: str
     title: str
@@ -123,11 +135,11 @@ class Recipe(_Strict):
     methods: list[str] = Field(default_factory=list)
     few_shot: list[tuple[str, int]] = Field(default_factory=list)
     private: bool = False
-    seeds: int = 5
+    seeds: int = Field(default=5, ge=1)
     dictionaries: list[str] = Field(default_factory=lambda: ["shipped"])
     dtype: str = "auto"
     files: dict[str, str] = Field(default_factory=dict)
-    limit: int | None = None
+    limit: int | None = Field(default=None, ge=FEWEST_ROWS)
     quick: bool = False
     final: bool = False
 
@@ -156,13 +168,12 @@ def load(name: str | Path) -> Recipe:
 
 def parse(text: str, origin: str) -> Recipe:
     """A recipe from YAML text; every problem is named with its path in the file."""
-    try:
-        return Recipe.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe {origin!r} is not YAML: {error}") from None
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"recipe {origin!r}: {problems}") from None
+    return strict.parsed(Recipe, text, f"recipe {origin!r}")
+
+
+def validated(fields: Any, origin: str) -> Recipe:
+    """A recipe from its fields, with the same errors."""
+    return strict.validated(Recipe, fields, f"recipe {origin!r}")
 
 
 def to_yaml(recipe: Recipe) -> str:

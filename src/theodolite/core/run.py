@@ -4,7 +4,7 @@ manifest.json    recipe, digest, versions, machine, facts, notes; `finished` sta
 rows.parquet     one row = one number with its interval, its n and its cost; rows.csv says the same
 scores.parquet   one row = one method's score of one text: content hashes, never the text
 report.html      written from these files by `theodolite.report`
-artefacts/       JSON documents (audit, card, verdict) and stages/, from which a stopped run continues
+artefacts/       JSON documents (audit, card, verdict) and readers/, the readers of the first training set
 exports/         what `theodolite report` wrote beside the page
 
 Everything downstream (a new metric, a figure, the paired comparison of two runs) works without the model.
@@ -30,6 +30,10 @@ from theodolite.core.provenance import machine, versions
 from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
 
 PROTOCOL = 1
+IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own test rows
+LEFT_OUT = "leave-one-source-out:"  # and, before a source's name, that of the source kept out of training
+DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
+OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
 TASKS = {"matched", "free", "blocks", "contrast"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
 _OURS = ["artefacts", "exports", "report.html", "scores.parquet", "rows.csv", "rows.parquet", "manifest.json"]
@@ -39,7 +43,7 @@ class Run:
     """One Run folder, new, half done or finished.
 
     `Run.create` starts or resumes one, `Run.open` only reads. Rows and scores stay in memory until `finish`
-    writes them all; what is too dear to repeat belongs into a `stage`, which survives a stop.
+    writes them all: what is too dear to repeat after a stop (activations, fits) is kept in the cache.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -79,6 +83,12 @@ class Run:
         run = cls(folder, manifest | {"facts": {}, "stages": [], "notes": [], "files": {}})
         run._write_manifest()
         return run
+
+    def withdraw(self) -> None:
+        """Remove the folder of a run that nothing has been written into yet."""
+        if [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
+            (self.folder / "manifest.json").unlink()
+            self.folder.rmdir()
 
     @classmethod
     def _resumed(cls, folder: Path, digest: str) -> Self:
@@ -173,6 +183,14 @@ class Run:
                 return
         self.manifest["notes"].append({"kind": kind, "count": int(count), "text": text})
 
+    def settle(self, recipe: dict[str, Any]) -> None:
+        """Replace the recipe by itself with all that was left open filled in, once the model is known.
+
+        The digest stays that of what was asked for.
+        """
+        assert not self.finished, f"{self.id} is finished"
+        self.manifest["recipe"] = recipe
+
     def record(self, name: str, value: Any) -> None:
         """State a fact that reports and later readers need: `model`, `views`, `labels`, `protocol` (docs/run.md)."""
         self.manifest["facts"][name] = _plain(value)
@@ -181,23 +199,6 @@ class Run:
         """Record what a part of the run cost."""
         self.manifest["stages"].append({"stage": stage, "seconds": float(seconds), "peak_mb": float(peak_mb)})
 
-    def stage(self, name: str) -> Path:
-        """The folder in which a stage keeps results that a resumed run takes up again."""
-        slug = re.sub(r"[^\w.-]+", "-", name)
-        if slug != name:  # two names never share a folder
-            slug += "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
-        path = self.folder / "artefacts" / "stages" / slug
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def stage_done(self, name: str) -> bool:
-        """Whether `end_stage(name)` was reached, here or before a stop."""
-        return (self.stage(name) / "done").is_file()
-
-    def end_stage(self, name: str) -> None:
-        """Mark a stage complete; call it after its last file is written."""
-        publish(self.stage(name) / "done", b"")
-
     def write_json(self, name: str, value: Any) -> None:
         """Publish `artefacts/NAME.json`."""
         publish(self.folder / "artefacts" / f"{name}.json", _pretty(value))
@@ -205,7 +206,12 @@ class Run:
     def read_json(self, name: str) -> Any:
         """The content of `artefacts/NAME.json`, or None when this run made none."""
         path = self.folder / "artefacts" / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{str(path)!r} is damaged ({error}): restore it, or run again with --force") from None
 
     def finish(self) -> None:
         """Write rows and scores, then the manifest that says so: a run is finished or it is not, never half."""

@@ -11,18 +11,20 @@ seeds  what refitting adds, s2 (1/S + overlap / (1 - overlap)). Seeds that train
        the delete-d jackknife (Shao & Wu 1989) and of Nadeau & Bengio (2003), who write n_test / n_train. Without
        it, the interval of a difference covered 76 % of the time in simulation, with it 95 %.
 
-docs/statistics.md derives both and shows the coverage measured. Shapes: S seeds, n rows, B replicates.
+docs/statistics.md derives both and shows the coverage measured. Shapes: S seeds, n rows, B replicates, P groupings
+(one; or two crossed ones and their cells).
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from scipy.stats import t as student
 
-from theodolite.core.bootstrap import bootstrap_weights, fewest_groups
+from theodolite.core.bootstrap import bootstrap_weights, crossed_variance, fewest_groups, with_crossing
+from theodolite.core.seeds import child_seed
 
 Array = np.ndarray
 Metric = Callable[..., Any]  # metric(y, scores, weights or None), see metrics.py
@@ -33,10 +35,10 @@ FEWEST_SEEDS = 5  # with fewer, the scatter of seeds is not worth an interval: p
 class Interval:
     """A number with its 95 % interval (NaN under five seeds) and what it rests on.
 
-    n: rows scored. n_groups: groups of the coarsest grouping. n_unscored: rows that some seed should have scored and
-    did not. sd_rows, sd_seeds: the parts of the standard error. sd_refits: what of sd_seeds would be left with any
-    number of evaluation rows. spread: standard deviation of the metric between seeds, as observed. df:
-    Satterthwaite's degrees of freedom of the standard error.
+    n: rows scored. n_groups: groups of the coarsest grouping in the class that has fewer. n_unscored: rows that some
+    seed should have scored and did not. sd_rows, sd_seeds: the parts of the standard error. sd_refits: what of
+    sd_seeds would be left with any number of evaluation rows. spread: standard deviation of the metric between seeds,
+    as observed. df: Satterthwaite's degrees of freedom of the standard error.
     """
 
     value: float
@@ -61,22 +63,30 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric for every seed, (S,), and under every bootstrap weight, (S, B); the difference of two is paired.
+    """A metric for every seed, (S,), and under every bootstrap weight, (S, P, B); the difference of two is paired.
 
-    shared: all seeds were judged on the same rows (a shift), not each on test rows of its own (in distribution).
+    groups: number of groups of each grouping, (P,), in the class that has fewer. shared: all seeds were judged on the
+    same rows (a shift), not each on test rows of its own (in distribution). unseen: the least standard error of the
+    rows, where both of two methods are too near perfect for their failures to have been seen.
     """
 
     seeds: Array
     draws: Array
     n: int
-    n_groups: int
+    groups: tuple[int, ...]
     n_unscored: int
     shared: bool
     overlap: float
+    unseen: float = 0.0
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of the coarsest grouping."""
+        return min(self.groups)
 
     def __sub__(self, other: Self) -> "Estimate":
-        same = (self.n, self.n_groups, self.n_unscored, self.shared, self.overlap)
-        assert same == (other.n, other.n_groups, other.n_unscored, other.shared, other.overlap), "not the same rows"
+        same = (self.n, self.groups, self.n_unscored, self.shared, self.overlap)
+        assert same == (other.n, other.groups, other.n_unscored, other.shared, other.overlap), "not the same rows"
         return Estimate(self.seeds - other.seeds, self.draws - other.draws, *same)
 
     def interval(self, bounded: bool = True) -> Interval:
@@ -96,7 +106,7 @@ class Estimate:
         )  # fmt: skip
 
     def _rows_variance(self) -> float:
-        return float(np.var(self.draws.mean(0))) * self._small_sample
+        return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self._small_sample), self.unseen**2)
 
     def _seeds_variance(self) -> tuple[float, float]:
         """Variance of the mean over seeds from refitting, and the part of it that is not luck of the rows."""
@@ -104,7 +114,8 @@ class Estimate:
         if n_seeds == 1:
             return math.nan, math.nan
         scatter, pool = float(self.seeds.var(ddof=1)), pool_factor(n_seeds, self.overlap)
-        luck = float(np.var(self.draws - self.draws.mean(0), axis=1).sum()) * self._small_sample / (n_seeds - 1)
+        own = np.var(self.draws - self.draws.mean(0), axis=-1).sum(0)
+        luck = crossed_variance(own * self._small_sample) / (n_seeds - 1)
         refits = max(scatter - luck, 0.0) * pool
         if self.shared:
             return scatter * pool, refits  # luck is little here; keeping it makes five seeds cover (docs)
@@ -113,17 +124,18 @@ class Estimate:
         return max(refits, scatter / n_seeds), refits
 
     @property
-    def _small_sample(self) -> float:
+    def _small_sample(self) -> Array:
         """The Bayesian bootstrap's variance of a mean of G groups is (G - 1) / (G + 1) of the unbiased one."""
-        return (self.n_groups + 1) / max(self.n_groups - 1, 1)
+        groups = np.array(self.groups)
+        return (groups + 1) / np.maximum(groups - 1, 1)
 
 
 @dataclass(frozen=True)
 class Sample:
     """The rows of one data set with the bootstrap weights that every method on it shares.
 
-    y: labels (n,). asked: (S, n), which rows each seed is judged on. weights: (B, n). overlap: share of its training
-    rows that a seed has in common with another.
+    y: labels (n,). groups: the groupings of the rows, P of them. asked: (S, n), which rows each seed is judged on.
+    weights: (P * B, n). overlap: share of its training rows that a seed has in common with another.
     """
 
     y: Array
@@ -137,7 +149,9 @@ class Sample:
         cls, y: Array, groups: Sequence[Array], asked: Array, *, overlap: float = 0.5, n_boot: int = 2000, seed: int = 0
     ) -> Self:
         """Draw the weights: over one grouping, or crossed ones such as request x template."""
-        return cls(y, tuple(groups), asked, bootstrap_weights(*groups, n_boot=n_boot, seed=seed), overlap)
+        all_groups = tuple(with_crossing(groups))
+        weights = [bootstrap_weights(g, n_boot, child_seed(seed, "grouping", p)) for p, g in enumerate(all_groups)]
+        return cls(y, all_groups, asked, np.asfortranarray(np.concatenate(weights)), overlap)
 
     def take(self, rows: Array) -> "Sample":
         """The same sample on some rows only, such as one class."""
@@ -149,11 +163,12 @@ class Sample:
         scores = np.where(self.asked, scores, np.nan)
         scored, missed = ~np.isnan(scores), self.asked & np.isnan(scores)
         used = scored.any(0)
+        draws = np.array([metric(self.y, s, self.weights) for s in scores], float)
         return Estimate(
             seeds=np.array([metric(self.y, s) for s in scores], float),
-            draws=np.array([metric(self.y, s, self.weights) for s in scores], float),
+            draws=draws.reshape(len(scores), len(self.groups), -1),
             n=int(used.sum()),
-            n_groups=fewest_groups(*(group[used] for group in self.groups)),
+            groups=tuple(fewest_groups(self.y[used], group[used]) for group in self.groups),
             n_unscored=int(missed.any(0).sum()),
             shared=bool((self.asked == self.asked[0]).all()),
             overlap=self.overlap,
@@ -162,8 +177,9 @@ class Sample:
     def paired(self, metric: Metric, one: Array, other: Array) -> Estimate:
         """`one` minus `other` on the rows both have scored, seed by seed and under the same weights."""
         both = np.isnan(one) | np.isnan(other)
-        first, second = (np.where(both, np.nan, scores) for scores in (one, other))
-        return self.estimate(metric, first) - self.estimate(metric, second)
+        first, second = (self.estimate(metric, np.where(both, np.nan, scores)) for scores in (one, other))
+        same = np.array_equal(one, other, equal_nan=True)
+        return replace(first - second, unseen=0.0 if same else _unseen(first, second))
 
 
 def smallest_detectable(
@@ -176,11 +192,13 @@ def smallest_detectable(
     spread: float = 0.01,
     overlap: float = 0.5,
     power: float = 0.8,
+    family: int = 1,
 ) -> float:
     """The AUROC difference that a paired comparison of this size finds with this power; NaN under five seeds.
 
     n_positive, n_negative: groups, not rows (rows of one group may tell one story). auroc, correlation, spread: what
     is assumed of both methods, of their scores on the same rows, and of the difference between seeds; print them.
+    family: number of contrasts that Holm's first step corrects for.
     The variance of one AUROC is that of Hanley & McNeil (1982).
 
     >>> round(smallest_detectable(200, 200, 5), 3), round(smallest_detectable(2000, 2000, 5), 3)
@@ -191,7 +209,7 @@ def smallest_detectable(
     sd_rows = math.sqrt(2 * (1 - correlation) * _hanley_mcneil(auroc, n_positive, n_negative))
     sd_seeds = spread * math.sqrt(pool_factor(n_seeds, overlap))
     df = satterthwaite(sd_rows, sd_seeds, n_positive + n_negative, n_seeds)
-    return float(student.ppf(0.975, df) + student.ppf(power, df)) * math.hypot(sd_rows, sd_seeds)
+    return float(student.ppf(1 - 0.025 / family, df) + student.ppf(power, df)) * math.hypot(sd_rows, sd_seeds)
 
 
 def _hanley_mcneil(auroc: float, n_positive: int, n_negative: int) -> float:
@@ -218,16 +236,26 @@ def satterthwaite(sd_rows: float, sd_seeds: float, n_groups: float, n_seeds: int
 
 
 def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
-    """An interval that stays in [0, 1]: reach / (value (1 - value)) either way in log-odds.
+    """An interval that stays in [0, 1]: Wilson's (1927), with as many draws as have the standard error measured.
 
-    A perfect 0 or 1 has no bootstrap spread; its bound is that of Clopper & Pearson (1934) for n groups of n.
+    n groups without a failure leave room for one of 1 - .025^(1/n) (Clopper & Pearson 1934). Where the metric is
+    nearer to perfect than that, the bootstrap has seen hardly any failure and cannot say more.
     """
+    failing = 1 - 0.025 ** (1 / max(n_groups, 1))
     if value in {0.0, 1.0}:
-        perfect = 0.025 ** (1 / n_groups)
-        return (perfect, 1.0) if value else (0.0, 1 - perfect)
-    centre, step = math.log(value / (1 - value)), reach / (value * (1 - value))
-    return _expit(centre - step), _expit(centre + step)
+        return (1 - failing, 1.0) if value else (0.0, failing)
+    shrink = reach**2 / (value * (1 - value))  # t^2 over the number of draws
+    half = math.sqrt(reach**2 + shrink**2 / 4)
+    lo, hi = ((value + shrink / 2 + side * half) / (1 + shrink) for side in (-1, 1))
+    return (min(lo, 1 - failing) if value > 1 - failing else lo), hi
 
 
-def _expit(x: float) -> float:
-    return (1 + math.tanh(x / 2)) / 2  # never overflows
+def _unseen(one: Estimate, other: Estimate) -> float:
+    """The least standard error of a difference whose methods both hardly fail on these groups; 0 elsewhere.
+
+    Two perfect readers have the same bootstrap draws, whatever they would do on fresh groups: their difference is no
+    better known than the failures that n groups can hide.
+    """
+    failing = 1 - 0.025 ** (1 / max(one.n_groups, 1))
+    both_near = min(one.seeds.mean(), other.seeds.mean()) > 1 - failing
+    return failing / float(student.ppf(0.975, math.inf)) if both_near else 0.0

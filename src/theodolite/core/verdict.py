@@ -11,6 +11,7 @@ from theodolite.core.stats import FEWEST_SEEDS, Interval, pool_factor, satterthw
 
 MARGIN = 0.02  # an AUROC difference below it changes no decision anyone takes
 LEVEL = 0.05
+POWER = 0.8
 MOST_SEEDS = 50
 WORTH_GATHERING = 50  # more than this many times the rows there are is no advice
 
@@ -65,10 +66,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, family: int = 1) -> int | None:
-    """Rows at which the verdict cannot be `undecided`, whatever the difference turns out to be; None if no number is.
+    """Rows with which a true difference of this size is decided four times in five; None if no number is enough.
 
-    That is so once the standard error, times the sum of the quantiles of both tests, fits into the margin. Rows are
-    taken to grow as they are now: as many per group, and crossed groupings in proportion.
+    Decided at the family's strictest step: found different, or inside the margin, found equivalent. Rows are taken to
+    grow as they are now: as many per group, and crossed groupings in proportion.
     """
     seeds = pool_factor(n_seeds, difference.overlap) / pool_factor(difference.n_seeds, difference.overlap)
     lasting, luck = difference.sd_refits**2, difference.sd_seeds**2 - difference.sd_refits**2
@@ -76,7 +77,8 @@ def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, fami
     def short(n: float) -> bool:
         share = difference.n / n
         sd_rows, sd_seeds = difference.sd_rows * math.sqrt(share), math.sqrt((lasting + luck * share) * seeds)
-        return _reach(sd_rows, sd_seeds, difference.n_groups / share, n_seeds, family) > margin
+        df = satterthwaite(sd_rows, sd_seeds, difference.n_groups / share, n_seeds)
+        return _chance(difference.value, math.hypot(sd_rows, sd_seeds), df, margin, LEVEL / family) < POWER
 
     low, high = 1.0, float(difference.n)
     if not short(high):
@@ -108,11 +110,12 @@ def _needs(d: Interval, margin: float, family: int) -> str:
         rows = rows_needed(d, n_seeds, margin, family)
         if rows is None or rows > WORTH_GATHERING * d.n:
             continue
+        counted = f"{_round(rows):,} rows in {_round(math.ceil(d.n_groups * rows / d.n)):,} groups"
         if n_seeds == d.n_seeds:
-            return f"needs about {_round(rows):,} rows"
+            return f"needs about {counted}"
         if rows == d.n:
             return f"more rows do not help; needs about {n_seeds} seeds"
-        return f"needs about {_round(rows):,} rows and {n_seeds} seeds"
+        return f"needs about {counted}, and {n_seeds} seeds"
     if rows_needed(d, MOST_SEEDS, margin, family) is not None:
         return f"needs more than {WORTH_GATHERING} times these rows"
     refits = d.sd_refits / math.sqrt(pool_factor(d.n_seeds, d.overlap))
@@ -136,10 +139,14 @@ def _tail(distance: float, d: Interval) -> float:
     return float(student.cdf(distance / d.sd, d.df))
 
 
-def _reach(sd_rows: float, sd_seeds: float, n_groups: float, n_seeds: int, family: int) -> float:
-    """Half-width of the 95 % interval plus that of the 90 % one, at the family's strictest step."""
-    df, level = satterthwaite(sd_rows, sd_seeds, n_groups, n_seeds), LEVEL / family
-    return math.hypot(sd_rows, sd_seeds) * float(student.ppf(1 - level / 2, df) + student.ppf(1 - level, df))
+def _chance(gap: float, sd: float, df: float, margin: float, level: float) -> float:
+    """Chance that a true difference is decided: seen far enough from 0, or well enough inside the margin."""
+    different, inside = sd * student.ppf(1 - level / 2, df), margin - sd * student.ppf(1 - level, df)
+    if inside >= different:
+        return 1.0
+    below = lambda x: student.cdf((x - gap) / sd, df)  # noqa: E731
+    equivalent = below(inside) - below(-inside) if inside > 0 else 0.0
+    return float(1 - (below(different) - below(-different)) + equivalent)
 
 
 def _round(n: int) -> int:

@@ -65,10 +65,18 @@ def audit(
 
 
 def audit_file(
-    path: str | Path, text: str = "text", label: str = "label", group: str | None = None, seed: int = 0
+    path: str | Path,
+    text: str = "text",
+    label: str = "label",
+    positive: Sequence[str] | None = None,
+    group: str | None = None,
+    seed: int = 0,
 ) -> Audit:
-    """The audit of a user's own CSV, JSONL or Parquet file, which needs no model."""
-    source = Source(source=Path(path).stem, file=str(path), field=text, label=label, group=group, licence="yours")
+    """The audit of a user's own CSV, JSONL or Parquet file, which needs no model. positive: labels counted as 1."""
+    source = Source(
+        source=Path(path).stem, file=str(path), field=text, label=label,
+        positive=list(positive) if positive else None, group=group, licence="yours", redistributable=False,
+    )  # fmt: skip
     recipe = Recipe(name="file", title="file", positive="1", negative="0", question="", train=[source])
     return audit(concept.load(recipe, seed).train, seed=seed)
 

@@ -56,4 +56,7 @@ def _require_binary(labels: pd.Series, name: str) -> None:
     other = sorted(set(labels.unique().tolist()) - {0, 1}, key=str)
     if other:
         shown = ", ".join(map(repr, other[:5]))
-        raise UserError(f"{name!r} has labels other than 0 and 1: {shown}; name those that count as 1 with `positive`")
+        raise UserError(
+            f"{name!r} has labels other than 0 and 1: {shown}; recode them, or name those that count as 1 with "
+            "`positive` in a recipe file"
+        )

@@ -6,11 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-# id: stable across runs; cluster: near-duplicates, global over one recipe; hash: of the text, so that two runs can be
-# paired without storing it; template: "" when the text stands alone; request: id of the text before wrapping; unit:
-# rows that stay or leave together (the two classes in one template).
-COLUMNS = ("id", "text", "label", "source", "cluster", "hash", "template", "request", "unit", "template_tokens")
-
 
 @dataclass(frozen=True)
 class Count:
@@ -23,7 +18,13 @@ class Count:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with 0/1 labels; `counts` says what is missing from `frame` and why."""
+    """Texts with 0/1 labels; `counts` says what is missing from `frame` and why.
+
+    Columns of `frame`: `id`, stable across runs; `text`, `label`, `source`; `cluster` of near-duplicates, global over
+    one recipe; `hash` of the text, so that two runs can be paired without storing it; `template`, "" when the text
+    stands alone, and its `template_tokens`; `request`, the id of the text before wrapping; `unit`, rows that stay or
+    leave together (the two classes in one template).
+    """
 
     name: str
     frame: pd.DataFrame

@@ -15,7 +15,7 @@ BASE_RATE = (0.3, 0.7)  # outside, a model at the floor or the ceiling leaves li
 
 
 def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None = None, note: str = "") -> Dataset:
-    """One data set from its sources: all of `dataset.COLUMNS` but `cluster`, and `group` ("" where there is none)."""
+    """One data set from its sources: all columns of a `Dataset` but `cluster`, and `group` ("" where there is none)."""
     frames = [_read(part, seed, answer) for part in parts]
     frame, counts = clean(pd.concat(frames, ignore_index=True), name)
     return Dataset(

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from theodolite.core.bootstrap import bootstrap_weights, fewest_groups
+from theodolite.core.bootstrap import bootstrap_weights, crossed_variance, with_crossing
 from theodolite.core.metrics import auroc
 from theodolite.data.clean import MIN_PER_CLASS
 from theodolite.data.splits import folds
@@ -107,7 +107,12 @@ def _interval(frame: pd.DataFrame, scores: np.ndarray, seed: int) -> tuple[float
     groupings = [frame["cluster"].to_numpy()]
     if _is_wrapped(frame):
         groupings.append(frame["template"].to_numpy(dtype=str))
-    y = frame["label"].to_numpy()
-    draws = auroc(y, scores, bootstrap_weights(*groupings, n_boot=N_BOOT, seed=seed))
-    lo, hi = np.nanquantile(draws, [0.025, 0.975])
-    return float(auroc(y, scores)), float(lo), float(hi), len(y), fewest_groups(*groupings)
+    y, n_groups = frame["label"].to_numpy(), min(len(np.unique(grouping)) for grouping in groupings)
+    value = float(auroc(y, scores))
+    draws = np.array([auroc(y, scores, bootstrap_weights(g, N_BOOT, seed)) for g in with_crossing(groupings)])
+    if len(draws) == 1:
+        lo, hi = np.nanquantile(draws, [0.025, 0.975])
+    else:
+        reach = 1.96 * crossed_variance(np.nanvar(draws, axis=1)) ** 0.5
+        lo, hi = np.clip([value - reach, value + reach], 0, 1)
+    return value, float(lo), float(hi), len(y), n_groups

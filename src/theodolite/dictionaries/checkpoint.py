@@ -1,6 +1,5 @@
 """Checkpoints of a training run: tensors first, then a commit that names their hashes; only then the last one goes."""
 
-import hashlib
 import json
 import shutil
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import file_sha256, publish, read_json
 from theodolite.core.errors import UserError
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -22,7 +21,7 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
     if not path.is_file():
         publish(path, text.encode())
         return
-    there, here = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+    there, here = read_json(path), json.loads(text)
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     if differing:
         raise UserError(
@@ -37,7 +36,7 @@ def save(folder: Path, step: int, numbers: dict[str, Any], tensors: Tensors) -> 
     for name, state in tensors.items():
         on_cpu = {key: t.detach().cpu().contiguous() for key, t in state.items()}
         publish(home / f"{name}.safetensors", partial(save_file, on_cpu))
-        hashes[name] = _sha256(home / f"{name}.safetensors")
+        hashes[name] = file_sha256(home / f"{name}.safetensors")
     publish(home / "commit.json", json.dumps({"numbers": numbers, "sha256": hashes}).encode())
     for other in folder.glob("checkpoint-*"):
         if other != home:
@@ -50,11 +49,11 @@ def load(folder: Path) -> tuple[dict[str, Any], Tensors] | None:
     if not committed:
         return None
     home = committed[-1].parent
-    commit = json.loads(committed[-1].read_text(encoding="utf-8"))
+    commit = read_json(committed[-1])
     tensors = {}
     for name, expected in commit["sha256"].items():
         path = home / f"{name}.safetensors"
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or file_sha256(path) != expected:
             raise UserError(f"checkpoint {home} is damaged ({path.name}): delete the folder {folder} and train again")
         tensors[name] = load_file(path)
     return commit["numbers"], tensors
@@ -67,11 +66,7 @@ def clear(folder: Path) -> None:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Drop log lines after `step`: those steps will be taken again."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+    """Drop log lines after `step`, whose steps will be taken again, and a last line left unfinished by a dying run."""
+    whole = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    lines = [line for line in whole if json.loads(line)["step"] <= step]
     publish(path, "".join(line + "\n" for line in lines).encode())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

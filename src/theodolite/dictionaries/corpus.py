@@ -6,7 +6,6 @@ pieces, because a forward pass sees at most `max_tokens` tokens; pieces of one d
 """
 
 import hashlib
-import io
 import json
 import re
 from collections import Counter
@@ -17,22 +16,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 import zstandard
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Source
+from theodolite.core.strict import Strict, parsed
+from theodolite.core.zstd import decompressed
+from theodolite.data.near_duplicates import canonical
 
-Near = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+Near = Callable[[Sequence[str]], np.ndarray]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Strict):
+class Part(Strict):
     """Texts of one format; `share` is their part of the training rows."""
 
     name: str
@@ -41,7 +37,7 @@ class Part(_Strict):
     sources: list[Source]
 
 
-class CorpusRecipe(_Strict):
+class CorpusRecipe(Strict):
     """What a dictionary reads. Texts under `min_chars` leave; every `1 / held_out`-th document is kept for the card."""
 
     name: str
@@ -93,8 +89,7 @@ class Corpus:
     @classmethod
     def open(cls, path: Path) -> "Corpus":
         """A corpus written by `save`."""
-        reader = zstandard.ZstdDecompressor().stream_reader(path.read_bytes())
-        head, *rest = io.TextIOWrapper(reader, encoding="utf-8", newline="\n").read().split("\n")
+        head, *rest = decompressed(path.read_bytes(), str(path)).decode("utf-8").split("\n")
         meta = json.loads(head)
         documents = tuple(Document(**json.loads(line)) for line in rest)
         return cls(CorpusRecipe.model_validate(meta["recipe"]), documents, meta["counts"])
@@ -114,17 +109,13 @@ def recipe(name: str | Path) -> CorpusRecipe:
     if not shipped and not path.is_file():
         raise UserError(f"no corpus recipe file {str(path)!r}")
     text = (_folder() / f"{name}.yaml" if shipped else path).read_text(encoding="utf-8")
-    try:
-        return CorpusRecipe.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UserError(f"corpus recipe {str(name)!r}: {error}") from None
+    return parsed(CorpusRecipe, text, f"corpus recipe {str(name)!r}")
 
 
-def load(wanted: CorpusRecipe, *, avoid: Sequence[str] = (), near: Near | None = None) -> Corpus:
+def load(wanted: CorpusRecipe, *, near: Near | None = None) -> Corpus:
     """Read, clean, cut and split the texts of a recipe.
 
-    avoid: texts (training mixes, shifts, few-shot prompts) of which no near-duplicate may stay.
-    near: `near(texts, others) -> bool array`, whether a text is near any other; without it nothing is avoided.
+    near: whether each of some texts says nearly what a method will be tested on; those pieces leave, and are counted.
     """
     from theodolite.data.sources import rows
 
@@ -134,10 +125,6 @@ def load(wanted: CorpusRecipe, *, avoid: Sequence[str] = (), near: Near | None =
     for part in wanted.parts:
         for source in part.sources:
             texts = _clean(rows(source)["text"].astype(str).tolist(), wanted.min_chars, seen, counts)
-            if near is not None and avoid:
-                close = near(texts, avoid)
-                counts["near a recipe row"] += int(close.sum())
-                texts = [text for text, out in zip(texts, close, strict=True) if not out]
             for text in texts:
                 number = documents[-1].document + 1 if documents else 0
                 held = _is_held_out(text, wanted.held_out)
@@ -145,12 +132,11 @@ def load(wanted: CorpusRecipe, *, avoid: Sequence[str] = (), near: Near | None =
                 kept = [piece for piece in pieces if len(piece) >= wanted.min_chars]
                 counts["ends too short"] += len(pieces) - len(kept)
                 documents += [Document(piece, part.name, part.format, source.source, number, held) for piece in kept]
+    if near is not None:
+        close = near([d.text for d in documents])
+        counts["near a recipe row"] = int(close.sum())
+        documents = [d for d, out in zip(documents, close, strict=True) if not out]
     return Corpus(wanted, tuple(documents), dict(counts))
-
-
-def dictionary_texts(name: str = "text-chat") -> list[str]:
-    """Every text a dictionary trained on this corpus may have seen: what a shift must not resemble."""
-    return [d.text for d in load(recipe(name)).documents]
 
 
 def split_pieces(text: str, limit: int) -> list[str]:
@@ -174,7 +160,7 @@ def _clean(texts: list[str], min_chars: int, seen: set[str], counts: Counter[str
     """Stripped texts without short ones and repetitions, which are counted."""
     kept = []
     for text in map(str.strip, texts):
-        key = " ".join(text.lower().split())
+        key = canonical(text)
         if len(text) < min_chars:
             counts["too short"] += 1
         elif key in seen:

@@ -1,6 +1,7 @@
 """A trained dictionary: rows in, latents out, and back. Every format in `formats.py` becomes this one value."""
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -40,9 +41,13 @@ class Dictionary:
         return self.W_dec.shape[0]
 
     def fingerprint(self) -> str:
-        """sha256 over the weights: two dictionaries with equal fingerprints give equal latents."""
-        whole = hashlib.sha256(self.activation.name.encode())
-        for tensor in (self.W_enc, self.b_enc, self.W_dec, self.b_dec):
+        """sha256 over weights, activation rule and row treatment: equal fingerprints give equal latents."""
+        parameters = vars(self.activation)
+        numbers = {name: value for name, value in parameters.items() if not isinstance(value, Tensor)}
+        words = [self.activation.name, numbers, self.subtract_b_dec, self.normalise]
+        whole = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+        tensors = [value for value in parameters.values() if isinstance(value, Tensor)]
+        for tensor in (self.W_enc, self.b_enc, self.W_dec, self.b_dec, *tensors):
             whole.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 

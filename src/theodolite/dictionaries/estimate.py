@@ -11,14 +11,12 @@ from theodolite.dictionaries.train import Plan, names
 _COPIES = 3  # weights and Adam's two moments, float32
 
 
-def estimate(
-    model: Any, sites: Sequence[Any], corpus: Corpus, *, device: str | None = None, **options: Any
-) -> dict[str, Any]:
+def estimate(model: Any, sites: Sequence[Any], corpus: Corpus, **options: Any) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
     plan = Plan(tuple(map(str, sites)), **options)
     stream = Stream(model, sites, corpus, plan.seed, min(plan.block_rows, 2 * plan.batch))
     begun = time.perf_counter()
-    rows = stream.block().to(device or str(model.device))
+    rows = stream.block().to(str(model.device))
     reading = (time.perf_counter() - begun) / len(rows)
     steps = sum(_seconds_per_row(plan, rows.at[plan.sites[0]], name.endswith(".twin")) for name in names(plan))
     block_bytes = plan.block_rows * sum(x.shape[1] * x.element_size() for x in rows.at.values())

@@ -4,7 +4,7 @@ What a converter must preserve is the output, not the shapes: tests compare enco
 on random rows.
 """
 
-import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from theodolite.core.atomic import read_json
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.site import Site
 from theodolite.dictionaries import native
@@ -33,7 +34,12 @@ SAELENS = {
     "gated": _SHARED | {"b_gate", "b_mag", "r_mag"},
 }
 GEMMA_SCOPE = _SHARED | {"b_enc", "threshold"}
-_NORMALISE = {"none": "none", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
+SCALED = "expected_average_only_in"  # a factor that `_folded` puts into the weights
+_NORMALISE = {"none": "none", SCALED: "none", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
+# Gemma Scope by the last word of its repositories (in the hub's cache: models--google--gemma-scope-2b-pt-res). `mlp` is
+# the MLP's output after its norm; `att` reads the heads before W_O, which is no site here.
+_GEMMA_SCOPE_REPO = re.compile(r"(?:.*--)?gemma-scope-.*-(\w+)")
+_GEMMA_SCOPE_PARTS = {"res": "resid_post", "mlp": "mlp_out"}
 
 
 def read(folder: str | Path) -> Dictionary:
@@ -47,8 +53,9 @@ def read(folder: str | Path) -> Dictionary:
 
 def read_saelens(folder: Path) -> Dictionary:
     """SAELens v6 (`cfg.json`, `sae_weights.safetensors`); older configurations by their `activation_fn_str`."""
-    config = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "cfg.json")
     kind = _saelens_kind(config)
+    normalise = _saelens_normalise(config)
     t = _checked(_safetensors(folder / "sae_weights.safetensors"), SAELENS[kind], {"scaling_factor"}, folder)
     if config.get("reshape_activations", "none") != "none":
         raise UserError(
@@ -62,20 +69,19 @@ def read_saelens(folder: Path) -> Dictionary:
     else:
         rule = {
             "standard": Relu,
-            "topk": lambda: TopKRule(int(config["k"])),
+            "topk": lambda: TopKRule(_saelens_k(config, folder)),
             "jumprelu": lambda: JumpRelu(t["threshold"].relu()),
         }[kind]()
     metadata = config.get("metadata") or config
     hook = metadata.get("hook_name") or metadata.get("hook_point")
     info = {"model": metadata.get("model_name"), "site": _site(hook), "source": "SAELens"}
-    normalise = _NORMALISE.get(str(config.get("normalize_activations") or "none").lower(), "none")
     return _dictionary(
         t, rule, folder, info, subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)), normalise=normalise
     )
 
 
 def read_gemma_scope(folder: Path) -> Dictionary:
-    """Gemma Scope for Gemma 2: `params.npz` without a configuration; layer and L0 stand in the path."""
+    """Gemma Scope for Gemma 2: `params.npz` without a configuration; repository, layer and L0 stand in the path."""
     try:
         with np.load(folder / "params.npz", allow_pickle=False) as arrays:
             tensors = {_upper(key): torch.from_numpy(arrays[key]).float() for key in arrays.files}
@@ -83,9 +89,14 @@ def read_gemma_scope(folder: Path) -> Dictionary:
         raise UserError(f"dictionary {folder}: params.npz is damaged or holds objects: {error}") from None
     t = _checked(tensors, GEMMA_SCOPE, set(), folder)
     info: dict[str, Any] = {"source": "Gemma Scope", "site": None, "model": None}
+    part_of_block = None
     for part in folder.parts:
-        if part.startswith("layer_") and part[6:].isdigit():
-            info["site"] = f"blocks.{part[6:]}.resid_post"
+        if repository := _GEMMA_SCOPE_REPO.fullmatch(part):
+            part_of_block = _GEMMA_SCOPE_PARTS.get(repository[1])
+            if repository[1] == "transcoders":
+                raise UserError(f"dictionary {folder}: it is a transcoder, which writes another site than it reads")
+        if part_of_block and part.startswith("layer_") and part[6:].isdigit():
+            info["site"] = f"blocks.{part[6:]}.{part_of_block}"
         if part.startswith("average_l0_") and part[11:].isdigit():
             info["card"] = {"l0": float(part[11:])}
     return _dictionary(t, JumpRelu(t["threshold"]), folder, info, subtract_b_dec=False)
@@ -93,7 +104,7 @@ def read_gemma_scope(folder: Path) -> Dictionary:
 
 def read_gemma_scope_2(folder: Path) -> Dictionary:
     """Gemma Scope 2: `params.safetensors` beside a `config.json`."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     if config.get("type", "sae") != "sae" or config.get("affine_connection"):
         raise UserError(f"dictionary {folder}: it is a {config.get('type')}, which writes another site than it reads")
     tensors = {_upper(key): t for key, t in _safetensors(folder / "params.safetensors").items()}
@@ -131,11 +142,26 @@ def _dictionary(t: Tensors, rule: Any, folder: Path, info: dict[str, Any], **how
 def _saelens_kind(config: dict[str, Any]) -> str:
     kind = config.get("architecture", "standard")
     if config.get("activation_fn_str") == "topk" or config.get("activation_fn") == "topk":
-        config["k"] = (config.get("activation_fn_kwargs") or {})["k"]
         return "topk"
     if kind not in SAELENS:
         raise unknown("SAELens architecture", kind, SAELENS)
     return kind
+
+
+def _saelens_k(config: dict[str, Any], folder: Path) -> int:
+    """How many latents are active; an argument of the activation function in older configurations."""
+    k = (config.get("activation_fn_kwargs") or {}).get("k", config.get("k"))
+    if not isinstance(k, int | float) or k < 1:
+        raise UserError(f"dictionary {folder}: it is a TopK, and cfg.json says k={k}, not how many latents are active")
+    return int(k)
+
+
+def _saelens_normalise(config: dict[str, Any]) -> str:
+    """What is done to every row before it is encoded, under our name."""
+    said = str(config.get("normalize_activations") or "none").lower()
+    if said not in _NORMALISE:
+        raise unknown("normalize_activations of a SAELens dictionary", said, _NORMALISE)
+    return _NORMALISE[said]
 
 
 def _folded(t: Tensors, config: dict[str, Any], folder: Path) -> Tensors:
@@ -145,16 +171,23 @@ def _folded(t: Tensors, config: dict[str, Any], folder: Path) -> Tensors:
         t |= {"W_enc": t["W_enc"] * norm, "b_enc": t["b_enc"] * norm, "W_dec": t["W_dec"] / norm[:, None]}
     if config.get("finetuning_scaling_factor") and "scaling_factor" in t:
         t["W_dec"] = t["W_dec"] * t["scaling_factor"][:, None]
-    if config.get("normalize_activations") == "expected_average_only_in":
+    if str(config.get("normalize_activations")).lower() == SCALED:
         scaler = folder / "activation_scaler.json"
         if not scaler.is_file():
             raise UserError(
                 f"dictionary {folder}: its inputs were scaled by a factor that is not in the folder: "
                 "activation_scaler.json is missing"
             )
-        factor = float(json.loads(scaler.read_text(encoding="utf-8"))["scaling_factor"])
+        factor = _factor(scaler)
         t |= {"W_enc": t["W_enc"] * factor, "W_dec": t["W_dec"] / factor, "b_dec": t["b_dec"] / factor}
     return t
+
+
+def _factor(scaler: Path) -> float:
+    factor = read_json(scaler).get("scaling_factor")
+    if not isinstance(factor, int | float) or not factor > 0:
+        raise UserError(f"{scaler}: scaling_factor must be a positive number, not {factor!r}")
+    return float(factor)
 
 
 def _checked(tensors: Tensors, wanted: set[str], optional: set[str], folder: Path) -> Tensors:

@@ -4,7 +4,6 @@ A twin's encoder is not stored: its seed is, with the hash of the directions it 
 float32.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import file_sha256, publish, read_json
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
@@ -54,7 +53,7 @@ def save(dictionary: Dictionary, folder: str | Path) -> Path:
         "width": d.width,
         "k": dictionary.activation.k,
         "encoder": {"seed": d.info["seed"], "sha256": digest(d.W_enc)} if seeded else "stored",
-        "weights_sha256": _sha256(weights),
+        "weights_sha256": file_sha256(weights),
         "info": d.info,
     }
     publish(folder / "config.json", json.dumps(config, indent=1, allow_nan=False).encode())
@@ -66,7 +65,7 @@ def load(folder: str | Path) -> Dictionary:
     folder = Path(folder)
     config = read_config(folder)
     weights = folder / "model.safetensors"
-    if not weights.is_file() or _sha256(weights) != config["weights_sha256"]:
+    if not weights.is_file() or file_sha256(weights) != config["weights_sha256"]:
         raise UserError(
             f"dictionary {folder}: model.safetensors is missing or damaged (its sha256 is not the one in config.json)"
         )
@@ -89,11 +88,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"no dictionary in {folder}: config.json is missing, so it was never finished")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path)
     if config.get("format") != FORMAT:
         raise UserError(f"dictionary {folder}: format {config.get('format')!r} is not {FORMAT!r}")
     return config
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

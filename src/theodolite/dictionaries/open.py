@@ -1,6 +1,6 @@
 """From `--sae ...` to a dictionary that fits: found, matched with the model, and tried on real rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.site import Site
-from theodolite.data.sources.wheel import cache_root
 from theodolite.dictionaries import formats, native
 from theodolite.dictionaries.dictionary import Dictionary
 
@@ -26,6 +26,13 @@ class Found:
     seed: int
     twin: bool
     corpus: str
+    width: int
+    k: int
+
+    @property
+    def key(self) -> tuple[str, str, int, int, int]:
+        """What a dictionary shares with its twin, and with the same one trained again."""
+        return self.site, self.corpus, self.width, self.k, self.seed
 
 
 def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list[Found]:
@@ -37,12 +44,22 @@ def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list
     found = []
     for root in (shipped, Path(folder) if folder else trained_folder(model)):
         for config in sorted(root.rglob("config.json")):
-            info = native.read_config(config.parent)["info"]
+            stored = native.read_config(config.parent)
+            info = stored["info"]
             if info["model_hash"] == model.hash and site in (None, info["site"]):
-                found.append(
-                    Found(config.parent, info["site"], info["seed"], info["frozen_encoder"], info["training"]["corpus"])
-                )
+                size = {"width": stored["width"], "k": stored["k"]}
+                about = {"site": info["site"], "seed": info["seed"], "corpus": info["training"]["corpus"]}
+                found.append(Found(config.parent, twin=info["frozen_encoder"], **about, **size))
     return found
+
+
+def paired(found: Sequence[Found]) -> list[tuple[Found, Found | None]]:
+    """Each dictionary with its twin, if it has one; of equal ones the first (so a shipped one) counts."""
+    twins: dict[Any, Found] = {}
+    dictionaries: dict[Any, Found] = {}
+    for one in found:
+        (twins if one.twin else dictionaries).setdefault(one.key, one)
+    return [(one, twins.get(key)) for key, one in dictionaries.items()]
 
 
 def trained_folder(model: Any) -> Path:

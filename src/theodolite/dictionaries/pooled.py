@@ -7,50 +7,50 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-from theodolite.core.positions import Role, pool
+from theodolite.core.positions import pool
 from theodolite.dictionaries.dictionary import Dictionary, to_csr
+from theodolite.dictionaries.metrics import fvu_of_sums
 
 TokenRows = Iterable[tuple[np.ndarray, np.ndarray, Tensor]]
 
 
 class Pooled(NamedTuple):
-    """One row per text: latents (n, width), reconstruction (n, d) and what it misses (n, d)."""
+    """One row per text: latents (n, width), reconstruction (n, d) and what it misses (n, d).
+
+    fvu: energy of the error over the variance of the token rows that were encoded, before pooling.
+    """
 
     latents: sparse.csr_matrix
     reconstruction: np.ndarray
     error: np.ndarray
+    fvu: float
 
 
 def pooled_latents(
-    dictionary: Dictionary,
-    token_rows: TokenRows,
-    n_texts: int,
-    pooling: str,
-    *,
-    role: int = Role.CONTENT,
-    chunk: int = 4096,
+    dictionary: Dictionary, token_rows: TokenRows, n_texts: int, pooling: str, *, chunk: int = 4096
 ) -> Pooled:
     """Encode token rows and pool them per text.
 
-    token_rows: (text number, role, row) per token in chunks that hold whole texts, tokens in order. `mean` and `max`
-    go over tokens of one role; `last` takes a text's last row, whatever its role. A text without such a token is an
-    error, not a row of zeros.
+    token_rows: (text number, whether selected, row) per token in chunks that hold whole texts, tokens in order. `mean`
+    and `max` go over the selected tokens; `last` takes a text's last row, selected or not. A text without such a token
+    is an error, not a row of zeros.
     """
     latents, numbers, dense = [], [], []
-    for text_n, role_n, x_nd in token_rows:
-        text_n, role_n = np.asarray(text_n), np.asarray(role_n)
+    sums_1m = np.zeros((1, dictionary.d_in + 4))
+    for text_n, selected_n, x_nd in token_rows:
+        text_n, selected_n = np.asarray(text_n), np.asarray(selected_n, bool)
         order = np.argsort(text_n, kind="stable")
-        if pooling == "last":
-            order = order[np.append(np.diff(text_n[order]) != 0, True)]  # other rows need no encoding
-        else:
-            order = order[role_n[order] == role]
+        last_n = np.append(np.diff(text_n[order]) != 0, True)
+        order = order[last_n if pooling == "last" else selected_n[order]]  # other rows need no encoding
         if not len(order):
             continue
         z, x_hat, x = _encoded(dictionary, x_nd[order], chunk)
+        energy, missed = np.square(x, dtype=np.float64).sum(), np.square(x - x_hat, dtype=np.float64).sum()
+        sums_1m += np.concatenate([x.sum(0, dtype=np.float64), [energy, missed, 0.0, len(x)]])
         latents.append(pool(z, text_n[order], pooling))
         dense.append(np.hstack([pool(x_hat, text_n[order], pooling), pool(x - x_hat, text_n[order], pooling)]))
         numbers.append(np.unique(text_n[order]))
-    found = np.concatenate(numbers)
+    found = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
     assert len(np.unique(found)) == len(found), "a chunk holds whole texts"
     assert len(found) == n_texts, f"{n_texts - len(found)} texts have no token to pool"
     back = np.argsort(found)
@@ -59,6 +59,7 @@ def pooled_latents(
         sparse.vstack(latents, format="csr")[back].astype(np.float32),
         both[:, : dictionary.d_in],
         both[:, dictionary.d_in :],
+        float(fvu_of_sums(sums_1m)[0][0]),
     )
 
 

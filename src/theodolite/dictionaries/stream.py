@@ -6,7 +6,7 @@ first token (an attention sink with a norm 50 to 150 times the usual), then, cou
 10 times the block's median at one of the sites.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -75,10 +75,6 @@ class Stream:
         self.shares = {p.name: p.share for p in corpus.recipe.parts if p.share > 0}
         self.cursor = Cursor()
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
-
-    def __iter__(self) -> Iterator[Rows]:
-        while True:
-            yield self.block()
 
     def block(self) -> Rows:
         """The next block; the cursor moves past it."""

@@ -13,6 +13,8 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.objective import Weights, step
 
+DECAY = 0.2  # the last share of the steps, over which the learning rate falls to 0
+
 
 class Losses(NamedTuple):
     """What one batch cost: share of its variance left by the reconstruction, and of that error by AuxK; L0; dead."""
@@ -50,7 +52,7 @@ class TopK:
         lr: float = 4e-4,
         steps: int | None = None,
         warm_up: float = 0.05,
-        decay: float = 0.2,
+        decay: float = DECAY,
         aux: float = 1 / 32,
         dead_after: int = 200_000,
     ):

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from theodolite.core.atomic import publish
+from theodolite.core.errors import UserError
 from theodolite.dictionaries import card, checkpoint, native
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.held_out import held_out_documents, held_out_rows
 from theodolite.dictionaries.metrics import CrossEntropy, cross_entropy
 from theodolite.dictionaries.stream import Rows, Stream, concatenate
-from theodolite.dictionaries.topk import Losses, TopK
+from theodolite.dictionaries.topk import DECAY, Losses, TopK
 
 Tick = Callable[[int, int], None]
 CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over them per site
@@ -36,6 +37,16 @@ class Plan:
     batch: int = 2048
     block_rows: int = 65_536
 
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise UserError(f"width={self.width} latents: give at least 1")
+        if not 1 <= self.k <= self.width:
+            raise UserError(
+                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
+            )
+        if self.steps < 1:
+            raise UserError(f"{self.tokens} tokens are less than one batch: give at least {self.batch}")
+
     @property
     def steps(self) -> int:
         return self.tokens // self.batch
@@ -47,7 +58,7 @@ class Plan:
     @property
     def curve(self) -> list[int]:
         """Where the learning curve is read: by factors of sqrt 2 up to the learning-rate decay, and at the end."""
-        return [*sorted({int(0.8 * self.tokens / 2 ** (j / 2)) for j in range(9)}), self.steps * self.batch]
+        return [*sorted({int((1 - DECAY) * self.tokens / 2 ** (j / 2)) for j in range(9)}), self.steps * self.batch]
 
 
 def train(
@@ -56,7 +67,6 @@ def train(
     corpus: Corpus,
     folder: str | Path,
     *,
-    device: str | None = None,
     progress: Tick | None = None,
     checkpoint_seconds: float = 300.0,
     **options: Any,
@@ -74,7 +84,7 @@ def train(
     results = {name: folder / name for name in names(plan)}
     if all((path / "config.json").is_file() for path in results.values()):
         return results
-    run = Training(model, sites, corpus, plan, folder, device or str(model.device))
+    run = Training(model, sites, corpus, plan, folder, str(model.device))
     run.go(progress, checkpoint_seconds)
     texts = [d.text for d in run.held_out_documents if d.format == "raw"][:CE_TEXTS]
     ce = {site: cross_entropy(model, site, texts, corpus.recipe.max_tokens) for site in plan.sites}
@@ -101,6 +111,8 @@ class Training:
     def go(self, progress: Tick | None, checkpoint_seconds: float) -> None:
         """Train to the last step; a checkpoint follows a block when the last is older than `checkpoint_seconds`."""
         plan, saved_at = self.plan, time.monotonic()
+        report = progress or (lambda done, total: None)
+        report(self.step * plan.batch, plan.steps * plan.batch)
         while self.step < plan.steps:
             begun = time.monotonic()
             rows = self._with_carry(self.stream.block())
@@ -109,8 +121,7 @@ class Training:
             self.seconds += time.monotonic() - begun
             self._read_curve()
             self._log(losses, harvested - begun, time.monotonic() - harvested)
-            if progress is not None:
-                progress(self.step * plan.batch, plan.steps * plan.batch)
+            report(self.step * plan.batch, plan.steps * plan.batch)
             if time.monotonic() - saved_at >= checkpoint_seconds or self.step >= plan.steps:
                 self._save()
                 saved_at = time.monotonic()
@@ -190,7 +201,8 @@ class Training:
         """Write one dictionary with the card of what is written (its bfloat16 form)."""
         site, fitted = _site(name), self.dictionaries[name]
         stored = native.as_stored(fitted.dictionary())
-        constant_lr = [p for p in self.curve[name] if p["tokens"] <= 0.8 * self.plan.tokens + self.plan.block_rows]
+        decay_begins = (1 - DECAY) * self.plan.tokens
+        constant_lr = [p for p in self.curve[name] if p["tokens"] <= decay_begins + self.plan.block_rows]
         fell = card.still_falling(constant_lr, "held-out documents")
         measured = card.measure(stored, self.held_out, site, ce) | {
             "dead": card.dead_latents(fitted.unused_for_, self.step * self.plan.batch),

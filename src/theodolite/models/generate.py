@@ -1,7 +1,9 @@
 """Generation as repeated runs: the same hooks, the same positions, with or without a key/value cache."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -10,6 +12,7 @@ from theodolite.core.positions import Role
 from theodolite.core.seeds import child_seed
 from theodolite.models.families import Network
 from theodolite.models.run import Effects, run
+from theodolite.models.sweep import batches
 from theodolite.models.tokens import Encoding, Tokens, pad
 
 
@@ -24,16 +27,41 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     use_cache: bool = True,
+    batch_tokens: int | None = None,
 ) -> list[list[int]]:
     """New token ids per prompt, up to and without a stop token.
 
     Greedy at temperature 0. A sample depends on the seed and its own prompt, not on the batch. Positions are resolved
-    against the prompt and what follows it, so that the cache changes the speed and nothing else.
+    against the prompt and what follows it, so that the cache changes the speed and nothing else. Prompts of like
+    length run together, as many as `batch_tokens` hold with their answers at full length (None: all at once).
     """
-    tokens = pad(prompts, pad_id=0, side="left")
     effects = effects or Effects(())
-    cache = DynamicCache(config=network.module.config) if use_cache else None
-    draws = [torch.Generator().manual_seed(child_seed(seed, *row.ids.tolist())) for row in prompts]
+    lengths = np.array([len(row) + max_new_tokens for row in prompts])
+    new: list[list[int]] = [[] for _ in prompts]
+    for index in batches(lengths, batch_tokens) if batch_tokens else [np.arange(len(prompts))]:
+        chosen = np.sort(index)  # rows of a donor stay those of their prompts
+        together = [prompts[i] for i in chosen]
+        draws = [torch.Generator().manual_seed(child_seed(seed, *row.ids.tolist())) for row in together]
+        cache = DynamicCache(config=network.module.config) if use_cache else None
+        answers = _batch(network, together, max_new_tokens, effects, stop_ids, temperature, draws, cache)
+        for i, answer in zip(chosen, answers, strict=True):
+            new[i] = answer
+    effects.check()
+    return new
+
+
+def _batch(
+    network: Network,
+    prompts: Sequence[Encoding],
+    max_new_tokens: int,
+    effects: Effects,
+    stop_ids: Sequence[int],
+    temperature: float,
+    draws: list[torch.Generator],
+    cache: Any,
+) -> list[list[int]]:
+    """New tokens of prompts that run together, one step for all at a time."""
+    tokens = pad(prompts, pad_id=0, side="left")
     new: list[list[int]] = [[] for _ in prompts]
     running = [True] * len(prompts)
     for _ in range(max_new_tokens):
@@ -47,7 +75,6 @@ def generate(
         if not any(running):
             break
         tokens = _append(tokens, chosen, running)
-    effects.check()
     return new
 
 

@@ -5,8 +5,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.errors import UserError
 from theodolite.models.hashing import folder_hash
+from theodolite.models.quiet import quiet
 
 _MARKER = "complete.json"
 
@@ -42,7 +42,7 @@ def read_marker(folder: Path) -> Dequantised:
     except (ValueError, TypeError):
         raise damaged(folder, _MARKER) from None
     for name, expected in marker.files.items():
-        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+        if not (folder / name).is_file() or file_sha256(folder / name) != expected:
             raise damaged(folder, name)
     return marker
 
@@ -128,21 +128,3 @@ def _small_files(model: Any, tokenizer: Any) -> dict[str, bytes]:
 def _weights(model: Any) -> dict[str, torch.Tensor]:
     """Every parameter once: tied ones under their first name, which is what loading expects."""
     return {name: tensor.detach().contiguous() for name, tensor in model.named_parameters()}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars from transformers: ours shows the stage."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -21,6 +21,7 @@ from theodolite.models.tokens import Format, Tokens
 from theodolite.store import Store
 
 Progress = Callable[[int, int], None]
+FORM = 2  # of a unit's tensors; another one is another store
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Plan:
         """What the rows depend on, for the key of the store."""
         lists = {"token_sites": self.token_sites, "pooled_sites": self.pooled_sites, "poolings": self.poolings}
         named = {name: sorted(map(str, values)) for name, values in lists.items()}
-        return named | {"positions": str(self.positions), "unit": self.unit}
+        return named | {"positions": str(self.positions), "unit": self.unit, "form": FORM}
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ class Harvest:
         return np.concatenate([unit[name] for unit in units])[doc.argsort()]
 
     def tokens(self, site: Site | str) -> Iterator[tuple[np.ndarray, np.ndarray, Tensor]]:
-        """Unit by unit: the text of each row, its role, and the rows (n, d) in the dtype of the model.
+        """Unit by unit: each row's text, whether the positions select it, and the rows (n, d) in the model's dtype.
 
         Rows of a text lie together and in order; the texts come in the order of their length.
         """
         name = _token_rows(self._known(site, self.plan.token_sites))
         for unit in range(self.n_units):
-            part = self.store.read(unit, ["token_doc", "token_role", name])
-            yield part["token_doc"].numpy(), part["token_role"].numpy(), part[name]
+            part = self.store.read(unit, ["token_doc", "token_selected", name])
+            yield part["token_doc"].numpy(), part["token_selected"].numpy(), part[name]
 
     def _known(self, site: Site | str, sites: tuple[Site, ...]) -> Site:
         if (site := Site.parse(site)) not in sites:
@@ -168,7 +169,7 @@ class _Work:
             chosen = _kept(columns)
             tensors.setdefault("doc", []).append(torch.from_numpy(doc[columns.index]))
             tensors.setdefault("token_doc", []).append(tensors["doc"][-1].repeat_interleave(chosen.sum(1)))
-            tensors.setdefault("token_role", []).append(columns.roles[chosen])
+            tensors.setdefault("token_selected", []).append(columns.selected[chosen])
             for name, rows in (item for parts in kept.values() for item in parts.items()):
                 tensors.setdefault(name, []).append(rows)
         return {name: torch.cat(parts) for name, parts in tensors.items()}

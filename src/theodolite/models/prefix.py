@@ -22,7 +22,8 @@ class Prefix:
             capture = [] if deepest is None else [deepest]
             run(network, start, capture, logits=deepest is None, last_only=deepest is None, cache=self._cache)
         # blocks past the deepest site never ran; if none did, there is nothing to hand on
-        ran = any(layer.is_initialized for layer in _layers(self._cache))
+        layers: list[Any] = self._cache.layers
+        ran = any(layer.is_initialized for layer in layers)
         self.length = start.ids.shape[1] if ran else 0
 
     def cache(self, n: int) -> DynamicCache | None:
@@ -34,15 +35,12 @@ class Prefix:
         if not self.length:
             return None
         cache = copy.copy(self._cache)
-        cache.layers = [copy.copy(layer) for layer in self._cache.layers]
-        for layer in _layers(cache):
+        layers: list[Any] = [copy.copy(layer) for layer in self._cache.layers]
+        for layer in layers:
             if layer.is_initialized:
                 layer.keys, layer.values = (x.expand(n, -1, -1, -1) for x in (layer.keys, layer.values))
+        cache.layers = layers
         return cache
-
-
-def _layers(cache: DynamicCache) -> list[Any]:
-    return cache.layers
 
 
 def shared_start(tokens: Tokens, selected: Tensor) -> Tokens:

@@ -12,7 +12,7 @@ from theodolite.core.positions import Role
 from theodolite.core.site import Site
 from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.sweep import Columns, sweep
-from theodolite.models.tokens import Encoding, pad
+from theodolite.models.tokens import Encoding, Tokens, pad
 
 YES = ("Yes", " Yes", "yes", " yes", "YES", " YES")
 NO = ("No", " No", "no", " no", "NO", " NO")
@@ -37,8 +37,7 @@ def answer_log_odds(
     spellings that are single tokens. Texts are cut at `max_tokens`.
     """
     answers = [_single_tokens(model.tokenizer, words) for words in (yes, no)]
-    cut = _cut(model.tokenizer, texts, max_tokens)
-    tokens = pad([_prompt(_prompt_ids(model.tokenizer, text, question, few_shot)) for text in cut], pad_id=0)
+    tokens = prompts(model, texts, question, few_shot, max_tokens=max_tokens)
     last = torch.arange(tokens.ids.shape[1]) == torch.from_numpy(tokens.lengths - 1).unsqueeze(1)
     end = Site(None, "final_norm")
     prefix = Prefix(model.network, shared_start(tokens, last), end)
@@ -49,6 +48,14 @@ def answer_log_odds(
         sums = [logits[:, answer].logsumexp(-1).double() for answer in answers]
         found[columns.index] = (sums[0] - sums[1]).cpu().numpy()
     return found
+
+
+def prompts(
+    model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
+) -> Tokens:
+    """What `answer_log_odds` lets the model read for each text."""
+    cut = _cut(model.tokenizer, texts, max_tokens)
+    return pad([_prompt(_prompt_ids(model.tokenizer, text, question, few_shot)) for text in cut], pad_id=0)
 
 
 def _prompt(ids: list[int]) -> Encoding:

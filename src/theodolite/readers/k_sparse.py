@@ -37,9 +37,9 @@ class KSparse(PathReader, LinearReader):
 
     @classmethod
     def grid(cls, **fixed: Any) -> list[dict[str, Any]]:
-        """Twelve values of C at one k, or three of C at four of k: the fewest latents and strongest penalty first."""
-        ks = [fixed["k"]] if "k" in fixed else [4, 16, 64, 128]
-        fine, coarse = half_decades(-4), [0.003, 0.03, 0.3]
+        """Twelve values of C at one k, or four of C at three of k: the fewest latents and strongest penalty first."""
+        ks = [fixed["k"]] if "k" in fixed else [16, 64, 128]
+        fine, coarse = half_decades(-4), [0.003, 0.03, 0.3, 3.0]
         Cs = [fixed["C"]] if "C" in fixed else fine if "k" in fixed else coarse
         return [{n: v for n, v in (("k", k), ("C", C)) if n not in fixed} for k in ks for C in Cs]
 

@@ -36,7 +36,7 @@ class Logistic(PathReader, LinearReader):
     @classmethod
     def grid(cls, **fixed: Any) -> list[dict[str, Any]]:
         """Twelve values of C, half a decade apart, the strongest penalty first."""
-        return [{}] if "C" in fixed else [{"C": C} for C in half_decades(-5)]
+        return [{}] if "C" in fixed else [{"C": C} for C in half_decades(-4)]
 
     def _fit_path(self, readers: Sequence[Any], rows: Any, target_n: np.ndarray) -> None:
         span = Span.of(rows, None if self.split is None else _balanced_scale(rows, self.split))

@@ -6,6 +6,7 @@ from theodolite.report.blocks import Block, Line, Section, Table, Text, Value, a
 from theodolite.report.numbers import NONE, count, p_value, share, span
 from theodolite.report.sheet import Sheet
 
+SHORTCUT_HEAD = (Value("Kind"), Value("What"), *map(number, ["z", "p", "Among positive", "Among negative", "Rows"]))
 SHOWN = 25  # shortcuts in the table; the rest is counted
 FEATURES = {"length": "Length alone", "words": "Bag of words"}
 WORDS = {"term", "cluster"}  # shortcuts whose name quotes the data
@@ -83,25 +84,30 @@ def _shortcuts(found: dict[str, Any], hidden: bool) -> list[Block]:
     search = found["shortcuts"]
     shortcuts = search["shortcuts"]
     tried = (
-        f"{count(search['n_candidates'])} candidate shortcuts (terms, clusters of texts, sources, latents) in "
+        f"{count(search['n_candidates'])} candidates (terms, clusters of texts, sources, latents) in "
         f"{count(search['n_rows'])} training rows, one per near-duplicate cluster; labels were permuted "
-        f"{count(search['n_permutations'])} times within sources, and p is the share of permutations in which any "
-        "candidate did as well."
+        f"{count(search['n_permutations'])} times, and p is the share of permutations in which any candidate did as "
+        "well. They were permuted inside every source that has both classes, and over all other sources together: "
+        "there, whatever marks a source marks the label."
     )
     if not shortcuts:
         return [Text(f"{tried} None went beyond chance.")]
-    head = (Value("Kind"), Value("What"), *map(number, ["z", "p", "Among positive", "Among negative", "Rows"]))
-    lines = []
-    for s in shortcuts[:SHOWN]:
-        name = "not shown: private data" if hidden and s["kind"] in WORDS else s["name"]
-        numbers = [
-            f"{s['z']:+.1f}",
-            p_value(s["p"]),
-            share(s["share_positive"]),
-            share(s["share_negative"]),
-            count(s["n"]),
-        ]
-        lines.append(Line((Value(s["kind"]), Value(name), *map(number, numbers))))
-    rest = len(shortcuts) - SHOWN
-    caption = f"Shortcuts beyond chance{f', the {SHOWN} strongest; {count(rest)} more' if rest > 0 else ''}."
-    return [Text(tried), Table(caption, head, tuple(lines))]
+    shown: list[Block] = [Text(tried)]
+    for latent, what in ((False, "Shortcuts beyond chance"), (True, "Latents that go with the label, as they should")):
+        if found_here := [s for s in shortcuts if (s["kind"] == "latent") == latent]:
+            rest = len(found_here) - SHOWN
+            caption = f"{what}{f', the {SHOWN} strongest; {count(rest)} more' if rest > 0 else ''}."
+            shown.append(Table(caption, SHORTCUT_HEAD, tuple(_shortcut(s, hidden) for s in found_here[:SHOWN])))
+    return shown
+
+
+def _shortcut(s: dict[str, Any], hidden: bool) -> Line:
+    name = "not shown (--show-text shows it)" if hidden and s["kind"] in WORDS else s["name"]
+    numbers = [
+        f"{s['z']:+.1f}".replace("-", "\N{MINUS SIGN}"),
+        p_value(s["p"]),
+        share(s["share_positive"]),
+        share(s["share_negative"]),
+        count(s["n"]),
+    ]
+    return Line((Value(s["kind"]), Value(name), *map(number, numbers)))

@@ -2,14 +2,12 @@
 
 from typing import Any
 
+from theodolite.core.run import DOMAINS, OUTSIDE_DOMAIN
 from theodolite.report import tables
 from theodolite.report.blocks import Block, Facts, Figure, Line, Section, Table, Text, Value, absent, number
 from theodolite.report.numbers import count, duration, share, size, span
 from theodolite.report.plots import learning_curve
 from theodolite.report.sheet import Sheet
-
-OUTSIDE = 0.5  # FVU: above it the dictionary explains less than half of what varies there
-ROWS = {"documents": "held-out documents", "content": "tokens of the prompts", "last": "last template token"}
 
 
 def dictionary(sheet: Sheet) -> Section:
@@ -33,17 +31,19 @@ def dictionary(sheet: Sheet) -> Section:
 def outside(card: dict[str, Any]) -> list[str]:
     """Where the dictionary is outside its domain: a weakness of this dictionary, not of sparse autoencoders."""
     return [
-        f"On the {ROWS.get(rows, rows)} the dictionary's FVU is {share(error['value'])}: it is outside its domain "
+        f"On the {DOMAINS.get(rows, rows)} the dictionary's FVU is {share(error['value'])}: it is outside its domain "
         "there, and a weak SAE row at that place says so of this dictionary, not of SAEs."
         for rows, error in card["fvu"].items()
-        if rows != "documents" and error["value"] is not None and error["value"] > OUTSIDE
+        if rows != "documents" and error["value"] is not None and error["value"] > OUTSIDE_DOMAIN
     ]
 
 
 def costs(sheet: Sheet) -> Section:
     """What each number cost; the dictionary apart, because its price is shared."""
     words = (
-        "Fits count every cross-validated configuration and refit; labels and tokens are those the method looked at."
+        "Fits count every cross-validated configuration and refit; labels are those of one training set. Tokens are "
+        "what the model read, over all data sets, to make what a method looks at; methods that look at the same share "
+        "them, and reading is a stage of its own. Peak memory is the most the fitting process had taken."
     )
     blocks: list[Block] = [
         Text(words),
@@ -68,12 +68,29 @@ def costs(sheet: Sheet) -> Section:
 
 def warnings(sheet: Sheet) -> Section:
     """Everything that was counted instead of passed over."""
-    notes = sheet.run.notes
-    if not notes:
+    counted = [*sheet.run.notes, *_removed(sheet), *_unscored(sheet)]
+    if not counted:
         return Section("Counted warnings", [Text("Nothing was cut, dropped or left unscored.")])
     head = (Value("Kind"), number("Count"), Value("What"))
-    lines = [Line((Value(n["kind"]), number(count(n["count"])), Value(n["text"]))) for n in notes]
+    lines = [Line((Value(n["kind"]), number(count(n["count"])), Value(n["text"]))) for n in counted]
     return Section("Counted warnings", [Table("Cut, dropped or left out, and how often.", head, tuple(lines))])
+
+
+def _removed(sheet: Sheet) -> list[dict[str, Any]]:
+    """Rows that the audit says were taken out of the data sets."""
+    found = [lost for data in (sheet.run.read_json("audit") or {}).get("overviews", []) for lost in data["lost"]]
+    return [{"kind": "removed", "count": n["n"], "text": f"rows of {n['dataset']}: {n['cause']}"} for n in found]
+
+
+def _unscored(sheet: Sheet) -> list[dict[str, Any]]:
+    """Rows that a method should have scored at the matched site and did not, by data set."""
+    rows = sheet.rows[(sheet.rows["task"] == "matched") & (sheet.rows["seed"] == "all")]
+    most = rows.groupby(["method", "dataset"], sort=False)["n_unscored"].max()
+    return [
+        {"kind": "unscored", "count": n, "text": f"rows of {dataset} by {sheet.phrase(method)}"}
+        for (method, dataset), n in most.items()
+        if n
+    ]
 
 
 def provenance(sheet: Sheet) -> Section:
@@ -85,7 +102,7 @@ def provenance(sheet: Sheet) -> Section:
         ("Recipe digest", manifest["digest"]),
         ("Model hash", str(model.get("hash", "not recorded"))),
         ("Arithmetic", f"{model.get('dtype', 'not recorded')} on {model.get('device', 'not recorded')}"),
-        ("Command", manifest["command"] or "called from Python"),
+        *([("Command", manifest["command"])] if manifest["command"] else []),
         ("Started, finished", f"{manifest['started']}, {manifest['finished']}"),
         (
             "Machine",
@@ -115,7 +132,7 @@ def _error_table(card: dict[str, Any]) -> Table:
     lines = [
         Line(
             (
-                Value(ROWS.get(rows, rows)),
+                Value(DOMAINS.get(rows, rows)),
                 number(share(e["value"]), span(e.get("lo"), e.get("hi"))),
                 number(count(e.get("n"))),
             )

@@ -27,6 +27,9 @@ def verdict(sheet: Sheet) -> Section:
             ),
             tables.contrasts(sheet, lines, "The same contrasts in numbers."),
         ]
+    if lines := found.get("exploratory"):
+        said = "Exploratory contrasts, each on its own: p-values and intervals are not corrected for their number."
+        blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
     return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])
 
 
@@ -66,7 +69,7 @@ def matched(sheet: Sheet) -> Section:
         "Every method read the same rows at the same site and pooling: this table alone speaks about latents against "
         "directions against probes. Groups and order are the recipe's, not the result's."
     )
-    caption = "Matched site: AUROC [95 % interval]."
+    caption = f"Matched site: {sheet.figures}."
     return Section("Matched site", [Text(words), tables.auroc(sheet, "matched", sheet.columns("matched"), caption)])
 
 
@@ -75,9 +78,10 @@ def free(sheet: Sheet) -> Section:
     if not sheet.entries("free"):
         return Section("Free site", [absent("This run read one site only, so no method could choose its own.")])
     words = (
-        "Each method at the site it chose by cross-validated log-loss on training rows; test rows had no part in it."
+        "Each method at the site it chose by cross-validated log-loss on training rows; test rows had no part in it. "
+        "A reader of latents can only choose among sites that have a dictionary."
     )
-    caption = "Free site: AUROC [95 % interval]."
+    caption = f"Free site: {sheet.figures}."
     return Section("Free site", [Text(words), tables.auroc(sheet, "free", sheet.columns("free"), caption)])
 
 
@@ -87,11 +91,15 @@ def inside(sheet: Sheet) -> Section:
     chart = forest(sheet, columns) if columns else None
     if chart is None:
         return Section("In distribution", [absent("This run scored no rows from its training distribution.")])
-    words = (
-        "The headline is the left-out source: that source's rows were kept out of training. The training mix is shown "
-        "as source recognition, because texts of one label often come from sources of their own, and telling those "
-        "apart is enough."
-    )
+    left_out = "The headline is the left-out source: that source's rows were kept out of training. "
+    words = "Test rows of the one file that was trained on."
+    if sheet.several_sources:
+        words = (
+            "The training mix is shown as source recognition, because texts of one label often come from sources of "
+            "their own, and telling those apart is enough."
+        )
+    if any(c.kind == "left-out" for c in columns):
+        words = left_out + words
     return Section("In distribution", [Text(words), Figure(chart, f"In distribution. {_read_as(sheet)}")])
 
 
@@ -117,10 +125,16 @@ def shifted(sheet: Sheet) -> Section:
         if chart:
             blocks.append(Figure(chart, f"{name}. {_read_as(sheet)}"))
     dataset = (primary or columns)[0].dataset
-    if table := tables.metrics(
-        sheet, "matched", dataset, f"Other metrics on {dataset}; thresholds were fixed on training folds."
+    for only, caption in (
+        (
+            "(?!auroc)",
+            f"Other metrics on {dataset}. Thresholds were fixed on training folds: where the realised FPR is near 1, a "
+            "method flags everything there, and its TPR says nothing.",
+        ),
+        ("auroc", f"AUROC on {dataset}: the parts of its standard error, and what averaging the scores would give."),
     ):
-        blocks.append(table)
+        if table := tables.metrics(sheet, "matched", dataset, caption, only):
+            blocks.append(table)
     notes = [
         f"{name}: {shift['note']}" for name, shift in sheet.run.recipe.get("shifts", {}).items() if shift.get("note")
     ]
@@ -152,11 +166,16 @@ def how_many(sheet: Sheet) -> Section:
 
 
 def refusal(sheet: Sheet) -> Section:
-    """Benign texts that look harmful: how many each method would flag."""
+    """Benign texts that look harmful: how many each method would flag, and beside it how many real ones."""
     names = [name for name, shift in sheet.run.recipe.get("shifts", {}).items() if shift.get("over_refusal")]
-    said = "benign texts that look harmful: share flagged, at a threshold fixed on training folds."
-    found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}", only="fpr@") for name in names]
-    blocks: list[Block] = [table for table in found if table]
+    said = "benign texts that look harmful: share flagged, at a threshold fixed on training folds"
+    beside = "the same beside the share of a left-out source's positives: who flags nothing flags none of those either"
+    blocks: list[Block] = []
+    for name in names:
+        versus = [d for d in dict.fromkeys(sheet.rows["dataset"]) if d.endswith(f" vs {name}")]
+        found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}.", only="fpr@")]
+        found += [tables.metrics(sheet, "matched", d, f"{upper(d)}, {beside}.", only="(tpr|fpr)@") for d in versus]
+        blocks += [table for table in found if table]
     return Section("Over-refusal", blocks or [absent("This recipe has no over-refusal set.")])
 
 

@@ -41,7 +41,7 @@ def sites(sheet: Sheet) -> Chart | None:
             _draw(axes, grid, float(np.nanmin(grids)), float(np.nanmax(grids)))
             title(axes, column.title, column.subtitle)
             axes.set_yticks(range(len(methods)), [sheet.label(m) for m in methods], color=INK, size=8)
-            axes.set_xticks(range(len(places)), names(places))
+            axes.set_xticks(range(len(places)), block_names(places))
             axes.set_xlabel("block whose output is read" if _one_part(places) else "site")
             if (matched := sheet.run.recipe.get("site")) in places:
                 frame = (places.index(matched) - 0.5, -0.5), 1, len(methods)
@@ -61,14 +61,14 @@ def depth(site: str) -> tuple[int, int]:
     return (int(found[1]) if found else (-1 if part == "embed" else 10**6), place)
 
 
-def names(places: Sequence[str]) -> list[str]:
+def block_names(places: Sequence[str]) -> list[str]:
     """Short names of sites: block numbers where every site is the same part.
 
-    >>> names(["blocks.2.resid_post", "blocks.3.resid_post"]), names(["embed", "blocks.0.mlp_out"])
+    >>> block_names(["blocks.2.resid_post", "blocks.3.resid_post"]), block_names(["embed", "blocks.0.mlp_out"])
     (['2', '3'], ['embed', '0.mlp_out'])
     """
-    short = [place.removeprefix("blocks.") for place in places]
-    return [s.split(".")[0] for s in short] if _one_part(places) else short
+    within = [place.removeprefix("blocks.") for place in places]
+    return [w.split(".")[0] for w in within] if _one_part(places) else within
 
 
 def _one_part(places: Sequence[str]) -> bool:

@@ -50,7 +50,7 @@ def page(run: Run, *, show_text: bool = False) -> str:
 def fragment(sheet: Sheet) -> str:
     """Verdict and headline table, for a notebook's output cell."""
     verdict = sheet.run.read_json("verdict") or {"sentence": "No contrasts were fixed, so nothing is decided."}
-    headline = tables.auroc(sheet, "matched", sheet.headline("matched"), "Matched site: AUROC [95 % interval].")
+    headline = tables.auroc(sheet, "matched", sheet.headline("matched"), f"Matched site: {sheet.figures}.")
     template = _environment().get_template("fragment.html.j2")
     return template.render(
         sentence=verdict["sentence"], headline=replace(headline, number=1), place=str(sheet.run.folder)

@@ -21,7 +21,7 @@ _SPECIAL = {
 def latex(sheet: Sheet, task: str = "matched") -> str:
     """The headline data sets of a task, and the contrasts fixed before the run; needs the package booktabs."""
     model = sheet.run.facts.get("model") or {}
-    caption = f"AUROC [95 % interval] on {model.get('name', 'the model')}, {task} site."
+    caption = f"{sheet.figures} on {model.get('name', 'the model')}, {task} site."
     parts = [tables.auroc(sheet, task, sheet.headline(task), caption)]
     if lines := (sheet.run.read_json("verdict") or {}).get("contrasts"):
         parts.append(tables.contrasts(sheet, lines, "Contrasts fixed before the run; p adjusted after Holm."))

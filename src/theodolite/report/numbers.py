@@ -12,7 +12,7 @@ def share(value: float | None) -> str:
     >>> share(0.8344), share(1.0), share(2.41), share(float("nan")) == NONE
     ('.834', '1.000', '2.410', True)
     """
-    if absent(value):
+    if missing(value):
         return NONE
     text = f"{abs(value):.3f}".removeprefix("0")  # type: ignore[arg-type]
     return _MINUS + text if value < 0 and text != ".000" else text  # type: ignore[operator]
@@ -25,7 +25,7 @@ def signed(value: float | None) -> str:
     ('+.034', '.000')
     """
     text = share(value)
-    return text if absent(value) or text == ".000" or value <= 0 else "+" + text  # type: ignore[operator]
+    return text if missing(value) or text == ".000" or value <= 0 else "+" + text  # type: ignore[operator]
 
 
 def short(value: float, *, sign: bool = False) -> str:
@@ -44,7 +44,7 @@ def span(lo: float | None, hi: float | None, *, sign: bool = False) -> str:
     ('[.791, .872]', '')
     """
     write = signed if sign else share
-    return "" if absent(lo) or absent(hi) else f"[{write(lo)}, {write(hi)}]"
+    return "" if missing(lo) or missing(hi) else f"[{write(lo)}, {write(hi)}]"
 
 
 def count(value: float | None) -> str:
@@ -53,7 +53,7 @@ def count(value: float | None) -> str:
     >>> count(12345)
     '12,345'
     """
-    return NONE if absent(value) else f"{round(value):,}"  # type: ignore[arg-type]
+    return NONE if missing(value) else f"{round(value):,}"  # type: ignore[arg-type]
 
 
 def size(value: float | None) -> str:
@@ -62,7 +62,7 @@ def size(value: float | None) -> str:
     >>> size(134_515_008), size(2_050_000), size(1_540_000_000), size(812)
     ('135M', '2.05M', '1.54B', '812')
     """
-    if absent(value):
+    if missing(value):
         return NONE
     for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= unit:  # type: ignore[operator]
@@ -76,7 +76,7 @@ def p_value(p: float | None) -> str:
     >>> p_value(0.0003), p_value(0.0421)
     ('< .001', '.042')
     """
-    if absent(p):
+    if missing(p):
         return NONE
     return "< .001" if p < 0.001 else share(p)  # type: ignore[operator]
 
@@ -87,7 +87,7 @@ def duration(seconds: float | None) -> str:
     >>> duration(0.42), duration(95), duration(5400)
     ('0.4 s', '1 min 35 s', '1 h 30 min')
     """
-    if absent(seconds):
+    if missing(seconds):
         return NONE
     if seconds < 59.5:  # type: ignore[operator]
         return f"{seconds:.1f} s"
@@ -95,10 +95,10 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def absent(value: object) -> bool:
+def missing(value: object) -> bool:
     """Whether a value is missing: None or NaN.
 
-    >>> absent(None), absent(math.nan), absent(0.0)
+    >>> missing(None), missing(math.nan), missing(0.0)
     (True, True, False)
     """
     return value is None or (isinstance(value, float) and math.isnan(value))

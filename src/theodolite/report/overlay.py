@@ -31,7 +31,7 @@ def page(runs: Sequence[Run]) -> tuple[str, str, list[Section]]:
     sheet = Sheet(runs[0])
     caption = "AUROC on shared rows, each run at its own matched site. Whiskers: 95 % intervals; dashed line: chance."
     results: list[Block] = [Figure(chart(sheet, frame), caption), *tables(sheet, frame)]
-    called = " and ".join(pairing.names(runs))
+    called = " and ".join(pairing.run_names(runs))
     return f"{called} on the rows they share", "overlay", [Section("Runs", blocks), Section("On shared rows", results)]
 
 
@@ -116,7 +116,7 @@ def _difference(line: Any) -> Value:
 def _runs(runs: Sequence[Run]) -> Table:
     head = tuple(Value(word) for word in ("Run", "Recipe", "Model", "Matched site", "Dictionary", "Repeated over"))
     lines = []
-    for name, run in zip(pairing.names(runs), runs, strict=True):
+    for name, run in zip(pairing.run_names(runs), runs, strict=True):
         about = dict(findings.subject(Sheet(run)))
         lines.append(
             Line((Value(name, run.id), Value(run.recipe["name"]), *(Value(words) for words in about.values())))

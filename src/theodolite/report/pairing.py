@@ -18,7 +18,7 @@ COLUMNS = [
 ]
 
 
-def names(runs: Sequence[Run]) -> list[str]:
+def run_names(runs: Sequence[Run]) -> list[str]:
     """What the runs are called: their folders, or their ids where two folders have one name."""
     folders = [run.folder.resolve().name for run in runs]
     called = folders if len(set(folders)) == len(runs) else [run.id for run in runs]
@@ -32,7 +32,7 @@ def paired(runs: Sequence[Run]) -> pd.DataFrame:
 
     Each run speaks at its own matched site. A method that only one run has keeps its value and gets no difference.
     """
-    scores = {name: _matched(run) for name, run in zip(names(runs), runs, strict=True)}
+    scores = {name: _matched(run) for name, run in zip(run_names(runs), runs, strict=True)}
     first = next(iter(scores))
     lines = []
     for dataset in dict.fromkeys(scores[first]["dataset"]):
@@ -47,7 +47,8 @@ def paired(runs: Sequence[Run]) -> pd.DataFrame:
 def shared(runs: Sequence[Run]) -> pd.DataFrame:
     """Rows of every data set per run, and how many all runs share."""
     hashes = {
-        n: _matched(r).groupby("dataset", sort=False)["hash"].agg(set) for n, r in zip(names(runs), runs, strict=True)
+        n: _matched(r).groupby("dataset", sort=False)["hash"].agg(set)
+        for n, r in zip(run_names(runs), runs, strict=True)
     }
     found = dict.fromkeys(dataset for sets in hashes.values() for dataset in sets.index)
     sizes = {d: {n: len(sets.get(d, set())) for n, sets in hashes.items()} for d in found}
@@ -56,8 +57,7 @@ def shared(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _matched(run: Run) -> pd.DataFrame:
-    """Scores at the run's matched site; draws of a random direction stay out, for there is nothing to pair in "
-    "chance."""
+    """Scores at the run's matched site; draws of a random direction stay out: chance has nothing to pair."""
     scores = run.scores
     here = scores["site"].isin([run.recipe.get("site"), ""])
     return scores[here & ~scores["method"].str.fullmatch(DRAW)]

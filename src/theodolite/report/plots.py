@@ -66,10 +66,24 @@ def learning_curve(points: Sequence[tuple[float, float]]) -> Chart:
         axes = chart.axes_at(0.55, 0.15, 3.9, 1.5)
         axes.plot(tokens, fvu, "o-", color="#D55E00", ms=4, lw=1.4)
         axes.set(xscale="log", ylim=(0, None), xlabel="tokens seen", ylabel="FVU")
-        axes.set_xticks(tokens, [size(t) for t in tokens])
+        labelled = _apart(tokens)
+        axes.set_xticks(labelled, [size(t) for t in labelled])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter(lambda v, _: short(v))
     return chart
+
+
+def _apart(tokens: Sequence[float]) -> list[float]:
+    """The tick positions whose labels do not touch on the learning curve's axis; the last is always one.
+
+    >>> _apart([100, 200, 400, 800, 850])
+    [100, 200, 400, 850]
+    """
+    kept = [tokens[-1]]
+    for t in reversed(tokens[:-1]):
+        if np.log(kept[0] / t) > 0.11 * np.log(tokens[-1] / tokens[0]):
+            kept.insert(0, t)
+    return kept
 
 
 def _curve(sheet: Sheet, column: Column, view: str) -> list[tuple[int, Cell]]:

@@ -131,8 +131,7 @@ class _Words(ProgressColumn):
 
 @contextmanager
 def progress(console: Console | None = None, clock: Clock = time.monotonic) -> Iterator[Display]:
-    """A display on standard error; when the block fails or is interrupted, the stage it was in is not called "
-    "complete."""
+    """A display on standard error; a stage in which the block fails or is interrupted is not called complete."""
     console = console or Console(stderr=True)
     if not console.is_terminal:
         display: Display = Lines(console, clock)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from theodolite.core.run import IN_DISTRIBUTION
+from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.report.blocks import Points, Section, Text
 from theodolite.report.context import outside
 from theodolite.report.numbers import count, share, short, size
-from theodolite.report.sheet import MIX, Sheet
+from theodolite.report.sheet import Sheet
 
 
 def limits(sheet: Sheet) -> Section:
@@ -30,7 +32,7 @@ def _design(sheet: Sheet) -> list[str]:
         said.append(
             "A quick run: fewer rows, methods and training sets than the recipe asks for. To look at, not to report."
         )
-    if (recipe.get("seeds") or 0) < 5:
+    if (recipe.get("seeds") or 0) < FEWEST_SEEDS:
         said.append(
             f"{recipe.get('seeds')} training sets are too few for an interval between them: they are shown as points."
         )
@@ -45,8 +47,12 @@ def _design(sheet: Sheet) -> list[str]:
             said.append(
                 "The dictionary's error still fell when its training ended: more tokens would make a better one."
             )
-    if MIX in set(sheet.rows["dataset"]):
-        said.append("The training mix measures source recognition at least in part; its figure is not the headline.")
+    if IN_DISTRIBUTION in set(sheet.rows["dataset"]):
+        mix = "The test rows come from the place the training rows come from"
+        if sheet.several_sources:
+            mix = "The training mix measures source recognition at least in part"
+        only = {column.kind for column in sheet.headline("matched")} == {"mix"}
+        said.append(f"{mix}: how a new kind of text fares is unknown." if only else f"{mix}.")
     return said
 
 
@@ -92,13 +98,13 @@ def _read(sheet: Sheet, protocol: dict[str, Any]) -> str:
 def _split(sheet: Sheet, protocol: dict[str, Any]) -> str:
     if "shares" not in protocol:
         return ""
-    shares = "/".join(str(s) for s in protocol["shares"])
+    shares = "/".join(f"{100 * s:.3g}" for s in protocol["shares"])
     leak = ""
     if "leak_cosine" in protocol:
         cosine = short(protocol["leak_cosine"])
         leak = f" Shift rows within {cosine} character 4-gram cosine of any training row were removed."
     return (
-        f"For each of {sheet.run.recipe.get('seeds')} seeds, near-duplicate clusters were split {shares} into train, "
+        f"For each of {sheet.run.recipe.get('seeds')} seeds, near-duplicate clusters were split {shares} % into train, "
         f"calibrate, certify and test, stratified by label and source.{leak}"
     )
 
@@ -115,6 +121,11 @@ def _tuned(sheet: Sheet, protocol: dict[str, Any]) -> str:
 def _scored(sheet: Sheet, protocol: dict[str, Any]) -> str:
     if "bootstrap" not in protocol:
         return ""
+    if (sheet.run.recipe.get("seeds") or 0) < FEWEST_SEEDS:
+        return (
+            "We report the AUROC of each procedure, the mean over its training sets, and that of each training set; "
+            "they are too few for an interval."
+        )
     return (
         "We report the expected AUROC of each procedure, the mean over its training sets; 95 % intervals add the "
         f"variance of refits to a cluster bootstrap of test rows ({count(protocol['bootstrap'])} replicates)."
@@ -122,14 +133,15 @@ def _scored(sheet: Sheet, protocol: dict[str, Any]) -> str:
 
 
 def _decided(sheet: Sheet, protocol: dict[str, Any]) -> str:
-    fixed = sheet.run.recipe.get("contrasts", [])
+    decided = (sheet.run.read_json("verdict") or {}).get("contrasts", [])
     software = sheet.run.manifest["versions"]
     with_what = (
         f"Software: {', '.join(f'{name} {software[name]}' for name in ('theodolite', 'torch', 'scikit-learn'))}."
     )
-    if not fixed:
+    if not decided:
         return with_what
+    where = "the test rows" if decided[0]["dataset"] == IN_DISTRIBUTION else decided[0]["dataset"]
     return (
-        f"The contrasts on {sheet.run.recipe.get('primary')} ({len(fixed)}) were fixed in advance, their p-values "
+        f"The contrasts on {where} ({len(decided)}) were fixed in advance, their p-values "
         f"adjusted after Holm; a difference within {short(sheet.margin)} counts as equivalent. {with_what}"
     )

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from theodolite.core.errors import UserError, unknown
 from theodolite.core.run import Run
 from theodolite.report import html, tables
 from theodolite.report.chart import Chart
 from theodolite.report.latex import latex
 from theodolite.report.plots import plot
 from theodolite.report.sheet import Sheet
+
+TABLES = ("matched", "free", "blocks")
 
 
 class Result:
@@ -37,6 +40,7 @@ class Result:
 
     def table(self, task: str = "matched") -> pd.DataFrame:
         """AUROC and interval as written in the report, methods by data sets; numbers to compute with are in `rows`."""
+        self._check(task)
         lines = tables.auroc(self._sheet, task, self._sheet.columns(task), "")
         group, index, cells = "", [], []
         for line in lines.lines:
@@ -54,11 +58,18 @@ class Result:
 
     def to_latex(self, task: str = "matched") -> str:
         """Headline table and contrasts for a paper (booktabs)."""
+        self._check(task)
         return latex(self._sheet, task)
 
     def report(self, path: str | Path | None = None, *, show_text: bool = False) -> Path:
         """Write the page again, by default as report.html in the run's folder."""
         return html.write(self.run, path, show_text=show_text)
+
+    def _check(self, task: str) -> None:
+        if task not in TABLES:
+            raise unknown("task", task, TABLES)
+        if not self._sheet.entries(task):
+            raise UserError(f"this run has no numbers for the {task!r} table")
 
     @cached_property
     def _sheet(self) -> Sheet:

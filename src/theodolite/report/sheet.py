@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from theodolite.core.errors import UserError
-from theodolite.core.run import Run
+from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT, Run
+from theodolite.core.stats import FEWEST_SEEDS
+from theodolite.core.verdict import MARGIN
 from theodolite.report.names import DRAW, GROUPS, Group, group, words
 from theodolite.report.numbers import size, upper
 
-MIX = "in-distribution"
-LEFT_OUT = "leave-one-source-out:"
 POOLED, WITHIN = "auroc", "auroc_within_template"
 
 
@@ -87,7 +87,19 @@ class Sheet:
     @property
     def margin(self) -> float:
         """Differences in AUROC up to this size count as equivalent."""
-        return float(self.run.facts.get("protocol", {}).get("margin", 0.02))
+        return float(self.run.facts.get("protocol", {}).get("margin", MARGIN))
+
+    @property
+    def figures(self) -> str:
+        """What a cell of a table holds: a figure and its interval, or the training sets where they are too few."""
+        few = (self.run.recipe.get("seeds") or FEWEST_SEEDS) < FEWEST_SEEDS
+        return "AUROC, mean and each training set" if few else "AUROC [95 % interval]"
+
+    @property
+    def several_sources(self) -> bool:
+        """Whether the training mix comes from more than one place, so that telling places apart may be enough."""
+        overviews = (self.run.read_json("audit") or {}).get("overviews") or [{}]
+        return len(overviews[0].get("sources") or ["", ""]) > 1
 
     def columns(self, task: str, metric: str = POOLED) -> list[Column]:
         """Data sets scored in a task: left-out sources, the mix, the primary shift (pooled, within), other shifts."""
@@ -105,10 +117,12 @@ class Sheet:
     def column(self, dataset: str, metric: str = POOLED) -> Column:
         """What a data set is called here, and in which role it stands."""
         kind = self._kind(dataset)
-        title = {"left-out": dataset.removeprefix(LEFT_OUT), "mix": "Training mix"}.get(kind, dataset)
-        subtitle = {"left-out": "left-out source", "mix": "source recognition", "shift": "shift"}.get(
-            kind, "primary shift"
-        )
+        title = {
+            "left-out": dataset.removeprefix(LEFT_OUT),
+            "mix": "Training mix" if self.several_sources else "Same file",
+        }.get(kind, dataset)
+        mix = "source recognition" if self.several_sources else "rows kept for testing"
+        subtitle = {"left-out": "left-out source", "mix": mix, "shift": "shift"}.get(kind, "primary shift")
         if metric == WITHIN:
             subtitle = "within template"
         elif kind == "primary" and WITHIN in set(self.rows["metric"]):
@@ -161,7 +175,9 @@ class Sheet:
     def _kind(self, dataset: str) -> str:
         if dataset.startswith(LEFT_OUT):
             return "left-out"
-        return "mix" if dataset == MIX else "primary" if dataset == self.run.recipe.get("primary") else "shift"
+        return (
+            "mix" if dataset == IN_DISTRIBUTION else "primary" if dataset == self.run.recipe.get("primary") else "shift"
+        )
 
 
 def _cells(rows: pd.DataFrame) -> dict[Key, Cell]:

@@ -8,16 +8,18 @@ from theodolite.report.blocks import Line, Table, Value, number
 from theodolite.report.numbers import NONE, count, duration, p_value, share, signed, size, span, upper
 from theodolite.report.sheet import POOLED, WITHIN, Cell, Column, Entry, Sheet
 
-TESTS = {"p": ("p", ""), "p_holm": ("p", "no difference; Holm"), "p_equivalent": ("p", "beyond the margin; Holm")}
+TESTS = {"p_holm": "no difference", "p_equivalent": "beyond the margin"}
 METRICS = {
     "auroc": "AUROC",
+    "auroc_within_template": "AUROC within template",
     "average_precision": "Average precision",
     "brier": "Brier score",
     "ece": "ECE",
     "auroc_averaged": "AUROC of averaged seeds",
     "auroc_sd_rows": "Standard error, rows",
-    "auroc_sd_seeds": "Standard error, refits",
-    "auroc_spread": "SD between seeds",
+    "auroc_sd_seeds": "Standard error, training sets",
+    "auroc_sd_refits": "of which refits alone",
+    "auroc_spread": "SD between training sets",
 }
 
 
@@ -36,9 +38,9 @@ def auroc(sheet: Sheet, task: str, columns: Sequence[Column], caption: str) -> T
 
 
 def metrics(sheet: Sheet, task: str, dataset: str, caption: str, only: str = "") -> Table | None:
-    """Every metric but AUROC on one data set, or only those whose name starts so; None when there is none."""
+    """Every metric but AUROC on one data set, or `only` those whose name starts so (a pattern); None without any."""
     rows = sheet.rows[(sheet.rows["task"] == task) & (sheet.rows["dataset"] == dataset)]
-    found = [m for m in dict.fromkeys(rows["metric"]) if m not in {POOLED, WITHIN} and m.startswith(only)]
+    found = [m for m in dict.fromkeys(rows["metric"]) if m not in {POOLED, WITHIN} and re.match(only, m)]
     place = {metric: at for at, metric in enumerate([*METRICS, *(m for m in found if "@" in m)])}
     found.sort(key=lambda m: place.get(m, len(place)))
     columns = [Column(dataset, metric, metric_name(metric), "", "shift") for metric in found]
@@ -53,18 +55,19 @@ def metrics(sheet: Sheet, task: str, dataset: str, caption: str, only: str = "")
     return Table(caption, head, tuple(_grouped(entries, cells, len(head))))
 
 
-def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str) -> Table:
-    """The differences fixed before the run, with the word each of them earned and what would change it."""
-    tests = [(key, name) for key, name in TESTS.items() if any(line.get(key) is not None for line in lines)]
-    head = [Value("Difference in AUROC"), Value("On"), number("Value"), *(number(*name) for _, name in tests)]
+def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corrected: str = "; Holm") -> Table:
+    """Differences, each with the word it earned and what would change it."""
+    tests = {key: name for key, name in TESTS.items() if any(line.get(key) is not None for line in lines)}
+    head = [Value("Difference in AUROC"), Value("On"), number("Value")]
+    head += [number("p", name + corrected) for name in tests.values()]
     rows = []
     for line in lines:
         verdict = line["verdict"]
         cells = (
             Value(upper(sheet.phrase(line["method"])), f"minus {sheet.phrase(line['than'])}"),
-            Value(line["dataset"]),
+            Value(sheet.column(line["dataset"]).title, "within template" if line.get("metric") == WITHIN else ""),
             number(signed(line["value"]), span(line["lo"], line["hi"], sign=True)),
-            *(number(p_value(line[key])) for key, _ in tests),
+            *(number(p_value(line[key])) for key in tests),
             Value(verdict, line.get("needs") or "", f"verdict {verdict}"),
             number(count(line["n"]), f"{count(line['n_groups'])} groups"),
         )
@@ -82,8 +85,14 @@ def costs(sheet: Sheet, caption: str) -> Table:
 
     def cells(entry: Entry) -> list[Value]:
         spent = cost.loc[entry.method]
-        fits, tokens, memory = (count(spent["n_fits"]), size(spent["tokens"]), count(spent["peak_mb"]))
-        return [number(fits), number(labels), number(tokens), number(duration(spent["seconds"])), number(memory)]
+        words = (
+            count(spent["n_fits"]),
+            labels,
+            size(spent["tokens"]),
+            duration(spent["seconds"]),
+            count(spent["peak_mb"]),
+        )
+        return [number(word) for word in words]
 
     head = (Value("Method"), *map(number, ["Fits", "Labels per fit", "Tokens read", "Time", "Peak memory, MB"]))
     return Table(caption, head, tuple(_grouped(entries, cells, len(head))))

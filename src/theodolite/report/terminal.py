@@ -76,11 +76,24 @@ def show(result: Any) -> None:
     paragraph(verdict["sentence"])
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
-    _console().print(short(sheet))
+    _console().print(headline(sheet))
     if run.notes:
-        paragraph("Counted: " + "; ".join(f"{count(note['count'])} {note['kind']}" for note in run.notes))
+        paragraph(f"Counted: {counted(run.notes)}")
     paragraph("Time: " + ", ".join(f"{s['stage']} {duration(s['seconds'])}" for s in run.manifest["stages"]))
     say([f"Report: {run.folder / 'report.html'}"])
+
+
+def counted(notes: Sequence[dict[str, Any]]) -> str:
+    """Warnings of one kind added up, with what they were about.
+
+    >>> counted([{"kind": "sealed", "count": 1, "text": "dev"}, {"kind": "sealed", "count": 1, "text": "toxicchat"}])
+    '2 sealed: dev; toxicchat'
+    """
+    kinds = {note["kind"]: [same for same in notes if same["kind"] == note["kind"]] for note in notes}
+    return ". ".join(
+        f"{count(sum(note['count'] for note in same))} {kind}: {'; '.join(note['text'] for note in same)}"
+        for kind, same in kinds.items()
+    )
 
 
 def show_scores(scores: "pd.DataFrame", out: Path | None) -> None:
@@ -129,10 +142,10 @@ def paragraph(words: str) -> None:
     _console().print(Text(words))
 
 
-def short(sheet: "Sheet") -> Grid:
+def headline(sheet: "Sheet") -> Grid:
     """Methods of the matched site on the headline data sets, as many as fit; the k-sparse curve is left to the page."""
     columns = _fitting(sheet.headline("matched"), _console().width)
-    grid = Grid(title=Text("Matched site, AUROC [95 % interval]", "bold"), title_justify="left", box=None)
+    grid = Grid(title=Text(f"Matched site, {sheet.figures}", "bold"), title_justify="left", box=None)
     grid.add_column("Method", no_wrap=True)
     for column in columns:
         grid.add_column(Text(f"{column.title}\n{column.subtitle}"), justify="right")

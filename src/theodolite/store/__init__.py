@@ -1,4 +1,4 @@
-"""Rows on disk and their order; the disk protocol is docs/store.md."""
+"""Rows on disk; the disk protocol is docs/store.md."""
 
 from theodolite.store.store import Store
 

@@ -12,8 +12,6 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.store import keys
 from theodolite.store.shards import nonfinite_rows, serialised
 
-_REPAIR = "repair the store (Store.repair) and run the same command again"
-
 
 @dataclass(frozen=True)
 class Commit:
@@ -38,11 +36,10 @@ class Problem:
 
 @dataclass
 class Store:
-    """A folder of shards under one key. `conflicts` counts units that came out differently when they were redone."""
+    """A folder of shards under one key."""
 
     folder: Path
     key: str
-    conflicts: int = 0
     _checked: set[int] = field(default_factory=set, repr=False)
 
     @classmethod
@@ -72,7 +69,7 @@ class Store:
         """Publish the rows of one unit (all numpy, or all torch), then its commit; returns the commit that counts.
 
         Rows with NaN or infinities are refused, or with `allow_nonfinite` counted in the commit. A unit that is
-        committed already keeps its first rows; other bytes (non-deterministic kernels) are counted in `conflicts`.
+        committed already keeps its first rows, also where other bytes came out (non-deterministic kernels).
         """
         bad = nonfinite_rows(tensors)
         if sum(bad.values()) and not allow_nonfinite:
@@ -84,9 +81,7 @@ class Store:
         content = serialised(tensors)
         digest = hashlib.sha256(content).hexdigest()
         if self._commit_path(unit).is_file():
-            first = self.commit(unit)
-            self.conflicts += first.sha256 != digest
-            return first
+            return self.commit(unit)
         shard = f"{unit:06d}-{digest[:16]}.safetensors"
         rows = {name: int(tensor.shape[0]) for name, tensor in tensors.items()}
         commit = Commit(unit, shard, digest, len(content), rows, sum(bad.values()), round(seconds, 3))
@@ -102,9 +97,9 @@ class Store:
         except FileNotFoundError:
             raise UserError(f"unit {unit} of {self.folder} is not finished: run the same command again") from None
         except (ValueError, TypeError):
-            raise UserError(f"{path} is damaged: {_REPAIR}") from None
+            raise UserError(f"{path} is damaged: {self._remedy}") from None
         if commit.unit != unit or Path(commit.shard).name != commit.shard:
-            raise UserError(f"{path} names another unit or folder: {_REPAIR}")
+            raise UserError(f"{path} names another unit or folder: {self._remedy}")
         return commit
 
     def read(self, unit: int, names: Sequence[str] | None = None, *, framework: str = "pt") -> dict[str, Any]:
@@ -115,7 +110,7 @@ class Store:
         path = self.folder / "shards" / commit.shard
         if unit not in self._checked:
             if damage := _damage(path, commit, deep=True):
-                raise UserError(f"{damage}: {_REPAIR}")
+                raise UserError(f"{damage}: {self._remedy}")
             self._checked.add(unit)
         for name in names or ():
             if name not in commit.rows:
@@ -156,6 +151,10 @@ class Store:
             for path in problem.files:
                 remove(path)
         return problems
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete {self.folder} and run the same command again"
 
     def _commit_path(self, unit: int) -> Path:
         return self.folder / "commits" / f"{unit:06d}.json"

@@ -62,6 +62,14 @@ def test_no_single_name_tells_true_from_false(countries: dict[str, str]) -> None
         assert sorted(labels) == [0, 1]
 
 
+def test_pairs_share_no_country_and_no_capital_and_are_as_small_as_can_be(countries: dict[str, str]) -> None:
+    frame = generated.capitals(seed=1)
+    sizes = frame.groupby("pair").country.nunique()
+    assert sorted(sizes) == [2, 2, 2, 3]
+    for name in [*countries, *countries.values()]:
+        assert frame.pair[frame.text.str.contains(rf"{name}\b")].nunique() == 1
+
+
 def test_generators_follow_their_seed_only(countries: dict[str, str]) -> None:
     assert generated.capitals(0).equals(generated.capitals(0))
     assert not generated.capitals(0).text.equals(generated.capitals(1).text)

@@ -40,6 +40,11 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     assert frame.to_dict("list") == table.to_dict("list")
 
 
+def test_compressed_files_are_read_across_frames(tmp_path: Path) -> None:
+    content = zstandard.compress(b"text\none\n") + zstandard.compress(b"two\n")
+    assert read(tmp_path / "f.csv.zst", content).text.tolist() == ["one", "two"]
+
+
 def test_a_text_file_is_one_text_per_line_or_one_in_all(tmp_path: Path) -> None:
     assert read(tmp_path / "f.txt", "one\n\n two \n").text.tolist() == ["one", "two"]
     assert read(tmp_path / "f.txt", "one\n\ntwo\n", options={"whole": True}).text.tolist() == ["one\n\ntwo"]
@@ -83,6 +88,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
         ("f.yaml", "a: [", None, "cannot be parsed"),
         ("f.parquet", b"PAR?", None, "not a Parquet file"),
         ("f.csv.zst", b"plain", None, "not zstandard data"),
+        ("f.csv.zst", zstandard.compress(b"text\none\ntwo\n" * 100)[:-5], None, "f.csv.zst is cut"),
+        ("f.csv.zst", b"", None, "f.csv.zst is cut"),
         ("f.docx", b"x", None, "unknown format of .*'docx'"),
     ],
 )

@@ -1,9 +1,8 @@
 """A user's own file, as bytes."""
 
-import difflib
 from pathlib import Path
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, did_you_mean
 
 
 def read(name: str) -> bytes:
@@ -15,8 +14,7 @@ def read(name: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         around = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, around, n=3)
-        hint = f"did you mean {', '.join(map(repr, near))}?" if near else "check the path"
+        hint = did_you_mean(path.name, around, n=3) or "check the path"
         raise UserError(f"no file {name!r}: {hint}") from None
     except OSError as error:
         raise UserError(f"cannot read {name!r}: {error.strerror}") from None

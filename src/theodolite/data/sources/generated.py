@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from theodolite.core.errors import unknown
@@ -27,8 +28,9 @@ def table(name: str, seed: int) -> pd.DataFrame:
 def capitals(seed: int) -> pd.DataFrame:
     """ "The capital of X is Y.", one true and one false statement for each country (Marks & Tegmark 2023).
 
-    The wrong capitals of a region are its right ones, moved on by a seeded derangement: every country and every
-    capital stands in exactly one true and one false statement, so single words say nothing about the label.
+    Two countries of a region, drawn by the seed, swap their capitals for the false statements (three where a region's
+    number is odd): every country and every capital stands in exactly one true and one false statement of its `pair`,
+    so single words say nothing about the label, inside a pair or anywhere.
     """
     return _statements("The capital of {country} is {capital}.", seed, true=1)
 
@@ -44,13 +46,20 @@ GENERATORS: dict[str, Callable[[int], pd.DataFrame]] = {"capitals": capitals, "c
 def _statements(template: str, seed: int, *, true: int) -> pd.DataFrame:
     rows = []
     for region, countries in _countries().groupby("region", sort=True):
-        order = countries.iloc[generator(seed, "capitals", region).permutation(len(countries))]
-        wrong = [*order.capital[1:], order.capital.iloc[0]]
-        for country, right, other in zip(order.country, order.capital, wrong, strict=True):
-            for capital, label in ((right, true), (other, 1 - true)):
-                text = template.format(country=country, capital=capital)
-                rows.append({"text": text, "label": label, "country": country, "region": region})
+        order = generator(seed, "capitals", region).permutation(len(countries))
+        for number, chosen in enumerate(_pairs(order)):
+            members = countries.iloc[chosen]
+            wrong = np.roll(members.capital, -1)
+            for country, right, other in zip(members.country, members.capital, wrong, strict=True):
+                for capital, label in ((right, true), (other, 1 - true)):
+                    text = template.format(country=country, capital=capital)
+                    rows.append({"text": text, "label": label, "country": country, "pair": f"{region} {number}"})
     return pd.DataFrame(rows)
+
+
+def _pairs(order: np.ndarray) -> list[np.ndarray]:
+    """Neighbours of an order two by two, the last three together if their number is odd."""
+    return np.split(order, range(2, len(order) - 1, 2))
 
 
 def _countries() -> pd.DataFrame:

@@ -78,7 +78,7 @@ def _labels(table: pd.DataFrame, source: Source, origin: str) -> pd.Series:
         seen = ", ".join(map(repr, column.unique()[:8].tolist()))
         raise UserError(
             f"{origin}: labels must be 0 or 1, column {source.label!r} has {seen}; "
-            "name the positive ones with positive=[...]"
+            "recode them, or name the positive ones (--positive, or `positive` in a recipe)"
         )
     return numbers.astype(int).rename("label")
 

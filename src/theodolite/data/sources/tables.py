@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-import zstandard
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.zstd import decompressed
 
 Records = list[dict[str, Any]]
 _SUFFIXES = {"yml": "yaml", "prompt": "yaml", "ndjson": "jsonl", "tsv": "csv"}
@@ -48,7 +48,7 @@ def parse(
 def _part(content: bytes, origin: str, form: str | None, field: str, options: dict[str, Any]) -> pd.DataFrame | Records:
     """One file: a table where the format is one, else flat records."""
     if origin.endswith(".zst"):
-        content, origin = _decompressed(content, origin), origin.removesuffix(".zst")
+        content, origin = decompressed(content, origin), origin.removesuffix(".zst")
     suffix = origin.rsplit(".", 1)[-1].lower()
     form = form or _SUFFIXES.get(suffix, suffix)
     if form not in _PARSERS:
@@ -56,13 +56,6 @@ def _part(content: bytes, origin: str, form: str | None, field: str, options: di
     if suffix == "tsv":
         options = {"delimiter": "\t", **options}
     return _PARSERS[form](content, origin, field, options)
-
-
-def _decompressed(content: bytes, origin: str) -> bytes:
-    try:
-        return zstandard.ZstdDecompressor().stream_reader(content).read()
-    except zstandard.ZstdError as error:
-        raise UserError(f"{origin} is not zstandard data: {error}") from None
 
 
 def column_of(field: str) -> str:

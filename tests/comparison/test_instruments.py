@@ -1,0 +1,113 @@
+"""Which dictionaries a comparison finds, how they are told apart, and where it reads when nobody says where."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from theodolite.comparison import training
+from theodolite.comparison.instruments import available, default_sites, open_instruments, settled
+from theodolite.core import recipe as recipes
+from theodolite.core.recipe import Recipe
+from theodolite.dictionaries import native
+from theodolite.dictionaries import open as opening
+from theodolite.dictionaries.topk import TopK
+from theodolite.models.model import Model
+from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+
+SITE = "blocks.1.resid_post"
+Save = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(tiny_model("llama"), byte_tokenizer(), name="tiny")
+
+
+@pytest.fixture
+def save(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
+    """Write a dictionary of this model where `theodolite train` would."""
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
+
+    def write(folder: str, width: int = 40, k: int = 2, seed: int = 0, twin: bool = False, **info: Any) -> Path:
+        trained = TopK(32, width, k, seed, twin, lr=1e-2, steps=1)
+        trained.fit([torch.from_numpy(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))])
+        found = trained.dictionary()
+        said = {"site": SITE, "model": "tiny", "model_hash": model.hash, "training": {"corpus": "text-chat"}}
+        return native.save(replace(found, info=found.info | said | info), opening.trained_folder(model) / folder)
+
+    return write
+
+
+def recipe(**fields: Any) -> Recipe:
+    words = dict.fromkeys(["name", "title", "positive", "negative", "question"], "x")
+    return Recipe(**words, train=[], site=SITE, sites=[SITE], **fields)
+
+
+def test_a_dictionary_of_another_size_stands_beside_under_its_own_name(model: Model, save: Save) -> None:
+    save("a")
+    save("b", width=80)
+    save("c", k=4)
+    save("d", seed=1)
+    stations = open_instruments(recipe(), model).stations
+    assert [(s.name, s.family, s.dictionary.width) for s in stations] == [
+        ("text-chat-0", "", 40),
+        ("text-chat-0-w80-k2", "text-chat-w80-k2", 80),
+        ("text-chat-0-w40-k4", "text-chat-w40-k4", 40),
+        ("text-chat-1", "", 40),
+    ]
+
+
+def test_a_twin_is_that_of_its_own_size_and_the_first(model: Model, save: Save) -> None:
+    save("a")
+    save("a.twin", twin=True)
+    save("b", width=80)
+    save("z", twin=True, training={"corpus": "text-chat", "again": True})
+    first, wide = open_instruments(recipe(), model).stations
+    assert first.twin is not None
+    assert "again" not in first.twin.info["training"]
+    assert wide.twin is None
+
+
+def test_what_is_available_is_known_without_the_model(model: Model, save: Save) -> None:
+    assert available(recipe(), model.hash) == {}
+    save("a")
+    first = available(recipe(), model.hash)
+    assert list(first) == [f"text-chat-0 at {SITE}, 40 latents, k 2"]
+    save("b", twin=True)
+    assert available(recipe(), model.hash).items() > first.items()
+    assert available(recipe(dictionaries=[]), model.hash) == {}
+    assert available(recipe(), "another") == {}
+
+
+def test_sites_left_open_are_those_of_the_shipped_recipes() -> None:
+    shipped = recipes.load("truth")
+    found = settled(shipped.model_copy(update={"site": "auto", "sites": []}), SimpleNamespace(n_blocks=30))
+    assert (found.site, sorted(found.sites)) == (shipped.site, sorted(shipped.sites))
+    assert default_sites(3) == ["blocks.2.resid_post", "blocks.1.resid_post"]
+
+
+def test_a_dictionary_is_trained_where_recipes_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(training.Model, "from_pretrained", lambda *_, **__: model)
+    monkeypatch.setattr(training.corpora, "cached", lambda recipe: None)
+    monkeypatch.setattr(training, "estimate", lambda model, sites, texts, **options: asked.extend(sites) or {})
+    training.train(dry_run=True)
+    assert sorted(map(str, asked)) == sorted(default_sites(3))
+
+
+def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[str] = []
+    monkeypatch.setattr(training.Model, "from_pretrained", lambda *_, **__: model)
+    monkeypatch.setattr(training.corpora, "cached", lambda recipe: None)
+    monkeypatch.setattr(
+        training.training, "train", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
+    )
+    for size in ({}, {"width": 8192}, {"k": 16}):
+        training.train(**size)
+    assert folders == ["text-chat-0", "text-chat-0-w8192-k32", "text-chat-0-w4096-k16"]

@@ -1,0 +1,152 @@
+"""`read` gives a text the very score that the comparison gave it, and refuses another model, dictionary or code."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import theodolite
+from theodolite.comparison.reading import read_file, read_text
+from theodolite.core.errors import UserError
+from theodolite.core.positions import Positions
+from theodolite.core.run import Run
+from theodolite.dictionaries import native
+from theodolite.dictionaries.open import trained_folder
+from theodolite.dictionaries.topk import TopK
+from theodolite.models.model import Model
+from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+
+SITE = "blocks.1.resid_post"
+WORDS = ["house", "river", "green", "walk", "slowly", "over", "tall", "stone", "bridge", "near", "old", "mill", "birds"]
+METHODS = ["difference_in_means", "logistic@latents", "ridge@state+latents", "word_ngrams"]
+MINE = """
+import numpy as np
+from theodolite.core.reader import LinearReader
+
+class Mine(LinearReader):
+    def _fit(self, rows, target_n):
+        self.coef_ = rows[target_n == 1].mean(0) - rows[target_n == 0].mean(0)
+        self.intercept_ = 0.0
+"""
+Made = tuple[Run, Model, Path]
+
+
+def table(n: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    label = np.arange(n) % 2
+    return pd.DataFrame({"text": [" ".join([*rng.choice(WORDS, 5), "zz"][: 5 + y]) for y in label], "label": label})
+
+
+def train_dictionary(model: Model, corpus: str, seed: int) -> Path:
+    """A dictionary that fits the toy rows, where `theodolite train` would put it."""
+    x = torch.from_numpy(
+        model.read(table().text.tolist(), SITE, positions="content+suffix", pooling=None)[model.site(SITE)].rows
+    )
+    trained = TopK(32, width=64, k=16, lr=1e-2, seed=seed).fit([x] * 60).dictionary()
+    info = {"site": SITE, "model": "tiny", "model_hash": model.hash, "seed": 0, "frozen_encoder": False}
+    info |= {"training": {"corpus": corpus}}
+    return native.save(replace(trained, info=trained.info | info), trained_folder(model) / corpus)
+
+
+def compared(folder: Path, model: Model, **changes: object) -> Run:
+    table().to_csv(folder / "mine.csv", index=False)
+    (folder / "mine.py").write_text(MINE)
+    train = {"source": "mine", "file": str(folder / "mine.csv"), "field": "text", "label": "label"}
+    recipe = {
+        "name": "toy", "title": "toy", "positive": "1", "negative": "0", "question": "?", "model": "tiny",
+        "site": SITE, "sites": [SITE], "train": [train],
+    }  # fmt: skip
+    (folder / "toy.yaml").write_text(yaml.safe_dump(recipe | changes))
+    methods = [*METHODS, f"{folder}/mine.py:Mine"]
+    result = theodolite.compare(folder / "toy.yaml", model=model, quick=True, methods=methods, out=folder / "run")
+    return result.run
+
+
+@pytest.fixture(scope="module", params=["mean content", "last content", "max suffix"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """A finished run, its model and the folder of the cache."""
+    pooling, positions = request.param.split()
+    folder = tmp_path_factory.mktemp(pooling)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
+        model = Model(tiny_model(), byte_tokenizer(), name="tiny", hash="0" * 64)
+        for seed, corpus in enumerate(("text-chat", "text-only")):
+            train_dictionary(model, corpus, seed)
+        yield compared(folder, model, pooling=pooling, positions=positions), model, folder
+
+
+def stored(made: Made, method: str) -> tuple[str, float, float]:
+    """A text of the training file with the score and probability that the first seed's reader got for it."""
+    run, _, folder = made
+    (frame,) = [pd.read_parquet(path) for path in (folder / "cache" / "views").glob("*/train.parquet")]
+    scores = run.scores.query("method == @method and seed == '0' and dataset == 'in-distribution'")
+    row = scores.iloc[3]
+    return frame.set_index("id").loc[row["row"], "text"], float(row["score"]), float(row["probability"])
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["difference_in_means", "logistic@latents", "logistic@latents [text-only]", "ridge@state+latents", "word_ngrams"],
+)
+def test_a_text_gets_the_score_that_the_comparison_gave_it(made: Made, method: str) -> None:
+    run, model, _ = made
+    text, score, probability = stored(made, method)
+    got = read_text(run.folder, text, method=method, model=model)
+    assert got.method == method
+    assert got.score == pytest.approx(score, abs=1e-4)
+    assert got.probability == pytest.approx(probability, abs=1e-4)
+    tokens = Positions.parse(run.recipe["positions"]).mask(model.tokens([text]).roles.numpy()).sum()
+    assert len(got.tokens) == (0 if method == "word_ngrams" else tokens)
+
+
+def test_a_file_of_ones_own_is_read_with_its_code(made: Made) -> None:
+    run, model, folder = made
+    method = f"{folder}/mine.py:Mine"
+    text, score, _ = stored(made, method)
+    assert read_text(run.folder, text, method=method, model=model).score == pytest.approx(score, abs=1e-4)
+
+
+def test_rows_without_text_are_not_scored_and_counted(made: Made, tmp_path: Path) -> None:
+    run, model, _ = made
+    pd.DataFrame({"text": ["old mill", None, "tall stone"], "n": [1, 2, 3]}).to_csv(tmp_path / "new.csv", index=False)
+    with pytest.warns(UserWarning, match="1 of 3 rows have no text"):
+        got = read_file(run.folder, tmp_path / "new.csv", method="difference_in_means", model=model)
+    assert got["score"].isna().tolist() == [False, True, False]
+    alone = read_text(run.folder, "tall stone", method="difference_in_means", model=model)
+    assert got["score"][2] == pytest.approx(alone.score, abs=1e-4)
+    pd.DataFrame({"text": [None, " "], "n": [1, 2]}).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(UserError, match="holds no text"):
+        read_file(run.folder, tmp_path / "none.csv", model=model)
+    with pytest.raises(UserError, match="unknown column 'texts'"):
+        read_file(run.folder, tmp_path / "new.csv", column="texts", model=model)
+
+
+def test_another_model_or_dictionary_is_refused(made: Made) -> None:
+    run, model, folder = made
+    other = Model(tiny_model(seed=1), byte_tokenizer(), name="tiny", hash="1" * 64)
+    with pytest.raises(UserError, match="the run read 'tiny' with the hash 000000000000"):
+        read_text(run.folder, "old mill", method="difference_in_means", model=other)
+    home = trained_folder(model) / "text-chat"
+    home.rename(folder / "away")
+    weights = train_dictionary(model, "text-chat", 7)
+    try:
+        with pytest.raises(UserError, match="was fitted on the dictionary text-chat-0-"):
+            read_text(run.folder, "old mill", method="logistic@latents", model=model)
+    finally:
+        for path in weights.iterdir():
+            path.unlink()
+        weights.rmdir()
+        (folder / "away").rename(home)
+
+
+def test_what_cannot_be_read_is_said(made: Made) -> None:
+    run, model, _ = made
+    with pytest.raises(UserError, match="unknown method of this run 'lat'"):
+        read_text(run.folder, "old mill", method="lat", model=model)
+    with pytest.raises(UserError, match="no text to read"):
+        read_text(run.folder, " ", model=model)

@@ -1,0 +1,43 @@
+"""Labels that are the model's own answers: the likeliest option, asked once and kept."""
+
+from pathlib import Path
+
+import pytest
+
+from theodolite.comparison import rows
+from theodolite.models.model import Model
+from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+
+PROMPTS = [f"What is {i} and {i}?" for i in range(5)]
+OPTIONS = [["one", "two", "three"], ["a", "b"], [], ["yes", "no"], ["x", "yy"]]
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
+    return Model(tiny_model("llama"), byte_tokenizer(), name="tiny", hash="tiny-0")
+
+
+def answered(model: Model, monkeypatch: pytest.MonkeyPatch, size: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """What a recipe's rows would be labelled by, questions taken `size` at a time, and the progress told."""
+    monkeypatch.setattr(rows, "QUESTIONS", size)
+    found, told = [], []
+    monkeypatch.setattr(rows.concepts, "load", lambda recipe, answer, **_: found.extend(answer(PROMPTS, OPTIONS)))
+    recipe = rows.recipes.load("answers-correctly")
+    instruments = type("Instruments", (), {"model": model})()
+    rows.load_concept(recipe, instruments, tick=lambda done, total: told.append((done, total)))
+    return [int(n) for n in found], told
+
+
+def test_the_option_of_least_loss_is_the_answer(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, _ = answered(model, monkeypatch, 64)
+    for prompt, options, number in zip(PROMPTS, OPTIONS, chosen, strict=True):
+        alone = [model.logprobs([prompt], [f" {option}"]).loss[0] for option in options]
+        assert number == (alone.index(min(alone)) if options else -1)
+
+
+def test_answers_are_told_as_they_come_and_asked_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, told = answered(model, monkeypatch, 2)
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    monkeypatch.setattr(model, "logprobs", None)
+    assert answered(model, monkeypatch, 2)[0] == first

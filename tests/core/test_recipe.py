@@ -1,0 +1,37 @@
+"""Recipes: what a file may hold, and how a value out of bounds is said."""
+
+import pytest
+
+from theodolite.core import recipe as recipes
+from theodolite.core.errors import UserError
+
+YAML = "{name: n, title: t, positive: p, negative: q, question: x, train: []%s}"
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (", seeds: 0", "recipe 'mine': seeds: .*greater than or equal to 1 .got 0."),
+        (", limit: 3", "recipe 'mine': limit: .*greater than or equal to 40 .got 3."),
+        (", sedes: 3", "recipe 'mine': sedes: Extra inputs are not permitted .got 3."),
+        (", seeds: [", "recipe 'mine' is not YAML"),
+    ],
+)
+def test_problems_are_named_with_place_and_value(extra: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        recipes.parse(YAML % extra, "mine")
+
+
+def test_bounds_leave_good_recipes_as_they_are() -> None:
+    assert (recipes.parse(YAML % ", seeds: 1, limit: 40", "mine").seeds, recipes.parse(YAML % "", "m").limit) == (
+        1,
+        None,
+    )
+    for name in recipes.names():
+        recipes.load(name)
+
+
+def test_every_field_of_a_recipe_and_a_source_is_explained() -> None:
+    for kind in (recipes.Recipe, recipes.Source):
+        unsaid = [name for name in kind.model_fields if f"`{name}`" not in (kind.__doc__ or "")]
+        assert set(unsaid) <= {"source", "choices", "licence", "redistributable"}, unsaid
