@@ -216,21 +216,49 @@ def test_a_full_disk_stops_the_run_and_the_next_one_finishes_it(command: Command
     assert Run.open("run").finished
 
 
+SLOW = """
+import time
+from pathlib import Path
+
+from theodolite.readers.difference_in_means import DifferenceInMeans
+
+class Slow(DifferenceInMeans):
+    "Waits in `fit` until a file says go on, so that a test can stop the command there."
+
+    def fit(self, X, y):
+        Path("fitting").touch()
+        deadline = time.monotonic() + 60
+        while not Path("go").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return super().fit(X, y)
+"""
+# A shell's background jobs, CI's among them, ignore SIGINT and hand that down: Ctrl-C is restored as a terminal has it.
+AT_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from theodolite import cli; "
+
+
 def test_ctrl_c_stops_cleanly_and_the_same_command_continues(command: Command, model: str, tmp_path: Path) -> None:
-    frame = write(table(400))
-    line = [sys.executable, "-m", "theodolite", "compare", frame, "--model", model, *METHODS, "--out", "run"]
-    environment = os.environ | {"THEODOLITE_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "cache" / "views").exists() and time.monotonic() < deadline:
+    frame = write(table())
+    Path("slow.py").write_text(SLOW)
+    line = ["compare", frame, "--model", model, *METHODS, "--method", "slow.py:Slow", "--out", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL + "cli.main()", *line],
+        env=os.environ | {"THEODOLITE_CACHE": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not Path("fitting").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the command and to its workers
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "the same command continues" in err
     assert not Run.open("run").finished
-    assert command(frame)[0] == 0
+    Path("go").touch()
+    assert command(frame, "--method", "slow.py:Slow")[0] == 0
     assert Run.open("run").finished
 
 
