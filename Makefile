@@ -1,6 +1,5 @@
 # Two commands do everything on a fresh machine: `make compare` and `make test`.
 VENV ?= .venv
-BENCH ?= .bench-venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # uv does not see the CPU build of torch that some machines carry on disk, pip does; hence pip.
@@ -26,7 +25,7 @@ slow: $(VENV)/installed              ## tests on the real default model and simu
 gpu:                                 ## tests on CUDA; uses the python on PATH, which must have torch with CUDA
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu -s
 
-bench: $(VENV)/installed             ## speed and peers; prints ratios measured in one run
+bench: $(VENV)/installed             ## speed: each reader, a dictionary step, reading against plain transformers
 	$(BIN)/python benchmarks/readers.py
 	$(BIN)/python benchmarks/dictionary_step.py
 	$(BIN)/python benchmarks/harvest.py
@@ -38,4 +37,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH) dist build
+	rm -rf $(VENV) dist build

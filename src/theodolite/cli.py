@@ -84,7 +84,7 @@ def compare(
     out
         Run folder (default: runs/NAME).
     quick
-        fewer rows, seeds and settings; says so in the report.
+        2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so.
     final
         also open the sealed shift; recorded in the Run.
     dry_run
@@ -92,7 +92,7 @@ def compare(
     force
         replace a Run of another recipe in the same folder.
     show_text
-        allow texts in the report.
+        name the words that tell the classes apart also where the data are harmful, private or not to be passed on.
     """
     from theodolite.comparison import runner
     from theodolite.report import terminal
@@ -135,7 +135,6 @@ def read(
         CSV file for the scores.
     """
     from theodolite.comparison import reading
-    from theodolite.core.errors import UserError
     from theodolite.report import terminal
 
     if (text is None) == (file is None):
@@ -223,7 +222,7 @@ def report(
     out
         where to write it (default: inside the first Run folder).
     show_text
-        allow texts in the report.
+        name the words that tell the classes apart also where the data are harmful, private or not to be passed on.
     """
     from theodolite.report import export, terminal
 
@@ -257,7 +256,7 @@ def list_recipes() -> None:
 
 @data.command
 def show(recipe: str) -> None:
-    """One recipe as it is stored: sources, shifts, contrasts, methods."""
+    """One recipe as it is stored: sources and shifts, and methods and contrasts where it has its own."""
     from theodolite.core import recipe as recipes
     from theodolite.report import terminal
 
@@ -266,7 +265,13 @@ def show(recipe: str) -> None:
 
 @data.command
 def audit(
-    file: str, *, text: str = "text", label: str = "label", positive: Many = None, group: str | None = None
+    file: str,
+    *,
+    text: str = "text",
+    label: str = "label",
+    positive: Many = None,
+    group: str | None = None,
+    show_text: bool = False,
 ) -> None:
     """What a user would otherwise discover too late: duplicates, conflicts, shortcuts, what length alone can do.
 
@@ -282,11 +287,14 @@ def audit(
         the labels that count as 1; all others count as 0.
     group
         its group column.
+    show_text
+        name the words that tell the classes apart also where the data are harmful, private or not to be passed on.
     """
     from theodolite.comparison import auditing
     from theodolite.report import terminal
 
-    terminal.show_audit(auditing.audit(file, text=text, label=label, positive=positive, group=group))
+    found = auditing.audit(file, text=text, label=label, positive=positive, group=group)
+    terminal.show_audit(found, hidden=auditing.hidden(file) and not show_text)
 
 
 @data.command

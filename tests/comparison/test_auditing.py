@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from theodolite import cli
 from theodolite.comparison.auditing import audit, verify
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
@@ -49,6 +50,23 @@ def test_a_recipe_is_audited_with_its_shifts(recipe: Callable[..., str]) -> None
     found = audit(recipe())
     assert [overview.n for overview in found.overviews] == [60, 60]
     assert found.shortcuts.shortcuts[0].name == "zzz"
+
+
+@pytest.mark.parametrize(
+    ("private", "flags", "shown"), [(False, [], True), (True, [], False), (True, ["--show-text"], True)]
+)
+def test_words_of_a_private_recipe_need_show_text(
+    recipe: Callable[..., str], capsys: pytest.CaptureFixture[str], private: bool, flags: list[str], shown: bool
+) -> None:
+    cli.app(["data", "audit", recipe(private=private), *flags], exit_on_error=False, result_action="return_value")
+    assert ("zzz" in capsys.readouterr().out) == shown
+
+
+def test_words_of_ones_own_file_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.csv"
+    pd.DataFrame({"text": texts(0), "label": LABELS}).to_csv(path, index=False)
+    cli.app(["data", "audit", str(path)], exit_on_error=False, result_action="return_value")
+    assert "zzz" in capsys.readouterr().out
 
 
 def test_verify_gives_a_line_per_source(recipe: Callable[..., str]) -> None:

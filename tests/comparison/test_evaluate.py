@@ -191,8 +191,20 @@ def test_a_method_without_a_site_meets_the_other_at_every_site() -> None:
         contrasts=[Contrast(method="a", than="words"), Contrast(method="words", than="a")],
         n_boot=50,
     )
-    assert [(c.method, c.site) for c in e.contrasts] == [("a", SITE), ("a", "blocks.5.resid_post")]
-    assert e.missing == [("words", "a")]  # nothing says at which site
+    places = [("a", SITE), ("a", "blocks.5.resid_post"), ("words", SITE), ("words", "blocks.5.resid_post")]
+    assert sorted((c.method, c.site) for c in e.contrasts) == sorted(places)
+    value = {(c.method, c.site): c.verdict.difference.value for c in e.contrasts}
+    assert value["a", SITE] == pytest.approx(-value["words", SITE])
+
+
+def test_contrasts_with_and_without_a_site_are_one_family() -> None:
+    frame = scored("jbb", {"a": 1.1, "b": 1.0, "words": 0.9, "more": 0.9})
+    frame.loc[frame["method"] == "more", "site"] = ""
+    pairs = [Contrast(method="a", than="b"), Contrast(method="more", than="words")]
+    both = evaluate(frame, contrasts=pairs, primary="jbb", n_boot=50).contrasts
+    single = [evaluate(frame, contrasts=[p], primary="jbb", n_boot=50).contrasts[0] for p in pairs]
+    smallest = min(c.verdict.p_different for c in single)
+    assert min(c.verdict.p_different for c in both) == pytest.approx(min(1, 2 * smallest))
 
 
 def test_rates_need_ten_false_alarms_and_a_threshold_for_every_seed() -> None:

@@ -11,8 +11,16 @@ import pytest
 import torch
 
 from theodolite.comparison import training
-from theodolite.comparison.instruments import available, default_sites, open_instruments, settled
+from theodolite.comparison.instruments import (
+    Instruments,
+    available,
+    default_sites,
+    open_instruments,
+    settled,
+    unchecked_notes,
+)
 from theodolite.core import recipe as recipes
+from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.dictionaries import native
 from theodolite.dictionaries import open as opening
@@ -72,6 +80,44 @@ def test_a_twin_is_that_of_its_own_size_and_the_first(model: Model, save: Save) 
     assert first.twin is not None
     assert "again" not in first.twin.info["training"]
     assert wide.twin is None
+
+
+def families(found: Instruments) -> list[tuple[str, str]]:
+    return [(Path(s.name).name, Path(s.family).name if s.family else "") for s in found.stations]
+
+
+def test_two_named_dictionaries_share_a_row_only_as_seeds_of_one_procedure(model: Model, save: Save) -> None:
+    first, again = str(save("first")), str(save("again", seed=1))
+    wide, other = str(save("wide", width=80)), str(save("other", seed=2, training={"corpus": "text-only"}))
+    found = open_instruments(recipe(dictionaries=[first, again, wide, other]), model)
+    assert families(found) == [("first", ""), ("again", ""), ("wide", "wide"), ("other", "other")]
+    assert [s.name for s in found.at(SITE)] == [first, again]
+
+
+def test_what_is_shipped_stays_the_main_one_beside_a_folder(model: Model, save: Save, tmp_path: Path) -> None:
+    save("a")
+    save("b", training={"corpus": "text-only"})
+    mine, sister = str(save("../mine", k=4)), str(save("../sister", seed=3, training={"corpus": "text-only"}))
+    found = open_instruments(recipe(dictionaries=[mine, "shipped", sister]), model)
+    assert [s.family for s in found.stations] == ["", "text-only", mine, "text-only"]
+    with pytest.raises(UserError, match=r"has the very weights of 'text-.*-0': name it once"):
+        open_instruments(recipe(dictionaries=["shipped", str(save("../copy"))]), model)
+
+
+def test_a_dictionary_that_names_no_site_is_that_of_the_matched_one(model: Model, save: Save) -> None:
+    unplaced = str(save("a", site=None))
+    assert [s.site for s in open_instruments(recipe(dictionaries=[unplaced]), model).stations] == [SITE]
+    with pytest.raises(UserError, match=r"was trained at blocks\.0\.resid_post, not at"):
+        open_instruments(recipe(dictionaries=[str(save("b", site="blocks.0.resid_post"))]), model)
+
+
+def test_dictionaries_of_unknown_text_are_counted(model: Model, save: Save) -> None:
+    ours, theirs = str(save("ours")), str(save("theirs", width=80, training={}))
+    found = open_instruments(recipe(dictionaries=[ours, theirs]), model)
+    ((kind, count, text),) = unchecked_notes(found)
+    assert (kind, count) == ("unchecked", 1)
+    assert text.endswith(f"no row was compared with it: {theirs}")
+    assert unchecked_notes(replace(found, stations=found.stations[:1])) == []
 
 
 def test_what_is_available_is_known_without_the_model(model: Model, save: Save) -> None:

@@ -10,6 +10,7 @@ from theodolite.comparison.build import build_views
 from theodolite.comparison.instruments import Instruments
 from theodolite.comparison.jobs import HEATMAP, Job, absent, jobs
 from theodolite.comparison.views import Views
+from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe, Source
 from theodolite.data import concept
 from theodolite.models import prompting, sentence
@@ -52,6 +53,11 @@ def test_without_a_dictionary_only_state_and_text_are_fitted(tmp_path: Path) -> 
     assert absent(recipe, views) == ["logistic@latents", "ridge@latents", "prompting(column=zero_shot)"]
 
 
+def test_nothing_to_fit_is_an_error_that_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing to fit: logistic@latents read a dictionary.*--sae"):
+        jobs(recipe_with(["logistic@latents"]), views_in(tmp_path), [])
+
+
 def test_another_corpus_stands_beside_the_main_one_with_few_methods(tmp_path: Path) -> None:
     found = jobs(recipe_with(METHODS), views_in(tmp_path, ("", "text-only")), [])
     beside = [job for job in found if job.family]
@@ -60,8 +66,8 @@ def test_another_corpus_stands_beside_the_main_one_with_few_methods(tmp_path: Pa
 
 
 def test_sources_left_out_and_blocks_come_last(tmp_path: Path) -> None:
-    found = jobs(recipe_with(METHODS[:1], leave_out=["a"]), views_in(tmp_path), [SITE])
-    assert found[2] == Job("difference_in_means", SITE, leave_out="a")
+    found = jobs(recipe_with(METHODS[:1], leave_out=["toy"]), views_in(tmp_path), [SITE])
+    assert found[2] == Job("difference_in_means", SITE, leave_out="toy")
     assert found[3:] == [Job(method, SITE, tuned=False) for method in HEATMAP]
 
 
@@ -81,6 +87,7 @@ def test_the_views_built_are_those_the_methods_read(
     spec = f"{tmp_path}/asks.py:Asks" if method == "FILE" else method
     recipe = recipe_with([spec], train=[source], sites=[SITE])
     monkeypatch.setattr(sentence, "embed", lambda texts: np.ones((len(texts), 3)))
+    monkeypatch.setattr(sentence, "truncated", lambda texts: 0)
     monkeypatch.setattr(prompting, "answer_log_odds", lambda model, texts, question, **how: np.ones(len(texts)))
     instruments = Instruments(Model(tiny_model(), byte_tokenizer(), name="tiny", hash="0" * 64))
     views = build_views(recipe, concept.load(recipe), instruments, tmp_path / "cache", lambda done, total: None)

@@ -126,6 +126,29 @@ def test_rows_without_text_are_not_scored_and_counted(made: Made, tmp_path: Path
         read_file(run.folder, tmp_path / "new.csv", column="texts", model=model)
 
 
+def test_a_text_longer_than_the_run_reads_is_counted(made: Made, tmp_path: Path) -> None:
+    run, model, _ = made
+    most = run.recipe["max_tokens"]
+    long, short = "a" * (most + 7), "a" * most
+    assert read_text(run.folder, long, method="difference_in_means", model=model).cut == 7
+    assert read_text(run.folder, short, method="difference_in_means", model=model).cut == 0
+    assert read_text(run.folder, long, method="word_ngrams", model=model).cut == 0
+    pd.DataFrame({"text": [long, short]}).to_csv(tmp_path / "new.csv", index=False)
+    with pytest.warns(UserWarning, match=f"1 of 2 rows have a text cut at {most} tokens"):
+        read_file(run.folder, tmp_path / "new.csv", method="difference_in_means", model=model)
+
+
+def test_a_run_that_keeps_no_reader_says_why(tmp_path: Path) -> None:
+    recipe = {"name": "toy", "title": "toy", "positive": "1", "negative": "0", "question": "?", "train": []}
+    run = Run.create(tmp_path, recipe, "0" * 64)
+    with pytest.raises(UserError, match="keeps no fitted readers: it did not finish"):
+        read_text(tmp_path, "old mill")
+    run.record("rows_given", True)
+    run.finish()
+    with pytest.raises(UserError, match="rows that were given, so there is no model to read a text with"):
+        read_text(tmp_path, "old mill")
+
+
 def test_another_model_or_dictionary_is_refused(made: Made) -> None:
     run, model, folder = made
     other = Model(tiny_model(seed=1), byte_tokenizer(), name="tiny", hash="1" * 64)

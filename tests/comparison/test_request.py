@@ -74,6 +74,50 @@ def test_a_folder_does_not_hide_a_recipe_of_its_name(mine: str) -> None:
     assert request.resolve("truth").name == "truth"
 
 
+def test_a_shift_called_like_the_training_set_is_refused(mine: str) -> None:
+    pd.DataFrame({"text": ["a", "b"], "label": [0, 1]}).to_csv("train.csv", index=False)
+    with pytest.raises(UserError, match="cannot be called 'train'"):
+        request.resolve(mine, shifts=["train.csv"])
+
+
+RECIPE = """
+name: n
+title: t
+positive: p
+negative: q
+question: x
+methods: [logistic, ridge]
+contrasts: [{method: %s, than: logistic}]
+train: [{source: mine, file: mine.csv, field: text, label: label}]
+"""
+
+
+def test_an_edited_data_file_is_another_recipe(mine: str) -> None:
+    Path("r.yaml").write_text(RECIPE % "ridge")
+    digests = []
+    for text in ("a", "a", "b"):
+        pd.DataFrame({"text": [text, "c"], "label": [0, 1]}).to_csv("mine.csv", index=False)
+        digests.append(request.resolve("r.yaml").digest())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_contrast_of_a_method_that_is_not_there_is_an_error(mine: str) -> None:
+    Path("r.yaml").write_text(RECIPE % "lda")
+    with pytest.raises(UserError, match="contrast names 'lda', which is not among the recipe's methods"):
+        request.resolve("r.yaml")
+    Path("r.yaml").write_text(RECIPE % "rigde")
+    with pytest.raises(UserError, match="did you mean 'ridge'"):
+        request.resolve("r.yaml")
+    Path("r.yaml").write_text(RECIPE % "ridge")
+    assert len(request.resolve("r.yaml").contrasts) == 1
+    assert request.resolve("r.yaml", methods=["logistic"]).contrasts == []  # asked for: fewer methods, fewer contrasts
+
+
+def test_few_shot_prompting_needs_examples(mine: str) -> None:
+    with pytest.raises(UserError, match="has no few_shot"):
+        request.resolve(mine, methods=["prompting(column=few_shot)"])
+
+
 def test_two_shifts_of_one_name_are_refused(mine: str) -> None:
     for folder in ("a", "b"):
         Path(folder).mkdir()

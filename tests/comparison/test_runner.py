@@ -116,11 +116,17 @@ def test_a_finished_run_gets_its_page_back_and_shows_texts_when_asked(files, mod
     page.unlink()
     compared(files, model, tmp_path / "a", methods=METHODS[:1])
     assert page.read_bytes() == first
-    page.write_bytes(b"old")
-    compared(files, model, tmp_path / "a", methods=METHODS[:1])
-    assert page.read_bytes() == b"old"
     compared(files, model, tmp_path / "a", methods=METHODS[:1], show_text=True)
-    assert page.read_bytes() != b"old"
+    assert page.read_bytes() != first
+    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    assert page.read_bytes() == first  # without texts again
+
+
+def test_force_keeps_the_finished_run_until_the_new_request_is_sound(files, model, tmp_path) -> None:
+    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    with pytest.raises(UserError, match="lable"):
+        compared(files, model, tmp_path / "a", methods=METHODS[:1], label="lable", force=True)
+    assert len(theodolite.open_run(tmp_path / "a").rows)
 
 
 def test_other_weights_do_not_reopen_a_finished_run(files, model, tmp_path) -> None:

@@ -16,6 +16,7 @@ from theodolite.core import methods, run
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.data.splits import folds
 from theodolite.dictionaries import card
+from theodolite.report.numbers import signed, span
 
 SITE = "blocks.3.resid_post"
 RECIPE = Recipe(
@@ -51,6 +52,14 @@ def test_without_a_primary_shift_the_test_rows_decide(primary: str | None, where
     found = matched(rows, RECIPE.model_copy(update={"primary": primary}))
     assert {c.dataset: c.primary for c in found.contrasts} == {"in-distribution": False, "other": False} | {where: True}
     assert conclusion._sentence(found, RECIPE, "it").startswith(words)
+
+
+def test_the_sentence_writes_numbers_as_the_page_does_and_counts_the_class_with_fewer_groups() -> None:
+    found = matched([fitted("good", 2.0), fitted("poor", 0.3)], RECIPE)
+    d = found.contrasts[0].verdict.difference
+    said = conclusion._sentence(found, RECIPE, "it")
+    assert f"difference {signed(d.value)} {span(d.lo, d.hi, sign=True)})" in said
+    assert "(n = 120, at least 60 groups per class, 5 training sets)" in said
 
 
 def test_a_verdict_without_a_contrast_says_where_none_could_be_run() -> None:

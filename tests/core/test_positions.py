@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from theodolite.core.errors import UserError
-from theodolite.core.positions import POOLINGS, Positions, pool
+from theodolite.core.positions import POOLINGS, Positions, pool, pooled_over
 
 # two padding, BOS-like special, two prefix, three content, one suffix, two generated
 ROW = [0, 0, 1, 2, 2, 3, 3, 3, 4, 6, 6]
@@ -80,3 +80,15 @@ def test_sparse_rows_without_entries_pool_to_nothing() -> None:
 def test_an_unknown_pooling_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="did you mean 'mean'"):
         pool(np.ones((1, 1)), np.array([0]), "means")
+
+
+def test_an_index_of_last_says_what_to_write_instead() -> None:
+    with pytest.raises(UserError, match=r"'last' in 'last\[0\]' is one token .*'prompt\[-2:\]'"):
+        Positions.parse("last[0]")
+
+
+def test_pooling_last_goes_over_the_last_token_of_all() -> None:
+    roles = np.array([ROW, [3, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]], np.int8)
+    last = pooled_over(Positions("content"), "last").mask(roles)
+    assert [np.flatnonzero(row).tolist() for row in last] == [[10], [2]]
+    assert pooled_over(Positions("content"), "mean") == Positions("content")

@@ -15,6 +15,17 @@ YAML = "{name: n, title: t, positive: p, negative: q, question: x, train: []%s}"
         (", limit: 3", "recipe 'mine': limit: .*greater than or equal to 40 .got 3."),
         (", sedes: 3", "recipe 'mine': sedes: Extra inputs are not permitted .got 3."),
         (", seeds: [", "recipe 'mine' is not YAML"),
+        (
+            ", primary: wraped, shifts: {wrapped: {rows: []}}",
+            "mine': unknown primary shift 'wraped': did you mean 'wrapped'",
+        ),
+        (
+            ", sealed: toxicchta, shifts: {toxicchat: {rows: []}}",
+            "unknown sealed shift 'toxicchta': did you mean 'toxicchat'",
+        ),
+        (", leave_out: [roh]", "unknown source to leave out 'roh'"),
+        (", shifts: {train: {rows: []}}", "a shift cannot be called 'train'"),
+        (", shifts: {in-distribution: {rows: []}}", "a shift cannot be called 'in-distribution'"),
     ],
 )
 def test_problems_are_named_with_place_and_value(extra: str, message: str) -> None:

@@ -64,7 +64,12 @@ def test_force_replaces_a_run_but_spares_other_files(tmp_path: Path) -> None:
     filled(tmp_path).write_json("card", {"l0": 32})
     (tmp_path / "mine.txt").write_text("mine")
     fresh = Run.create(tmp_path, RECIPE, "b" * 64, force=True)
-    assert not fresh.finished
+    fresh.withdraw()
+    assert Run.open(tmp_path).finished  # what a bad request would replace is still there
+    with pytest.raises(AssertionError, match="begin"):
+        fresh.write_json("card", {})
+    fresh.begin()
+    assert not Run.open(tmp_path).finished
     assert fresh.read_json("card") is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", "mine.txt"]
 

@@ -211,3 +211,30 @@ def test_docs_example_runs() -> None:
     result = doctest.testfile(str(ROOT / "docs" / "statistics.md"), module_relative=False)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.001, 0.03, 0.3])
+def test_a_metric_whose_perfect_end_is_zero_is_guarded_like_one_whose_is_one(value: float) -> None:
+    """One false positive in many rows says no more than none: 100 groups can hide 3.6 %."""
+    low = replace(fixed([value] * 5), draws=np.full((5, 1, 10), value), groups=(100,))
+    high = replace(low, seeds=1 - low.seeds, draws=1 - low.draws)
+    one, other = low.interval(), high.interval()
+    assert (one.lo, one.hi) == (pytest.approx(1 - other.hi), pytest.approx(1 - other.lo))
+    assert one.hi == pytest.approx(max(value, 1 - 0.025 ** (1 / 100)))
+
+
+def test_two_detectors_without_false_positives_are_not_known_to_be_equal() -> None:
+    y, groups = np.zeros(60, int), [np.arange(60)]
+    sample = Sample.of(y, groups, np.ones((5, 60), bool), n_boot=200)
+
+    def rate(y: np.ndarray, alarms: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        return (
+            np.average(np.broadcast_to(alarms, (len(weights), 60)), 1, weights)
+            if weights is not None
+            else alarms.mean()
+        )
+
+    never, once = np.zeros((5, 60)), np.zeros((5, 60))
+    once[0, 0] = 1.0
+    found = sample.paired(rate, never, once).interval(bounded=False)
+    assert found.hi - found.lo > 2 * (1 - 0.025 ** (1 / 60))

@@ -43,3 +43,24 @@ def test_without_a_model_there_is_no_label() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(UserError, match="no column 'right'"):
         ask(FRAME, Choices(answer="right"), lambda p, o: np.zeros(len(p)), "toy")
+
+
+def test_braces_that_name_nothing_are_one_clear_error() -> None:
+    for prompt in ("{question}", "{}", "{text", "{text.nothing}"):
+        with pytest.raises(UserError, match=r"the prompt of 'toy' can hold \{text\} and \{context\}"):
+            ask(FRAME, Choices(prompt=prompt), lambda p, o: np.zeros(len(p)), "toy")
+    frame = ask(FRAME, Choices(prompt="{{{text}}}"), lambda p, o: np.zeros(len(p)), "toy")
+    assert frame["text"][0] == "{Where is fog?}"
+
+
+def test_a_right_answer_without_its_letter_keeps_its_initials() -> None:
+    frame = pd.DataFrame(
+        {
+            "text": ["Who wrote it?"] * 4,
+            "options": ["A. J. K. Rowling\nB. J. R. R. Tolkien"] * 4,
+            "answer": ["J. K. Rowling", "A. J. K. Rowling", "J. R. R. Tolkien", None],
+        }
+    )
+    label = ask(frame, Choices(), lambda p, o: np.zeros(len(p), int), "toy")["label"]
+    assert label.tolist()[:3] == [1.0, 1.0, 0.0]
+    assert np.isnan(label[3])

@@ -160,3 +160,33 @@ def test_a_source_without_labels_is_refused(write_source: Write) -> None:
     source = write_source("one", TRAIN, BOTH * 40).model_copy(update={"label": None})
     with pytest.raises(UserError, match="says nothing about its labels"):
         concept.load(recipe_of([source]))
+
+
+def grouped(tmp_path: Path, file: str, texts: list[str], groups: list[str | None]) -> Source:
+    """A source named "s" over a table with a column of groups, of which some may be blank."""
+    pd.DataFrame({"text": texts, "label": BOTH * (len(texts) // 2), "who": groups}).to_csv(tmp_path / file, index=False)
+    return Source(source="s", file=str(tmp_path / file), field="text", label="label", group="who")
+
+
+def test_rows_without_a_group_are_clusters_of_their_own(tmp_path: Path) -> None:
+    groups = [f"a{i // 4}" if i < 40 else (None if i % 2 else "  ") for i in range(80)]
+    train = concept.load(recipe_of([grouped(tmp_path, "t.csv", TRAIN, groups)])).train
+    assert train.frame.groupby("cluster").size().tolist() == [4] * 10 + [1] * 40
+
+
+def test_shift_rows_of_a_training_group_leave_and_are_counted(tmp_path: Path) -> None:
+    train = grouped(tmp_path, "t.csv", TRAIN, [f"a{i // 2}" for i in range(80)])
+    shift = grouped(tmp_path, "s.csv", SHIFT, ["a0", "a9", None, None, *["b"] * 56])
+    found = concept.load(recipe_of([train], shifts={"s": Shift(rows=[shift])}))
+    assert found.shifts["s"].texts == SHIFT[2:]
+    assert found.shifts["s"].counts == (Count("s", "in a training group", 2),)
+    assert set(found.train.frame["cluster"]).isdisjoint(found.shifts["s"].frame["cluster"])
+
+
+def test_requests_of_one_class_cannot_be_wrapped_and_the_error_says_so(recipe: Recipe, write_source: Write) -> None:
+    wrap = recipe.shifts["wrapped"].wrap
+    alone = recipe.model_copy(
+        update={"shifts": {"wrapped": Shift(rows=[write_source("one-class", SHIFT, 1)], wrap=wrap)}, "sealed": None}
+    )
+    with pytest.raises(UserError, match=r"'wrapped' has 0 usable rows .*no partner of the other class: 60"):
+        load(alone)

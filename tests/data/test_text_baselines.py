@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 from toy_rows import frame_of, sentences
 
+from theodolite.data.audit import NO_FOLDS, overview
+from theodolite.data.dataset import Dataset
 from theodolite.data.text_baselines import TextBaseline, text_baselines
 
 LABELS = [1, 0] * 60
@@ -60,3 +62,14 @@ def test_one_class_has_no_figure_and_wrapped_rows_count_requests_and_templates()
     found = find(rows, "length", "train", "wrapped")
     assert found.n_groups == 5
     assert 0 <= found.lo <= found.auroc <= found.hi <= 1
+
+
+def test_too_few_clusters_have_no_baseline_fitted_on_themselves_and_the_audit_says_so() -> None:
+    """Four groups of a class, or five that one fold must hold together: a fold's training rows were of one class."""
+    few = longer_positives(0).assign(cluster=np.where(np.array(LABELS) == 1, np.arange(120) % 4, np.arange(120)))
+    rows = text_baselines(few, {"shift": longer_positives(1)}, seed=0)
+    assert not [r for r in rows if (r.fitted_on, r.scored_on) == ("itself", "train")]
+    assert find(rows, "length", "train", "shift").auroc > 0.99
+    assert NO_FOLDS in overview(Dataset("few", few, note="A note.")).note
+    assert overview(Dataset("many", longer_positives(0), note="A note.")).note == "A note."
+    assert overview(Dataset("edgy", frame_of(sentences(30, 2), [0] * 30))).note == ""

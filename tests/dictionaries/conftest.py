@@ -19,6 +19,7 @@ class WordModel:
     """`tokens` and `run` of theodolite.Model over a vocabulary of 40 words; token 0 of every text is a sink."""
 
     name, hash, d_model, n_blocks, device = "words", "words-1", D, 2, torch.device("cpu")
+    dtype = torch.float32
     tokenizer = SimpleNamespace(all_special_ids=[START, END])
 
     def __init__(self) -> None:

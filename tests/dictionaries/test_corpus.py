@@ -104,5 +104,8 @@ def test_unknown_recipes_are_named(tmp_path) -> None:
     with pytest.raises(UserError, match=r"bad\.yaml' is not YAML"):
         corpus.recipe(tmp_path / "bad.yaml")
     (tmp_path / "bad.yaml").write_text("")
-    with pytest.raises(UserError, match=r"bad\.yaml': the whole: "):
+    with pytest.raises(UserError, match=r"bad\.yaml': Input should be a valid dictionary"):
+        corpus.recipe(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_bytes("name: café".encode("latin-1"))
+    with pytest.raises(UserError, match=r"bad\.yaml' is not UTF-8"):
         corpus.recipe(tmp_path / "bad.yaml")

@@ -1,5 +1,7 @@
 """A two-latent dictionary worked by hand, through every rule and both row normalisations."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -117,3 +119,12 @@ def test_damaged_files_are_refused(tmp_path, damage: str) -> None:
         (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"damaged|never finished"):
         native.load(tmp_path)
+
+
+def test_what_our_format_cannot_hold_is_refused(tmp_path) -> None:
+    fitted = TopK(6, width=10, k=2).fit([NOISE]).dictionary()
+    wrong = {"activation": Relu()}, {"subtract_b_dec": False}, {"normalise": "layer_norm"}
+    for fields in wrong:
+        with pytest.raises(UserError, match="our own format holds"):
+            native.save(replace(fitted, **fields), tmp_path / "d")
+    assert not (tmp_path / "d").exists()

@@ -146,7 +146,7 @@ def test_gemma_scope_npz(tmp_path, lower: bool) -> None:
     z = relu(pre) * (pre > W["threshold"])
     d = read(folder)
     assert_equal(d, z, z @ W["W_dec"] + W["b_dec"])
-    assert (d.info["site"], d.info["card"]["l0"]) == ("blocks.12.resid_post", 82)
+    assert (d.info["site"], d.info["l0"]) == ("blocks.12.resid_post", 82)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,7 @@ def test_gemma_scope_2(tmp_path) -> None:
     d = read(tmp_path)
     assert_equal(d, z, z @ W["W_dec"] + W["b_dec"])
     assert (d.info["site"], d.info["model"]) == ("blocks.9.resid_post", "google/gemma-3-1b-pt")
+    assert (d.info["l0"], "card" in d.info) == (20, False)  # a card is our own format's: domains, training, curve
     (tmp_path / "config.json").write_text(json.dumps(config | {"affine_connection": True, "type": "transcoder"}))
     with pytest.raises(UserError, match="writes another site"):
         read(tmp_path)

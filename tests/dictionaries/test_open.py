@@ -75,6 +75,9 @@ def test_l0_far_from_the_card_is_refused_even_where_fvu_is_fine(fitted: Dictiona
     card = {"domains": {"held-out documents": {"l0": 9.0}}}
     with pytest.raises(UserError, match=r"L0 2 \(its card says 9"):
         self_check(replace(fitted, info=fitted.info | {"card": card}), {SITE: rows(99)}, SITE)
+    foreign = replace(fitted, info={"l0": 9.0})
+    with pytest.raises(UserError, match=r"L0 2 \(its card says 9"):
+        self_check(foreign, {SITE: rows(99)}, SITE)
 
 
 def test_rows_of_another_model_fit_nothing(fitted: Dictionary) -> None:

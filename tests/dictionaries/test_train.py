@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from theodolite.core import atomic
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import checkpoint, native
+from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.estimate import estimate
 from theodolite.dictionaries.train import train
 
@@ -147,3 +148,46 @@ def test_estimate_says_tokens_bytes_and_minutes_without_training(word_model, wor
     assert 0 < told["minutes"] < 5
     assert told["checkpoint_gb"] > 0
     assert told["available_tokens"]["chat"] > 1000
+
+
+def chat_only(corpus: Corpus) -> Corpus:
+    recipe = corpus.recipe.model_copy(update={"parts": [p for p in corpus.recipe.parts if p.format == "chat"]})
+    return Corpus(recipe, tuple(d for d in corpus.documents if d.format == "chat"), {})
+
+
+def test_a_corpus_of_prompts_alone_is_judged_on_prompts(word_model, word_corpus, tmp_path) -> None:
+    paths = train(word_model, SITES[:1], chat_only(word_corpus), tmp_path, **SMALL)
+    card = native.load(paths[SITES[0]]).info["card"]
+    assert card["judged_on"] == "prompt content"
+    assert 0.5 < card["cross_entropy"]["recovered"] < 1
+    assert card["fell_over_last_doubling"] is not None
+    page = (paths[SITES[0]] / "card.md").read_text()
+    assert "Cross-entropy recovered on prompt content" in page
+    assert "FVU on prompt content fell by" in page
+
+
+def test_another_dtype_is_another_request_and_stands_in_the_record(word_model, word_corpus, tmp_path) -> None:
+    paths = train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    assert native.load(paths[SITES[0]]).info["training"]["dtype"] == "torch.float32"
+    word_model.dtype = torch.bfloat16
+    with pytest.raises(UserError, match="another dtype"):
+        train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    request = json.loads((tmp_path / "request.json").read_text())
+    del request["dtype"]  # one of before it was recorded
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    assert train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL) == paths
+
+
+def test_a_corpus_that_cannot_fill_its_shares_is_refused_before_the_folder_is_claimed(
+    word_model, word_corpus, tmp_path
+) -> None:
+    text, chat = word_corpus.recipe.parts
+    nothing = [p.model_copy(update={"share": 0.0}) for p in (text, chat)]
+    for parts, documents, message in (
+        (nothing, word_corpus.documents, "gives no part a share above 0"),
+        ([text, chat], chat_only(word_corpus).documents, "part 'text' of corpus 'words' has no document to train on"),
+    ):
+        corpus = Corpus(word_corpus.recipe.model_copy(update={"parts": parts}), documents, {})
+        with pytest.raises(UserError, match=message):
+            train(word_model, SITES[:1], corpus, tmp_path / "new", **SMALL)
+    assert not (tmp_path / "new").exists()

@@ -126,3 +126,22 @@ def test_text_in_text_out(model: Model) -> None:
     assert texts == model.tokenizer.batch_decode(ids, skip_special_tokens=True)
     with pytest.raises(UserError, match="matched no token"):
         model.generate(PROMPTS, max_new_tokens=2, interventions=[Intervention.add("embed", V, 1.0, "first")])
+
+
+def test_donors_follow_their_prompts_into_every_batch(model: Model, prompts: list[Encoding]) -> None:
+    tokens = pad(prompts, 0, "left")
+    donor = np.random.default_rng(3).normal(size=(*tokens.ids.shape, 32)).astype(np.float32) * 5
+    change = Intervention.patch("blocks.1.resid_post", donor, positions="prompt")
+    together = new_ids(model, prompts, change)
+    assert new_ids(model, prompts, change, batch_tokens=1) == together
+    assert together != new_ids(model, prompts)
+
+
+def test_an_answer_that_would_pass_the_context_is_refused_before_it_begins(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 512 - max(len(row) for row in encode(model.tokenizer, ["a", "x" * 400], max_tokens=999)) + 1
+    monkeypatch.setattr(generation, "_batch", lambda network, prompts, *rest: [[0]] * len(prompts))
+    assert len(model.generate(["a", "x" * 400], max_new_tokens=room, max_tokens=999, batch_tokens=1)) == 2
+    with pytest.raises(UserError, match="new ones behind it exceed the model's context of 512"):
+        model.generate(["a", "x" * 400], max_new_tokens=room + 1, max_tokens=999, batch_tokens=1)

@@ -54,7 +54,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 def test_a_folder_gives_the_model_ready_to_run(saved: Path) -> None:
     loaded = load(saved)
     assert loaded.name == str(saved)
-    assert loaded.parameters == PARAMETERS
+    assert sum(p.numel() for p in loaded.model.parameters()) == PARAMETERS
     assert loaded.quantisation == ""
     assert not loaded.model.training
     assert loaded.model.dtype == torch.float32
@@ -133,7 +133,7 @@ def test_weights_that_do_not_fit_are_refused_before_loading(saved: Path, monkeyp
     monkeypatch.setattr(loading.preflight, "available", lambda device: 4 * PARAMETERS)
     with pytest.raises(UserError, match="choose dtype='bfloat16'"):
         load(saved)
-    assert load(saved, dtype="bfloat16").parameters == PARAMETERS
+    assert load(saved, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
 def answer(status: int) -> Any:

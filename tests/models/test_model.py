@@ -5,6 +5,7 @@ import torch
 
 from theodolite.core.errors import UserError
 from theodolite.core.site import Site
+from theodolite.models import preflight
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
@@ -66,3 +67,13 @@ def test_the_shipped_model_answers() -> None:
         plain = float(model.network.module(ids, labels=ids).loss)
     assert model.loss(["The capital of France is Paris."]).mean_loss == pytest.approx(plain, abs=1e-4)
     assert plain < 3
+
+
+def test_a_batch_needs_memory_for_the_blocks_that_run_and_logits_only_where_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Model.from_pretrained(tiny_model(), tokenizer=byte_tokenizer())
+    monkeypatch.setattr(preflight, "batch_tokens", lambda module, deepest_block: deepest_block)
+    asked = (["embed"], ["embed", "blocks.1.mlp_out"], ["blocks.0.mlp_out", "final_norm"])
+    assert [model.batch_tokens([model.site(s) for s in sites]) for sites in asked] == [-1, 1, 2]
+    assert model.batch_tokens(None) is None

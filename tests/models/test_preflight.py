@@ -1,5 +1,6 @@
 """Memory arithmetic on small numbers worked by hand."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,19 +36,27 @@ def test_families_that_name_their_sizes_otherwise_are_understood() -> None:
     assert bytes_per_token(other, 0) == 4 * (4 * 64 + 4 * 64 + 4 * 256) + 4 * 2 * 64 + 4 * 8 * 64
 
 
-def test_half_of_what_is_free_is_used_and_no_more_than_helps() -> None:
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Says how many bytes every device has left."""
+    return lambda n: monkeypatch.setattr(preflight, "available", lambda device: n)
+
+
+def test_half_of_what_is_free_is_used_and_no_more_than_helps(free: Callable[[int], None]) -> None:
     need, on_gpu = bytes_per_token(model(), 1), model(device="cuda")
-    assert batch_tokens(on_gpu, deepest_block=1, available_bytes=2 * 1000 * need) == 1000
-    assert batch_tokens(on_gpu, deepest_block=1, available_bytes=2 * 1000 * need + 2 * need - 1) == 1000
-    assert batch_tokens(on_gpu, deepest_block=1, available_bytes=10**12) == 65536
-    assert batch_tokens(model(), deepest_block=1, available_bytes=10**12) == 512  # the cache of a CPU
+    for left, fits in ((2 * 1000 * need, 1000), (2 * 1000 * need + 2 * need - 1, 1000), (10**12, 65536)):
+        free(left)
+        assert batch_tokens(on_gpu, deepest_block=1) == fits
+    assert batch_tokens(model(), deepest_block=1) == 512  # the cache of a CPU
 
 
-def test_it_refuses_when_one_text_does_not_fit() -> None:
+def test_it_refuses_when_one_text_does_not_fit(free: Callable[[int], None]) -> None:
     need = bytes_per_token(model(), None)
-    assert batch_tokens(model(), deepest_block=None, available_bytes=2 * 512 * need) == 512
+    free(2 * 512 * need)
+    assert batch_tokens(model(), deepest_block=None) == 512
+    free(2 * 512 * need - 1)
     with pytest.raises(UserError, match=r"one text of 512 tokens needs about .* choose dtype='bfloat16'"):
-        batch_tokens(model(), deepest_block=None, available_bytes=2 * 512 * need - 1)
+        batch_tokens(model(), deepest_block=None)
 
 
 def test_weights_must_leave_room_to_run() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from theodolite.core.errors import UserError
 from theodolite.models.model import Model
-from theodolite.models.prompting import answer_log_odds
+from theodolite.models.prompting import answer_log_odds, prompts
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
 TEXTS = ["short", "a rather longer text of several words", "?"]
@@ -75,6 +75,7 @@ def test_one_text_and_many_batches_give_the_same(model: Model) -> None:
 def test_long_texts_are_cut(model: Model) -> None:
     cut = answer_log_odds(model, ["abcdefgh"], QUESTION, yes=["y"], no=["n"], max_tokens=3)
     assert cut == pytest.approx(answer_log_odds(model, ["abc"], QUESTION, yes=["y"], no=["n"]))
+    assert prompts(model, ["abcdefgh", "abc"], QUESTION, max_tokens=3).truncated.tolist() == [True, False]
 
 
 def test_a_model_without_a_template_is_asked_in_plain_text() -> None:

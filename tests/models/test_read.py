@@ -1,15 +1,19 @@
 """Reading and scoring texts: rows, embeddings, losses and log-probabilities against plain transformers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
-from theodolite.core.positions import POOLINGS, Role
+from theodolite.core.positions import POOLINGS, Positions, Role, pooled_over
 from theodolite.core.site import Site
+from theodolite.models.harvest import harvest
 from theodolite.models.model import Model
 from theodolite.models.sweep import batches
+from theodolite.models.tokens import Tokens, Truncated
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
 TEXTS = ["hello there", "b", "a rather longer text, to make lengths unlike", "hello there!"]
@@ -44,7 +48,8 @@ def test_token_rows_come_in_the_order_of_the_texts_whatever_the_batches(model: M
 def test_pooling_in_the_model_equals_pooling_the_rows(model: Model, how: str) -> None:
     site = Site.parse(SITES[1])
     pooled = model.read(TEXTS, site, pooling=how)[site]
-    expected = model.read(TEXTS, site, pooling=None)[site].pool(how)
+    over = str(pooled_over(Positions("content"), how))
+    expected = model.read(TEXTS, site, positions=over, pooling=None)[site].pool(how)
     np.testing.assert_allclose(pooled.rows, expected.rows, atol=1e-5)
     assert pooled.doc.tolist() == list(range(len(TEXTS)))
 
@@ -168,3 +173,69 @@ def test_what_cannot_be_scored_is_refused(model: Model) -> None:
         model.logprobs(["a", "b"], ["c"])
     with pytest.raises(UserError, match="no token at 'generated'"):
         model.logprobs(["a", "b"], ["c", ""])
+
+
+UNLIKE = ["hello there", "bcd", "a rather longer text, to make lengths unlike", "hello there!", "the longest " * 4]
+
+
+def _donors(model: Model, tokens: Tokens) -> tuple[np.ndarray, list[Intervention]]:
+    """States of its own for every token of every text, (n, t, d), and the patch that puts them in."""
+    donor = np.random.default_rng(0).normal(size=(*tokens.ids.shape, model.d_model)).astype(np.float32)
+    return donor, [Intervention.patch("blocks.1.resid_post", donor)]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 90, 8192])
+def test_a_text_gets_its_own_donor_in_whatever_batch_it_runs(model: Model, batch_tokens: int) -> None:
+    """Texts run in the order of their lengths, donors come in the order of the texts."""
+    tokens = model.tokens(UNLIKE)
+    donor, change = _donors(model, tokens)
+    site, content = Site(1, "resid_post"), tokens.roles.numpy() == Role.CONTENT
+    found = model.read(UNLIKE, site, pooling=None, interventions=change, batch_tokens=batch_tokens)[site]
+    np.testing.assert_array_equal(found.rows, donor[content])
+
+
+def test_scores_of_a_patched_text_are_those_it_has_alone(model: Model) -> None:
+    tokens = model.tokens(UNLIKE, format="raw")
+    donor, change = _donors(model, tokens)
+    prompts, answers = ["one", "a longer prompt", "x"], [" yes", " no, never", " b"]
+    joined = model.tokens([p + a for p, a in zip(prompts, answers, strict=True)], format="raw")
+    other, asked = _donors(model, joined)
+    alone = [
+        float(model.loss([text], interventions=[Intervention.patch("blocks.1.resid_post", one)]).loss[0])
+        for text, one in zip(UNLIKE, donor, strict=True)
+    ]
+    single = [
+        model.logprobs([p], [a], format="raw", interventions=[Intervention.patch("blocks.1.resid_post", one)]).log_prob
+        for p, a, one in zip(prompts, answers, other, strict=True)
+    ]
+    for batch_tokens in (1, 60, 8192):
+        found = model.loss(UNLIKE, interventions=change, batch_tokens=batch_tokens).loss
+        np.testing.assert_allclose(found, alone, atol=1e-4)
+        scored = model.logprobs(prompts, answers, format="raw", interventions=asked, batch_tokens=batch_tokens)
+        np.testing.assert_allclose(scored.log_prob, np.concatenate(single), atol=1e-4)
+    with pytest.raises(UserError, match="donor"):  # as many rows as some batch has, but not as the call
+        model.loss(UNLIKE, interventions=[Intervention.patch("blocks.1.resid_post", donor[:2])], batch_tokens=60)
+
+
+def test_pooling_last_is_the_last_token_of_all_as_in_a_harvest(model: Model, tmp_path: Path) -> None:
+    site = Site.parse(SITES[1])
+    rows = harvest(model, TEXTS, tmp_path / "rows", pooled_sites=[site], poolings=("last",))
+    read = model.read(TEXTS, site, pooling="last")[site].rows
+    np.testing.assert_allclose(read, rows.pooled(site, "last"), atol=1e-5)
+    with pytest.raises(UserError, match="no token at 'content'"):
+        model.read([*TEXTS, ""], site, pooling="last")
+
+
+def test_texts_cut_at_a_limit_that_nobody_gave_are_counted(model: Model) -> None:
+    texts = ["x" * 300, "y", "z" * 257]
+    calls = [
+        lambda **how: model.read(texts, SITES[0], **how),
+        lambda **how: model.embed(texts, **how),
+        lambda **how: model.loss(["yy", *texts[::2]], **how),
+        lambda **how: model.logprobs(texts, [" a"] * 3, **how),
+        lambda **how: model.generate(texts, max_new_tokens=1, **how),
+    ]
+    for call in calls:
+        with pytest.warns(Truncated, match="2 of 3 texts have more than 256 tokens"):
+            call()
+        call(max_tokens=256)  # warnings are errors here

@@ -13,7 +13,7 @@ from theodolite.core.basis import Direction, Identity, Subspace
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, Patch, Scale
+from theodolite.core.rules import Add, Clamp, Mean, Patch, Scale
 from theodolite.core.site import Site
 from theodolite.models.model import Model
 from theodolite.models.run import Effects, NoEffect, run
@@ -313,3 +313,25 @@ def test_a_text_longer_than_the_context_is_refused(family: str) -> None:
 def test_running_for_nothing_is_an_error(model: Model) -> None:
     with pytest.raises(UserError, match="nothing to run for"):
         model.run(model.tokens(TEXTS), logits=False)
+
+
+def test_an_intervention_may_read_the_site_that_it_changes(model: Model) -> None:
+    tokens, site = model.tokens(TEXTS), Site(1, "resid_post")
+    double = Intervention(site, Scale(2.0), Direction(V))
+    there = Intervention(site, Clamp(3.0), Direction(V), read_site=site)
+    here = Intervention.clamp(site, V, 3.0)
+    found, expected = (model.run(tokens, capture=[site], interventions=[double, last])[site] for last in (there, here))
+    assert torch.equal(found, expected)  # after what stands before it in the list
+    with pytest.warns(NoEffect):
+        model.run(tokens, interventions=[Intervention.patch(site, site)])
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 99, 7), (3, 99, 7), ()])
+def test_states_of_another_width_are_refused_in_any_basis(model: Model, shape: tuple[int, ...]) -> None:
+    donor = np.ones(shape, np.float32)
+    for basis in (Identity(), Direction(V)):
+        with pytest.raises(UserError, match=r"holds states of shape|donor"):
+            model.run(model.tokens(TEXTS), interventions=[Intervention.patch("embed", donor, basis)])
+    mean = Intervention(Site(None, "embed"), Mean(np.ones((2, 7), np.float32)))
+    with pytest.raises(UserError, match=r"holds states of shape \(2, 7\), the model's have 32"):
+        model.run(model.tokens(TEXTS), interventions=[mean])

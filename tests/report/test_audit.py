@@ -8,7 +8,7 @@ import pytest
 from planted_run import AUDIT, PRIMARY, row
 
 from theodolite.core.run import Run
-from theodolite.report.audit import SHOWN, audit, blocks
+from theodolite.report.audit import SHOWN, audit, blocks, may_not_be_quoted
 from theodolite.report.blocks import Table, Text
 from theodolite.report.sheet import Sheet
 
@@ -33,16 +33,26 @@ def test_sizes_losses_and_baselines_stand_where_they_belong() -> None:
     assert cells(shortcuts)["term"] == ["write a", "+14.2", ".002", ".412", ".013", "388"]
 
 
-@pytest.mark.parametrize(
-    ("private", "show_text", "shown"), [(True, False, False), (True, True, True), (False, False, True)]
-)
-def test_words_of_private_data_need_show_text(
-    build: Callable[..., Run], tmp_path: Path, private: bool, show_text: bool, shown: bool
+@pytest.mark.parametrize("tag", [{"private": True}, {"train": [{}, {"redistributable": False}]}])
+@pytest.mark.parametrize(("tagged", "show_text", "shown"), [(1, False, False), (1, True, True), (0, False, True)])
+def test_words_of_private_data_and_of_data_that_must_not_be_passed_on_need_show_text(
+    build: Callable[..., Run], tmp_path: Path, tag: dict[str, Any], tagged: int, show_text: bool, shown: bool
 ) -> None:
-    made = build(tmp_path, only=[row("logistic", PRIMARY)], recipe={"private": private})
+    made = build(tmp_path, only=[row("logistic", PRIMARY)], recipe=tag if tagged else {})
     section = audit(Sheet(made, show_text=show_text))
     names = [line.cells[1].words for line in section.blocks[-1].lines]  # type: ignore[union-attr]
     assert names == ["write a" if shown else "not shown (--show-text shows it)", "advbench"]
+
+
+def test_a_shift_that_must_not_be_passed_on_hides_no_word_of_the_training_rows() -> None:
+    shifts = {"health": {"rows": [{"redistributable": False}]}}
+    assert not may_not_be_quoted({"private": False, "train": [{"redistributable": True}], "shifts": shifts})
+
+
+def test_what_a_data_set_notes_about_itself_stands_under_its_sizes() -> None:
+    noted = AUDIT["overviews"][1] | {"note": "Base rate: the model answers 24.0% of 59 right; outside 30-70 %."}
+    _, note, *_ = blocks({**AUDIT, "overviews": [AUDIT["overviews"][0], noted]})
+    assert note == Text(f"{PRIMARY}: Base rate: the model answers 24.0% of 59 right; outside 30-70 %.", "note")
 
 
 def test_a_clean_data_set_is_said_to_be_clean() -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_run import PRIMARY, RECIPE, VERDICT, row, scores
+from planted_run import AUDIT, PRIMARY, RECIPE, VERDICT, row, scores
 
-from theodolite.core.errors import UserError
 from theodolite.core.run import Run
 from theodolite.report import html
 
@@ -174,8 +173,9 @@ def test_hostile_names_are_only_words(build: Callable[..., Run], tmp_path: Path,
     sweep = [row(attack, PRIMARY, task="blocks", site=f"blocks.{at}.{attack}", **made) for at in range(2)]
     rows = [row(attack, PRIMARY, **made), row("logistic", attack, **made), row("logistic", PRIMARY), *sweep]
     contrast = VERDICT["contrasts"][0] | {"method": attack, "dataset": attack, "verdict": attack}
+    noted = AUDIT | {"overviews": [AUDIT["overviews"][0] | {"note": attack}]}
     hostile = build(
-        tmp_path, only=rows, recipe={"question": attack, "shifts": {attack: {"note": attack}}},
+        tmp_path, audit=noted, only=rows, recipe={"question": attack, "shifts": {attack: {"note": attack}}},
         facts={"model": {"name": attack, "quantisation": attack}}, score=scores(4),
         verdict={"sentence": attack, "contrasts": [contrast], "notes": [attack]},
     )  # fmt: skip
@@ -183,6 +183,7 @@ def test_hostile_names_are_only_words(build: Callable[..., Run], tmp_path: Path,
     assert read.open == []
     assert not {tag for tag, _ in read.tags} & {"script", "img", "i"}
     assert attack in read.words
+    assert f"train: {attack}" in read.words
     assert Read(html.fragment(html.Sheet(hostile))).open == []
 
 
@@ -206,11 +207,6 @@ def test_unscored_and_few_seeds_are_shown_as_such(build: Callable[..., Run], tmp
     read = Read(html.page(few))
     assert read.under("Dense activations", "Logistic")[1] == "\N{EN DASH}"
     assert read.under("Dense activations", "LAT")[1] == ".710 .700 .710 .720"
-
-
-def test_an_unfinished_run_has_no_page(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unfinished"):
-        html.page(Run.create(tmp_path, RECIPE, "e" * 64))
 
 
 def test_the_report_never_loads_torch() -> None:

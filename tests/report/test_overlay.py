@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planted_run import PRIMARY, row, scores
+from planted_run import PRIMARY, RECIPE, row, scores
 from sklearn.metrics import roc_auc_score
 
 from theodolite.core.errors import UserError
@@ -50,6 +50,19 @@ def test_a_run_beside_itself_differs_by_nothing(build: Build, tmp_path: Path) ->
     later = frame[frame["run"] == "other"]
     assert later["difference"].abs().max() == 0
     assert later["difference_lo"].abs().max() == 0
+
+
+def test_two_perfect_runs_differ_by_an_unknown_amount(build: Build, tmp_path: Path) -> None:
+    """30 requests in 6 templates: failures that so few groups cannot show may differ, so the interval is not [0, 0]."""
+    only, perfect = [row("logistic", PRIMARY)], scores(60)
+    perfect["score"] = perfect["label"] + 0.01 * perfect["score"]
+    other = perfect.assign(score=perfect["score"] ** 3)
+    made = [build(tmp_path / name, only=only, score=s) for name, s in (("one", perfect), ("other", other))]
+    later = pairing.paired(made).set_index("run").loc[["other"]]
+    assert set(later["value"]) == {1.0}
+    assert set(later["difference"]) == {0.0}
+    assert later["difference_lo"].max() < -0.02
+    assert later["difference_hi"].min() > 0.02
 
 
 def test_unscored_rows_leave_both_runs(build: Build, tmp_path: Path) -> None:
@@ -120,3 +133,12 @@ def test_exports_land_in_the_first_folder_or_where_asked(runs: list[Run], tmp_pa
         export.write(folders, format="pdf")
     with pytest.raises(UserError, match="at least one"):
         export.write([])
+
+
+@pytest.mark.parametrize("format", ["html", "latex", "svg", "csv"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_nothing_is_exported_of_an_unfinished_run(runs: list[Run], tmp_path: Path, format: str, beside: bool) -> None:
+    half = Run.create(tmp_path / "half", RECIPE, "e" * 64).folder
+    with pytest.raises(UserError, match=r"half' is unfinished: the same compare command continues it$"):
+        export.write([runs[0].folder, half] if beside else [half], format=format, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

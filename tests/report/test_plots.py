@@ -94,8 +94,17 @@ def test_k_sparse_curve_runs_over_k_beside_the_dense_probe(sheet: Sheet) -> None
     assert list(latents.get_ydata()) == pytest.approx(
         [planted(f"k_sparse(k={k})@latents", PRIMARY) for k in (1, 4, 16, 64, 128)]
     )
-    assert named["dense logistic, 95 % interval"].get_ydata()[0] == pytest.approx(planted("logistic", PRIMARY))
+    dense = named["Logistic on dense activations, 95 % interval"]
+    assert dense.get_ydata()[0] == pytest.approx(planted("logistic", PRIMARY))
     assert "k=16 .763" in chart.alt
+
+
+def test_k_sparse_curve_names_its_reference_and_no_interval_where_there_is_none(build: Build, tmp_path: Path) -> None:
+    few = [row(m, PRIMARY, lo=math.nan, hi=math.nan) for m in ("k_sparse(k=4)@latents", "ridge")]
+    made = build(tmp_path, only=few, recipe={"contrasts": [{"method": "k_sparse(k=4)@latents", "than": "ridge"}]})
+    axes = plot(Sheet(made), "k-sparse").axes[0]
+    assert "Ridge on dense activations" in axes.get_legend_handles_labels()[1]
+    assert not axes.patches
 
 
 def test_learning_curve_is_the_cards(sheet: Sheet) -> None:

@@ -8,7 +8,7 @@ import pytest
 from planted_run import CARD, FACTS, PRIMARY, VERDICT, row
 
 from theodolite.core.run import IN_DISTRIBUTION, Run
-from theodolite.report import prose
+from theodolite.report import findings, html, prose
 from theodolite.report.blocks import Points, Text
 from theodolite.report.sheet import Sheet
 
@@ -49,6 +49,48 @@ def test_limits_of_the_dictionary_need_a_dictionary(build: Build, tmp_path: Path
     assert "One dictionary, not in the intervals" in limits(sheet(build, tmp_path / "one"))
     assert "3 dictionary seeds" in limits(sheet(build, tmp_path / "three", facts={"dictionaries": 3}))
     assert "dictionary" not in limits(sheet(build, tmp_path / "none", card=None))
+
+
+def test_a_dictionary_without_a_card_is_named_and_its_training_left_open(build: Build, tmp_path: Path) -> None:
+    rows = [row("logistic", PRIMARY), row("k_sparse@latents", PRIMARY)]
+    measured = {"hub:a/b": {"train": 0.25, PRIMARY: 0.4}}
+    shown = Sheet(build(tmp_path, only=rows, card=None, facts={"dictionaries": 1, "fvu": measured}))
+    assert "One dictionary, not in the intervals" in limits(shown)
+    said = "Latents come from hub:a/b (FVU .250 on the training rows), whose training is not recorded here."
+    assert said in paragraph(shown)
+
+
+def test_draws_of_a_control_and_another_dictionary_are_no_methods_more(build: Build, tmp_path: Path) -> None:
+    named = [*(f"random_direction(draw={i})" for i in range(10)), "logistic@latents", "logistic@latents [text-only]"]
+    shown = Sheet(build(tmp_path, only=[row(method, PRIMARY, value=0.6) for method in named]))
+    assert "We compared 2 methods" in paragraph(shown)
+
+
+GIVEN: dict[str, Any] = {
+    "facts": {"rows_given": True, "labels": 60, "model": {}}, "card": None, "audit": None,
+    "recipe": {
+        "positive": "label 1", "negative": "label 0", "site": "rows", "primary": IN_DISTRIBUTION, "shifts": {},
+        "sealed": None, "model": "rows given", "question": "",
+    },
+}  # fmt: skip
+
+
+def test_rows_that_were_given_are_no_texts_in_a_model(build: Build, tmp_path: Path) -> None:
+    run = build(tmp_path, only=[row("logistic", IN_DISTRIBUTION, site="rows")], **GIVEN)
+    shown = Sheet(run)
+    said = paragraph(shown)
+    assert said.startswith("We compared 1 method at telling label 1 from label 0 on rows that were given. For each of")
+    assert "sets of equal rows were split 50/15/15/20 % into train" in said
+    assert "stratified by label." in said
+    assert dict(findings.subject(shown)) == {
+        "Read": "rows that were given: no text, no model",
+        "Repeated over": "5 training sets of 60 labelled rows",
+    }
+    assert "how rows from elsewhere fare is unknown" in limits(shown)
+    page = html.page(run)
+    assert "no dictionary took part" in page
+    for wrong in ("smollm2", "chat-formatted", "tokens;", "One model", "character 4-gram", "Model hash", "None"):
+        assert wrong not in said + limits(shown) + page, wrong
 
 
 def test_a_trained_out_dictionary_in_its_domain_gets_no_warning(build: Build, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from planted_run import PRIMARY, row
+from planted_run import PRIMARY, RECIPE, row
 
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
@@ -49,6 +49,13 @@ def test_notebooks_show_verdict_and_headline_and_it_is_escaped(build: Callable[.
 def test_report_can_be_written_again(build: Callable[..., Run], tmp_path: Path) -> None:
     path = Result(build(tmp_path / "run", only=[row("logistic", PRIMARY)])).report(tmp_path / "again.html")
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_an_unfinished_run_is_not_opened_and_the_message_says_what_continues_it(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "half", RECIPE, "e" * 64, command="theodolite compare planted")
+    said = r"half' is unfinished: the same compare command continues it \(theodolite compare planted\)"
+    with pytest.raises(UserError, match=said):
+        open_run(run.folder)
 
 
 @pytest.mark.parametrize("call", ["table", "to_latex"])

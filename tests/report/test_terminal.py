@@ -108,7 +108,7 @@ def test_scores_go_whole_to_a_file_and_without_text_to_standard_output(
 
 
 def read(*tokens: tuple[str, float]) -> SimpleNamespace:
-    return SimpleNamespace(method="lat", tokens=list(tokens), score=0.75, probability=0.625)
+    return SimpleNamespace(method="lat", tokens=list(tokens), score=0.75, probability=0.625, cut=0)
 
 
 def test_tokens_without_colour_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +180,15 @@ def test_an_audit_shows_losses_baselines_and_shortcuts(capsys: pytest.CaptureFix
     assert ["duplicate", "7"] in lines
     assert ["train", "itself", ".750", "[.625,", ".875]", "\N{EN DASH}", "120", "100", "groups"] in lines
     assert ["term", "[please]", "+4.0", ".002", ".500", ".125", "30"] in lines
+
+
+def test_an_audit_shows_notes_as_they_are_and_no_word_of_hidden_data(capsys: pytest.CaptureFixture[str]) -> None:
+    noted = AUDIT | {"overviews": [AUDIT["overviews"][0] | {"note": "[bold]base rate[/bold] .24"}]}
+    terminal.show_audit(SimpleNamespace(to_json=lambda: noted), hidden=True)
+    text = capsys.readouterr().out
+    assert "train: [bold]base rate[/bold] .24" in text.splitlines()
+    assert "[please]" not in text
+    assert "not shown (--show-text shows it)" in text
 
 
 def test_printing_a_few_lines_loads_no_heavy_library() -> None:

@@ -9,6 +9,7 @@ from theodolite.core.errors import UserError
 from theodolite.data import audit as audits
 from theodolite.data import concept
 from theodolite.data.verify import verify as check_sources
+from theodolite.report.audit import may_not_be_quoted
 
 
 def audit(
@@ -24,6 +25,15 @@ def audit(
         return audits.audit_file(what, text=text, label=label, positive=positive, group=group)
     found = concept.load(recipes.load(what))
     return audits.audit(found.train, found.shifts)
+
+
+def hidden(what: str) -> bool:
+    """Whether the words in an audit must not be shown unasked: those of one's own file may be.
+
+    >>> hidden("harmful-intent"), hidden("truth"), hidden("mine.csv")
+    (True, False, False)
+    """
+    return Path(what).suffix not in TABLES and may_not_be_quoted(recipes.load(what).model_dump())
 
 
 def verify(recipe: str) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Rows become views: one truncated pass of the model per data set, then the dictionaries, then the text baselines."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,22 +21,26 @@ from theodolite.core.atomic import publish
 from theodolite.core.recipe import Recipe
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
+from theodolite.dictionaries import activations, dictionary, metrics, pooled, sparse
 from theodolite.dictionaries.open import self_check
-from theodolite.dictionaries.pooled import pooled_latents
-from theodolite.models import prompting, sentence
+from theodolite.models import model, prefix, prompting, sentence, sweep
 from theodolite.models.harvest import FORM, Harvest, harvest
 
 CHECK_ROWS = 4096
 ROW_IDENTITY = ["id", "hash", "label", "source", "cluster", "template", "request"]
 Facts = dict[str, float]
-SHARES = 1000  # parts of a step that progress is told in
+Note = tuple[str, int, str]  # kind, count, text of a counted warning
+TICKS = 1000  # parts of a step that progress is told in
 
 
 def build_views(recipe: Recipe, concept: Concept, instruments: Instruments, cache: Path, tick: Tick) -> Views:
     """Every view of every data set. What is on disk is not made again: a new dictionary only adds its own views."""
     origin = _origin(recipe, concept, instruments)
     over_refusal = tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal)
-    views = Views(cache / "views" / origin[:32], origin, tuple(concept.shifts), over_refusal, _stations(instruments))
+    views = Views(
+        cache / "views" / origin[:32], origin, tuple(concept.shifts), over_refusal, _stations(instruments),
+        {view: _code(view) for view in MAKERS},
+    )  # fmt: skip
     views.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     datasets = {"train": concept.train, **concept.shifts}
     work = [(name, part) for name in datasets for part in _parts(recipe, instruments)]
@@ -44,13 +50,13 @@ def build_views(recipe: Recipe, concept: Concept, instruments: Instruments, cach
         if not views.has_part(name, part.key):
             publish(views.path(name), datasets[name].frame.to_parquet(index=False))
             views.end_part(name, part.key, part.make(views, name, datasets[name], inside))
-    tick(SHARES * len(work), SHARES * len(work))
+    tick(TICKS * len(work), TICKS * len(work))
     return views
 
 
 def _tell(tick: Tick, step: int, steps: int, done: int, total: int) -> None:
     """Progress inside one step as progress of all of them."""
-    tick(SHARES * step + SHARES * done // max(total, 1), SHARES * steps)
+    tick(TICKS * step + TICKS * done // max(total, 1), TICKS * steps)
 
 
 @dataclass(frozen=True)
@@ -62,25 +68,49 @@ class Part:
 
 
 def _parts(recipe: Recipe, instruments: Instruments) -> list[Part]:
-    parts = [Part("state", partial(_states, recipe, instruments))]
+    parts = [Part(_part("state"), partial(_states, recipe, instruments))]
     parts += [Part(code_part(s), partial(_codes, recipe, instruments, s)) for s in instruments.stations]
     makers = {"embedding": _embedding, "sentence": _sentence, "answer": _answer}
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
-    return parts + [Part(view, partial(make, recipe, instruments)) for view, make in makers.items() if view in asked]
+    return parts + [Part(_part(v), partial(make, recipe, instruments)) for v, make in makers.items() if v in asked]
 
 
 def tokens_read(views: Views, names: Sequence[str]) -> dict[str, int]:
     """Tokens the model under study read to make each view, over the data sets of these names; other views: none."""
     counted = {}
-    for part in ("state", "embedding", "answer"):
-        if all(views.has_part(name, part) for name in names):
-            counted[part] = sum(int(views.facts(name, part)["tokens"]) for name in names)
+    for view in ("state", "embedding", "answer"):
+        if all(views.has_part(name, _part(view)) for name in names):
+            counted[view] = sum(int(views.facts(name, _part(view))["tokens"]) for name in names)
     return counted | dict.fromkeys(FROM_DICTIONARY, counted["state"])
+
+
+def cut_notes(views: Views) -> list[Note]:
+    """Counted warnings: texts of which the sentence encoder, or the question put to the model, held only the start."""
+    where = {
+        "sentence": f"cut at {sentence.MAX_TOKENS} word pieces by the sentence encoder",
+        "answer": "cut where the model was asked about them",
+    }
+    return [
+        ("truncated", int(cut), f"texts of {name} {words}")
+        for view, words in where.items()
+        for name in ("train", *views.shifts)
+        if views.has_part(name, _part(view)) and (cut := views.facts(name, _part(view))["cut"])
+    ]
 
 
 def code_part(station: Station) -> str:
     """Name of the step that encodes a data set with one dictionary; its facts hold the `fvu` on those rows."""
-    return f"{station.site}.{station.key}"
+    return f"{station.site}.{station.key}.{_code('latents')}"
+
+
+def _part(view: str) -> str:
+    """Name of the step that makes a view: other code is another step, and what it made is made again."""
+    return f"{view}.{_code(view)}" if view in MAKERS else view
+
+
+def _code(view: str) -> str:
+    sources = [inspect.getsource(maker) for maker in MAKERS[view]]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:12]
 
 
 def _harvested(
@@ -109,11 +139,11 @@ def _codes(
     rows = _harvested(recipe, instruments, views, name, dataset, tick)
     if name == "train":
         _check(station, rows, [recipe.site, *recipe.sites])
-    seen = pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
+    seen = pooled.pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
     for view in ("latents", "reconstruction", "error"):
         views.put(name, view, station.site, getattr(seen, view), station.key)
     if station.twin is not None:
-        twin = pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
+        twin = pooled.pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
         views.put(name, "twin", station.site, twin.latents, station.key)
     return {"fvu": seen.fvu}
 
@@ -128,7 +158,7 @@ def _embedding(
 
 def _sentence(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
     views.put(name, "sentence", "", sentence.embed(dataset.texts))
-    return {}
+    return {"cut": sentence.truncated(dataset.texts)}
 
 
 def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
@@ -138,7 +168,16 @@ def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, d
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
     views.put(name, "answer", "", np.column_stack(columns))
     read = [prompting.prompts(*asked, shots, max_tokens=recipe.max_tokens) for shots in ways]
-    return {"tokens": sum(int(tokens.mask.sum()) for tokens in read)}
+    return {"tokens": sum(int(tokens.mask.sum()) for tokens in read), "cut": int(read[0].truncated.sum())}
+
+
+# The code behind each view but `state`, whose rows are on disk under a number of their own (`harvest.FORM`).
+MAKERS: dict[str, tuple[ModuleType | Callable[..., Facts], ...]] = {
+    **dict.fromkeys(sorted(FROM_DICTIONARY), (_codes, pooled, dictionary, activations, sparse, metrics)),
+    "embedding": (_embedding, model),
+    "sentence": (_sentence, sentence),
+    "answer": (_answer, prompting, prefix, sweep),
+}
 
 
 def _check(station: Station, rows: Harvest, sites: list[str]) -> None:

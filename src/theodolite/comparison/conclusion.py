@@ -8,6 +8,7 @@ from theodolite.comparison.instruments import Station
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN, Run
 from theodolite.models.model import Model
+from theodolite.report.numbers import share, signed, span
 
 Fvu = dict[str, dict[str, float]]  # by dictionary and data set, on the token rows that were encoded
 TEXT_ALONE = ("word_ngrams", "char_ngrams", "length")
@@ -15,7 +16,8 @@ TEXT_ALONE = ("word_ngrams", "char_ngrams", "length")
 
 def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:
     """Write verdict.json, and card.json where the matched site has a dictionary; `read` says in words what was read."""
-    notes = [*_dictionary_notes(stations, fvu), *(f"{a} against {b}: not run" for a, b in matched.missing)]
+    about = [] if run.facts.get("rows_given") else _dictionary_notes(stations, fvu)
+    notes = [*about, *(f"{a} against {b}: not run" for a, b in matched.missing)]
     decided = recipe.primary or IN_DISTRIBUTION
     verdict = {
         "sentence": _sentence(matched, recipe, read),
@@ -70,11 +72,11 @@ def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
         if (row["dataset"], row["metric"], row["seed"], row["task"]) == (dataset, "auroc", "all", "matched")
     }
     parts = [
-        f"{c.method} ({_rounded(level[c.method])}) is {_said(c)} {c.versus} ({_rounded(level[c.versus])}; "
+        f"{c.method} ({share(level[c.method])}) is {_said(c)} {c.versus} ({share(level[c.versus])}; "
         f"{_signed(c.verdict.difference)})"
         for c in primary
     ]
-    counted = f"n = {d.n}, {d.n_groups} groups per class, {d.n_seeds} training sets"
+    counted = f"n = {d.n}, at least {d.n_groups} groups per class, {d.n_seeds} training sets"
     where = "the test rows" if dataset == IN_DISTRIBUTION else dataset
     compared = max(level[method] for c in primary for method in (c.method, c.versus))
     text = _text_alone({method: level[method] for method in TEXT_ALONE if method in level}, compared)
@@ -86,7 +88,7 @@ def _text_alone(level: dict[str, float], compared: float) -> str:
     if not level:
         return ""
     best = max(level, key=lambda method: level[method])
-    found = f" From the text alone {best} has {_rounded(level[best])}"
+    found = f" From the text alone {best} has {share(level[best])}"
     return f"{found}; none of these methods is measured above it." if level[best] >= compared else f"{found}."
 
 
@@ -101,13 +103,8 @@ def _said(contrast: Contrasted) -> str:
 
 
 def _signed(d: Any) -> str:
-    if d.lo != d.lo:
-        return f"difference {d.value:+.3f}, too few seeds for an interval"
-    return f"difference {d.value:+.3f} [{d.lo:+.3f}, {d.hi:+.3f}]"
-
-
-def _rounded(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
+    interval = span(d.lo, d.hi, sign=True)
+    return f"difference {signed(d.value)}" + (f" {interval}" if interval else ", too few seeds for an interval")
 
 
 def _dictionary(stations: Sequence[Station]) -> str:

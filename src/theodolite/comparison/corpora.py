@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from theodolite.core import recipe as recipes
+from theodolite.core.atomic import file_sha256
 from theodolite.core.cache import cache_root
 from theodolite.core.recipe import Recipe
 from theodolite.data import concept as concepts
@@ -32,7 +33,9 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None) -> corpus.Co
 
     >>> cached(corpus.recipe("text-chat")).counts["near a recipe row"]          # doctest: +SKIP
     """
-    asked = [wanted.model_dump_json(), *(recipes.load(name).digest() for name in recipes.names())]
+    files = [source.file for part in wanted.parts for source in part.sources if source.file and not source.revision]
+    content = [file_sha256(Path(name).expanduser()) for name in files if Path(name).expanduser().is_file()]
+    asked = [wanted.model_dump_json(), *content, *(recipes.load(name).digest() for name in recipes.names())]
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
     path = (folder or cache_root() / "corpora") / f"{wanted.name}-{key[:16]}.jsonl.zst"
     if not path.is_file():

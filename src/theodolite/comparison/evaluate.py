@@ -1,7 +1,7 @@
 """From scores of texts to figures: every metric of every method on every data set, and contrasts between methods."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from theodolite.data.splits import SHARES
 Array = np.ndarray
 Row = dict[str, Any]
 Thresholds = Mapping[tuple[str, str, str, str], Mapping[float, float]]
-PARTS = ("sd_rows", "sd_seeds", "sd_refits", "spread")  # of an AUROC's error, each printed as a row of its own
+ERROR_PARTS = ("sd_rows", "sd_seeds", "sd_refits", "spread")  # of an AUROC's error, each printed as a row of its own
 N_BOOT = 2000
 OVERLAP = SHARES[0]  # of one seed's training rows with another's: each takes that part of one pool
 FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of nothing
@@ -66,8 +66,8 @@ def evaluate(
 ) -> Evaluation:
     """Metrics with intervals per data set, method and site, and the contrasts with verdicts.
 
-    scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family per site; on
-    others, and all that are `exploratory`, stand alone. thresholds: (dataset, method, site, seed) -> {false positive
+    scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family; on others,
+    and all that are `exploratory`, they stand alone. thresholds: (dataset, method, site, seed) -> {false positive
     rate: score threshold fixed on training folds}; without them no TPR is given. overlap: share of its training rows
     that a seed has in common with another.
     """
@@ -96,7 +96,7 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
         figure = estimate.interval()
         yield "all", "auroc", figure
         yield from ((s, "auroc", _point(v, figure)) for s, v in zip(panel.seeds, estimate.seeds, strict=True))
-        yield from (("all", f"auroc_{part}", _point(getattr(figure, part), figure)) for part in PARTS)
+        yield from (("all", f"auroc_{part}", _point(getattr(figure, part), figure)) for part in ERROR_PARTS)
         if panel.same_rows_for_all_seeds:
             yield "all", "auroc_averaged", _point(_auroc_of_averaged(sample.y, scores), figure)
         if panel.templates is not None:  # beside the pooled figure: a deployed threshold does not know the template
@@ -144,29 +144,27 @@ def _above_zero(label: int, y: Array, s: Array, w: Array | None = None) -> Any:
 def _contrasted(
     panel: Panel, name: str, metric: Metric, contrasts: Sequence[Contrast], is_primary: bool = False
 ) -> list[Contrasted]:
-    """Verdicts on one data set, site by site."""
-    by_site: dict[str, list[tuple[Contrast, Interval]]] = {}
+    """Verdicts on one data set."""
+    ends: list[tuple[str, str, str]] = []
+    differences: list[Interval] = []
     for contrast in contrasts if panel.has_both_classes else ():
-        for one, other in _pairs(panel, contrast):
+        for site, one, other in _pairs(panel, contrast):
+            ends.append((contrast.method, contrast.than, site))
             estimate = panel.sample.paired(metric, panel.scores[one], panel.scores[other])
-            by_site.setdefault(one[1], []).append((contrast, estimate.interval(bounded=False)))
-    found = []
-    for site, pairs in by_site.items():
-        differences = [d for _, d in pairs]
-        words = verdicts(differences) if is_primary else [verdicts([d])[0] for d in differences]
-        for (contrast, _), word in zip(pairs, words, strict=True):
-            ends = (contrast.method, contrast.than, site)
-            found.append(Contrasted(panel.name, name, panel.split, *ends, is_primary, word))
-    return found
+            differences.append(estimate.interval(bounded=False))
+    words = verdicts(differences) if is_primary else [verdicts([d])[0] for d in differences]
+    return [
+        Contrasted(panel.name, name, panel.split, *end, is_primary, word) for end, word in zip(ends, words, strict=True)
+    ]
 
 
-def _pairs(panel: Panel, contrast: Contrast) -> Iterable[tuple[Key, Key]]:
-    """The two methods at every site both were read at; a `than` that has no site meets the other at each of its own."""
-    others = {site for method, site in panel.scores if method == contrast.than}
-    for site in sorted(site for method, site in panel.scores if method == contrast.method):
-        partner = site if site in others else ""
-        if partner in others:
-            yield (contrast.method, site), (contrast.than, partner)
+def _pairs(panel: Panel, contrast: Contrast) -> Iterator[tuple[str, Key, Key]]:
+    """The two methods at every site both were read at; one that has no site meets the other at each of its own."""
+    ones, others = ({site for m, site in panel.scores if m == name} for name in (contrast.method, contrast.than))
+    for site in sorted(ones | others):
+        one, other = (site if site in found else "" for found in (ones, others))
+        if one in ones and other in others:
+            yield site, (contrast.method, one), (contrast.than, other)
 
 
 def _contrast_rows(contrast: Contrasted) -> list[Row]:
@@ -176,7 +174,7 @@ def _contrast_rows(contrast: Contrasted) -> list[Row]:
     place |= {"seed": "all", "split": contrast.split, "dataset": contrast.dataset}
     beside: dict[str, float] = {}
     if contrast.metric == "auroc":
-        beside = {f"auroc_{part}": getattr(d, part) for part in PARTS}
+        beside = {f"auroc_{part}": getattr(d, part) for part in ERROR_PARTS}
         beside |= {"p_different": verdict.p_different, "p_equivalent": verdict.p_equivalent}
     figures = [(contrast.metric, d), *((name, _point(value, d)) for name, value in beside.items())]
     return [place | {"metric": name} | _numbers(figure) for name, figure in figures]

@@ -3,8 +3,11 @@
 import hashlib
 import inspect
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -47,9 +50,12 @@ def run(jobs: Sequence[Job], views: Views, seeds: int, cache: Path, tick: Tick) 
     waiting = [job for job in jobs if not _is_done(_folder(cache, job, views, seeds))]
     done = len(jobs) - len(waiting)
     tick(done, len(jobs))
+    here = Path.cwd()
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        work = (delayed(_work)(job, views, seeds, _folder(cache, job, views, seeds)) for job in waiting)
-        for _ in Parallel(n_jobs=-1, return_as="generator_unordered")(work):
+        work = (delayed(_work)(job, views, seeds, _folder(cache, job, views, seeds), here) for job in waiting)
+        with _interrupts_held():
+            results = Parallel(n_jobs=-1, return_as="generator_unordered")(work)
+        for _ in results:
             done += 1
             tick(done, len(jobs))
     for job in jobs:
@@ -92,7 +98,21 @@ def _is_done(folder: Path) -> bool:
     return (folder / "fits.json").is_file()
 
 
-def _work(job: Job, views: Views, seeds: int, folder: Path) -> None:
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: they inherit it, and leave it to the command to stop and to say so."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(job: Job, views: Views, seeds: int, folder: Path, here: Path) -> None:
+    os.chdir(here)  # workers outlive a comparison; paths of the next one may be relative to another folder
     results = [_one_seed(job, views, seed, folder) for seed in range(seeds)]
     folder.mkdir(parents=True, exist_ok=True)
     scores = pd.concat([scores for scores, _ in results], ignore_index=True)

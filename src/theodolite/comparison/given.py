@@ -25,6 +25,7 @@ from theodolite.report import html
 from theodolite.report.result import Result
 
 SITE = "rows"
+MODEL = "rows given"  # where a Run names its model
 
 
 def compare_rows(
@@ -47,6 +48,7 @@ def compare_rows(
         command=command,
     )  # fmt: skip
     if not run.finished:
+        run.begin()
         stages = Stages(run, progress)
         views = Views(cache_root() / "views" / f"rows-{content[:16]}", content)
         publish(views.folder / "train.parquet", frame.to_parquet(index=False))
@@ -56,15 +58,16 @@ def compare_rows(
             fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
         with stages("intervals"):
             matched = tables.matched(fitted, recipe)
-            shared = tables.common(recipe, "rows given", content, "")
-            run.add_rows(tables.with_costs([shared | row for row in matched.rows], fitted, set(), {}))
+            shared = tables.common(recipe, MODEL, content)
+            run.add_rows(shared | row for row in tables.with_costs(matched.rows, fitted, {}, {}))
             run.add_scores(pd.concat([f.scores for f in fitted], ignore_index=True))
+            run.record("rows_given", True)
+            run.record("labels", fitted[0].fits[0]["n_labels"])
             run.record("views", {f.job.label: "state" for f in fitted})
             run.record("protocol", tables.PROTOCOL)
             conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
         run.finish()
-    if not (run.folder / "report.html").is_file():
-        html.write(run)
+    html.write(run)
     return Result(run)
 
 
@@ -92,7 +95,8 @@ def _recipe(content: str, methods: Sequence[str] | None, seeds: int | None) -> R
     contrasts = [c for c in CONTRASTS if {c.method, c.than} <= set(chosen)]
     fields = {
         "name": SITE, "title": "Rows given", "positive": "label 1", "negative": "label 0", "question": "",
-        "site": SITE, "sites": [SITE], "train": [Source(source=SITE, revision=content)], "methods": chosen,
+        "model": MODEL, "site": SITE, "sites": [SITE],
+        "train": [Source(source=SITE, revision=content)], "methods": chosen,
         "contrasts": contrasts, "dictionaries": [], "private": True, "primary": IN_DISTRIBUTION,
         "files": file_hashes(chosen),
     }  # fmt: skip

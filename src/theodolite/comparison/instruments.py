@@ -9,8 +9,9 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
-from theodolite.dictionaries import native
+from theodolite.dictionaries import corpus, native
 from theodolite.dictionaries import open as opening
+from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models.model import Model
 
@@ -22,7 +23,9 @@ DEPTHS = (0.57, 0.3, 0.43)  # of a model whose recipe names no site; the first i
 class Station:
     """One dictionary at one site, with its frozen-encoder twin if it has one.
 
-    family: "" for the dictionaries the comparison is about; another corpus's name for rows that stand beside them.
+    family: "" for the dictionaries the comparison is about; the name of another corpus, size or `--sae` for rows that
+    stand beside them. Seeds of a comparison take turns among a family's dictionaries, so these differ in nothing but
+    their own seed.
     """
 
     name: str
@@ -33,8 +36,11 @@ class Station:
 
     @property
     def key(self) -> str:
-        """The name with what tells its weights from those of another dictionary of that name."""
-        return f"{self.name.replace('/', '-')}-{self.dictionary.fingerprint()[:12]}"
+        """The name (of a long path the end) with what tells its weights from those of another of that name.
+
+        Names files, of which most systems allow 255 characters in all.
+        """
+        return f"{self.name.replace('/', '-')[-100:]}-{self.dictionary.fingerprint()[:12]}"
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,13 @@ class Instruments:
         """One family's dictionaries at one site, in a fixed order."""
         return [s for s in self.stations if (s.site, s.family) == (site, family)]
 
-    def names(self, site: str) -> list[str]:
-        """Names of the main family's dictionaries at one site."""
-        return [s.name for s in self.at(site)]
-
 
 def open_instruments(recipe: Recipe, model: Model | None = None, device: str = "auto") -> Instruments:
     """The model of a recipe (or one already loaded) and the dictionaries it names.
 
     `shipped` stands for what the package carries and whatever `theodolite train` made for these weights. Nothing
-    found is no error: the SAE rows are then absent, and the verdict says so.
+    found is no error: the SAE rows are then absent, and the verdict says so. Every other name is one dictionary at the
+    matched site, of a family of its own unless it is a further seed of one that is there.
     """
     if model is None:
         dtype = compute_dtype(recipe.dtype)
@@ -76,8 +79,20 @@ def open_instruments(recipe: Recipe, model: Model | None = None, device: str = "
     sites = {recipe.site, *recipe.sites}
     if unknown := [site for site in sorted(sites) if (Site.parse(site).block or 0) >= model.n_blocks]:
         raise UserError(f"{recipe.model!r} has {model.n_blocks} blocks: no site {', '.join(unknown)}; choose --sites")
-    stations = [s for spec in recipe.dictionaries for s in _stations(spec, model, recipe.site) if s.site in sites]
+    stations = [s for s in _shipped(model) if s.site in sites] if "shipped" in recipe.dictionaries else []
+    for spec in recipe.dictionaries:
+        if spec != "shipped":
+            stations.append(_named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, stations))
     return Instruments(model, tuple(stations))
+
+
+def unchecked_notes(instruments: Instruments) -> list[tuple[str, int, str]]:
+    """Counted warnings (kind, count, text) of a run: dictionaries whose training text nothing can be compared with."""
+    known = corpus.names()
+    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in instruments.stations}
+    unknown = [name for name, text in trained_on.items() if text not in known]
+    said = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
+    return [("unchecked", len(unknown), said)] if unknown else []
 
 
 def settled(recipe: Recipe, model: Model) -> Recipe:
@@ -112,10 +127,7 @@ def compute_dtype(asked: str) -> str:
     )
 
 
-def _stations(spec: str, model: Model, site: str) -> list[Station]:
-    if spec != "shipped":
-        dictionary = opening.open_dictionary(spec, model, site)
-        return [Station(spec, "", dictionary.info.get("site", site), dictionary)]
+def _shipped(model: Model) -> list[Station]:
     pairs = opening.paired(opening.find(model))
     sizes: dict[tuple[str, str], tuple[int, int]] = {}  # by site and corpus: that of the first, so of a shipped one
     for one, _ in pairs:
@@ -124,14 +136,35 @@ def _stations(spec: str, model: Model, site: str) -> list[Station]:
 
 
 def _station(one: opening.Found, twin: opening.Found | None, size: tuple[int, int]) -> Station:
-    """A dictionary of another size than its site's first stands beside, under its size.
-
-    Seeds of a comparison take turns among a family's dictionaries, so these must differ in nothing but their seed.
-    """
+    """A dictionary of another size than its site's first stands beside, under its size."""
     other = "" if (one.width, one.k) == size else f"-w{one.width}-k{one.k}"
     family = "" if one.corpus == MAIN_CORPUS and not other else one.corpus + other
     loaded_twin = native.load(twin.path) if twin else None
     return Station(f"{one.corpus}-{one.seed}{other}", family, one.site, native.load(one.path), loaded_twin)
+
+
+def _named(spec: str, dictionary: Dictionary, site: str, others: list[Station]) -> Station:
+    """A dictionary named by the user; `open_dictionary` has refused one that is not for this site."""
+    here = [s for s in others if s.site == site]
+    prints = {s.dictionary.fingerprint(): s.name for s in here}
+    if (same := dictionary.fingerprint()) in prints:
+        raise UserError(f"dictionary {spec!r} has the very weights of {prints[same]!r}: name it once")
+    procedure, taken = _procedure(dictionary), {s.family for s in others}
+    sister = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
+    if sister is not None:
+        return Station(spec, sister.family, site, dictionary)
+    if all(s.family for s in here):
+        return Station(spec, "", site, dictionary)
+    return Station(spec, spec if spec not in taken else f"./{spec}", site, dictionary)  # a folder called text-only
+
+
+def _procedure(dictionary: Dictionary) -> tuple[str, str, int, int, bool] | None:
+    """What two dictionaries of one site share if they differ by their seed; None where the file does not say."""
+    info, rule = dictionary.info, dictionary.activation
+    trained_on = (info.get("training") or {}).get("corpus")
+    if not trained_on or not info.get("model_hash") or not isinstance(rule, TopKRule):
+        return None
+    return trained_on, info["model_hash"], dictionary.width, rule.k, bool(info.get("frozen_encoder"))
 
 
 def available(recipe: Recipe, model_hash: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from theodolite.comparison.views import SITELESS, Views
 from theodolite.core import methods
+from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 
 # The heat-map fixes the strength of regularisation: 30 blocks x 12 configurations would be a search of its own.
@@ -37,6 +38,11 @@ class Job:
 def jobs(recipe: Recipe, views: Views, blocks: list[str]) -> list[Job]:
     """All jobs of a recipe whose views exist, the matched site first."""
     found = list(_tuned(recipe, views, [recipe.site]))
+    if not found:
+        raise UserError(
+            f"nothing to fit: {', '.join(recipe.methods)} read a dictionary, and there is none for {recipe.site}: "
+            "name one with --sae, or add a method that reads something else"
+        )
     found += [job for job in _tuned(recipe, views, recipe.sites) if job not in found]
     families = {family for family, _ in views.stations} - {""}
     beside = [Job(m, recipe.site, family=f) for f in sorted(families) for m in recipe.methods if m in BESIDE]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
 from theodolite.comparison.rows import load_concept
+from theodolite.core import methods
 from theodolite.core import recipe as recipes
 from theodolite.core.recipe import Recipe
 from theodolite.core.stats import smallest_detectable
@@ -62,7 +63,7 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
     start = time.perf_counter()
     model.read(sample, instruments.blocks[-1], format=recipe.format, max_tokens=recipe.max_tokens)
     rate = seen / (time.perf_counter() - start)
-    passes = 1 + sum(m.startswith("prompting") for m in recipe.methods)
+    passes = 1 + sum(methods.parse(m).view == "answer" for m in recipe.methods)
     rows = {name: len(d) for name, d in datasets.items()}
     pooled = sum(rows.values()) * len(instruments.blocks) * model.d_model * 4
     by_token = sum(tokens.values()) * len(instruments.dictionary_sites) * model.d_model * model.dtype.itemsize
@@ -73,10 +74,10 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
 
 
 def _detectable(recipe: Recipe, concept: Concept) -> tuple[float, ...]:
-    """On the primary shift by requests (or templates, where fewer), else on the test share of the training clusters."""
+    """By the groups that are resampled: clusters, or the fewer of requests and templates; a share of training rows."""
     shift = concept.shifts.get(recipe.primary or "")
     frame = concept.train.frame if shift is None else shift.frame
-    columns = ["cluster"] if shift is None else ["request", *(["template"] if (frame["template"] != "").any() else [])]
+    columns = ["request", "template"] if (frame["template"] != "").any() else ["cluster"]
     share = SHARES[PARTS.index("test")] if shift is None else 1.0
     n = [min(frame[frame["label"] == y][column].nunique() for column in columns) * share for y in (1, 0)]
     family = max(len(recipe.contrasts), 1)

@@ -35,13 +35,15 @@ READERS = "readers"
 class Reading:
     """One text: its tokens with the reader's score of each token's own row, and the score of the pooled row.
 
-    probability is Platt's or the reader's own; per-token scores are readings, not probabilities.
+    probability is Platt's; per-token scores are readings, not probabilities. cut: tokens at the end of the text that
+    were not read, because the run cuts texts at its `max_tokens`.
     """
 
     method: str
     tokens: list[tuple[str, float]]
     score: float
     probability: float
+    cut: int = 0
 
 
 class Sight:
@@ -76,6 +78,18 @@ class Sight:
         alone = self._view(token.rows, np.arange(len(words)), "last")
         return list(zip(words, self.reader.decision_function(alone).tolist(), strict=True))
 
+    def cut(self, texts: list[str]) -> int:
+        """How many texts are longer than what the run reads of one; a reader of the text sees all of it."""
+        return 0 if self.view == "text" else int(self._model().tokens(texts, **self._how()).truncated.sum())
+
+    def left_out(self, text: str) -> int:
+        """Tokens of one text that are not read."""
+        if not self.cut([text]):
+            return 0
+        ends = (self.recipe.max_tokens, WHOLE)
+        kept, whole = (self._model().tokens([text], format=self.recipe.format, max_tokens=end).lengths for end in ends)
+        return int(whole[0] - kept[0])
+
     def _rows(self, texts: list[str]) -> Any:
         """One row per text, pooled as the harvest does: `last` is the last token of all, whatever the positions."""
         pooling = self.recipe.pooling
@@ -105,6 +119,7 @@ class Sight:
         return {"format": self.recipe.format, "max_tokens": self.recipe.max_tokens}
 
 
+WHOLE = 2**31  # tokens, more than any text has
 VIEWS = ("state", "latents", "reconstruction", "error", "state+latents", "text")
 
 
@@ -114,13 +129,18 @@ def read_text(run: str | Path, text: str | None, *, method: str | None = None, m
         raise UserError("no text to read: give one, or a file with --in")
     sight = Sight(Run.open(run), method, model)
     score, probability = sight.texts([text])
-    return Reading(sight.about["method"], sight.tokens(text), float(score[0]), float(probability[0]))
+    return Reading(
+        sight.about["method"], sight.tokens(text), float(score[0]), float(probability[0]), sight.left_out(text)
+    )
 
 
 def read_file(
     run: str | Path, file: str | Path, *, column: str = "text", method: str | None = None, model: Model | None = None
 ) -> pd.DataFrame:
-    """The table of a file with the columns `score` and `probability` added; rows without text get NaN and a warning."""
+    """The table of a file with the columns `score` and `probability` added.
+
+    Rows without text get NaN; these and texts that are longer than what the run reads are counted in a warning.
+    """
     table = parse({str(file): read(str(file))})
     if column not in table:
         raise unknown("column", column, table.columns)
@@ -130,9 +150,13 @@ def read_file(
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
     sight = Sight(Run.open(run), method, model)
     score, probability = np.full((2, len(table)), np.nan)
-    score[there], probability[there] = sight.texts(texts[there].astype(str).tolist())
+    present = texts[there].astype(str).tolist()
+    score[there], probability[there] = sight.texts(present)
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
+    if cut := sight.cut(present):
+        most = sight.recipe.max_tokens
+        warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
     return table.assign(method=sight.about["method"], score=score, probability=probability)
 
 
@@ -145,11 +169,17 @@ def _folder(run: Run, method: str | None) -> Path:
     home = run.folder / "artefacts" / READERS
     known = {_about(path)["method"]: path for path in sorted(home.glob("*")) if path.is_dir()}
     if not known:
-        raise UserError(f"{str(run.folder)!r} keeps no fitted readers: it did not finish")
+        raise UserError(f"{str(run.folder)!r} keeps no fitted readers: {_why_none(run)}")
     wanted = method or next((c["than"] for c in run.recipe["contrasts"] if c["than"] in known), next(iter(known)))
     if wanted not in known:
         raise unknown("method of this run", wanted, known)
     return known[wanted]
+
+
+def _why_none(run: Run) -> str:
+    if run.facts.get("rows_given"):
+        return "it compared rows that were given, so there is no model to read a text with"
+    return "none of its methods was fitted at its site" if run.finished else "it did not finish"
 
 
 def _registry(about: dict[str, Any]) -> Registry:
@@ -164,7 +194,7 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
     if then["hash"] != now.hash:
         raise UserError(
             f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
-            f"this is {now.name!r} with {now.hash[:12]}: give the model of the run, or compare again with this one"
+            f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
         )
     return instruments
 

@@ -90,9 +90,10 @@ def resolve(
     changes["methods"] = _methods(known, methods, quick)
     dictionaries = [d for d in changes.get("dictionaries", recipe.dictionaries) if d != "shipped"]
     pinned = _weights(str(changes.get("model", recipe.model)), weights) | _folders(dictionaries)
-    changes["files"] = pinned | file_hashes(changes["methods"])
-    contrasts = recipe.contrasts or CONTRASTS
-    changes["contrasts"] = [c for c in contrasts if {c.method, c.than} <= set(changes["methods"])]
+    changes["files"] = pinned | file_hashes(changes["methods"]) | _data(recipe)
+    if FEW_SHOT in changes["methods"] and not recipe.few_shot:
+        raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
+    changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
     return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
 
 
@@ -133,17 +134,18 @@ def from_files(
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise UserError(f"two --shift files are called {', '.join(twice)}: a shift is named by its file, rename one")
     extra = {Path(s).stem: Shift(rows=[source(Path(s))]) for s in shifts}
-    return Recipe(
-        name=path.stem,
-        title=path.stem,
-        positive=", ".join(positive) if positive else f"{label} = 1",
-        negative=f"not {', '.join(positive)}" if positive else f"{label} = 0",
-        question=f"Is this text {words}?" if words else "Does this text belong to the positive class?",
-        train=[source(path)],
-        shifts=extra,
-        primary=next(iter(extra), None),
-        private=True,
-    )
+    fields = {
+        "name": path.stem,
+        "title": path.stem,
+        "positive": ", ".join(positive) if positive else f"{label} = 1",
+        "negative": f"not {', '.join(positive)}" if positive else f"{label} = 0",
+        "question": f"Is this text {words}?" if words else "Does this text belong to the positive class?",
+        "train": [source(path)],
+        "shifts": extra,
+        "primary": next(iter(extra), None),
+        "private": True,
+    }
+    return recipes.validated(fields, path.name)
 
 
 def _named(what: str | Path) -> Recipe:
@@ -190,6 +192,27 @@ def _folder_sha256(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _data(recipe: Recipe) -> dict[str, str]:
+    """Content of data files that no revision pins."""
+    shifts = recipe.shifts.values()
+    sources = [
+        *recipe.train,
+        *(s for shift in shifts for s in shift.rows),
+        *(s.wrap.templates for s in shifts if s.wrap),
+    ]
+    names = [s.file for s in sources if s.file and not s.revision]
+    return {f"data {name}": file_sha256(Path(name).expanduser()) for name in names if Path(name).expanduser().is_file()}
+
+
+def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence[str]) -> list[Contrast]:
+    """Those whose methods run; one that names no method of the recipe's own list is an error, not a missing row."""
+    for method in (m for contrast in fixed for m in (contrast.method, contrast.than)):
+        if method not in known and fixed is not CONTRASTS:
+            naming.parse(method)
+            raise UserError(f"contrast names {method!r}, which is not among the recipe's methods: add it there")
+    return [c for c in fixed if {c.method, c.than} <= set(chosen)]
 
 
 def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -> list[str]:

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from theodolite.comparison import conclusion, fits, request, tables
-from theodolite.comparison.build import build_views, code_part, tokens_read
+from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
-from theodolite.comparison.instruments import Instruments, available, open_instruments, settled
+from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import dictionary_texts, load_concept
 from theodolite.comparison.stages import Progress, Stages, quiet
-from theodolite.comparison.views import FROM_DICTIONARY, Views
+from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
@@ -96,8 +96,7 @@ def compare(
         except UserError:
             run.withdraw()
             raise
-    if show_text or not (run.folder / "report.html").is_file():
-        html.write(run, show_text=show_text)
+    html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
 
 
@@ -135,9 +134,12 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         run.settle(recipe.model_dump(mode="json"))
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        run.begin()
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick)
+    for note in cut_notes(views):
+        run.note(*note)
     with stages("audit"):
         run.write_json("audit", _audit(recipe, concept, views).to_json())
     with stages("fitting") as tick:
@@ -145,7 +147,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
     with stages("intervals"):
         _conclude(recipe, fitted, instruments, views, run)
-    with stages("report"):
+    with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()
 
@@ -170,18 +172,21 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
          "device": str(model.device)},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
-    run.record("final", recipe.final)
     run.record("available", available(recipe, model.hash))
     for dataset in (concept.train, *concept.shifts.values()):
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+    for note in unchecked_notes(instruments):
+        run.note(*note)
     if recipe.quick:
         run.note("quick", 1, "fewer rows, seeds and methods than a run to report: a first look")
     beside = [s.name for s in instruments.stations if s.family and s.site == recipe.site]
     if beside:
         run.note(
-            "beside", len(beside), f"dictionaries of another corpus or size, in rows of their own: {', '.join(beside)}"
+            "beside",
+            len(beside),
+            f"dictionaries of another corpus, size or origin, in rows of their own: {', '.join(beside)}",
         )
     for name in concept.held:
         run.note("sealed", 1, f"{name} was not opened" + (" (--final opens it)" if name == recipe.sealed else ""))
@@ -197,12 +202,10 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
     matched, free = tables.matched(fitted, recipe), tables.free(fitted, recipe)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted)]
-    shared = tables.common(
-        recipe, instruments.model.name, instruments.model.hash, ", ".join(instruments.names(recipe.site))
-    )
+    shared = tables.common(recipe, instruments.model.name, instruments.model.hash)
     names = ("train", *views.shifts)
-    read = tokens_read(views, names)
-    run.add_rows(tables.with_costs([shared | row for row in rows], fitted, FROM_DICTIONARY, read))
+    costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))
+    run.add_rows(shared | row for row in costs)
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
     run.record("views", {f.job.label: naming.parse(f.job.method).view for f in fitted})
     run.record("labels", fitted[0].fits[0]["n_labels"])
@@ -210,7 +213,7 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
         run.note(
             "absent",
             1,
-            f"{method}: nothing gives it its view (no dictionary for {recipe.site}, or no few-shot prompts)",
+            f"{method}: nothing gives it its view (no dictionary for {recipe.site}, or one without a twin)",
         )
     stations = instruments.at(recipe.site)
     run.record("dictionaries", len(stations))
@@ -219,6 +222,16 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     }
     run.record("fvu", fvu)
     conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
+
+
+def _dictionary_names(instruments: Instruments) -> dict[tuple[str, str], str]:
+    """By family and site, and by family alone for a method that chose its site: what its latents come from."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for station in instruments.stations:
+        for site in (station.site, tables.FREE):
+            names = found.setdefault((station.family, site), [])
+            names += [station.name] if station.name not in names else []
+    return {place: ", ".join(names) for place, names in found.items()}
 
 
 def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: Run) -> None:

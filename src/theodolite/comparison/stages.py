@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from theodolite.core.run import Run
+from theodolite.core.tick import Tick
 
-Tick = Callable[[int, int], None]
 Progress = Callable[[str, int, int], None]
 
 

@@ -1,7 +1,7 @@
 """Scores of all jobs become the rows of a Run: the matched-site table, the free-site table, and the heat-map."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pandas as pd
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
+from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
 from theodolite.core.recipe import Contrast, Recipe
@@ -44,8 +45,9 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
     """
     chosen = [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
     primary = recipe.primary or IN_DISTRIBUTION
+    exploratory = [c for c in EXPLORATORY if c not in recipe.contrasts]
     return evaluate(
-        _scores(chosen), contrasts=recipe.contrasts, exploratory=EXPLORATORY, primary=primary,
+        _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
         thresholds=_thresholds(chosen),
     )  # fmt: skip
 
@@ -72,38 +74,38 @@ def blocks(fitted: Sequence[Fitted]) -> list[Row]:
     return list(_heatmap(_scores(chosen))) if chosen else []
 
 
-def common(recipe: Recipe, model: str, model_hash: str, dictionary: str) -> Row:
+def common(recipe: Recipe, model: str, model_hash: str) -> Row:
     """Columns that are the same in every row of a run."""
     return {
         "model": model,
         "model_hash": model_hash,
-        "dictionary": dictionary,
         "positions": recipe.positions,
         "pooling": recipe.pooling,
     }
 
 
 def with_costs(
-    rows: Sequence[Row], fitted: Sequence[Fitted], dictionary_views: set[str], tokens: dict[str, int]
+    rows: Sequence[Row], fitted: Sequence[Fitted], dictionaries: Mapping[tuple[str, str], str], tokens: dict[str, int]
 ) -> list[Row]:
     """Rows with what their method cost: settings chosen by the seeds, labels, fits, tokens, seconds, peak memory.
 
-    tokens: by view, what the model read to make it.
-
-    A row with a source left out carries the cost of its own fits, and a free one that of the search over all its sites.
+    dictionaries: by family and site, the names of what latents come from. tokens: by view, what the model read to make
+    it. A row with a source left out carries the cost of its own fits, and a free one that of the search over all its
+    sites.
     """
+    spent = {(f.job.tuned, f.job.label, f.job.site, f.job.leave_out): _cost([f]) for f in fitted}
     tuned = [f for f in fitted if f.job.tuned]
-    spent = {(f.job.label, f.job.site, f.job.leave_out): _cost([f]) for f in tuned}
     for label in {f.job.label for f in tuned}:
         searched = [f for f in tuned if f.job.label == label and not f.job.leave_out]
-        spent[label, FREE, ""] = _cost(searched)
+        spent[True, label, FREE, ""] = _cost(searched)
     filled = []
     for one in rows:
         before, _, rest = one["dataset"].partition(LEFT_OUT)
         left_out = "" if before else rest.partition(" vs ")[0]  # a source alone, or against an over-refusal set
-        cost = spent.get((one["method"], one["site"], left_out), {})
-        view = methods.parse(one["method"].partition(" [")[0]).view
-        dictionary = one["dictionary"] if view in dictionary_views else ""
+        cost = spent.get((one["task"] != "blocks", one["method"], one["site"], left_out), {})
+        method, _, family = one["method"].removesuffix("]").partition(" [")
+        view = methods.parse(method).view
+        dictionary = dictionaries.get((family, one["site"]), "") if view in FROM_DICTIONARY else ""
         filled.append({**one, **cost, "tokens": tokens.get(view, 0), "dictionary": dictionary})
     return filled
 

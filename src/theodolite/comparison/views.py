@@ -28,7 +28,8 @@ class Views:
 
     shifts, over_refusal: names of the data sets beside "train". origin: hash of everything the content depends on.
     stations: names of the dictionaries by family and site; a seed reads dictionary `seed mod number of dictionaries`,
-    so that their variation is part of the variation between seeds.
+    so that their variation is part of the variation between seeds. makers: by view, a hash of the code that makes it,
+    so that views of older code are neither read nor written over.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Views:
     shifts: tuple[str, ...] = ()
     over_refusal: tuple[str, ...] = ()
     stations: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    makers: dict[str, str] = field(default_factory=dict)
 
     def frame(self, name: str) -> pd.DataFrame:
         """Rows of one data set, with their texts."""
@@ -51,20 +53,24 @@ class Views:
         return _load(self.path(name, view, site, self.station(view, site, seed, family)))
 
     def has(self, view: str, site: str = "", family: str = "") -> bool:
-        """Whether every data set has this view."""
+        """Whether every data set has this view, from every dictionary of the family."""
         if view in FROM_DICTIONARY and not self.stations.get((family, site)):
             return False
         needed = ("state", "latents") if view == "state+latents" else (view,)
-        names = ("train", *self.shifts)
-        paths = [self.path(n, v, site, self.station(v, site, 0, family)) for n in names for v in needed if v != "text"]
-        return all(path.is_file() for path in paths)
+        return all(
+            self.path(name, v, site, station).is_file()
+            for name in ("train", *self.shifts)
+            for v in needed
+            for station in (self.stations[family, site] if v in FROM_DICTIONARY else [""])
+            if v != "text"
+        )
 
     def path(self, name: str, view: str = "", site: str = "", station: str = "") -> Path:
         """Where one view of one data set lies, or its rows; `station` names the dictionary a view comes from."""
         if not view:
             return self.folder / f"{_slug(name)}.parquet"
-        parts = [_slug(name), view] + ([] if view in SITELESS else [site]) + ([station] if station else [])
-        return self.folder / (".".join(parts) + ".safetensors")
+        parts = [_slug(name), view, "" if view in SITELESS else site, station, self.makers.get(view, "")]
+        return self.folder / (".".join(filter(None, parts)) + ".safetensors")
 
     def put(self, name: str, view: str, site: str, value: Any, station: str = "") -> None:
         """Write one view; csr matrices keep their three arrays."""
@@ -84,9 +90,10 @@ class Views:
         return found
 
     def key(self, view: str, site: str, family: str = "") -> str:
-        """What the content of this view depends on: the rows and how they were made."""
+        """What the content of this view depends on: the rows, how they were made, and by which code."""
         stations = self.stations.get((family, site), []) if view in FROM_DICTIONARY else []
-        parts = [self.origin, view, "" if view in SITELESS else site, stations]
+        parts: list[Any] = [self.origin, view, "" if view in SITELESS else site, stations]
+        parts += [self.makers[view]] if view in self.makers else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def station(self, view: str, site: str, seed: int = 0, family: str = "") -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Basis(Protocol):
-    """z = E(h) and W_D: anything with these two methods is a basis, a dictionary with its encoder and decoder too.
+    """z = E(h) and W_D: anything with these two methods is a basis.
 
     `decode` is linear and takes a *change* of z, so that a bias or a reconstruction error never enters.
     """

@@ -99,7 +99,9 @@ def _parse_term(text: str, whole: str) -> _Term:
     if not found or text.endswith("[]"):
         raise UserError(f"{whole!r} are no positions: write words like 'content', 'last', 'suffix[-2:]', joined by '+'")
     word, start, colon, stop = found.groups()
-    if word == "last" and "[" not in text:
+    if word == "last" and "[" in text:
+        raise UserError(f"'last' in {whole!r} is one token and takes no index: count in another word, as 'prompt[-2:]'")
+    if word == "last":
         return _Term("prompt", (-1, None))
     if word not in _WORDS:
         raise unknown("position", word, [*_WORDS, "last"])
@@ -112,6 +114,14 @@ def _parse_term(text: str, whole: str) -> _Term:
     return _Term(word, (first, None if first == -1 else first + 1))
 
 
+def pooled_over(positions: Positions, how: str | None) -> Positions:
+    """The tokens that a pooling goes over: those of `positions`, but `last` is the last of all, whatever they are.
+
+    In a chat it is the end of the template, where many readers look and the answer begins.
+    """
+    return Positions("all[-1]") if how == "last" else positions
+
+
 def check_pooling(how: str) -> str:
     """The pooling, or an error that names the known ones."""
     if how not in POOLINGS:
@@ -122,7 +132,8 @@ def check_pooling(how: str) -> str:
 def pool(rows_nd: Any, doc_n: np.ndarray, how: str) -> Any:
     """One row per document from rows per token; `doc_n` names each row's document and never decreases.
 
-    Dense arrays give dense float32, scipy sparse matrices give csr (latents are encoded per token, then pooled).
+    `last` takes a document's last row as it is. Otherwise dense arrays give dense float32, and scipy sparse matrices
+    csr (latents are encoded per token, then pooled).
 
     >>> pool(np.array([[1.0], [3.0], [5.0]]), np.array([0, 0, 1]), "mean").ravel().tolist()
     [2.0, 5.0]

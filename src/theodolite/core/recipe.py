@@ -4,18 +4,20 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.strict import Strict
 
 # The matched site is chosen once the number of blocks is known: blocks.17 of 30, as in the shipped recipes.
 AUTO = "auto"
 FEWEST_ROWS = 40  # 20 of each label, as data.clean asks for
+TRAIN = "train"  # the data set readers learn from; no shift may bear its name, nor those of a Run's other data sets
 
 
 class Choices(Strict):
@@ -109,8 +111,9 @@ class Recipe(Strict):
     all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
     with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
-    `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`, `quick` for fewer settings.
-    `files` are hashes of the user's own methods, weights and dictionaries, filled in by `compare`.
+    `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
+    seeds and methods. `files` are hashes of the user's own data, methods, weights and dictionaries, filled in by
+    `compare`.
     """
 
     name: str
@@ -143,6 +146,22 @@ class Recipe(Strict):
     quick: bool = False
     final: bool = False
 
+    @model_validator(mode="after")
+    def _names_meet(self) -> Self:
+        """Whatever is named elsewhere in the recipe exists: a typo must not open a sealed shift or lose a contrast."""
+        for name in self.shifts:
+            if name in (TRAIN, IN_DISTRIBUTION) or name.startswith(LEFT_OUT):
+                raise UserError(f"a shift cannot be called {name!r}, which is another data set's name: rename it")
+        if self.primary not in (None, IN_DISTRIBUTION, *self.shifts):
+            raise unknown("primary shift", str(self.primary), self.shifts)
+        if self.sealed not in (None, *self.shifts):
+            raise unknown("sealed shift", str(self.sealed), self.shifts)
+        sources = [source.source for source in self.train]
+        for prefix in self.leave_out:
+            if not any(source.startswith(prefix) for source in sources):
+                raise unknown("source to leave out", prefix, sources)
+        return self
+
     def digest(self) -> str:
         """sha256 over the canonical JSON: two runs with equal digests asked for the same thing."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -160,7 +179,10 @@ def load(name: str | Path) -> Recipe:
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise UserError(f"no recipe file {str(path)!r}")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        try:
+            return parse(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError:
+            raise UserError(f"recipe {str(path)!r} is not UTF-8: save it as UTF-8") from None
     if str(name) not in names():
         raise unknown("recipe", str(name), names())
     return parse((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), str(name))

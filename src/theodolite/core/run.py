@@ -1,9 +1,9 @@
 """The record of one comparison: what was asked, on what, and every number that came out, in one folder.
 
-manifest.json    recipe, digest, versions, machine, facts, notes; `finished` stays null until all else is on disk
+manifest.json    recipe, digest, versions, machine, facts, notes; `finished` stays null until all numbers are on disk
 rows.parquet     one row = one number with its interval, its n and its cost; rows.csv says the same
 scores.parquet   one row = one method's score of one text: content hashes, never the text
-report.html      written from these files by `theodolite.report`
+report.html      written from these files by `theodolite.report`, afterwards and again whenever asked
 artefacts/       JSON documents (audit, card, verdict) and readers/, the readers of the first training set
 exports/         what `theodolite report` wrote beside the page
 
@@ -46,9 +46,10 @@ class Run:
     writes them all: what is too dear to repeat after a stop (activations, fits) is kept in the cache.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, replaces: bool = False) -> None:
         self.folder = folder
         self.manifest = manifest
+        self._replaces = replaces
         self._rows: list[pd.DataFrame] = []
         self._scores: list[pd.DataFrame] = []
 
@@ -58,15 +59,14 @@ class Run:
     ) -> Self:
         """Start a run in `folder`, or reopen (finished) or resume (unfinished) the one there with the same digest.
 
-        Another recipe's run is refused; `force` removes it, or this recipe's own, and starts again. Files with our
-        names that belong to no run are never overwritten.
+        Another recipe's run is refused; with `force` it, or this recipe's own, is replaced, but not before `begin`.
+        Files with our names that belong to no run are never overwritten.
         """
         folder = Path(folder)
-        if (folder / "manifest.json").exists():
-            if not force:
-                return cls._resumed(folder, digest)
-            _clear(folder)
-        elif strangers := [name for name in _OURS if (folder / name).exists()]:
+        taken = (folder / "manifest.json").exists()
+        if taken and not force:
+            return cls._resumed(folder, digest)
+        if not taken and (strangers := [name for name in _OURS if (folder / name).exists()]):
             raise UserError(f"{str(folder)!r} holds {', '.join(strangers)} but no run: choose another --out")
         started = _now()
         manifest = {
@@ -80,13 +80,21 @@ class Run:
             "started": started,
             "finished": None,
         }
-        run = cls(folder, manifest | {"facts": {}, "stages": [], "notes": [], "files": {}})
-        run._write_manifest()
+        run = cls(folder, manifest | {"facts": {}, "stages": [], "notes": [], "files": {}}, replaces=taken)
+        if not taken:
+            run._write_manifest()
         return run
 
+    def begin(self) -> None:
+        """Remove the run that `force` replaces: called once nothing a user may have got wrong can stop this one."""
+        if self._replaces:
+            _clear(self.folder)
+            self._replaces = False
+            self._write_manifest()
+
     def withdraw(self) -> None:
-        """Remove the folder of a run that nothing has been written into yet."""
-        if [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
+        """Remove the folder of a run that nothing has been written into yet; one that was to be replaced stays."""
+        if not self._replaces and [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
             (self.folder / "manifest.json").unlink()
             self.folder.rmdir()
 
@@ -201,6 +209,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Publish `artefacts/NAME.json`."""
+        assert not self._replaces, "begin() comes before anything is written"
         publish(self.folder / "artefacts" / f"{name}.json", _pretty(value))
 
     def read_json(self, name: str) -> Any:
@@ -216,6 +225,7 @@ class Run:
     def finish(self) -> None:
         """Write rows and scores, then the manifest that says so: a run is finished or it is not, never half."""
         rows, scores = self.rows, self.scores
+        assert not self._replaces, "begin() comes before anything is written"
         assert not self.finished, f"{self.id} is finished"
         self._publish("rows.parquet", parquet(rows))
         self._publish("rows.csv", rows.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())

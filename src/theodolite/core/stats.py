@@ -67,7 +67,7 @@ class Estimate:
 
     groups: number of groups of each grouping, (P,), in the class that has fewer. shared: all seeds were judged on the
     same rows (a shift), not each on test rows of its own (in distribution). unseen: the least standard error of the
-    rows, where both of two methods are too near perfect for their failures to have been seen.
+    rows, where both of two methods are too near one end of the metric for their failures to have been seen.
     """
 
     seeds: Array
@@ -239,7 +239,8 @@ def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
     """An interval that stays in [0, 1]: Wilson's (1927), with as many draws as have the standard error measured.
 
     n groups without a failure leave room for one of 1 - .025^(1/n) (Clopper & Pearson 1934). Where the metric is
-    nearer to perfect than that, the bootstrap has seen hardly any failure and cannot say more.
+    nearer to one of its ends than that, the bootstrap has seen hardly any failure and cannot say more: at 1 for an
+    AUROC, at 0 for a false-positive rate, Brier score or calibration error (and for the AUROC of a reversed reader).
     """
     failing = 1 - 0.025 ** (1 / max(n_groups, 1))
     if value in {0.0, 1.0}:
@@ -247,7 +248,10 @@ def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
     shrink = reach**2 / (value * (1 - value))  # t^2 over the number of draws
     half = math.sqrt(reach**2 + shrink**2 / 4)
     lo, hi = ((value + shrink / 2 + side * half) / (1 + shrink) for side in (-1, 1))
-    return (min(lo, 1 - failing) if value > 1 - failing else lo), hi
+    return (
+        min(lo, 1 - failing) if value > 1 - failing else lo,
+        max(hi, failing) if value < failing else hi,
+    )
 
 
 def _unseen(one: Estimate, other: Estimate) -> float:
@@ -257,5 +261,6 @@ def _unseen(one: Estimate, other: Estimate) -> float:
     better known than the failures that n groups can hide.
     """
     failing = 1 - 0.025 ** (1 / max(one.n_groups, 1))
-    both_near = min(one.seeds.mean(), other.seeds.mean()) > 1 - failing
+    low, high = sorted([one.seeds.mean(), other.seeds.mean()])
+    both_near = low > 1 - failing or high < failing  # the two ends, as in `_bounds`
     return failing / float(student.ppf(0.975, math.inf)) if both_near else 0.0

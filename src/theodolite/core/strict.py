@@ -42,4 +42,5 @@ def validated(cls: type[Value], fields: Any, origin: str) -> Value:
 def _problem(error: Any) -> str:
     found = error["input"]
     got = f" (got {found!r})" if isinstance(found, int | float) or (isinstance(found, str) and len(found) < 60) else ""
-    return f"{'.'.join(map(str, error['loc'])) or 'the whole'}: {error['msg']}{got}"
+    place = ".".join(map(str, error["loc"])) + ": " if error["loc"] else ""
+    return f"{place}{error['msg'].removeprefix('Value error, ')}{got}"

@@ -33,12 +33,30 @@ def ask(frame: pd.DataFrame, choices: Choices, answer: Answer | None, source: st
         raise UserError(f"the labels of {source!r} are what the model answers: they need a model")
     _require(frame, choices, source)
     context = frame[choices.context] if choices.context else frame["text"]
-    prompts = [choices.prompt.format(text=t, context=c) for t, c in zip(frame["text"], context, strict=True)]
+    prompts = [_filled(choices.prompt, t, c, source) for t, c in zip(frame["text"], context, strict=True)]
     options = [options_of(text) for text in frame[choices.column]]
-    right = frame[choices.answer].str.replace(_LETTER, "", n=1, regex=True).str.strip()
-    index = [o.index(r) if r in o else -1 for o, r in zip(options, right, strict=True)]
+    index = [_index(answer, mine) for answer, mine in zip(frame[choices.answer], options, strict=True)]
     label = pd.Series(answer(prompts, options) == np.array(index), index=frame.index).astype(float)
     return frame.assign(text=prompts, label=label.where(np.array(index) >= 0))
+
+
+def _filled(prompt: str, text: str, context: str, source: str) -> str:
+    try:
+        return prompt.format(text=text, context=context)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise UserError(
+            f"the prompt of {source!r} can hold {{text}} and {{context}} and no other braces: "
+            f"write {{{{ and }}}} for {{ and }} in {prompt!r}"
+        ) from None
+
+
+def _index(answer: object, options: list[str]) -> int:
+    """Number of the right answer among the options, -1 where it is none; its letter may be missing: "J. K." is none."""
+    if not isinstance(answer, str):
+        return -1
+    whole = answer.strip()
+    bare = _LETTER.sub("", whole, count=1).strip()
+    return next((options.index(text) for text in (bare, whole) if text in options), -1)
 
 
 def _require(frame: pd.DataFrame, choices: Choices, source: str) -> None:

@@ -11,7 +11,9 @@ from theodolite.core.recipe import Recipe, Source
 from theodolite.data import concept
 from theodolite.data.dataset import Count, Dataset
 from theodolite.data.shortcuts import Search, search
-from theodolite.data.text_baselines import TextBaseline, text_baselines
+from theodolite.data.text_baselines import N_FOLDS, TextBaseline, can_be_folded, text_baselines
+
+NO_FOLDS = f"No text baseline fitted on itself: a class has fewer than {N_FOLDS} clusters, or one fold holds them all."
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def audit(
     """
     shifts = shifts or {}
     return Audit(
-        overviews=[overview(dataset) for dataset in (train, *shifts.values())],
+        overviews=[overview(dataset, seed) for dataset in (train, *shifts.values())],
         baselines=text_baselines(train.frame, {name: dataset.frame for name, dataset in shifts.items()}, seed),
         shortcuts=search(train.frame, seed, n_permutations, latents, latent_names),
     )
@@ -81,9 +83,10 @@ def audit_file(
     return audit(concept.load(recipe, seed).train, seed=seed)
 
 
-def overview(dataset: Dataset) -> Overview:
-    """A data set's row in the audit."""
+def overview(dataset: Dataset, seed: int = 0) -> Overview:
+    """A data set's row in the audit; its note also says where cross-validation inside it was not possible."""
     frame = dataset.frame
+    folds = "" if _folds_or_needs_none(dataset, seed) else NO_FOLDS
     by_source = frame.groupby("source")["label"].agg(["size", "sum"])
     return Overview(
         name=dataset.name,
@@ -95,6 +98,12 @@ def overview(dataset: Dataset) -> Overview:
         sources={str(s): (int(size - positive), int(positive)) for s, size, positive in by_source.itertuples()},
         licence=dataset.licence,
         redistributable=dataset.redistributable,
-        note=dataset.note,
+        note=" ".join(filter(None, [dataset.note, folds])),
         lost=dataset.counts,
     )
+
+
+def _folds_or_needs_none(dataset: Dataset, seed: int) -> bool:
+    """Wrapped rows and rows of one class have no such baseline anyway."""
+    frame = dataset.frame
+    return frame["label"].nunique() < 2 or bool((frame["template"] != "").any()) or can_be_folded(frame, seed)

@@ -57,7 +57,8 @@ def load(
         "near a few-shot prompt": [text for text, _ in recipe.few_shot],
         "near dictionary text": dictionary_texts,
     }
-    train, *clean_shifts = _clustered([train, *without_leaks(shifts, seen, idf).values()], idf)
+    unseen = [_outside_groups(dataset, train) for dataset in without_leaks(shifts, seen, idf).values()]
+    train, *clean_shifts = _clustered([train, *unseen], idf)
     shifts = _development_apart({dataset.name: dataset for dataset in clean_shifts}, opened)
     shifts = {name: _shaped(dataset, opened[name], recipe, seed, count_tokens) for name, dataset in shifts.items()}
     wrapped = {name: dataset for name, dataset in shifts.items() if opened[name].wrap}
@@ -75,6 +76,13 @@ def _is_open(name: str, shift: Shift, recipe: Recipe, development: bool) -> bool
 
 def _for_development(shift: Shift) -> bool:
     return shift.wrap is not None and shift.wrap.part != "test"
+
+
+def _outside_groups(dataset: Dataset, train: Dataset) -> Dataset:
+    """A shift less the rows of a group that training has: they are nothing new, and would join clusters of training."""
+    group = dataset.frame["group"]
+    seen = (group != "") & group.isin(train.frame["group"])
+    return dataset.without(seen.to_numpy(), "in a training group")
 
 
 def _clustered(datasets: list[Dataset], idf: np.ndarray) -> list[Dataset]:

@@ -43,7 +43,9 @@ def _group(frame: pd.DataFrame, part: Source) -> pd.Series:
         return pd.Series("", index=frame.index)
     if part.group not in frame:
         raise UserError(f"source {part.source!r} has no column {part.group!r} to group by (it has {', '.join(frame)})")
-    return part.source + ":" + frame[part.group].astype(str)
+    value = frame[part.group]
+    blank = value.isna() | (value.astype(str).str.strip() == "")  # else all rows without a group were one group
+    return (part.source + ":" + value.astype(str)).mask(blank, "")
 
 
 def _base_rate(frame: pd.DataFrame) -> str:

@@ -39,7 +39,8 @@ class TextBaseline:
 def text_baselines(train: pd.DataFrame, shifts: Mapping[str, pd.DataFrame], seed: int) -> list[TextBaseline]:
     """Both features inside every data set, from the training mix to every shift, and from the other sources to each.
 
-    A data set or source with too few rows of a class is left out: there is no AUROC of one class.
+    A data set or source with too few rows of a class is left out: there is no AUROC of one class. One whose classes
+    are too few clusters for folds has no baseline fitted on itself (`can_be_folded`).
     """
     rows = []
     for feature, make in FEATURES.items():
@@ -55,7 +56,8 @@ def _comparisons(
     for name, frame in {"train": train, **shifts}.items():
         if not _has_both(frame):
             continue
-        if not _is_wrapped(frame):  # a request stands in several rows beside its twin of the other class
+        # wrapped, a request stands in several rows beside its twin of the other class
+        if not _is_wrapped(frame) and can_be_folded(frame, seed):
             yield "itself", name, frame, _out_of_fold(frame, make, seed)
         if name != "train":
             yield "train", name, frame, whole.decision_function(frame["text"])
@@ -92,6 +94,15 @@ def _out_of_fold(frame: pd.DataFrame, make: Callable[[], Pipeline], seed: int) -
         fitted = make().fit(frame["text"][~held], frame["label"][~held])
         scores[held] = fitted.decision_function(frame["text"][held])
     return scores
+
+
+def can_be_folded(frame: pd.DataFrame, seed: int) -> bool:
+    """Whether each class has a cluster for every fold, so that no fold is left with one class to train on."""
+    per_class = frame.groupby("label")["cluster"].nunique().reindex([0, 1], fill_value=0)
+    if per_class.min() < N_FOLDS:
+        return False
+    fold = folds(frame, N_FOLDS, seed)
+    return all(frame["label"][fold != k].nunique() == 2 for k in range(N_FOLDS))
 
 
 def _has_both(frame: pd.DataFrame) -> bool:

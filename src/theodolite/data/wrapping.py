@@ -17,7 +17,10 @@ def wrap(requests: Dataset, templates: pd.DataFrame, per_request: int, seed: int
     template are one unit.
     """
     rng = generator(seed, "wrap")
-    pairs = rng.permutation(np.array(likest_pairs(requests.frame)))
+    found = likest_pairs(requests.frame)
+    if not len(found):  # nothing is left, which the check of the classes then says with its causes
+        return requests.without(np.ones(len(requests), bool), "no partner of the other class")
+    pairs = rng.permutation(np.array(found))
     unpaired = np.setdiff1d(np.arange(len(requests)), pairs)
     requests = requests.replaced(requests.frame.assign(pair=_pair_of_row(pairs, len(requests))))
     paired = requests.without(np.isin(np.arange(len(requests)), unpaired), "no partner of the other class")
@@ -32,6 +35,8 @@ def wrap(requests: Dataset, templates: pd.DataFrame, per_request: int, seed: int
 
 def without_truncated(wrapped: Dataset, count_tokens: CountTokens, max_tokens: int) -> Dataset:
     """The wrapped rows whose request is read to its end; a template of another tokenizer's length may not fit."""
+    if not len(wrapped):
+        return wrapped
     return wrapped.without(count_tokens(wrapped.texts) > max_tokens, f"longer than {max_tokens} tokens")
 
 

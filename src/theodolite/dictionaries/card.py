@@ -1,14 +1,18 @@
 """The card of a dictionary: how well it does where, as data and as a page generated from that data."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
+from theodolite.core import run
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.metrics import CrossEntropy, ce_recovered, quality
 from theodolite.dictionaries.stream import LAST, PROMPT, TEXT, Rows
 
-DOMAINS = {"held-out documents": TEXT, "prompt content": PROMPT, "last template token": LAST}
+DOMAINS = {run.DOMAINS["documents"]: TEXT, run.DOMAINS["content"]: PROMPT, run.DOMAINS["last"]: LAST}
+# where the cross-entropy and the plateau are judged, and the format of texts there
+FORMATS = {run.DOMAINS["documents"]: "raw", run.DOMAINS["content"]: "chat"}
 STILL_FALLING = 0.05
 
 
@@ -21,6 +25,16 @@ def measure(dictionary: Dictionary, rows: Rows, site: str, ce: CrossEntropy) -> 
             part = rows.take(chosen)
             measured[name] = quality(dictionary, part.at[site], part.document)
     return {"domains": measured, "cross_entropy": ce_recovered(ce, dictionary)}
+
+
+def judged_on(formats: Iterable[str]) -> str:
+    """The domain that cross-entropy and plateau speak of: running text, or prompts where a corpus has nothing else.
+
+    >>> judged_on(["chat", "raw"]), judged_on(["chat"])
+    ('held-out documents', 'prompt content')
+    """
+    there = set(formats)
+    return next(domain for domain, format in FORMATS.items() if format in there)
 
 
 def still_falling(curve: list[dict[str, float]], domain: str) -> float | None:
@@ -72,9 +86,14 @@ def _latents_and_loss(card: dict[str, Any]) -> str:
     dead, ce = card["dead"], card["cross_entropy"]
     return (
         f"Dead latents: {dead['share']:.1%} did not fire in the last {dead['over_rows']:,} training rows. "
-        f"Cross-entropy recovered on held-out documents: {ce['recovered']:.3f} (nats per token: untouched "
+        f"Cross-entropy recovered on {_judged(card)}: {ce['recovered']:.3f} (nats per token: untouched "
         f"{ce['untouched']:.3f}, reconstructed {ce['reconstructed']:.3f}, content rows set to zero {ce['zeroed']:.3f})."
     )
+
+
+def _judged(card: dict[str, Any]) -> str:
+    """Cards of version 0.1 do not say; all of them were of running text."""
+    return str(card.get("judged_on", next(iter(FORMATS))))
 
 
 def _verdict(card: dict[str, Any]) -> str:
@@ -83,7 +102,7 @@ def _verdict(card: dict[str, Any]) -> str:
         return "The run was too short to say whether more tokens would help."
     state = "Undertrained" if card["undertrained"] else "Trained to a plateau"
     return (
-        f"{state}: over the last doubling of tokens at a constant learning rate, FVU on held-out documents fell by "
+        f"{state}: over the last doubling of tokens at a constant learning rate, FVU on {_judged(card)} fell by "
         f"{fell:.1%} (limit {STILL_FALLING:.0%})."
     )
 

@@ -108,7 +108,10 @@ def recipe(name: str | Path) -> CorpusRecipe:
         raise unknown("corpus recipe", str(name), names())
     if not shipped and not path.is_file():
         raise UserError(f"no corpus recipe file {str(path)!r}")
-    text = (_folder() / f"{name}.yaml" if shipped else path).read_text(encoding="utf-8")
+    try:
+        text = (_folder() / f"{name}.yaml" if shipped else path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"corpus recipe {str(path)!r} is not UTF-8 ({error.reason} at byte {error.start})") from None
     return parsed(CorpusRecipe, text, f"corpus recipe {str(name)!r}")
 
 

@@ -98,7 +98,7 @@ def read_gemma_scope(folder: Path) -> Dictionary:
         if part_of_block and part.startswith("layer_") and part[6:].isdigit():
             info["site"] = f"blocks.{part[6:]}.{part_of_block}"
         if part.startswith("average_l0_") and part[11:].isdigit():
-            info["card"] = {"l0": float(part[11:])}
+            info["l0"] = float(part[11:])
     return _dictionary(t, JumpRelu(t["threshold"]), folder, info, subtract_b_dec=False)
 
 
@@ -115,7 +115,7 @@ def read_gemma_scope_2(folder: Path) -> Dictionary:
     if block is not None and hook[-2:] == [block, "output"]:
         info["site"] = f"blocks.{block}.resid_post"
     if config.get("l0"):
-        info["card"] = {"l0": float(config["l0"])}
+        info["l0"] = float(config["l0"])
     return _dictionary(t, JumpRelu(t["threshold"]), folder, info, subtract_b_dec=False)
 
 

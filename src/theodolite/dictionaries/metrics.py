@@ -73,8 +73,10 @@ def ce_recovered(ce: CrossEntropy, dictionary: Dictionary) -> dict[str, float]:
     }
 
 
-def cross_entropy(model: Any, site: Any, texts: Sequence[str], max_tokens: int = 256) -> CrossEntropy:
-    """The model's mean cross-entropy on raw texts while every content row at the site passes through a function."""
+def cross_entropy(
+    model: Any, site: Any, texts: Sequence[str], max_tokens: int = 256, format: str = "raw"
+) -> CrossEntropy:
+    """The model's mean cross-entropy on texts while every content row at the site passes through a function."""
 
     @cache
     def ce(replacement: Replace | None) -> float:
@@ -83,7 +85,7 @@ def cross_entropy(model: Any, site: Any, texts: Sequence[str], max_tokens: int =
             if replacement is None
             else [Intervention(Site.parse(site), _Through(replacement), positions=Positions("content"))]
         )
-        return float(model.loss(texts, format="raw", max_tokens=max_tokens, interventions=passed).mean_loss)
+        return float(model.loss(texts, format=format, max_tokens=max_tokens, interventions=passed).mean_loss)
 
     return ce
 

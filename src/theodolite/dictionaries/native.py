@@ -36,9 +36,10 @@ def as_stored(dictionary: Dictionary) -> Dictionary:
 
 def save(dictionary: Dictionary, folder: str | Path) -> Path:
     """Write a TopK dictionary with its `info`; the folder is complete once `config.json` is there."""
-    assert isinstance(dictionary.activation, TopKRule)
-    assert dictionary.subtract_b_dec
-    assert dictionary.normalise == "none"
+    if not isinstance(dictionary.activation, TopKRule):
+        raise UserError(f"our own format holds TopK dictionaries, not {dictionary.activation.name}")
+    if not dictionary.subtract_b_dec or dictionary.normalise != "none":
+        raise UserError("our own format holds dictionaries whose encoder subtracts b_dec and normalises no row")
     d, folder = dictionary.to("cpu"), Path(folder)
     tensors = {"b_enc": d.b_enc.float(), "W_dec": d.W_dec.bfloat16(), "b_dec": d.b_dec.float()}
     seeded = bool(d.info.get("frozen_encoder"))

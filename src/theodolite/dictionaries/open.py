@@ -144,10 +144,10 @@ def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str,
 
 
 def _card_l0(dictionary: Dictionary) -> float | None:
-    card = dictionary.info.get("card", {})
-    if "l0" in card:
-        return float(card["l0"])
-    return next((float(q["l0"]) for q in card.get("domains", {}).values()), None)
+    """Latents active per token as the file says: alone (`l0`), or first among the domains of our own card."""
+    domains = dictionary.info.get("card", {}).get("domains", {})
+    said = dictionary.info.get("l0", next((q["l0"] for q in domains.values()), None))
+    return None if said is None else float(said)
 
 
 def _shipped(model: Any, site: str, seed: int, twin: bool, corpus: str) -> Dictionary:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions, Role
 from theodolite.core.seeds import generator
 from theodolite.dictionaries.corpus import Corpus, Document
@@ -62,6 +63,21 @@ def concatenate(blocks: Sequence[Rows]) -> Rows:
     return Rows(at, torch.cat([b.domain for b in blocks]), torch.cat([b.document for b in blocks]))
 
 
+def parts_of(corpus: Corpus) -> tuple[dict[str, list[Document]], dict[str, float]]:
+    """The training documents of every part and the shares above 0; a corpus that cannot fill them is refused."""
+    parts = {p.name: corpus.of(p.name, held_out=False) for p in corpus.recipe.parts}
+    shares = {p.name: p.share for p in corpus.recipe.parts if p.share > 0}
+    if not shares:
+        raise UserError(f"corpus {corpus.recipe.name!r} gives no part a share above 0: nothing can be trained on it")
+    for name in shares:
+        if not parts[name]:
+            raise UserError(
+                f"part {name!r} of corpus {corpus.recipe.name!r} has no document to train on: check its sources, "
+                "lower held_out or min_chars, or give it share 0"
+            )
+    return parts, shares
+
+
 class Stream:
     """Endless blocks of about `block_rows` shuffled rows, each part at its share.
 
@@ -71,8 +87,7 @@ class Stream:
     def __init__(self, model: Any, sites: Sequence[Any], corpus: Corpus, seed: int, block_rows: int):
         self.model, self.sites, self.corpus, self.seed = model, sites, corpus, seed
         self.block_rows = block_rows
-        self.parts = {p.name: corpus.of(p.name, held_out=False) for p in corpus.recipe.parts}
-        self.shares = {p.name: p.share for p in corpus.recipe.parts if p.share > 0}
+        self.parts, self.shares = parts_of(corpus)
         self.cursor = Cursor()
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
 

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import torch
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
+from theodolite.core.tick import Tick
 from theodolite.dictionaries import card, checkpoint, native
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.held_out import held_out_documents, held_out_rows
 from theodolite.dictionaries.metrics import CrossEntropy, cross_entropy
-from theodolite.dictionaries.stream import Rows, Stream, concatenate
+from theodolite.dictionaries.stream import Rows, Stream, concatenate, parts_of
 from theodolite.dictionaries.topk import DECAY, Losses, TopK
 
-Tick = Callable[[int, int], None]
 CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over them per site
 
 
@@ -73,21 +73,23 @@ def train(
 ) -> dict[str, Path]:
     """Train a dictionary (and its twin) per site; returns the folder of each, named `SITE` and `SITE.twin`.
 
-    model: anything with `tokens`, `read`, `loss`, `hash`, `name`, `d_model`, `device` and `tokenizer` as in
+    model: anything with `tokens`, `read`, `loss`, `hash`, `dtype`, `name`, `d_model`, `device` and `tokenizer` as in
     `theodolite.Model`.
     options: fields of `Plan`. A finished folder is returned as it is; a stopped run goes on from its last checkpoint
     and ends with the same weights, bit for bit, as one that was never stopped (same machine, same number of threads).
     """
     plan, folder = Plan(tuple(map(str, sites)), **options), Path(folder)
-    request = {"model": model.hash, "corpus": corpus.digest(), **vars(plan)}
+    parts_of(corpus)  # what cannot be trained on is refused before the folder is claimed
+    request = {"model": model.hash, "dtype": str(model.dtype), "corpus": corpus.digest(), **vars(plan)}
     checkpoint.claim(folder, request)
     results = {name: folder / name for name in names(plan)}
     if all((path / "config.json").is_file() for path in results.values()):
         return results
     run = Training(model, sites, corpus, plan, folder, str(model.device))
     run.go(progress, checkpoint_seconds)
-    texts = [d.text for d in run.held_out_documents if d.format == "raw"][:CE_TEXTS]
-    ce = {site: cross_entropy(model, site, texts, corpus.recipe.max_tokens) for site in plan.sites}
+    format = card.FORMATS[run.judged_on]
+    texts = [d.text for d in run.held_out_documents if d.format == format][:CE_TEXTS]
+    ce = {site: cross_entropy(model, site, texts, corpus.recipe.max_tokens, format) for site in plan.sites}
     for name, path in results.items():
         run.publish(name, path, ce[_site(name)])
     checkpoint.clear(folder)
@@ -102,6 +104,7 @@ class Training:
         self.stream = Stream(model, sites, corpus, plan.seed, plan.block_rows)
         self.dictionaries = {name: plan.untrained(model.d_model, twin=name.endswith(".twin")) for name in names(plan)}
         self.held_out_documents = held_out_documents(corpus, plan.seed)
+        self.judged_on = card.judged_on(d.format for d in self.held_out_documents)
         self.held_out = held_out_rows(model, sites, self.held_out_documents, corpus.recipe.max_tokens).to(device)
         self.step, self.seconds = 0, 0.0
         self.carry: Rows | None = None
@@ -203,10 +206,11 @@ class Training:
         stored = native.as_stored(fitted.dictionary())
         decay_begins = (1 - DECAY) * self.plan.tokens
         constant_lr = [p for p in self.curve[name] if p["tokens"] <= decay_begins + self.plan.block_rows]
-        fell = card.still_falling(constant_lr, "held-out documents")
+        fell = card.still_falling(constant_lr, self.judged_on)
         measured = card.measure(stored, self.held_out, site, ce) | {
             "dead": card.dead_latents(fitted.unused_for_, self.step * self.plan.batch),
             "curve": self.curve[name],
+            "judged_on": self.judged_on,
             "fell_over_last_doubling": fell,
             "undertrained": fell is not None and fell > card.STILL_FALLING,
         }
@@ -226,6 +230,7 @@ class Training:
         rows = self.stream.cursor.rows
         return {
             "tokens": self.step * self.plan.batch,
+            "dtype": str(self.model.dtype),
             "corpus": self.corpus.recipe.name,
             "corpus_digest": self.corpus.digest(),
             "row_shares": {part: n / sum(rows.values()) for part, n in rows.items()},

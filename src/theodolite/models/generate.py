@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.seeds import child_seed
 from theodolite.models.families import Network
-from theodolite.models.run import Effects, run
+from theodolite.models.run import Batch, Effects, context, run
 from theodolite.models.sweep import batches
 from theodolite.models.tokens import Encoding, Tokens, pad
 
@@ -36,14 +37,21 @@ def generate(
     length run together, as many as `batch_tokens` hold with their answers at full length (None: all at once).
     """
     effects = effects or Effects(())
+    longest = max(map(len, prompts))
+    if longest + max_new_tokens - 1 > (limit := context(network.module)):  # the last new token is not read
+        raise UserError(
+            f"the longest prompt has {longest} tokens: {max_new_tokens} new ones behind it exceed the model's context "
+            f"of {limit}; lower max_new_tokens or max_tokens"
+        )
     lengths = np.array([len(row) + max_new_tokens for row in prompts])
     new: list[list[int]] = [[] for _ in prompts]
     for index in batches(lengths, batch_tokens) if batch_tokens else [np.arange(len(prompts))]:
-        chosen = np.sort(index)  # rows of a donor stay those of their prompts
+        chosen = np.sort(index)
         together = [prompts[i] for i in chosen]
+        batch = Batch(chosen, len(prompts), skipped=longest - max(map(len, together)))
         draws = [torch.Generator().manual_seed(child_seed(seed, *row.ids.tolist())) for row in together]
         cache = DynamicCache(config=network.module.config) if use_cache else None
-        answers = _batch(network, together, max_new_tokens, effects, stop_ids, temperature, draws, cache)
+        answers = _batch(network, together, batch, max_new_tokens, effects, stop_ids, temperature, draws, cache)
         for i, answer in zip(chosen, answers, strict=True):
             new[i] = answer
     effects.check()
@@ -53,6 +61,7 @@ def generate(
 def _batch(
     network: Network,
     prompts: Sequence[Encoding],
+    batch: Batch,
     max_new_tokens: int,
     effects: Effects,
     stop_ids: Sequence[int],
@@ -65,7 +74,7 @@ def _batch(
     new: list[list[int]] = [[] for _ in prompts]
     running = [True] * len(prompts)
     for _ in range(max_new_tokens):
-        logits = run(network, tokens, effects=effects, logits=True, last_only=True, cache=cache).logits
+        logits = run(network, tokens, effects=effects, logits=True, last_only=True, cache=cache, batch=batch).logits
         assert logits is not None
         chosen = _choose(logits[:, -1].float().cpu(), temperature, draws)
         for i, token in enumerate(chosen):

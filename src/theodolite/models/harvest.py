@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.positions import Positions, Role, check_pooling
+from theodolite.core.positions import Positions, check_pooling, pooled_over
 from theodolite.core.site import Site
+from theodolite.core.tick import Tick
 from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.sweep import Columns, pooled, select, sweep
 from theodolite.models.tokens import Format, Tokens
 from theodolite.store import Store
 
-Progress = Callable[[int, int], None]
 FORM = 2  # of a unit's tensors; another one is another store
 
 
@@ -49,7 +49,7 @@ class Plan:
             kept[_token_rows(site)] = h[_kept(columns).to(h.device)].cpu()
         if site in self.pooled_sites:
             for how in self.poolings:
-                chosen = columns.roles != Role.PAD if how == "last" else columns.selected
+                chosen = _last(columns) if how == "last" else columns.selected
                 kept[_pooled_rows(site, how)] = pooled(h, chosen, how).cpu()
         return kept
 
@@ -109,7 +109,7 @@ def harvest(
     max_tokens: int = 256,
     unit: int = 64,
     batch_tokens: int | None = None,
-    progress: Progress | None = None,
+    progress: Tick | None = None,
 ) -> Harvest:
     """Read texts through a `Model` into a store; what an earlier, interrupted call finished is not done again.
 
@@ -177,9 +177,11 @@ class _Work:
 
 def _kept(columns: Columns) -> Tensor:
     """Tokens whose rows are stored: the selected ones and the last of each text; (n, t)."""
-    real = columns.roles != Role.PAD
-    last = real & (real.flip(1).cumsum(1).flip(1) == 1)
-    return columns.selected | last
+    return columns.selected | _last(columns)
+
+
+def _last(columns: Columns) -> Tensor:
+    return torch.from_numpy(pooled_over(Positions("all"), "last").mask(columns.roles.numpy()))
 
 
 def _token_rows(site: Site) -> str:

@@ -30,7 +30,6 @@ class Loaded:
     name: str
     hash: str
     quantisation: str
-    parameters: int
 
 
 def load(
@@ -87,7 +86,7 @@ def _loaded(model: Any, tokenizer: Any, name: str, weights: str, quantisation: s
     if stored is not None and not quantisation:
         method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
         quantisation = str(getattr(method, "value", method))
-    return Loaded(model.eval(), tokenizer, name, weights, quantisation, sum(p.numel() for p in model.parameters()))
+    return Loaded(model.eval(), tokenizer, name, weights, quantisation)
 
 
 def _locate(name: str, revision: str | None, token: str | None) -> tuple[Path, str, str]:

@@ -1,5 +1,6 @@
 """A language model that is read, changed, scored and sampled at named sites."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from theodolite.models.hashing import model_hash
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
-from theodolite.models.tokens import Encoding, Format, Tokens, encode, pad
+from theodolite.models.tokens import MAX_TOKENS, Encoding, Format, Tokens, Truncated, encode, pad
 
 Interventions = Sequence[Intervention]
 
@@ -31,7 +32,8 @@ class Model:
 
     Everything goes through `run`: tokens in, states at sites out, changed on the way by interventions. `read`,
     `loss`, `logprobs` and `generate` are what one asks of it with texts; each takes `interventions=[...]`. Texts are
-    a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`); more than `max_tokens` of a text are cut.
+    a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`). More than `max_tokens` of a text are cut; where
+    none are given it is 256, and a warning (`Truncated`) counts the texts that were longer.
 
     hash: what tells these weights from all others; taken from the module where none is given.
     """
@@ -88,11 +90,11 @@ class Model:
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
         """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
-        deepest = max(sites).block if sites is not None else None
+        deepest = self._last_block(max(sites)) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
-    def tokens(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = 256) -> Tokens:
-        """Token ids with the role of every token, padded on the right."""
+    def tokens(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
+        """Token ids with the role of every token, padded on the right; `truncated` says whose text was cut."""
         return self._pad(encode(self.tokenizer, texts, format, max_tokens))
 
     def run(
@@ -124,14 +126,17 @@ class Model:
         pooling: str | None = "mean",
         interventions: Interventions = (),
         format: Format = "chat",
-        max_tokens: int = 256,
+        max_tokens: int | None = None,
         batch_tokens: int | None = None,
     ) -> dict[Site, Activations]:
-        """Rows at sites: one per text, pooled over the positions, or with `pooling=None` one per token; float32."""
+        """Rows at sites: one per text, pooled over the positions, or with `pooling=None` one per token; float32.
+
+        `pooling="last"` is the last token of all, in a chat the template's, whatever the positions: as in a harvest.
+        """
         wanted = [self.site(site) for site in ([sites] if isinstance(sites, str | Site) else sites)]
         return reading.read(
             self,
-            self.tokens(texts, format=format, max_tokens=max_tokens),
+            self._pad(self._encoded(texts, format, max_tokens)),
             wanted,
             Positions.parse(positions),
             pooling,
@@ -139,9 +144,9 @@ class Model:
             batch_tokens or self.batch_tokens(wanted),
         )
 
-    def embed(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = 256) -> np.ndarray:
+    def embed(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int | None = None) -> np.ndarray:
         """Mean of the model's own input embeddings over the content of each text; (n, d) float32, no block runs."""
-        tokens = self.tokens(texts, format=format, max_tokens=max_tokens)
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
         content = select(tokens, Positions("content"))
         module = self.network.module.get_input_embeddings()
         with torch.inference_mode():
@@ -156,11 +161,11 @@ class Model:
         positions: Positions | str = "content",
         interventions: Interventions = (),
         format: Format = "raw",
-        max_tokens: int = 256,
+        max_tokens: int | None = None,
         batch_tokens: int | None = None,
     ) -> Scored:
         """How well each text is predicted: log-probability of its tokens at the positions, given all before them."""
-        tokens = self.tokens(texts, format=format, max_tokens=max_tokens)
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
         targets = select(tokens, Positions.parse(positions))
         return self._score(tokens, targets, interventions, batch_tokens)
 
@@ -171,7 +176,7 @@ class Model:
         *,
         interventions: Interventions = (),
         format: Format = "chat",
-        max_tokens: int = 256,
+        max_tokens: int | None = None,
         batch_tokens: int | None = None,
     ) -> Scored:
         """Log-probability of each continuation after its prompt (in a chat: as the answer).
@@ -181,7 +186,7 @@ class Model:
         if len(prompts) != len(continuations):
             raise UserError(f"{len(prompts)} prompts and {len(continuations)} continuations: give one for each")
         answers = self.tokenizer(list(continuations), add_special_tokens=False, verbose=False)["input_ids"]
-        encodings = encode(self.tokenizer, prompts, format, max_tokens)
+        encodings = self._encoded(prompts, format, max_tokens)
         joined = [row.extend(ids, Role.GENERATED) for row, ids in zip(encodings, answers, strict=True)]
         tokens = self._pad(joined)
         return self._score(tokens, select(tokens, Positions("generated")), interventions, batch_tokens)
@@ -193,7 +198,7 @@ class Model:
         max_new_tokens: int = 64,
         interventions: Interventions = (),
         format: Format = "chat",
-        max_tokens: int = 256,
+        max_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
         batch_tokens: int | None = None,
@@ -205,7 +210,7 @@ class Model:
         """
         new = generation.generate(
             self.network,
-            encode(self.tokenizer, prompts, format, max_tokens),
+            self._encoded(prompts, format, max_tokens),
             max_new_tokens=max_new_tokens,
             effects=self._effects(interventions),
             stop_ids=self._stop_ids(),
@@ -214,6 +219,21 @@ class Model:
             batch_tokens=batch_tokens or preflight.batch_tokens(self.network.module, deepest_block=None),
         )
         return self.tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _last_block(self, site: Site) -> int:
+        """The last block that runs for a site: -1 (none) for the embedding, all for the final norm."""
+        if site.block is not None:
+            return site.block
+        return -1 if site.part == "embed" else self.n_blocks - 1
+
+    def _encoded(self, texts: Sequence[str], format: Format, max_tokens: int | None) -> list[Encoding]:
+        """Texts as tokens; those cut at a limit that the caller did not give are counted in a warning."""
+        encodings = encode(self.tokenizer, texts, format, MAX_TOKENS if max_tokens is None else max_tokens)
+        cut = sum(row.truncated for row in encodings)
+        if cut and max_tokens is None:
+            how_many = f"{cut} of {len(encodings)} texts have more than {MAX_TOKENS} tokens and were cut there"
+            warnings.warn(f"{how_many}: give max_tokens= to say how many are read", Truncated, stacklevel=3)
+        return encodings
 
     def _effects(self, interventions: Interventions) -> running.Effects:
         for intervention in interventions:

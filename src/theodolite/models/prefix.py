@@ -16,11 +16,10 @@ from theodolite.models.tokens import Tokens
 class Prefix:
     """Keys and values of a constant start (one row of tokens); `length` is 0 where no attention runs over it."""
 
-    def __init__(self, network: Network, start: Tokens, deepest: Site | None = None) -> None:
+    def __init__(self, network: Network, start: Tokens, deepest: Site) -> None:
         self._cache = DynamicCache(config=network.module.config)
         if start.ids.shape[1]:
-            capture = [] if deepest is None else [deepest]
-            run(network, start, capture, logits=deepest is None, last_only=deepest is None, cache=self._cache)
+            run(network, start, [deepest], cache=self._cache)
         # blocks past the deepest site never ran; if none did, there is nothing to hand on
         layers: list[Any] = self._cache.layers
         ran = any(layer.is_initialized for layer in layers)

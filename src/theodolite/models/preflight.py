@@ -50,14 +50,14 @@ def check_weights(name: str, needed: int, left: int) -> None:
         )
 
 
-def batch_tokens(model: Any, *, deepest_block: int | None, available_bytes: int | None = None) -> int:
+def batch_tokens(model: Any, *, deepest_block: int | None) -> int:
     """How many tokens (padding included) a batch may hold; raises before memory runs out.
 
-    `deepest_block` is the last block that runs; None means the whole model with its logits. No gradients. The
-    estimate counts what one block holds at its widest, the key/value cache of every block that runs and eight
+    `deepest_block` is the last block that runs (-1: none); None means the whole model with its logits. No gradients.
+    The estimate counts what one block holds at its widest, the key/value cache of every block that runs and eight
     float32 captures, and takes half of what is free, up to `MOST`.
     """
-    left = available(model.device) if available_bytes is None else available_bytes
+    left = available(model.device)
     fits = int(left / (_MARGIN * bytes_per_token(model, deepest_block)))
     if fits < ONE_TEXT:
         needed = int(_MARGIN * bytes_per_token(model, deepest_block) * ONE_TEXT)

@@ -53,13 +53,16 @@ def answer_log_odds(
 def prompts(
     model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
 ) -> Tokens:
-    """What `answer_log_odds` lets the model read for each text."""
-    cut = _cut(model.tokenizer, texts, max_tokens)
-    return pad([_prompt(_prompt_ids(model.tokenizer, text, question, few_shot)) for text in cut], pad_id=0)
+    """What `answer_log_odds` lets the model read for each text; `truncated` says whose text was cut."""
+    asked = [
+        _prompt(_prompt_ids(model.tokenizer, kept, question, few_shot), kept != text)
+        for text, kept in zip(texts, _cut(model.tokenizer, texts, max_tokens), strict=True)
+    ]
+    return pad(asked, pad_id=0)
 
 
-def _prompt(ids: list[int]) -> Encoding:
-    return Encoding(np.array(ids), np.full(len(ids), Role.PREFIX, np.int8))
+def _prompt(ids: list[int], truncated: bool) -> Encoding:
+    return Encoding(np.array(ids), np.full(len(ids), Role.PREFIX, np.int8), truncated)
 
 
 def _rows(site: Site, h: Tensor, columns: Columns) -> Tensor:

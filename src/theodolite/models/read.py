@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.activations import Activations
-from theodolite.core.positions import Positions, check_pooling
+from theodolite.core.positions import Positions, check_pooling, pooled_over
 from theodolite.core.site import Site
 from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.run import Effects
@@ -30,7 +30,8 @@ def read(
     wanted = sorted(set(sites))
     if pooling is not None:
         check_pooling(pooling)
-    selected = select(tokens, positions)
+    select(tokens, positions)  # also `last` refuses a text without the tokens that are asked for, as a harvest does
+    selected = select(tokens, pooled_over(positions, pooling))
     # an intervention may act on the template: then it must run with every text
     start = tokens[:1].first(0) if effects.interventions else shared_start(tokens, selected)
     prefix = Prefix(model.network, start, wanted[-1])

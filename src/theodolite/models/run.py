@@ -36,6 +36,23 @@ class Trace:
         return self.activations[Site.parse(site)]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Which part of a call runs: the numbers of its texts (n) among `n_texts`, whose donors come in their order.
+
+    `skipped`: columns of padding that all its texts have lost on the left, while a donor still counts them.
+    """
+
+    index: np.ndarray
+    n_texts: int
+    skipped: int = 0
+
+    @classmethod
+    def whole(cls, n: int) -> "Batch":
+        """All texts at once."""
+        return cls(np.arange(n), n)
+
+
 class Effects:
     """How many tokens each intervention matched and altered, over one pass or many."""
 
@@ -73,20 +90,22 @@ def run(
     last_only: bool = False,
     cache: Any = None,
     reduce: Callable[[Site, Tensor], Any] | None = None,
+    batch: Batch | None = None,
 ) -> Trace:
     """One forward pass.
 
     `tokens` describes the whole sequence; with a `cache`, its first columns have been seen and only the others run.
     Without logits the pass ends at the deepest site of `capture`. `reduce` replaces a captured state by something
     smaller at once, so that many sites fit in memory. Interventions are those of `effects`, which counts what they do
-    (the trace does not: a count makes the device wait, and this is called in loops).
+    (the trace does not: a count makes the device wait, and this is called in loops). `batch` says which texts of a
+    larger call these are, so that each gets the states of its own donor.
     """
     effects = effects or Effects(())
     wanted = set(capture)
     deepest = None if logits else max(wanted, default=None)
     assert logits or deepest is not None, "nothing was asked for"
     started = cache.get_seq_length() if cache is not None else 0
-    passing = _Pass(tokens, started, wanted, effects, deepest, reduce)
+    passing = _Pass(tokens, started, wanted, effects, deepest, reduce, batch or Batch.whole(len(tokens)))
     output = None
     with attached(network, passing.sites(), passing.visit):
         body = network.module if logits else network.module.base_model
@@ -108,7 +127,9 @@ class _Pass:
         effects: Effects,
         deepest: Site | None,
         reduce: Callable[[Site, Tensor], Any] | None,
+        batch: Batch,
     ) -> None:
+        self.batch = batch
         self.capture, self.effects, self.deepest, self.reduce = capture, effects, deepest, reduce
         self.captured: dict[Site, Any] = {}
         self.columns = slice(started, tokens.ids.shape[1])
@@ -125,11 +146,12 @@ class _Pass:
         return sites
 
     def visit(self, site: Site, h: Tensor) -> Tensor:
+        self._states[site] = h  # an intervention may read the very site that it changes
         for number, intervention in enumerate(self.effects.interventions):
             if intervention.site == site:
-                h = self._change(number, intervention, h)
-        if site in self._sources:
-            self._states[site] = h
+                self._states[site] = h = self._change(number, intervention, h)
+        if site not in self._sources:
+            del self._states[site]
         if site in self.capture:
             self.captured[site] = self.reduce(site, h) if self.reduce else h
         if site == self.deepest:
@@ -161,28 +183,43 @@ class _Now:
     h: Tensor
 
     def encode(self, h: Tensor) -> Tensor:
+        if not h.ndim or h.shape[-1] != self.h.shape[-1]:
+            given, wanted = tuple(h.shape), self.h.shape[-1]
+            raise UserError(f"{self.intervention} holds states of shape {given}, the model's have {wanted} numbers")
         return self.intervention.basis.encode(h)
 
     def at(self, site: Site) -> Tensor:
-        state = self.passing.state(site).to(self.h.device)
+        return self._wide(self.passing.state(site))
+
+    def _wide(self, state: Tensor) -> Tensor:
+        """On this device, at least in float32."""
+        state = state.to(self.h.device)
         return state.float() if state.dtype.itemsize < 4 else state
 
     def aligned(self, values: np.ndarray) -> Tensor:
-        donor = torch.as_tensor(values, device=self.h.device)
-        donor = donor.float() if donor.dtype.itemsize < 4 else donor
+        donor = torch.as_tensor(values)
         if donor.ndim == 1:
-            return donor
-        columns = self.passing.columns
-        if donor.shape[-2] < columns.stop or (donor.ndim == 3 and len(donor) not in (1, len(self.h))):
-            wanted = (len(self.h), columns.stop, self.h.shape[-1])
+            return self._wide(donor)
+        batch, columns = self.passing.batch, self.passing.columns
+        start, stop = columns.start + batch.skipped, columns.stop + batch.skipped
+        fits = donor.ndim in (2, 3) and donor.shape[-2] >= stop
+        if not fits or (donor.ndim == 3 and len(donor) not in (1, batch.n_texts)):
+            wanted = (batch.n_texts, stop, self.h.shape[-1])
             raise UserError(f"the donor of {self.intervention} has shape {tuple(donor.shape)}, the run {wanted}")
-        return donor[..., columns, :]
+        if donor.ndim == 3 and len(donor) > 1:
+            donor = donor[torch.as_tensor(batch.index, device=donor.device)]
+        return self._wide(donor[..., start:stop, :])
 
 
 def _check_width(intervention: Intervention, h: Tensor) -> None:
     width = intervention.basis.d_model
     if width is not None and width != h.shape[-1]:
         raise UserError(f"{intervention} has vectors of {width} numbers, the model's states have {h.shape[-1]}")
+
+
+def context(module: Any) -> int:
+    """How many tokens the model can see at once."""
+    return int(module.config.get_text_config().max_position_embeddings)
 
 
 def _inputs(module: Any, tokens: Tokens, started: int) -> dict[str, Any]:
@@ -192,7 +229,7 @@ def _inputs(module: Any, tokens: Tokens, started: int) -> dict[str, Any]:
     fast path (filled with another id than the pad token, of which transformers would warn). Padding elsewhere needs
     the mask and explicit positions, so that a text's rows do not depend on it.
     """
-    longest = module.config.get_text_config().max_position_embeddings
+    longest = context(module)
     if tokens.ids.shape[1] > longest:
         raise UserError(f"{tokens.ids.shape[1]} tokens exceed the model's context of {longest}: lower max_tokens")
     device = module.get_input_embeddings().weight.device

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.models.families import Network
-from theodolite.models.run import Effects, run
+from theodolite.models.run import Batch, Effects, run
 from theodolite.models.sweep import batches
 from theodolite.models.tokens import Tokens
 
@@ -42,7 +42,7 @@ def score(network: Network, tokens: Tokens, targets: Tensor, effects: Effects, b
     vocabulary = network.module.get_input_embeddings().num_embeddings
     for index in batches(lengths, min(batch_tokens, max(lengths.max(), _LOGITS // vocabulary))):
         part = tokens[index].first(lengths[index].max())
-        logits = run(network, part, effects=effects, logits=True).logits
+        logits = run(network, part, effects=effects, logits=True, batch=Batch(index, len(tokens))).logits
         assert logits is not None
         total[index] = _log_prob(logits, part.ids, targets[index][:, : part.ids.shape[1]])
     effects.check()

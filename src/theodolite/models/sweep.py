@@ -13,7 +13,7 @@ from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.models.families import Network
 from theodolite.models.prefix import Prefix
-from theodolite.models.run import Effects, run
+from theodolite.models.run import Batch, Effects, run
 from theodolite.models.tokens import Tokens
 
 # From here on a larger batch gains little (128 rows run at 93 % of the speed of 256), while padding costs its share
@@ -58,7 +58,8 @@ def sweep(
         part = tokens[index].first(lengths[index].max())
         columns = slice(prefix.length, part.ids.shape[1])
         ran = Columns(index, part.roles[:, columns], selected[index][:, columns])
-        kept = run(network, part, wanted, effects, cache=prefix.cache(len(index)), reduce=_for(ran, reduce))
+        batch, cache = Batch(index, len(tokens)), prefix.cache(len(index))
+        kept = run(network, part, wanted, effects, cache=cache, reduce=_for(ran, reduce), batch=batch)
         yield ran, kept.activations
 
 

@@ -12,8 +12,13 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Role
 
 Format = Literal["chat", "raw"]
+MAX_TOKENS = 256  # of a text, where nobody says another number
 # Three user texts that share neither first nor last token: what their renderings share is the template
 _PROBES = ("alpha", "7 zeta!", "(b")
+
+
+class Truncated(UserWarning):
+    """Texts were cut at the limit that holds where none is given."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ class Template:
     suffix: list[int]
 
 
-def encode(tokenizer: Any, texts: Sequence[str], format: Format = "chat", max_tokens: int = 256) -> list[Encoding]:
+def encode(
+    tokenizer: Any, texts: Sequence[str], format: Format = "chat", max_tokens: int = MAX_TOKENS
+) -> list[Encoding]:
     """Tokenise texts as the user's turn of a chat, ready for the answer, or as they are.
 
     A chat is rendered and tokenised as a whole, so that tokens that merge across the template's edge stay as the

@@ -1,5 +1,6 @@
 """The data audit as a section: what a user would otherwise discover too late."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from theodolite.report.blocks import Block, Line, Section, Table, Text, Value, absent, number
@@ -17,14 +18,26 @@ def audit(sheet: Sheet) -> Section:
     found = sheet.run.read_json("audit")
     if not found:
         return Section("Data audit", [absent("This run kept no audit of its data.")])
-    hidden = bool(sheet.run.recipe.get("private")) and not sheet.show_text
+    hidden = may_not_be_quoted(sheet.run.recipe) and not sheet.show_text
     return Section("Data audit", blocks(found, hidden=hidden))
+
+
+def may_not_be_quoted(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe is private (harmful texts are), or trains on texts that must not be passed on.
+
+    Shortcuts are sought among the training rows alone, so the shifts' licences do not matter here.
+
+    >>> may_not_be_quoted({"train": [{"redistributable": True}, {"redistributable": False}]}), may_not_be_quoted({})
+    (True, False)
+    """
+    return bool(recipe.get("private")) or any(not s.get("redistributable", True) for s in recipe.get("train", []))
 
 
 def blocks(found: dict[str, Any], *, hidden: bool = False) -> list[Block]:
     """The parts of an audit in JSON form; `hidden` keeps words of the data out."""
     return [
         _overview(found["overviews"]),
+        *(Text(f"{data['name']}: {data['note']}", "note") for data in found["overviews"] if data["note"]),
         *_lost(found["overviews"]),
         _baselines(found["baselines"]),
         *_shortcuts(found, hidden),

@@ -39,7 +39,6 @@ class Table:
     caption: str
     head: tuple[Value, ...]
     lines: tuple[Line, ...]
-    notes: tuple[str, ...] = ()
     number: int = 0
 
 

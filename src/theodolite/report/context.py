@@ -9,13 +9,24 @@ from theodolite.report.numbers import count, duration, share, size, span
 from theodolite.report.plots import learning_curve
 from theodolite.report.sheet import Sheet
 
+SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "twin"}
+
+
+def rows_given(sheet: Sheet) -> bool:
+    """Whether the run compared rows of the caller's own: it read no text and no model."""
+    return bool(sheet.run.facts.get("rows_given"))
+
+
+def reads_dictionary(sheet: Sheet) -> bool:
+    """Whether the run has SAE rows; a dictionary from elsewhere has them without having a card."""
+    return any(sheet.group(method).key in SAE_VIEWS for method in sheet.rows["method"].unique())
+
 
 def dictionary(sheet: Sheet) -> Section:
     """What the dictionary is, and where it may be trusted."""
     card = sheet.run.read_json("card")
     if not card:
-        why = "No dictionary for this model and site: SAE rows are absent, and nothing here speaks for or against SAEs."
-        return Section("The dictionary", [absent(why)])
+        return Section("The dictionary", _without_card(sheet))
     blocks: list[Block] = [Facts(tuple(_card(card))), _error_table(card)]
     blocks += [Text(sentence, "warning") for sentence in outside(card)]
     if len(card.get("learning_curve") or []) > 1:
@@ -26,6 +37,23 @@ def dictionary(sheet: Sheet) -> Section:
             Figure(learning_curve(card["learning_curve"]), f"Error on held-out documents while training. {state}")
         )
     return Section("The dictionary", blocks)
+
+
+def _without_card(sheet: Sheet) -> list[Block]:
+    """What is known of a dictionary from elsewhere: its error on the rows of this run. Or why there is none."""
+    if rows_given(sheet):
+        return [absent("Rows were given, so no dictionary took part: nothing here speaks for or against SAEs.")]
+    if not reads_dictionary(sheet):
+        why = "No dictionary for this model and site: SAE rows are absent, and nothing here speaks for or against SAEs."
+        return [absent(why)]
+    said = "It came without a card: what it was trained on, and how well it does on such text, is not known here."
+    blocks: list[Block] = [Text(said, "warning")]
+    if measured := sheet.run.facts.get("fvu"):
+        head = (Value("Dictionary"), Value("Rows"), number("FVU"))
+        of = [(name, dataset, error) for name, by in measured.items() for dataset, error in by.items()]
+        lines = [Line((Value(name), Value(dataset), number(share(error)))) for name, dataset, error in of]
+        blocks.append(Table("Fraction of variance unexplained on the tokens that were encoded.", head, tuple(lines)))
+    return blocks
 
 
 def outside(card: dict[str, Any]) -> list[str]:
@@ -100,8 +128,7 @@ def provenance(sheet: Sheet) -> Section:
     pairs = [
         ("Run", manifest["id"]),
         ("Recipe digest", manifest["digest"]),
-        ("Model hash", str(model.get("hash", "not recorded"))),
-        ("Arithmetic", f"{model.get('dtype', 'not recorded')} on {model.get('device', 'not recorded')}"),
+        *([] if rows_given(sheet) else _model(model)),
         *([("Command", manifest["command"])] if manifest["command"] else []),
         ("Started, finished", f"{manifest['started']}, {manifest['finished']}"),
         (
@@ -112,6 +139,13 @@ def provenance(sheet: Sheet) -> Section:
         *((f"sha256 of {name}", digest) for name, digest in manifest["files"].items()),
     ]
     return Section("Provenance", [Facts(tuple(pairs))])
+
+
+def _model(model: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("Model hash", str(model.get("hash", "not recorded"))),
+        ("Arithmetic", f"{model.get('dtype', 'not recorded')} on {model.get('device', 'not recorded')}"),
+    ]
 
 
 def _card(card: dict[str, Any]) -> list[tuple[str, str]]:

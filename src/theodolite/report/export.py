@@ -9,7 +9,7 @@ from theodolite.core.run import Run
 from theodolite.report import html, overlay, pairing
 from theodolite.report.latex import latex
 from theodolite.report.plots import KINDS
-from theodolite.report.sheet import Sheet
+from theodolite.report.sheet import Sheet, open_finished
 
 Files = dict[str, str]
 
@@ -25,7 +25,7 @@ def write(
 
     Without `out` a run's page is its report.html, and everything else goes into `exports/` of the first Run folder.
     """
-    runs = [Run.open(folder) for folder in folders]
+    runs = [open_finished(folder) for folder in folders]
     if not runs:
         raise UserError("name at least one Run folder")
     formats: dict[str, Callable[[], Files]] = {

@@ -4,6 +4,7 @@ from typing import Any
 
 from theodolite.report import tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
+from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
 from theodolite.report.numbers import count, p_value, signed, size, span, upper
@@ -35,21 +36,29 @@ def verdict(sheet: Sheet) -> Section:
 
 def subject(sheet: Sheet) -> list[tuple[str, str]]:
     """Model, site, dictionary and repetitions: what every sentence of the verdict is about."""
-    run, model, card = sheet.run, sheet.run.facts.get("model") or {}, sheet.run.read_json("card")
+    run, model = sheet.run, sheet.run.facts.get("model") or {}
+    repeats = f"{run.recipe.get('seeds')} training sets of {count(run.facts.get('labels'))} labelled"
+    if rows_given(sheet):
+        return [("Read", "rows that were given: no text, no model"), ("Repeated over", f"{repeats} rows")]
     name = str(model.get("name", run.recipe.get("model")))
     if model.get("parameters"):
         name += f" ({size(model['parameters'])} parameters, {model.get('quantisation') or 'weights as published'})"
-    dictionary = "none: no SAE rows in this run"
-    if card:
-        dictionary = f"{count(card.get('width'))} latents trained on {size(card['tokens'])} tokens"
     where = f"{run.recipe.get('site')}, {run.recipe.get('pooling')} over {run.recipe.get('positions')} tokens"
-    repeats = f"{run.recipe.get('seeds')} training sets of {count(run.facts.get('labels'))} labelled texts"
     return [
         ("Model", name),
         ("Matched site", where),
-        ("Dictionary", dictionary),
-        ("Repeated over", repeats),
+        ("Dictionary", _dictionary(sheet)),
+        ("Repeated over", f"{repeats} texts"),
     ]
+
+
+def _dictionary(sheet: Sheet) -> str:
+    """What the latents come from: by its card, else by its name."""
+    if card := sheet.run.read_json("card"):
+        return f"{count(card.get('width'))} latents trained on {size(card['tokens'])} tokens"
+    if not reads_dictionary(sheet):
+        return "none: no SAE rows in this run"
+    return f"{', '.join(sheet.run.facts.get('fvu') or ['one'])} without a card"
 
 
 def sentence(sheet: Sheet, line: dict[str, Any]) -> str:
@@ -67,8 +76,11 @@ def matched(sheet: Sheet) -> Section:
     """Every method at the dictionary's own site and pooling."""
     words = (
         "Every method read the same rows at the same site and pooling: this table alone speaks about latents against "
-        "directions against probes. Groups and order are the recipe's, not the result's."
+        "directions against probes."
     )
+    if rows_given(sheet):
+        words = "Every method read the same rows."
+    words += " Groups and order are the recipe's, not the result's."
     caption = f"Matched site: {sheet.figures}."
     return Section("Matched site", [Text(words), tables.auroc(sheet, "matched", sheet.columns("matched"), caption)])
 
@@ -76,7 +88,8 @@ def matched(sheet: Sheet) -> Section:
 def free(sheet: Sheet) -> Section:
     """Every method at the site it chose for itself."""
     if not sheet.entries("free"):
-        return Section("Free site", [absent("This run read one site only, so no method could choose its own.")])
+        one = "Rows were given" if rows_given(sheet) else "This run read one site only"
+        return Section("Free site", [absent(f"{one}, so no method could choose its own site.")])
     words = (
         "Each method at the site it chose by cross-validated log-loss on training rows; test rows had no part in it. "
         "A reader of latents can only choose among sites that have a dictionary."
@@ -93,7 +106,9 @@ def inside(sheet: Sheet) -> Section:
         return Section("In distribution", [absent("This run scored no rows from its training distribution.")])
     left_out = "The headline is the left-out source: that source's rows were kept out of training. "
     words = "Test rows of the one file that was trained on."
-    if sheet.several_sources:
+    if rows_given(sheet):
+        words = "Test rows are a part of those that were given."
+    elif sheet.several_sources:
         words = (
             "The training mix is shown as source recognition, because texts of one label often come from sources of "
             "their own, and telling those apart is enough."
@@ -107,7 +122,8 @@ def shifted(sheet: Sheet) -> Section:
     """The primary shift pooled and within template, then the others."""
     columns = [c for c in sheet.columns("matched") if c.kind in {"primary", "shift"}]
     if not columns:
-        return Section("Under shift", [absent("This run has no shift: nothing is known about new kinds of text.")])
+        what = "rows" if rows_given(sheet) else "text"
+        return Section("Under shift", [absent(f"This run has no shift: nothing is known about new kinds of {what}.")])
     blocks: list[Block] = []
     primary = [c for c in columns if c.kind == "primary"]
     if len(primary) > 1:
@@ -157,7 +173,8 @@ def how_many(sheet: Sheet) -> Section:
     """The k-sparse curve."""
     chart = k_sparse(sheet)
     if chart is None:
-        return Section("How many latents it takes", [absent("Without a dictionary there is no k-sparse curve.")])
+        why = "No k-sparse reader was fitted" if reads_dictionary(sheet) else "There is no dictionary"
+        return Section("How many latents it takes", [absent(f"{why}, so there is no k-sparse curve.")])
     caption = (
         "A logistic on the k latents that training rows chose, against the dense probe, and on latents of a twin whose "
         "encoder was never trained: what the twin also reaches is no evidence for learned features."

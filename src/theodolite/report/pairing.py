@@ -8,7 +8,7 @@ import pandas as pd
 from theodolite.core.errors import UserError
 from theodolite.core.metrics import auroc
 from theodolite.core.run import Run
-from theodolite.core.stats import Estimate, Sample
+from theodolite.core.stats import Sample
 from theodolite.report.names import DRAW
 
 N_BOOT = 1000
@@ -75,18 +75,17 @@ def _dataset(parts: dict[str, pd.DataFrame]) -> Iterator[tuple[object, ...]]:
         found = {name: part[part["method"] == method] for name, part in parts.items()}
         grids = {name: _grid(part, rows, seeds) for name, part in found.items() if len(part)}
         unscored = np.logical_or.reduce([np.isnan(grid) for grid in grids.values()])
-        estimates = {name: sample.estimate(auroc, np.where(unscored, np.nan, grid)) for name, grid in grids.items()}
-        yield from ((method, name, *line) for name, line in _lines(estimates, next(iter(parts))))
+        scores = {name: np.where(unscored, np.nan, grid) for name, grid in grids.items()}
+        yield from ((method, name, *_line(sample, scores, name, next(iter(parts)))) for name in scores)
 
 
-def _lines(estimates: dict[str, Estimate], first: str) -> Iterator[tuple[str, tuple[float, ...]]]:
-    for name, estimate in estimates.items():
-        own = estimate.interval()
-        difference: tuple[float, ...] = (np.nan, np.nan, np.nan)
-        if name != first and first in estimates:
-            apart = (estimate - estimates[first]).interval(bounded=False)
-            difference = (apart.value, apart.lo, apart.hi)
-        yield name, (own.value, own.lo, own.hi, own.n, own.n_groups, *difference)
+def _line(sample: Sample, scores: dict[str, np.ndarray], name: str, first: str) -> tuple[float, ...]:
+    own = sample.estimate(auroc, scores[name]).interval()
+    difference: tuple[float, ...] = (np.nan, np.nan, np.nan)
+    if name != first and first in scores:
+        apart = sample.paired(auroc, scores[name], scores[first]).interval(bounded=False)
+        difference = (apart.value, apart.lo, apart.hi)
+    return (own.value, own.lo, own.hi, own.n, own.n_groups, *difference)
 
 
 def _common(parts: dict[str, pd.DataFrame], column: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The figures by name, and the two curves: k latents against the dense probe, and the dictionary's learning curve."""
+"""The figures by name, and the two curves: k latents against the reference, and the dictionary's learning curve."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.report.chart import GREY, WIDTH, Chart, style, title
 from theodolite.report.forest import forest
 from theodolite.report.heatmap import sites
-from theodolite.report.numbers import share, short, size
+from theodolite.report.numbers import share, short, size, upper
 from theodolite.report.sheet import Cell, Column, Sheet
 
 CURVES = {"latents": ("SAE latents", "#D55E00", "s", "-"), "twin": ("frozen-encoder twin", "#8C6D5A", "P", (0, (4, 2)))}
@@ -44,7 +44,7 @@ def k_sparse(sheet: Sheet) -> Chart | None:
         for at, column in enumerate(columns):
             axes = chart.axes_at(0.55 + at * (width + 0.3), 0.45, width, 2.45)
             drawn = {view: curves[column, view] for view in CURVES if curves[column, view]}
-            _draw_curves(axes, drawn, _dense(sheet, column))
+            _draw_curves(axes, drawn, upper(sheet.phrase(sheet.reference)), _reference(sheet, column))
             title(axes, column.title, column.subtitle)
             axes.set_xlabel("latents a logistic may use (k)")
         low = min(axes.get_ylim()[0] for axes in chart.axes)
@@ -97,18 +97,23 @@ def _curve(sheet: Sheet, column: Column, view: str) -> list[tuple[int, Cell]]:
     return sorted(points, key=lambda p: p[0])
 
 
-def _dense(sheet: Sheet, column: Column) -> Cell | None:
+def _reference(sheet: Sheet, column: Column) -> Cell | None:
+    """The cell of the method that contrasts are measured against; None when it did not run."""
     for entry in sheet.entries("matched", [column]):
         if entry.method == sheet.reference:
             return sheet.cell("matched", entry.method, entry.site, column)
     return None
 
 
-def _draw_curves(axes: Axes, curves: dict[str, list[tuple[int, Cell]]], dense: Cell | None) -> None:
+def _draw_curves(axes: Axes, curves: dict[str, list[tuple[int, Cell]]], reference: str, level: Cell | None) -> None:
+    """One panel: the curves, and the `level` of the method called `reference`."""
     ks = sorted({k for points in curves.values() for k, _ in points})
-    if dense:
-        axes.axhspan(dense.lo, dense.hi, color="#0072B2", alpha=0.12, lw=0)
-        axes.axhline(dense.value, color="#0072B2", lw=1.4, label="dense logistic, 95 % interval")
+    if level:
+        known = bool(np.isfinite([level.lo, level.hi]).all())
+        if known:
+            axes.axhspan(level.lo, level.hi, color="#0072B2", alpha=0.12, lw=0)
+        name = f"{reference}, 95 % interval" if known else reference
+        axes.axhline(level.value, color="#0072B2", lw=1.4, label=name)
     for nudge, (view, points) in zip((-0.06, 0.06), curves.items(), strict=False):
         name, colour, marker, dash = CURVES[view]
         x = [np.log2(k) + nudge for k, _ in points]

@@ -5,7 +5,7 @@ from typing import Any
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.report.blocks import Points, Section, Text
-from theodolite.report.context import outside
+from theodolite.report.context import outside, reads_dictionary, rows_given
 from theodolite.report.numbers import count, share, short, size
 from theodolite.report.sheet import Sheet
 
@@ -16,6 +16,11 @@ def limits(sheet: Sheet) -> Section:
 
 
 def _subject(sheet: Sheet) -> list[str]:
+    if rows_given(sheet):
+        return [
+            "Rows as they were given: nothing here speaks of where they come from, nor of another way to make them.",
+            "Intervals speak of new rows and new training sets from the same population, not of other kinds of rows.",
+        ]
     model = sheet.run.facts.get("model") or {}
     which = f" of {size(model['parameters'])} parameters" if model.get("parameters") else ""
     which += f", its weights {model['quantisation']}" if model.get("quantisation") else ""
@@ -36,12 +41,13 @@ def _design(sheet: Sheet) -> list[str]:
         said.append(
             f"{recipe.get('seeds')} training sets are too few for an interval between them: they are shown as points."
         )
-    if card:
+    if card or reads_dictionary(sheet):
         seeds = sheet.run.facts.get("dictionaries", 1)
         several = (
             f"{seeds} dictionary seeds are in the intervals" if seeds > 1 else "One dictionary, not in the intervals"
         )
         said.append(f"{several}: what another width or corpus would give is unknown.")
+    if card:
         said += outside(card)
         if card.get("undertrained"):
             said.append(
@@ -49,10 +55,11 @@ def _design(sheet: Sheet) -> list[str]:
             )
     if IN_DISTRIBUTION in set(sheet.rows["dataset"]):
         mix = "The test rows come from the place the training rows come from"
-        if sheet.several_sources:
+        if sheet.several_sources and not rows_given(sheet):
             mix = "The training mix measures source recognition at least in part"
         only = {column.kind for column in sheet.headline("matched")} == {"mix"}
-        said.append(f"{mix}: how a new kind of text fares is unknown." if only else f"{mix}.")
+        new = "how rows from elsewhere fare" if rows_given(sheet) else "how a new kind of text fares"
+        said.append(f"{mix}: {new} is unknown." if only else f"{mix}.")
     return said
 
 
@@ -75,24 +82,40 @@ def methods(sheet: Sheet) -> Section:
 
 
 def _read(sheet: Sheet, protocol: dict[str, Any]) -> str:
-    recipe, model, card = sheet.run.recipe, sheet.run.facts.get("model") or {}, sheet.run.read_json("card")
+    recipe, model = sheet.run.recipe, sheet.run.facts.get("model") or {}
     text = "chat-formatted" if recipe.get("format") == "chat" else "raw"
-    sae = ""
-    if card:
-        error = card["fvu"].get("documents", {}).get("value")
-        sae = (
-            f" Latents come from a TopK dictionary ({count(card.get('width'))} latents, k = {card.get('k')}) trained "
-            f"on {size(card['tokens'])} tokens (FVU {share(error)} on held-out documents)."
-        )
+    told = f"We compared {_counted(sheet)} at telling {recipe.get('positive')} from {recipe.get('negative')}"
+    if rows_given(sheet):
+        return f"{told} on rows that were given."
     about = [f"{size(model['parameters'])} parameters"] if model.get("parameters") else []
     about += [model["quantisation"]] if model.get("quantisation") else []
     return (
-        f"We compared {len(sheet.entries('matched'))} methods at telling {recipe.get('positive')} from "
-        f"{recipe.get('negative')} texts in {model.get('name', recipe.get('model'))}"
+        f"{told} texts in {model.get('name', recipe.get('model'))}"
         f"{' (' + ', '.join(about) + ')' if about else ''}. Texts were {text} and cut at {recipe.get('max_tokens')} "
         f"tokens; activations were read at {recipe.get('site')} and pooled ({recipe.get('pooling')}) over "
-        f"{recipe.get('positions')} tokens.{sae}"
+        f"{recipe.get('positions')} tokens.{_latents(sheet)}"
     )
+
+
+def _counted(sheet: Sheet) -> str:
+    """Methods as the tables list them: draws of a random control are one, as is a method on another dictionary."""
+    n = len({entry.method.partition(" [")[0] for entry in sheet.entries("matched")})
+    return f"{n} method" + "s" * (n != 1)
+
+
+def _latents(sheet: Sheet) -> str:
+    """The dictionary by its card; without one only its name and that its training is unknown."""
+    if card := sheet.run.read_json("card"):
+        error = card["fvu"].get("documents", {}).get("value")
+        return (
+            f" Latents come from a TopK dictionary ({count(card.get('width'))} latents, k = {card.get('k')}) trained "
+            f"on {size(card['tokens'])} tokens (FVU {share(error)} on held-out documents)."
+        )
+    if not reads_dictionary(sheet):
+        return ""
+    measured = sheet.run.facts.get("fvu") or {}
+    errors = [f"{name} (FVU {share(by['train'])} on the training rows)" for name, by in measured.items()]
+    return f" Latents come from {', '.join(errors) or 'a dictionary'}, whose training is not recorded here."
 
 
 def _split(sheet: Sheet, protocol: dict[str, Any]) -> str:
@@ -100,12 +123,15 @@ def _split(sheet: Sheet, protocol: dict[str, Any]) -> str:
         return ""
     shares = "/".join(f"{100 * s:.3g}" for s in protocol["shares"])
     leak = ""
-    if "leak_cosine" in protocol:
+    if "leak_cosine" in protocol and sheet.run.recipe.get("shifts"):
         cosine = short(protocol["leak_cosine"])
         leak = f" Shift rows within {cosine} character 4-gram cosine of any training row were removed."
+    what, alike = "near-duplicate clusters", "label and source"
+    if rows_given(sheet):
+        what, alike = "sets of equal rows", "label"
     return (
-        f"For each of {sheet.run.recipe.get('seeds')} seeds, near-duplicate clusters were split {shares} % into train, "
-        f"calibrate, certify and test, stratified by label and source.{leak}"
+        f"For each of {sheet.run.recipe.get('seeds')} seeds, {what} were split {shares} % into train, calibrate, "
+        f"certify and test, stratified by {alike}.{leak}"
     )
 
 

@@ -11,7 +11,7 @@ from theodolite.report import html, tables
 from theodolite.report.chart import Chart
 from theodolite.report.latex import latex
 from theodolite.report.plots import plot
-from theodolite.report.sheet import Sheet
+from theodolite.report.sheet import Sheet, open_finished
 
 TABLES = ("matched", "free", "blocks")
 
@@ -85,4 +85,4 @@ class Result:
 
 def open_run(folder: str | Path) -> Result:
     """A finished Run folder, to look at or to compute with."""
-    return Result(Run.open(folder))
+    return Result(open_finished(folder))

@@ -6,6 +6,7 @@ same place.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,15 @@ class Key(NamedTuple):
     metric: str
 
 
+def open_finished(folder: str | Path) -> Run:
+    """The run in `folder`, with all its numbers: what every report starts from."""
+    run = Run.open(folder)
+    if not run.finished:
+        command = f" ({run.manifest['command']})" if run.manifest["command"] else ""
+        raise UserError(f"the run in {str(folder)!r} is unfinished: the same compare command continues it{command}")
+    return run
+
+
 class Sheet:
     """The rows of a finished run, ordered and named.
 
@@ -71,8 +81,7 @@ class Sheet:
     """
 
     def __init__(self, run: Run, *, show_text: bool = False) -> None:
-        if not run.finished:
-            raise UserError(f"the run in {str(run.folder)!r} is unfinished: the command that started it continues it")
+        assert run.finished, "open_finished refuses what has no numbers yet"
         self.run = run
         self.show_text = show_text
         self.rows = _draws_together(run.rows)
@@ -98,6 +107,8 @@ class Sheet:
     @property
     def several_sources(self) -> bool:
         """Whether the training mix comes from more than one place, so that telling places apart may be enough."""
+        if self.run.facts.get("rows_given"):
+            return False
         overviews = (self.run.read_json("audit") or {}).get("overviews") or [{}]
         return len(overviews[0].get("sources") or ["", ""]) > 1
 

@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.color import Color
 from rich.console import Console
@@ -28,30 +28,6 @@ WIDE = 160  # columns of a log, which nobody resizes
 NAMES, CELL = 32, 20  # columns that the methods' names and one number with its interval take
 SCORES = ("method", "score", "probability")
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe-Ito vermillion and blue
-
-
-class Law(Protocol):
-    """A law, whether a reader keeps it, and what was seen."""
-
-    @property
-    def law(self) -> str: ...
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def message(self) -> str: ...
-
-
-class Reading(Protocol):
-    """One text: its tokens with their scores, and the score and probability of the whole."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def tokens(self) -> Sequence[tuple[str, float]]: ...
-    @property
-    def score(self) -> float: ...
-    @property
-    def probability(self) -> float: ...
 
 
 def say(lines: Iterable[str]) -> None:
@@ -106,7 +82,7 @@ def show_scores(scores: "pd.DataFrame", out: Path | None) -> None:
     say([f"wrote {count(len(scores))} scores to {out}"])
 
 
-def show_tokens(reading: Reading) -> None:
+def show_tokens(reading: Any) -> None:
     """A text coloured by each token's score, or without colour a line per token; then the whole and the strongest."""
     console, tokens = _console(), reading.tokens
     scored = [token for token in tokens if math.isfinite(token[1])]
@@ -118,9 +94,11 @@ def show_tokens(reading: Reading) -> None:
     else:
         say(f"{signed(score):>8}  {token!r}" for token, score in tokens)
     paragraph(f"{reading.method}: {signed(reading.score)} for the whole text, probability {share(reading.probability)}")
+    if reading.cut:
+        paragraph(f"The last {reading.cut} tokens were not read: the run cuts texts at its limit.")
 
 
-def show_laws(laws: Sequence[Law]) -> bool:
+def show_laws(laws: Sequence[Any]) -> bool:
     """One line per law and whether all hold; a check of no laws is no success."""
     for law in laws:
         say([f"{'pass' if law.passed else 'FAIL'}  {law.law}" + (f": {law.message}" if law.message else "")])
@@ -129,11 +107,11 @@ def show_laws(laws: Sequence[Law]) -> bool:
     return 0 < held == len(laws)
 
 
-def show_audit(audit: Any) -> None:
-    """An audit's tables, as the page shows them."""
+def show_audit(audit: Any, *, hidden: bool = False) -> None:
+    """An audit's tables, as the page shows them; `hidden` keeps words of the data out."""
     from theodolite.report.audit import blocks
 
-    for block in blocks(audit.to_json()):
+    for block in blocks(audit.to_json(), hidden=hidden):
         draw(block)
 
 

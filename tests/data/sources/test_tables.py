@@ -106,3 +106,19 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
         rows(source(file=str(tmp_path / "promts.csv")))
     with pytest.raises(UserError, match="is a folder"):
         rows(source(file=str(tmp_path)))
+
+
+def test_a_field_path_walks_the_lists_of_every_line(tmp_path: Path) -> None:
+    lines = '{"seeds": [{"value": "a"}, {"value": "b"}]}\n{"seeds": [{"value": "c"}]}\n'
+    for field in ("seeds[].value", "[].seeds[].value"):
+        assert read(tmp_path / "f.jsonl", lines, field=field).text.tolist() == ["a", "b", "c"]
+    assert read(tmp_path / "g.jsonl", '{"text": "d"}\n', field="[].text").text.tolist() == ["d"]
+    with pytest.raises(UserError, match="did you mean 'seeds'"):
+        read(tmp_path / "f.jsonl", lines, field="seed[].value")
+
+
+@pytest.mark.parametrize("delimiter", ["||", "", 5])
+def test_a_delimiter_of_another_length_is_refused(tmp_path: Path, delimiter: Any) -> None:
+    with pytest.raises(UserError, match="delimiter of a CSV table is one character"):
+        read(tmp_path / "f.csv", "text||label\na||1\n", options={"delimiter": delimiter})
+    assert read(tmp_path / "f.csv", "text  label\na 1\n", options={"delimiter": r"\s+"}).text.tolist() == ["a"]

