@@ -62,7 +62,8 @@ def texts(concept: Concept) -> list[str]:
 def views(wanted: recipe.Recipe, instruments: Instruments, texts: list[str]) -> dict[str, Any]:
     """Rows pooled per text, and the main dictionary's latents encoded per token and pooled."""
     model, site = instruments.model, instruments.model.site(wanted.site)
-    tokens = model.read(texts, site, positions=wanted.positions, pooling=None, format=wanted.format)[site]
+    how: dict[str, Any] = {"format": wanted.format, "max_tokens": wanted.max_tokens}
+    tokens = model.read(texts, site, positions=wanted.positions, pooling=None, **how)[site]
     rows = [(tokens.doc, np.ones(len(tokens), bool), torch.from_numpy(tokens.rows))]
     latents = pooled_latents(instruments.at(wanted.site)[0].dictionary, rows, len(texts), wanted.pooling).latents
     return {"state": tokens.pool(wanted.pooling).rows, "latents": latents}

@@ -93,8 +93,8 @@ class Run:
             self._write_manifest()
 
     def withdraw(self) -> None:
-        """Remove the folder of a run that nothing has been written into yet; one that was to be replaced stays."""
-        if not self._replaces and [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
+        """Remove the folder of a run that nothing has been written into yet."""
+        if [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
             (self.folder / "manifest.json").unlink()
             self.folder.rmdir()
 
