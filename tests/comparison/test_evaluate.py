@@ -1,4 +1,3 @@
-import time
 from typing import Any
 
 import numpy as np
@@ -245,11 +244,3 @@ def test_columns_are_those_of_the_run() -> None:
 def test_no_scores_no_rows() -> None:
     empty = pd.DataFrame({c: pd.Series(dtype=k) for c, k in SCORE_COLUMNS.items()})
     assert evaluate(empty, contrasts=[Contrast(method="a", than="b")]) == Evaluation([], [], [("a", "b")])
-
-
-@pytest.mark.slow
-def test_eighty_methods_on_nine_sets_take_a_minute() -> None:
-    frame = pd.concat([scored(f"shift {i}", {f"m{k}": 1.0 for k in range(80)}, n=800) for i in range(9)])
-    start = time.process_time()
-    evaluate(frame, contrasts=[Contrast(method="m1", than="m0")])
-    assert time.process_time() - start < 60
