@@ -8,6 +8,7 @@ import torch
 
 from theodolite.core.errors import UserError
 from theodolite.models.model import Model
+from theodolite.models.prefix import alike_from_the_start
 from theodolite.models.prompting import answer_log_odds, prompts
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
@@ -63,6 +64,33 @@ def test_instructions_and_examples_run_once(model: Model) -> None:
     start = whole.index("<|im_end|>\n<|im_start|>assistant", whole.rindex("Text: "))
     assert ran[0] == len(model.tokenizer(whole[:start], add_special_tokens=False)["input_ids"])
     assert sum(ran[1:]) < 3 * sum(len(text) + 20 for text in TEXTS)
+
+
+TEMPLATE = "You are a pirate who answers every question that a sailor puts to you, whatever it may be: "
+
+
+def test_texts_in_one_template_share_its_start(model: Model) -> None:
+    wrapped = [TEMPLATE + text for text in (*TEXTS, "a fourth", "a fifth")]
+    texts = [wrapped[0], "alone", *wrapped[1:], "also alone"]
+    ran: list[int] = []
+    embedding = model.network.module.model.embed_tokens
+    handle = embedding.register_forward_hook(lambda m, args, out: ran.append(args[0].numel()))
+    try:
+        log_odds = answer_log_odds(model, texts, QUESTION, yes=["y", "Y"], no=["n", "N"])
+    finally:
+        handle.remove()
+    apart = [answer_log_odds(model, [text], QUESTION, yes=["y", "Y"], no=["n", "N"])[0] for text in texts]
+    np.testing.assert_allclose(log_odds, apart, atol=1e-5)
+    once = len(asked([TEMPLATE], []))
+    assert sum(ran) < 3 * once + sum(map(len, TEXTS)) + len(texts) * len("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_groups_begin_alike_and_hold_every_text_once(model: Model) -> None:
+    texts = [f"{TEMPLATE}{i}" for i in range(5)] + ["x", "y"] + [f"{TEMPLATE[::-1]}{i}" for i in range(6)]
+    tokens = prompts(model, texts, QUESTION)
+    groups = alike_from_the_start(tokens)
+    assert sorted(map(sorted, groups)) == [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9, 10, 11, 12]]
+    assert [g.tolist() for g in alike_from_the_start(tokens[5:6])] == [[0]]
 
 
 def test_one_text_and_many_batches_give_the_same(model: Model) -> None:

@@ -1,8 +1,9 @@
-"""The start that all texts share, computed once: its keys and values are handed to every batch."""
+"""The start that texts share, computed once: its keys and values are handed to every batch."""
 
 import copy
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -11,6 +12,9 @@ from theodolite.core.site import Site
 from theodolite.models.families import Network
 from theodolite.models.run import run
 from theodolite.models.tokens import Tokens
+
+_SHARED = 16  # tokens beyond what all texts begin with, from which on two texts begin alike
+_WORTH = 256  # tokens that a group has to save: it costs a pass over its start and batches of its own
 
 
 class Prefix:
@@ -48,3 +52,21 @@ def shared_start(tokens: Tokens, selected: Tensor) -> Tokens:
     constant = (tokens.ids == tokens.ids[0]).all(0) & (tokens.roles == tokens.roles[0]).all(0)
     usable = constant & template & ~selected.any(0)
     return tokens[:1].first(int(usable.long().cumprod(0).sum()))
+
+
+def alike_from_the_start(tokens: Tokens) -> list[np.ndarray]:
+    """Texts (padded on the right) in groups, each with more to share than all of them have; the rest is one group.
+
+    In an order that puts equal starts together, a group is a run in which each text shares as much with the next.
+    """
+    rows = [row.tobytes() for row in tokens.ids.numpy()]
+    order = np.array(sorted(range(len(rows)), key=rows.__getitem__))
+    ids = tokens.ids.numpy()[order]
+    shared = np.logical_and.accumulate(ids[1:] == ids[:-1], axis=1).sum(1)  # by each text and the next
+    groups, rest, start = [], [], 0
+    extra = shared - shared.min(initial=len(ids[0]))
+    for stop in [*(np.flatnonzero(extra < _SHARED) + 1).tolist(), len(order)]:
+        saves = (stop - start - 1) * min(extra[start : stop - 1], default=0)
+        groups.append(order[start:stop]) if saves >= _WORTH else rest.extend(order[start:stop])
+        start = stop
+    return [*groups, np.array(rest)] if rest else groups

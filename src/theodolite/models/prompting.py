@@ -10,7 +10,7 @@ from torch import Tensor
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
-from theodolite.models.prefix import Prefix, shared_start
+from theodolite.models.prefix import Prefix, alike_from_the_start, shared_start
 from theodolite.models.sweep import Columns, sweep
 from theodolite.models.tokens import Encoding, Tokens, pad
 
@@ -32,21 +32,23 @@ def answer_log_odds(
 ) -> np.ndarray:
     """log p(yes) - log p(no) of the next token after each text, asked `question`; (n) float64.
 
-    Instructions and examples stand first, then the text, then the place of the answer: a chat with one turn per
-    example, or plain text for a model without a chat template. The probability of an answer is the sum over its
+    Instructions and examples stand first, then the text, then the place of the answer, and what texts share from the
+    start, as those in one jailbreak template do, runs once: a chat with one turn per example, or plain text for a model without a chat template. The probability of an answer is the sum over its
     spellings that are single tokens. Texts are cut at `max_tokens`.
     """
     answers = [_single_tokens(model.tokenizer, words) for words in (yes, no)]
     tokens = prompts(model, texts, question, few_shot, max_tokens=max_tokens)
     last = torch.arange(tokens.ids.shape[1]) == torch.from_numpy(tokens.lengths - 1).unsqueeze(1)
     end = Site(None, "final_norm")
-    prefix = Prefix(model.network, shared_start(tokens, last), end)
     found = np.empty(len(tokens))
     limit = batch_tokens or model.batch_tokens(None)
-    for columns, states in sweep(model.network, tokens, last, [end], _rows, prefix=prefix, batch_tokens=limit):
-        logits = model.network.unembed(states[end]).float()
-        sums = [logits[:, answer].logsumexp(-1).double() for answer in answers]
-        found[columns.index] = (sums[0] - sums[1]).cpu().numpy()
+    for alike in alike_from_the_start(tokens):
+        part, selected = tokens[alike], last[alike]
+        prefix = Prefix(model.network, shared_start(part, selected), end)
+        for columns, states in sweep(model.network, part, selected, [end], _rows, prefix=prefix, batch_tokens=limit):
+            logits = model.network.unembed(states[end]).float()
+            sums = [logits[:, answer].logsumexp(-1).double() for answer in answers]
+            found[alike[columns.index]] = (sums[0] - sums[1]).cpu().numpy()
     return found
 
 
