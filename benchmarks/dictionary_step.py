@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from theodolite.dictionaries.pooled import pooled_latents
-from theodolite.dictionaries.topk import TopK
+from theodolite.dictionaries.variants.topk import TopK
 
 
 def main() -> None:
@@ -38,10 +38,10 @@ def main() -> None:
 def steps(x_nd: torch.Tensor, width: int, k: int) -> dict[str, Callable[[], object]]:
     """What is timed: the encoder's product alone, our two steps, a dense autograd step, and encoding with pooling."""
     d_in = x_nd.shape[1]
-    trained, twin = TopK(d_in, width, k), TopK(d_in, width, k, frozen_encoder=True)
+    trained, twin = TopK(d_in, width, k=k), TopK(d_in, width, k=k, frozen="encoder")
     for one in (trained, twin):
         one.start(x_nd)
-    W_fd, out = trained.weights_.W_enc, torch.empty(len(x_nd), width)
+    W_fd, out = trained.parameters_["W_enc"], torch.empty(len(x_nd), width)
     text_n = np.arange(len(x_nd)) // 25
     rows = [(text_n, np.full(len(x_nd), 3), x_nd)]
     dictionary = trained.dictionary()

@@ -24,7 +24,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.dictionaries import native
 from theodolite.dictionaries import open as opening
-from theodolite.dictionaries.topk import TopK
+from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -43,7 +43,7 @@ def save(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
 
     def write(folder: str, width: int = 40, k: int = 2, seed: int = 0, twin: bool = False, **info: Any) -> Path:
-        trained = TopK(32, width, k, seed, twin, lr=1e-2, steps=1)
+        trained = TopK(32, width, k=k, seed=seed, frozen="encoder" if twin else "", lr=1e-2, steps=1)
         trained.fit([torch.from_numpy(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))])
         found = trained.dictionary()
         said = {"site": SITE, "model": "tiny", "model_hash": model.hash, "training": {"corpus": "text-chat"}}

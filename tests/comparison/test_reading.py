@@ -17,7 +17,7 @@ from theodolite.core.positions import Positions
 from theodolite.core.run import Run
 from theodolite.dictionaries import native
 from theodolite.dictionaries.open import trained_folder
-from theodolite.dictionaries.topk import TopK
+from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 

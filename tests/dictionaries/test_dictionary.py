@@ -10,7 +10,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import native
 from theodolite.dictionaries.activations import Gated, JumpRelu, Relu, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.topk import TopK
+from theodolite.dictionaries.variants.topk import TopK
 
 NOISE = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 X = torch.tensor([[3.0, 1.0], [1.0, 4.0]])
@@ -86,7 +86,7 @@ def test_normalised_rows_come_back_in_their_own_units() -> None:
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_saved_and_loaded_is_bit_equal(tmp_path, frozen: bool) -> None:
-    fitted = TopK(6, width=10, k=2, seed=3, frozen_encoder=frozen).fit([NOISE] * 3)
+    fitted = TopK(6, width=10, k=2, seed=3, frozen="encoder" if frozen else "").fit([NOISE] * 3)
     stored = native.as_stored(fitted.dictionary())
     loaded = native.load(native.save(stored, tmp_path / "d"))
     for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
@@ -96,7 +96,7 @@ def test_saved_and_loaded_is_bit_equal(tmp_path, frozen: bool) -> None:
 
 
 def test_a_seed_that_gives_another_encoder_is_refused(tmp_path) -> None:
-    fitted = TopK(6, width=10, k=2, seed=3, frozen_encoder=True).fit([NOISE])
+    fitted = TopK(6, width=10, k=2, seed=3, frozen="encoder").fit([NOISE])
     native.save(fitted.dictionary(), tmp_path)
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"seed": 3,\n  "sha256"', '"seed": 4,\n  "sha256"'))

@@ -17,7 +17,7 @@ from theodolite.dictionaries import open as opening
 from theodolite.dictionaries.activations import Relu
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.open import find, open_dictionary, self_check
-from theodolite.dictionaries.topk import TopK
+from theodolite.dictionaries.variants.topk import TopK
 
 SITE, NEXT = "blocks.3.resid_post", "blocks.4.resid_post"
 MODEL = SimpleNamespace(name="org/tiny", hash="abc123" * 8, d_model=8)

@@ -10,7 +10,7 @@ from scipy import sparse as scipy_sparse
 from torch import Tensor
 
 from theodolite.dictionaries import sparse
-from theodolite.dictionaries.activations import Activation, Gated, JumpRelu, TopKRule
+from theodolite.dictionaries.activations import Activation, TopKRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,24 +42,28 @@ class Dictionary:
 
     def fingerprint(self) -> str:
         """sha256 over weights, activation rule and row treatment: equal fingerprints give equal latents."""
-        parameters = vars(self.activation)
-        numbers = {name: value for name, value in parameters.items() if not isinstance(value, Tensor)}
-        words = [self.activation.name, numbers, self.subtract_b_dec, self.normalise]
+        rule = self.activation
+        words = [rule.name, rule.numbers(), self.subtract_b_dec, self.normalise]
         whole = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
-        tensors = [value for value in parameters.values() if isinstance(value, Tensor)]
-        for tensor in (self.W_enc, self.b_enc, self.W_dec, self.b_dec, *tensors):
+        for tensor in (self.W_enc, self.b_enc, self.W_dec, self.b_dec, *rule.tensors().values()):
             whole.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 
     def to(self, device: str | torch.device) -> "Dictionary":
         """The same dictionary on another device."""
-        rule = self.activation
-        if isinstance(rule, JumpRelu):
-            rule = JumpRelu(rule.threshold.to(device))
-        elif isinstance(rule, Gated):
-            rule = Gated(rule.scale.to(device), rule.shift.to(device))
         moved = {name: getattr(self, name).to(device) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
-        return replace(self, activation=rule, **moved)
+        return replace(self, activation=self.activation.to(device), **moved)
+
+    def folded(self, scale: float) -> "Dictionary":
+        """This dictionary of rows times `scale`, as one of the rows themselves.
+
+        Latents of a homogeneous rule are `scale` times smaller then and the matrices stay; those of another rule stay,
+        and the matrices change.
+        """
+        if self.activation.homogeneous:
+            rule = self.activation.times(1 / scale)
+            return replace(self, b_enc=self.b_enc / scale, b_dec=self.b_dec / scale, activation=rule)
+        return replace(self, W_enc=self.W_enc * scale, W_dec=self.W_dec / scale, b_dec=self.b_dec / scale)
 
     def pre_activations(self, x_nd: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc, after the row normalisation."""
@@ -67,16 +71,17 @@ class Dictionary:
         return torch.addmm(self.b_enc, x_nd - self.b_dec if self.subtract_b_dec else x_nd, self.W_enc.T)
 
     def encode(self, x_nd: Tensor) -> Tensor:
-        """(n, width) latents, mostly 0."""
-        return self.activation(self.pre_activations(x_nd))
+        """(n, width) latents, mostly 0; negative ones from a signed rule only."""
+        return self.activation(self.pre_activations(x_nd), self.W_dec)
 
     def encode_sparse(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
         """(n, k) indices and values of the active latents, k the largest L0 of these rows; empty slots have value 0."""
         if isinstance(self.activation, TopKRule):
             return sparse.top_k(self.pre_activations(x_nd), self.activation.k)
         z_nf = self.encode(x_nd)
-        k = max(int((z_nf > 0).sum(1).max()), 1) if len(z_nf) else 1
-        return sparse.top_k(z_nf, k)
+        k = max(int((z_nf != 0).sum(1).max()), 1) if len(z_nf) else 1
+        idx = z_nf.abs().topk(k, dim=1, sorted=False).indices
+        return idx, z_nf.gather(1, idx)
 
     def encode_csr(self, x_nd: Tensor) -> scipy_sparse.csr_matrix:
         """The latents as a scipy matrix without stored zeros."""
@@ -117,6 +122,6 @@ class Dictionary:
 def to_csr(idx_nk: Tensor, val_nk: Tensor, width: int) -> scipy_sparse.csr_matrix:
     """Active latents as a scipy matrix; values of 0 are empty slots and are not stored."""
     idx, val = idx_nk.cpu().numpy(), val_nk.cpu().numpy()
-    kept = val > 0
+    kept = val != 0
     starts = [0, *kept.sum(1).cumsum()]
     return scipy_sparse.csr_matrix((val[kept], idx[kept], starts), shape=(len(idx), width))

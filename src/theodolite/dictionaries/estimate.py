@@ -41,7 +41,7 @@ def _available(stream: Stream) -> dict[str, int]:
 def _seconds_per_row(plan: Plan, x_nd: Any, twin: bool) -> float:
     """Of one dictionary's step, the second one timed: the first also draws the weights."""
     trial, batch = plan.untrained(x_nd.shape[1], twin=twin), x_nd[: plan.batch]
-    float(trial.partial_fit(batch).fvu)
+    float(trial.partial_fit(batch)["fvu"])
     begun = time.perf_counter()
-    float(trial.partial_fit(batch).fvu)  # reading the loss waits for the device
+    float(trial.partial_fit(batch)["fvu"])  # reading the loss waits for the device
     return (time.perf_counter() - begun) / len(batch)

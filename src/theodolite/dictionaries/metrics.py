@@ -33,7 +33,7 @@ def quality(
     for x, who in zip(x_nd.split(chunk), number.split(chunk), strict=True):
         _, val, x_hat = dictionary.code(x)
         error = _energy(x.double() - x_hat.double())
-        parts = [x.double(), *(s.double()[:, None] for s in (_energy(x), error, (val > 0).sum(1), torch.ones(len(x))))]
+        parts = [x.double(), *(s.double()[:, None] for s in (_energy(x), error, (val != 0).sum(1), torch.ones(len(x))))]
         sums.index_add_(0, who, torch.cat([p.cpu() for p in parts], dim=1))
     total = sums.numpy()
     value, variance = fvu_of_sums(total.sum(0, keepdims=True))

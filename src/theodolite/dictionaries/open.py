@@ -107,7 +107,7 @@ def self_check(
 
 
 def _measure(dictionary: Dictionary, x_nd: Tensor) -> tuple[float, float]:
-    return dictionary.fvu(x_nd), float((dictionary.encode_sparse(x_nd)[1] > 0).sum(1).double().mean())
+    return dictionary.fvu(x_nd), float((dictionary.encode_sparse(x_nd)[1] != 0).sum(1).double().mean())
 
 
 def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str, fvu: float) -> str:

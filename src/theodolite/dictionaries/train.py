@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
@@ -16,9 +17,10 @@ from theodolite.core.tick import Tick
 from theodolite.dictionaries import card, checkpoint, native
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.held_out import held_out_documents, held_out_rows
+from theodolite.dictionaries.learner import DECAY
 from theodolite.dictionaries.metrics import CrossEntropy, cross_entropy
 from theodolite.dictionaries.stream import Rows, Stream, concatenate, parts_of
-from theodolite.dictionaries.topk import DECAY, Losses, TopK
+from theodolite.dictionaries.variants.topk import TopK
 
 CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over them per site
 
@@ -53,7 +55,8 @@ class Plan:
 
     def untrained(self, d_model: int, *, twin: bool) -> TopK:
         """A dictionary before its first step."""
-        return TopK(d_model, self.width, self.k, self.seed, twin, lr=self.lr, steps=self.steps)
+        how: dict[str, Any] = {"k": self.k, "seed": self.seed, "lr": self.lr, "steps": self.steps}
+        return TopK(d_model, self.width, frozen="encoder" if twin else "", **how)
 
     @property
     def curve(self) -> list[int]:
@@ -133,7 +136,7 @@ class Training:
         block = block.to(self.device)
         return block if self.carry is None else concatenate([self.carry, block])
 
-    def _train_on(self, rows: Rows) -> dict[str, Losses]:
+    def _train_on(self, rows: Rows) -> dict[str, dict[str, Tensor]]:
         """As many steps as the rows fill; the rest is carried over."""
         batch, losses = self.plan.batch, {}
         todo = min(len(rows) // batch, self.plan.steps - self.step)
@@ -162,7 +165,7 @@ class Training:
                     point[domain] = fvu
             self.curve[name].append(point)
 
-    def _log(self, losses: dict[str, Losses], harvest_s: float, train_s: float) -> None:
+    def _log(self, losses: dict[str, dict[str, Tensor]], harvest_s: float, train_s: float) -> None:
         trained = self.step * self.plan.batch
         rate = trained / self.seconds
         line = {
@@ -172,7 +175,7 @@ class Training:
             "left_s": round((self.plan.steps * self.plan.batch - trained) / rate),
             "harvest_s": round(harvest_s, 2),
             "train_s": round(train_s, 2),
-            "losses": {n: {k: round(float(v), 5) for k, v in loss._asdict().items()} for n, loss in losses.items()},
+            "losses": {n: {k: round(float(v), 5) for k, v in loss.items()} for n, loss in losses.items()},
         }
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")

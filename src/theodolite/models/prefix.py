@@ -63,7 +63,9 @@ def alike_from_the_start(tokens: Tokens) -> list[np.ndarray]:
     order = np.array(sorted(range(len(rows)), key=rows.__getitem__))
     ids = tokens.ids.numpy()[order]
     shared = np.logical_and.accumulate(ids[1:] == ids[:-1], axis=1).sum(1)  # by each text and the next
-    groups, rest, start = [], [], 0
+    groups: list[np.ndarray] = []
+    rest: list[int] = []
+    start = 0
     extra = shared - shared.min(initial=len(ids[0]))
     for stop in [*(np.flatnonzero(extra < _SHARED) + 1).tolist(), len(order)]:
         saves = (stop - start - 1) * min(extra[start : stop - 1], default=0)

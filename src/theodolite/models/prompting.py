@@ -32,9 +32,10 @@ def answer_log_odds(
 ) -> np.ndarray:
     """log p(yes) - log p(no) of the next token after each text, asked `question`; (n) float64.
 
-    Instructions and examples stand first, then the text, then the place of the answer, and what texts share from the
-    start, as those in one jailbreak template do, runs once: a chat with one turn per example, or plain text for a model without a chat template. The probability of an answer is the sum over its
-    spellings that are single tokens. Texts are cut at `max_tokens`.
+    Instructions and examples stand first, then the text, then the place of the answer: a chat with one turn per
+    example, or plain text for a model without a chat template. What texts share from the start, as those in one
+    jailbreak template do, runs once. The probability of an answer is the sum over its spellings that are single
+    tokens. Texts are cut at `max_tokens`.
     """
     answers = [_single_tokens(model.tokenizer, words) for words in (yes, no)]
     tokens = prompts(model, texts, question, few_shot, max_tokens=max_tokens)

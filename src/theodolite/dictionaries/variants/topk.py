@@ -1,0 +1,49 @@
+"""TopK dictionaries (Gao et al., 2406.04093)."""
+
+from dataclasses import KW_ONLY, dataclass
+
+from torch import Tensor
+
+from theodolite.core.errors import UserError
+from theodolite.dictionaries import objective
+from theodolite.dictionaries.activations import TopKRule
+from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.learner import Learner, Step
+
+
+@dataclass(eq=False)
+class TopK(Learner):
+    """The k largest latents of every row, cut at 0; the loss is the error's share of the variance, and AuxK.
+
+    k: latents active per row. aux: weight of AuxK, the loss by which d/2 dead latents reconstruct what is missed.
+
+    >>> import torch
+    >>> rows = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    >>> fitted = TopK(8, width=16, k=4, lr=1e-2).fit([rows] * 50)
+    >>> fitted.encode(rows).shape, fitted.fvu(rows) < TopK(8, width=16, k=4).fit([rows]).fvu(rows)
+    (torch.Size([512, 16]), True)
+    """
+
+    _: KW_ONLY
+    k: int = 32
+    aux: float = 1 / 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.k <= self.width:
+            raise UserError(
+                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
+            )
+
+    def _parameters(self, x_nd: Tensor, centre_d: Tensor, rows_fd: Tensor) -> dict[str, Tensor]:
+        return {"W_enc": rows_fd.clone(), "b_enc": rows_fd.new_zeros(self.width), "W_dec": rows_fd, "b_dec": centre_d}
+
+    def _step(self, x_nd: Tensor) -> Step:
+        frozen = self.frozen == "encoder"
+        return objective.step(
+            self.parameters_, x_nd, self.k, self.dead_, k_aux=self.d_in // 2, alpha=self.aux, train_encoder=not frozen
+        )
+
+    def _dictionary(self) -> Dictionary:
+        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
+        return Dictionary(W_enc, b_enc, W_dec, b_dec, TopKRule(self.k))
