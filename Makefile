@@ -11,7 +11,7 @@ compare: $(VENV)/installed           ## harmful intent, head to head, on the emb
 	$(BIN)/theodolite compare harmful-intent
 
 test: $(VENV)/installed check        ## every fast test (tiny models, no network); under 4 minutes
-	$(BIN)/pytest -n 2
+	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 check: $(VENV)/installed             ## format, lint, types, guards; under 30 s
 	$(BIN)/ruff format --check src tests benchmarks

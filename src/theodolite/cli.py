@@ -22,6 +22,7 @@ app.command(data)
 
 Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 Format = Literal["html", "latex", "svg", "csv"]
+Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
 @app.command
@@ -149,58 +150,102 @@ def read(
 
 @app.command
 def train(
-    recipe: str = "text-chat",
+    recipe: str | None = None,
     *,
+    sae: Many = None,
+    twins: Annotated[list[Twin] | None, Parameter(consume_multiple=True)] = None,
     model: str = "smollm2-135m-instruct",
     revision: str | None = None,
+    data: Path | None = None,
+    text: str = "text",
+    format: Literal["raw", "chat"] = "raw",
     site: Many = None,
-    seed: int = 0,
+    seed: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     tokens: int | None = None,
-    width: int = 4096,
+    width: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     k: int = 32,
     out: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    prefetch: Annotated[bool | None, Parameter(negative="--no-prefetch")] = None,
     dry_run: bool = False,
 ) -> None:
-    """Train a TopK dictionary and its frozen-encoder twin at each site in one pass; the same command resumes.
+    """Train dictionaries (by default a TopK and its frozen-encoder twin) at each site in one pass; the same command
+    resumes.
 
     Parameters
     ----------
     recipe
-        the text it is trained on: text-chat or text-only.
+        the text they are trained on: text-chat (default), text-only, or a corpus recipe file.
+    sae
+        any number of dictionaries, each a name with options: topk "jumprelu(l0=32, width=8192)", or your own as
+        file.py:Class.
+    twins
+        which frozen twins each gets: encoder (default), decoder, soft_decoder, or none.
     model
         as for compare.
     revision
         revision of a Hugging Face id.
+    data
+        your own text instead of a recipe: a CSV, JSONL, Parquet or txt file; or a folder of harvested rows.
+    text
+        its text column.
+    format
+        whether its texts are raw or prompts for the model's chat template.
     site
-        one or more sites (default: the three depths at which recipes read).
+        one or more sites (default: the three depths at which recipes read); two read together as A->B (transcoder) or
+        A+B (crosscoder).
     seed
-        of initialisation and order.
+        of initialisation and order (default: 0); several train side by side on the same rows.
     tokens
         how many activations to see (default: 2,000,000).
     width
-        number of latents.
+        number of latents (default: 4096), one or several, of every dictionary that does not say its own.
     k
-        latents active per token.
+        latents active per token, likewise.
     out
         folder (default: the cache, where compare finds it).
     device
         auto, cpu, cuda.
     dtype
         auto, float32, bfloat16.
+    prefetch
+        read the next block of rows while this one is trained on (default: on a GPU).
     dry_run
-        print tokens, bytes and minutes only.
+        print tokens, gigabytes and minutes only.
     """
     from theodolite.comparison import training
+    from theodolite.dictionaries.tracking import told
     from theodolite.report import terminal
 
+    frozen = [twin for twin in twins or ["encoder"] if twin != "none"]
     with terminal.progress() as progress:
         lines = training.train(
-            recipe, model=model, revision=revision, sites=site, seed=seed, tokens=tokens, width=width, k=k, out=out,
-            device=device, dtype=dtype, dry_run=dry_run, progress=progress,
+            recipe, sae=sae, twins=frozen, model=model, revision=revision, data=data, text=text, format=format,
+            sites=site, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
+            dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
+            watch=lambda line: progress.say(told(line)),
         )  # fmt: skip
     terminal.say(lines)
+
+
+@app.command
+def convert(source: str, out: Path, *, to: str = "theodolite") -> None:
+    """Write a dictionary in another format; the only command that opens pickled files (.pt), weights-only.
+
+    Parameters
+    ----------
+    source
+        a dictionary's folder, a .pt file, hub:OWNER/REPO/PATH, or saelens:RELEASE/ID.
+    out
+        a new folder.
+    to
+        theodolite, saelens, sparsify, gemma_scope, gemma_scope_2, dictionary_learning, openai.
+    """
+    from theodolite.dictionaries import convert as converting
+    from theodolite.report import terminal
+
+    terminal.say(converting.convert(source, out, to))
 
 
 @app.command

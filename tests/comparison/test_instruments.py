@@ -157,3 +157,32 @@ def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch
     for size in ({}, {"width": 8192}, {"k": 16}):
         training.train(**size)
     assert folders == ["text-chat-0", "text-chat-0-w8192-k32", "text-chat-0-w4096-k16"]
+
+
+def test_another_variant_or_a_frozen_decoder_stands_under_its_own_name(model: Model, save: Save) -> None:
+    save("a")
+    save("a.twin", twin=True)
+    save("b", width=80, label="jumprelu-l0=64")
+    save("b.twin", width=80, twin=True, label="jumprelu-l0=64")
+    save("c", width=48, label="jumprelu-l0=64")
+    save("d", frozen="decoder")
+    save("e", read_site="blocks.0.resid_post")
+    stations = open_instruments(recipe(), model).stations
+    assert [(s.name, s.family, s.dictionary.width, s.twin is not None) for s in stations] == [
+        ("text-chat-0", "", 40, True),
+        ("text-chat-0-jumprelu-l0=64", "text-chat-jumprelu-l0=64", 80, True),
+        ("text-chat-0-jumprelu-l0=64-w48-k2", "text-chat-jumprelu-l0=64-w48-k2", 48, False),
+        ("text-chat-0-topk-frozen-decoder", "text-chat-topk-frozen-decoder", 40, False),
+    ]
+    assert f"text-chat-0 at {SITE}, jumprelu-l0=64, 80 latents, k 2 (twin)" in available(recipe(), model.hash)
+
+
+def test_named_dictionaries_of_two_variants_share_no_row(model: Model, save: Save) -> None:
+    first, second = (str(save(name, label="jumprelu-l0=64", seed=seed)) for seed, name in enumerate(["a", "b"]))
+    other, frozen = (
+        str(save("c", label="jumprelu-l0=32", seed=2)),
+        str(save("d", label="jumprelu-l0=64", frozen="decoder")),
+    )
+    found = open_instruments(recipe(dictionaries=[first, second, other]), model)
+    assert families(found) == [("a", ""), ("b", ""), ("c", "c")]
+    assert families(open_instruments(recipe(dictionaries=[second, frozen]), model)) == [("b", ""), ("d", "d")]

@@ -1,14 +1,25 @@
 """A model small enough to know: a word is a token, its activation the word's vector and a little of those before."""
 
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import time
 import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from theodolite.core import atomic
 from theodolite.core.positions import Positions
 from theodolite.dictionaries.corpus import Corpus, CorpusRecipe, Document
+from theodolite.dictionaries.train import train
 
 D = 12
 WORDS = [f"word{i}" for i in range(40)]
@@ -76,6 +87,15 @@ class WordModel:
         return SimpleNamespace(mean_loss=2.0 + change)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On data this small a second thread only waits, and on a busy machine it waits long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def word_model() -> WordModel:
     return WordModel()
@@ -107,3 +127,42 @@ def make_corpus() -> Corpus:
             Document(text, "chat" if chat else "text", "chat" if chat else "raw", "random", i, i % 10 in (2, 3))
         )
     return Corpus(recipe, tuple(documents), {})
+
+
+def train_words(folder: Path, options: dict[str, Any], crash_at: int) -> None:
+    """Train on the word model; die at the `crash_at`-th step of writing a file."""
+    torch.set_num_threads(1)
+    atomic._steps, atomic._crash_at = itertools.count(1), crash_at
+    train(WordModel(), options.pop("sites"), make_corpus(), folder, checkpoint_seconds=0, **options)
+
+
+@pytest.fixture
+def train_in_a_child() -> Callable[..., int]:
+    """Run `train_words` in a process of its own, and SIGKILL it once its log has `kill_after` lines; the exit code.
+
+    The process is a fork of a server that has imported all and computed nothing: OpenMP ends a fork of a process in
+    which numba has run.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch._dynamo", "theodolite.dictionaries.train", "theodolite.dictionaries.kernels"]
+    )
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:  # the child finds this file by its name
+        sys.path.append(root)
+
+    def run(folder: Path, *, kill_after: int = 0, crash_at: int = 0, **options: Any) -> int:
+        child = context.Process(target=train_words, args=(folder, options, crash_at))
+        child.start()
+        log = folder / "log.jsonl"
+        while kill_after and child.is_alive():
+            if log.is_file() and log.read_text().count("\n") >= kill_after:
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        child.join()
+        assert child.exitcode is not None
+        return child.exitcode
+
+    return run

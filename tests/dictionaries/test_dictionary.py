@@ -1,7 +1,5 @@
 """A two-latent dictionary worked by hand, through every rule and both row normalisations."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -53,6 +51,9 @@ def test_everything_that_changes_latents_changes_the_fingerprint() -> None:
         by_hand(Gated(level, level)),
         by_hand(Gated(level + 1, level)),
         by_hand(Gated(level, level + 1)),
+        by_hand(TopKRule(1), refit=True),
+        by_hand(TopKRule(1), W_skip=torch.eye(2)),
+        by_hand(TopKRule(1), W_skip=torch.eye(2) + 1),
     ]
     assert len({d.fingerprint() for d in others}) == len(others)
     assert by_hand(TopKRule(1)).fingerprint() == by_hand(TopKRule(1)).fingerprint()
@@ -61,6 +62,32 @@ def test_everything_that_changes_latents_changes_the_fingerprint() -> None:
 def test_fvu_is_about_the_mean_of_the_rows() -> None:
     """Top 1 reconstructs (3, 1) and (1, 8): error 16 over variance 2 * (1 + 2.25) = 6.5; about 0 it is 16 / 27."""
     assert by_hand(TopKRule(1)).fvu(X) == pytest.approx(16 / 6.5)
+
+
+def test_a_transcoder_writes_another_width_and_adds_its_affine_path() -> None:
+    """ReLU latents of (3, 1) are (3, 1.5); they write 3 + 2 * 1.5 + 1 = 7, and W_skip adds 10 * 3 + 1."""
+    d = Dictionary(torch.eye(2), torch.tensor([0.0, 0.5]), torch.tensor([[1.0], [2.0]]), torch.ones(1), Relu(),
+                   subtract_b_dec=False, W_skip=torch.tensor([[10.0, 1.0]]))  # fmt: skip
+    assert (d.d_in, d.d_out, d.width) == (2, 1, 2)
+    assert d.reconstruct(X[:1]).tolist() == [[38.0]]
+    assert d.decode(d.encode(X[:1])).tolist() == [[7.0]]  # the row itself is not known here
+    assert d.fvu(X, d.reconstruct(X) + torch.tensor([[1.0], [-1.0]])) == pytest.approx(2 / (2 * 7.5**2))
+    folded = d.folded(4.0, 0.5)  # of rows four times as large, and targets half as large
+    torch.testing.assert_close(folded.reconstruct(X / 4), d.reconstruct(X) / 0.5)
+    assert torch.equal(d.to("cpu").reconstruct(X), d.reconstruct(X))
+
+
+def test_every_coordinate_may_have_its_own_factor() -> None:
+    d, scale = by_hand(JumpRelu(torch.tensor([0.0, 0.5]))), torch.tensor([2.0, 10.0])
+    torch.testing.assert_close(d.folded(scale).reconstruct(X / scale), d.reconstruct(X) / scale)
+    assert torch.equal(d.folded(scale).encode(X / scale), d.encode(X))
+
+
+def test_empty_slots_do_not_silence_the_latent_they_name() -> None:
+    """Of pre-activations (2, -1) one is positive: the second of two slots is empty, whatever latent it names."""
+    x = torch.tensor([[3.0, -0.5]])
+    assert by_hand(TopKRule(2)).encode(x).tolist() == [[2.0, 0.0]]
+    assert by_hand(TopKRule(2)).encode_csr(x).toarray().tolist() == [[2.0, 0.0]]
 
 
 def test_bias_left_in_the_input() -> None:
@@ -119,12 +146,3 @@ def test_damaged_files_are_refused(tmp_path, damage: str) -> None:
         (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"damaged|never finished"):
         native.load(tmp_path)
-
-
-def test_what_our_format_cannot_hold_is_refused(tmp_path) -> None:
-    fitted = TopK(6, width=10, k=2).fit([NOISE]).dictionary()
-    wrong = {"activation": Relu()}, {"subtract_b_dec": False}, {"normalise": "layer_norm"}
-    for fields in wrong:
-        with pytest.raises(UserError, match="our own format holds"):
-            native.save(replace(fitted, **fields), tmp_path / "d")
-    assert not (tmp_path / "d").exists()

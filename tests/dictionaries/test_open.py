@@ -12,9 +12,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import native
+from theodolite.dictionaries import convert, native
 from theodolite.dictionaries import open as opening
-from theodolite.dictionaries.activations import Relu
+from theodolite.dictionaries.activations import JumpRelu, Relu
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.open import find, open_dictionary, self_check
 from theodolite.dictionaries.variants.topk import TopK
@@ -113,6 +113,76 @@ def test_what_train_wrote_is_found_by_site_seed_twin_and_corpus(fitted: Dictiona
         open_dictionary("shipped", MODEL, SITE, twin=True)
 
 
+def test_a_foreign_dictionary_in_the_folder_of_trained_ones_is_passed_over(fitted: Dictionary, tmp_path) -> None:
+    native.save(replace(fitted, info={"site": SITE}), tmp_path / "converted")
+    native.save(replace(fitted, info=fitted.info | {"read_site": NEXT}), tmp_path / "transcoder")
+    native.save(replace(fitted, activation=Relu()), tmp_path / "relu")
+    assert [(f.path.name, f.k) for f in find(MODEL, folder=tmp_path)] == [("relu", 0)]
+
+
+def test_names_of_transformer_lens_are_known(fitted: Dictionary, tmp_path) -> None:
+    foreign = replace(fitted, info={"site": SITE, "model": "gpt2-small"})
+    folder = str(native.save(foreign, tmp_path / "d"))
+    assert open_dictionary(folder, SimpleNamespace(name="openai-community/gpt2", hash="0", d_model=8), SITE).width == 12
+
+
+def test_a_hook_that_is_no_site_and_a_transcoder_are_refused(fitted: Dictionary, tmp_path) -> None:
+    folder = native.save(replace(fitted, info={"site": None, "hook": "blocks.3.hook_mlp_in"}), tmp_path / "a")
+    with pytest.raises(UserError, match=r"trained at blocks\.3\.hook_mlp_in, which is no site here"):
+        open_dictionary(str(folder), MODEL, SITE)
+    folder = native.save(replace(fitted, info={"site": None, "read_site": None}), tmp_path / "b")
+    with pytest.raises(UserError, match="is a transcoder, which writes another site than it reads"):
+        open_dictionary(str(folder), MODEL, SITE)
+
+
+def test_a_transcoder_is_checked_against_the_site_it_writes() -> None:
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
+    info = {"read_site": SITE, "site": NEXT}
+    doubled = Dictionary(turn, torch.full((8,), 90.0), 2 * turn, -180 * turn.sum(0), Relu(), False, info=info)
+    got = self_check(doubled, {SITE: rows(1), NEXT: 2 * rows(1)}, NEXT)
+    assert got["fvu"] < 1e-6
+    with pytest.raises(UserError, match="check both of its sites"):
+        self_check(doubled, {SITE: rows(1), NEXT: -3 * rows(1)}, NEXT)
+
+
+# Every format meets real rows: one that fits passes, the same one with its encoder transposed does not.
+FAMILIES = {"theodolite": 0, "saelens": 0, "dictionary_learning": 0, "openai": 0, "gemma_scope": 1, "gemma_scope_2": 1}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_check_holds_for_every_format(family: str, tmp_path) -> None:
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
+    rule = JumpRelu(torch.zeros(8)) if FAMILIES[family] else Relu()
+    square = Dictionary(turn, torch.full((8,), 50.0), turn, -50 * turn.sum(0), rule, subtract_b_dec=False)
+    read = convert.read(convert.write(square, tmp_path / "fits", to=family))
+    assert self_check(read, {SITE: rows(1)}, SITE)["fvu"] < 1e-3  # ours in bfloat16: 3e-4
+    wrong = convert.write(replace(read, W_enc=read.W_enc.T.contiguous()), tmp_path / "wrong", to=family)
+    with pytest.raises(UserError, match=f"does not fit {SITE}: FVU .*W_enc transposed"):
+        self_check(convert.read(wrong), {SITE: rows(1)}, SITE)
+
+
+def test_the_check_holds_for_sparsify_and_its_k(fitted: Dictionary, tmp_path) -> None:
+    read = convert.read(convert.write(fitted, tmp_path / "fits", to="sparsify"))
+    assert self_check(read, {SITE: rows(99)}, SITE)["fvu"] < 0.4
+    with pytest.raises(UserError, match="does not fit"):
+        self_check(replace(read, W_dec=read.W_dec.flip(0)), {SITE: rows(99)}, SITE)
+
+
+def test_a_batchtopk_is_checked_against_its_k(fitted: Dictionary, tmp_path) -> None:
+    """Saved as JumpReLU its k stands in the metadata; a threshold that lets other numbers through is found out."""
+    info = {"site": SITE, "variant": "batchtopk", "k": 2}
+    largest = fitted.pre_activations(rows(99)).flatten().sort(descending=True).values
+    for threshold, fits in ((float(largest[2 * len(rows(99))]), True), (0.0, False)):
+        open_gate = replace(fitted, activation=JumpRelu(torch.full((12,), threshold)), info=info)
+        read = convert.read(convert.write(open_gate, tmp_path / str(fits), to="saelens"))
+        assert read.info["l0"] == 2
+        if fits:
+            assert self_check(read, {SITE: rows(99)}, SITE)["l0"] == pytest.approx(2)
+        else:
+            with pytest.raises(UserError, match="its card says 2"):
+                self_check(read, {SITE: rows(99)}, SITE)
+
+
 def test_hub_folder_is_fetched_and_opened(tmp_path, monkeypatch) -> None:
     inside = tmp_path / "snapshot" / "res" / "layer3"
     inside.mkdir(parents=True)
@@ -130,7 +200,7 @@ def test_hub_folder_is_fetched_and_opened(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert open_dictionary("hub:owner/saes/res/layer3", MODEL, SITE).width == 5
-    assert asked == [("owner/saes", ["res/layer3/*"])]
+    assert asked == [("owner/saes", ["res/layer3/*", "res/config.json"])]
     with pytest.raises(UserError, match="OWNER/REPO/PATH"):
         open_dictionary("hub:saes", MODEL, SITE)
 

@@ -1,15 +1,11 @@
 """Training end to end on a word model: folders, cards, and a killed run that ends bit-equal to one that was not."""
 
-import itertools
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from theodolite.core import atomic
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import checkpoint, native
 from theodolite.dictionaries.corpus import Corpus
@@ -17,7 +13,7 @@ from theodolite.dictionaries.estimate import estimate
 from theodolite.dictionaries.train import train
 
 SITES = ["blocks.0.resid_post", "blocks.1.resid_post"]
-SMALL = {"width": 32, "k": 3, "tokens": 8000, "batch": 100, "block_rows": 700, "lr": 5e-3}
+SMALL = {"saes": ["topk(k=3, lr=5e-3, width=32)"], "tokens": 8000, "batch": 100, "block_rows": 700}
 NAMES = [site + suffix for site in SITES for suffix in ("", ".twin")]
 
 
@@ -44,7 +40,7 @@ def test_train_writes_dictionaries_twins_cards_and_a_log(word_model, word_corpus
     )
     assert trained < twin
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert {"step", "tokens", "tokens_per_s", "left_s", "losses"} <= set(log[0])
+    assert {"step", "tokens", "total", "tokens_per_s", "left_s", "activations_per_s", "losses"} <= set(log[0])
     assert set(log[0]["losses"][NAMES[0]]) == {"fvu", "aux", "l0", "dead"}
     assert not list(tmp_path.glob("checkpoint-*"))
 
@@ -60,33 +56,19 @@ def test_a_finished_folder_is_returned_untouched(word_model, word_corpus, tmp_pa
 
 def test_another_request_into_the_same_folder_is_refused(word_model, word_corpus, tmp_path) -> None:
     train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
-    with pytest.raises(UserError, match="another k, seed"):
-        train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL | {"k": 4, "seed": 1})
+    with pytest.raises(UserError, match="another saes, seeds"):
+        train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL | {"saes": ["topk(k=4, width=32)"], "seeds": (1,)})
 
 
-def run_in_a_child(model, corpus, folder: Path, crash_at: int = 0) -> int:
-    """Train in a fork that dies at its `crash_at`-th step of writing; its exit code."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    torch.set_num_threads(1)  # a fork has none of its parent's threads
-    atomic._steps, atomic._crash_at = itertools.count(1), crash_at
-    try:
-        train(model, SITES[:1], corpus, folder, checkpoint_seconds=0, **SMALL)
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
-
-
-def test_a_run_killed_again_and_again_ends_bit_equal(word_model, word_corpus, tmp_path) -> None:
+def test_a_run_killed_again_and_again_ends_bit_equal(train_in_a_child, tmp_path) -> None:
     """Killed inside a checkpoint and between two; every restart goes on from the last one that was committed."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run_in_a_child(word_model, word_corpus, whole) == 0
+    whole, killed, how = tmp_path / "whole", tmp_path / "killed", {"sites": SITES[:1]} | SMALL
+    assert train_in_a_child(whole, **how) == 0
     for crash_at in (6, 29, 40, 55):
-        assert run_in_a_child(word_model, word_corpus, killed, crash_at) == 137
+        assert train_in_a_child(killed, crash_at=crash_at, **how) == 137
     steps = [json.loads(line)["step"] for line in (killed / "log.jsonl").read_text().splitlines()]
     assert 0 < steps[-1] < 80
-    assert run_in_a_child(word_model, word_corpus, killed) == 0
+    assert train_in_a_child(killed, **how) == 0
     for name in NAMES[:2]:
         there, here = (load_file(folder / name / "model.safetensors") for folder in (whole, killed))
         assert all(torch.equal(there[key], here[key]) for key in there)
@@ -128,13 +110,22 @@ def test_a_log_line_left_unfinished_by_a_dying_run_leaves_with_the_later_ones(tm
     ("wrong", "message"),
     [
         ({"tokens": 50}, "50 tokens are less than one batch: give at least 100"),
-        ({"k": 33}, "k=33 .* from 1 to 32"),
-        ({"k": 0}, "k=0 .* from 1 to 32"),
-        ({"width": 0}, "width=0"),
+        ({"saes": ["topk(k=33, width=32)"]}, "k=33 .* from 1 to 32"),
+        ({"saes": ["topk(k=0, width=32)"]}, "k=0 .* from 1 to 32"),
+        ({"saes": ["topk(width=0)"]}, "width=0"),
+        ({"saes": ["topk(width=4e3)"]}, "width=4000.0 of dictionary .* is not a whole number"),
+        ({"saes": ["topkk"]}, "unknown dictionary 'topkk': did you mean 'topk'"),
+        ({"saes": ["topk(kk=3)"]}, "unknown parameter of topk 'kk': did you mean 'k'"),
+        ({"saes": ["topk(seed=3)"]}, "seed is no parameter of one dictionary .*: use --seed"),
+        ({"saes": ["topk@latents"]}, "cannot read dictionary"),
+        ({"saes": ["topk", "topk( )"]}, "dictionary 'topk' is named twice"),
+        ({"saes": []}, "give at least one of saes"),
+        ({"seeds": (1, 1)}, "seeds: 1 is named twice"),
+        ({"twins": ["encode"]}, "unknown twin 'encode': did you mean 'encoder'"),
     ],
 )
 def test_a_plan_that_cannot_be_trained_is_refused_before_the_folder_is_claimed(
-    word_model, word_corpus, tmp_path, wrong: dict[str, int], message: str
+    word_model, word_corpus, tmp_path, wrong: dict, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         train(word_model, SITES, word_corpus, tmp_path / "new", **SMALL | wrong)

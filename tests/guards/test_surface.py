@@ -6,7 +6,7 @@ import sys
 
 import theodolite
 
-VERBS = {"compare", "read", "train", "report", "data", "check"}
+VERBS = {"compare", "read", "train", "report", "data", "check", "convert"}
 
 
 def run(code: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -129,15 +130,17 @@ def compute_dtype(asked: str) -> str:
 
 def _shipped(model: Model) -> list[Station]:
     pairs = opening.paired(opening.find(model))
-    sizes: dict[tuple[str, str], tuple[int, int]] = {}  # by site and corpus: that of the first, so of a shipped one
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}  # that of the first of its kind, so of a shipped one
     for one, _ in pairs:
-        sizes.setdefault((one.site, one.corpus), (one.width, one.k))
-    return [_station(one, twin, sizes[one.site, one.corpus]) for one, twin in pairs]
+        sizes.setdefault((one.site, one.corpus, one.label), (one.width, one.k))
+    return [_station(one, twin, sizes[one.site, one.corpus, one.label]) for one, twin in pairs]
 
 
 def _station(one: opening.Found, twin: opening.Found | None, size: tuple[int, int]) -> Station:
-    """A dictionary of another size than its site's first stands beside, under its size."""
-    other = "" if (one.width, one.k) == size else f"-w{one.width}-k{one.k}"
+    """A dictionary of another variant or size than its site's first stands beside, under its variant and size."""
+    other = "" if one.label == "topk" else f"-{one.label}"
+    if (one.width, one.k) != size:
+        other += f"-w{one.width}" + (f"-k{one.k}" if one.k else "")
     family = "" if one.corpus == MAIN_CORPUS and not other else one.corpus + other
     loaded_twin = native.load(twin.path) if twin else None
     return Station(f"{one.corpus}-{one.seed}{other}", family, one.site, native.load(one.path), loaded_twin)
@@ -158,13 +161,15 @@ def _named(spec: str, dictionary: Dictionary, site: str, others: list[Station]) 
     return Station(spec, spec if spec not in taken else f"./{spec}", site, dictionary)  # a folder called text-only
 
 
-def _procedure(dictionary: Dictionary) -> tuple[str, str, int, int, bool] | None:
+def _procedure(dictionary: Dictionary) -> tuple[Any, ...] | None:
     """What two dictionaries of one site share if they differ by their seed; None where the file does not say."""
     info, rule = dictionary.info, dictionary.activation
     trained_on = (info.get("training") or {}).get("corpus")
-    if not trained_on or not info.get("model_hash") or not isinstance(rule, TopKRule):
+    k = rule.k if isinstance(rule, TopKRule) else info.get("k")
+    if not trained_on or not info.get("model_hash") or not (isinstance(rule, TopKRule) or info.get("label")):
         return None
-    return trained_on, info["model_hash"], dictionary.width, rule.k, bool(info.get("frozen_encoder"))
+    frozen = info.get("frozen", "encoder" if info.get("frozen_encoder") else "")
+    return trained_on, info["model_hash"], dictionary.width, k, info.get("label", "topk"), frozen
 
 
 def available(recipe: Recipe, model_hash: str) -> dict[str, str]:
@@ -181,4 +186,5 @@ def available(recipe: Recipe, model_hash: str) -> dict[str, str]:
 
 def _title(one: opening.Found) -> str:
     twin = " (twin)" if one.twin else ""
-    return f"{one.corpus}-{one.seed} at {one.site}, {one.width} latents, k {one.k}{twin}"
+    variant = "" if one.label == "topk" else f", {one.label}"
+    return f"{one.corpus}-{one.seed} at {one.site}{variant}, {one.width} latents, k {one.k}{twin}"

@@ -40,8 +40,12 @@ class Registry(Mapping[str, type]):
         return len(self._loaders)
 
 
-def discover(package: str = "theodolite.readers", group: str = GROUP, files: Sequence[str] = ()) -> Registry:
+def discover(
+    package: str = "theodolite.readers", group: str = GROUP, files: Sequence[str] = (), kind: str = "method"
+) -> Registry:
     """Every method of a package's folder, of an entry-point group and of the files given, by file stem.
+
+    kind: what the error for an unknown name calls them.
 
     >>> "logistic" in discover()
     True
@@ -51,7 +55,7 @@ def discover(package: str = "theodolite.readers", group: str = GROUP, files: Seq
     found = [(name, f"{package}.{name}", partial(_from_module, f"{package}.{name}")) for name in modules]
     found += [(entry.name, entry.value, partial(_from_entry_point, entry)) for entry in entry_points(group=group)]
     found += [(_split(spec)[0].stem, spec, partial(load_file, spec)) for spec in files]
-    return Registry("method", _without_clash(found))
+    return Registry(kind, _without_clash(found))
 
 
 def load_file(spec: str) -> type:

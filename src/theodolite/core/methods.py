@@ -45,18 +45,42 @@ def parse(spec: str, registry: Mapping[str, type] | None = None) -> Method:
     >>> parse("prompting( column = few_shot )").spec
     'prompting(column=few_shot)'
     """
+    word, params, asked = split(spec)
+    name, cls = _class(word, registry)
+    check_known(params, cls, name)
+    view = _view(cls, asked, name)
+    canonical = written(name, params) + (f"@{view}" if view != cls.view else "")
+    return Method(canonical, name, cls, params, view)
+
+
+def split(spec: str, kind: str = "method") -> tuple[str, dict[str, Any], str | None]:
+    """Name, keyword arguments and view of a spec; `kind` is what an error calls it.
+
+    >>> split("topk(k=16)", "dictionary")
+    ('topk', {'k': 16}, None)
+    """
     match = _SPEC.fullmatch(spec.strip())
     if match is None:
-        raise UserError(f"cannot read method {spec!r}: write name, name(param=value) or name(param=value)@view")
-    name, cls = _class(match["name"].strip(), registry)
-    params = _params(match["params"] or "", spec)
+        views = " or name(param=value)@view" if kind == "method" else ""
+        raise UserError(f"cannot read {kind} {spec!r}: write name{',' if views else ' or'} name(param=value){views}")
+    return match["name"].strip(), _params(match["params"] or "", spec, kind), match["view"]
+
+
+def check_known(params: Mapping[str, Any], cls: type, name: str) -> None:
+    """Refuse a parameter that the class does not take, with the nearest one that it does."""
     for param in params:
         if param not in _parameters(cls):
             raise unknown(f"parameter of {name}", param, _parameters(cls))
-    view = _view(cls, match["view"], name)
+
+
+def written(name: str, params: Mapping[str, Any]) -> str:
+    """The spec of a name and its parameters.
+
+    >>> written("k_sparse", {"k": 4, "column": "few_shot"})
+    'k_sparse(k=4, column=few_shot)'
+    """
     inside = ", ".join(f"{k}={v if isinstance(v, str) else repr(v)}" for k, v in params.items())
-    canonical = name + (f"({inside})" if inside else "") + (f"@{view}" if view != cls.view else "")
-    return Method(canonical, name, cls, params, view)
+    return name + (f"({inside})" if inside else "")
 
 
 def file_of(spec: str) -> Path | None:
@@ -86,7 +110,7 @@ def _class(name: str, registry: Mapping[str, type] | None) -> tuple[str, type[Re
     return name, cls
 
 
-def _params(text: str, spec: str) -> dict[str, Any]:
+def _params(text: str, spec: str, kind: str) -> dict[str, Any]:
     """Keyword arguments: numbers, strings, None and so on, and bare words as strings; never code."""
     try:
         call = ast.parse(f"f({text})", mode="eval").body
@@ -98,7 +122,7 @@ def _params(text: str, spec: str) -> dict[str, Any]:
             for k in call.keywords
         }
     except (SyntaxError, ValueError):
-        raise UserError(f"cannot read the parameters of method {spec!r}: write name(param=value, ...)") from None
+        raise UserError(f"cannot read the parameters of {kind} {spec!r}: write name(param=value, ...)") from None
 
 
 def _parameters(cls: type) -> list[str]:

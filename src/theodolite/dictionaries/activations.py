@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries import sparse
+from theodolite.dictionaries import coding, sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +19,8 @@ class Activation:
 
     name: ClassVar[str]
     homogeneous: ClassVar[bool] = True  # a positive factor on all pre-activations is one on all latents
+    signed: ClassVar[bool] = False  # latents may be negative
+    reads_decoder: ClassVar[bool] = False  # latents change where the decoder does
 
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         raise NotImplementedError
@@ -49,7 +51,20 @@ class TopKRule(Activation):
 
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         idx, val = sparse.top_k(pre_nf, self.k)
-        return torch.zeros_like(pre_nf).scatter(1, idx, val)
+        return torch.zeros_like(pre_nf).scatter_add(1, idx, val)  # empty slots name a latent too, with 0
+
+
+@dataclass(frozen=True, eq=False)
+class AbsTopKRule(Activation):
+    """Keep the k largest absolute values of a row, with their signs (2510.00404)."""
+
+    k: int
+    name = "abs_topk"
+    signed = True
+
+    def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
+        idx, val = sparse.top_k(pre_nf, self.k, signed=True)
+        return torch.zeros_like(pre_nf).scatter_add(1, idx, val)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,3 +108,76 @@ class Gated(Activation):
 
     def times(self, factor: float) -> "Gated":
         return Gated(self.scale, self.shift * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity(Activation):
+    """Every pre-activation is a latent, with its sign: principal and independent components."""
+
+    name = "identity"
+    signed = True
+
+    def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
+        return pre_nf
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest(Activation):
+    """1 for the largest pre-activation, 0 for all others: k-means, with pre = 2 <x, c> - |c|²."""
+
+    name = "nearest"
+    homogeneous = False
+
+    def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
+        return torch.zeros_like(pre_nf).scatter(1, pre_nf.argmax(1, keepdim=True), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sparsemax(Activation):
+    """Latents that sum to 1 (2503.01822): distances to prototypes, of which the near ones share a row among them."""
+
+    name = "sparsemax"
+    homogeneous = False
+
+    def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
+        return coding.sparsemax(pre_nf)
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingPursuitRule(Activation):
+    """k serial steps over unit decoder rows; the encoder must be the decoder (2506.03093)."""
+
+    k: int
+    name = "matching_pursuit"
+    reads_decoder = True
+
+    def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
+        return coding.matching_pursuit(pre_nf, W_fd, self.k)
+
+
+@dataclass(frozen=True, eq=False)
+class FistaRule(Activation):
+    """The lasso code by a fixed number of FISTA steps; the encoder must be the decoder.
+
+    lam: weight of |z|₁ beside half the squared error.
+    """
+
+    lam: float
+    steps: int = 100
+    name = "fista"
+    reads_decoder = True
+    signed = True
+
+    def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
+        return coding.fista(pre_nf, W_fd, self.lam, self.steps, positive=not self.signed)
+
+    def times(self, factor: float) -> Self:
+        return replace(self, lam=self.lam * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class NonnegativeFista(FistaRule):
+    """The same over z >= 0; with lam = 0 it is the nonnegative least squares of semi-NMF."""
+
+    name = "nonnegative_fista"
+    signed = False

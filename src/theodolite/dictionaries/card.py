@@ -1,9 +1,10 @@
 """The card of a dictionary: how well it does where, as data and as a page generated from that data."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from theodolite.core import run
 from theodolite.dictionaries.dictionary import Dictionary
@@ -16,15 +17,22 @@ FORMATS = {run.DOMAINS["documents"]: "raw", run.DOMAINS["content"]: "chat"}
 STILL_FALLING = 0.05
 
 
-def measure(dictionary: Dictionary, rows: Rows, site: str, ce: CrossEntropy) -> dict[str, Any]:
-    """FVU with interval and L0 for each domain that has rows, and the cross-entropy recovered."""
+def measure(
+    dictionary: Dictionary, rows: Rows, inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+    ce: CrossEntropy | None,
+) -> dict[str, Any]:  # fmt: skip
+    """FVU with interval and L0 for each domain that has rows, and the cross-entropy recovered where it is measured.
+
+    inputs: what the dictionary is given of rows by site: its rows, or its rows and those it should predict.
+    """
     measured = {}
     for name, domain in DOMAINS.items():
         chosen = (rows.domain == domain).nonzero().squeeze(1)
         if len(chosen) > 1:
             part = rows.take(chosen)
-            measured[name] = quality(dictionary, part.at[site], part.document)
-    return {"domains": measured, "cross_entropy": ce_recovered(ce, dictionary)}
+            x_nd, *target = inputs(part.at)
+            measured[name] = quality(dictionary, x_nd, part.document, *target)
+    return {"domains": measured, "cross_entropy": None if ce is None else ce_recovered(ce, dictionary)}
 
 
 def judged_on(formats: Iterable[str]) -> str:
@@ -51,10 +59,10 @@ def still_falling(curve: list[dict[str, float]], domain: str) -> float | None:
 def markdown(info: dict[str, Any]) -> str:
     """The card as a page. Every figure comes from `info`, the dictionary's own record."""
     card = info["card"]
-    kind = "frozen-encoder twin" if info["frozen_encoder"] else "TopK dictionary"
     paragraphs = [
-        f"# {kind} at {info['site']} of {info['model']}",
+        f"# {_kind(info)} at {info['site']} of {info['model']}",
         _origin(info),
+        *filter(None, [_options(info)]),
         _quality_table(card["domains"]),
         _latents_and_loss(card),
         _verdict(card),
@@ -64,12 +72,32 @@ def markdown(info: dict[str, Any]) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _kind(info: dict[str, Any]) -> str:
+    """In words; dictionaries of version 0.1 name no variant, all of them are TopK.
+
+    >>> _kind({"variant": "jumprelu", "frozen": "decoder", "frozen_encoder": False})
+    'frozen-decoder twin of a jumprelu dictionary'
+    """
+    variant = {"topk": "TopK"}.get(info.get("variant", "topk"), info.get("variant"))
+    frozen = info.get("frozen", "encoder" if info["frozen_encoder"] else "")
+    if not frozen:
+        return f"{variant} dictionary"
+    return f"frozen-{frozen} twin".replace("frozen-soft_", "soft-frozen-") + f" of a {variant} dictionary"
+
+
+def _options(info: dict[str, Any]) -> str:
+    """Every option it was trained with, for whoever wants the same again."""
+    options = ", ".join(f"{name}={value}" for name, value in info.get("params", {}).items())
+    return f"Options of `{info['variant']}`: {options}." if options else ""
+
+
 def _origin(info: dict[str, Any]) -> str:
     t = info["training"]
     shares = ", ".join(f"{part} {share:.0%}" for part, share in t["row_shares"].items())
     passes = ", ".join(f"{part} read {n:.2f} times" for part, n in t["passes"].items())
+    k = "" if info["k"] is None else f" k = {info['k']},"
     return (
-        f"{info['width']} latents, k = {info['k']}, seed {info['seed']}, trained on {t['tokens']:,} tokens of corpus "
+        f"{info['width']} latents,{k} seed {info['seed']}, trained on {t['tokens']:,} tokens of corpus "
         f"`{t['corpus']}` ({shares} of rows; {passes})."
     )
 
@@ -84,8 +112,10 @@ def _quality_table(domains: dict[str, Any]) -> str:
 
 def _latents_and_loss(card: dict[str, Any]) -> str:
     dead, ce = card["dead"], card["cross_entropy"]
-    return (
-        f"Dead latents: {dead['share']:.1%} did not fire in the last {dead['over_rows']:,} training rows. "
+    idle = f"Dead latents: {dead['share']:.1%} did not fire in the last {dead['over_rows']:,} training rows. "
+    if ce is None:
+        return idle + "Cross-entropy was not measured: there is no text to run the model on, or there are two sites."
+    return idle + (
         f"Cross-entropy recovered on {_judged(card)}: {ce['recovered']:.3f} (nats per token: untouched "
         f"{ce['untouched']:.3f}, reconstructed {ce['reconstructed']:.3f}, content rows set to zero {ce['zeroed']:.3f})."
     )
@@ -119,9 +149,15 @@ def _rows_used(info: dict[str, Any]) -> str:
     return (
         "Trained and measured on content and template tokens, and the last token of a prompt. Left out: special "
         "tokens, the constant template prefix, a raw text's first token, and rows with a norm above 10 times the "
-        f"median ({info['training']['outliers']:,} in training). FVU is error energy over the variance about the mean "
-        f"of the same rows. Inputs were scaled by {info['scale']:.3g}; the factor is folded into the weights."
+        f"median ({info['training']['outliers']:,} in training).{_constant(info)} FVU is error energy over the "
+        f"variance about the mean of the same rows. Inputs were scaled by {info['scale']:.3g}; the factor is folded "
+        "into the weights."
     )
+
+
+def _constant(info: dict[str, Any]) -> str:
+    count = info["training"].get("constant_dimensions", 0)
+    return f" Coordinates that never change: {count}." if count else ""
 
 
 def dead_latents(unused_for: torch.Tensor, trained_rows: int) -> dict[str, Any]:

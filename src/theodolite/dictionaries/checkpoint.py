@@ -22,12 +22,28 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
         publish(path, text.encode())
         return
     here = json.loads(text)
-    there = {"dtype": here.get("dtype")} | read_json(path)  # a request of version 0.1 named no dtype: any may go on
+    there = {"dtype": here.get("dtype")} | _of_now(read_json(path))  # version 0.1 named no dtype: any may go on
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     if differing:
         raise UserError(
             f"{folder} holds a training run with another {', '.join(differing)}: choose another folder or delete it"
         )
+
+
+def _of_now(request: dict[str, Any]) -> dict[str, Any]:
+    """A request of version 0.1, which knew one TopK and its twin, in today's words."""
+    if "saes" in request or "k" not in request:
+        return request
+    lr = "" if request["lr"] == 1e-3 else f", lr={request['lr']}"
+    saes = [f"topk(k={request['k']}{lr}, width={request['width']})"]
+    now = {"saes": saes, "seeds": [request["seed"]], "twins": ["encoder"] if request["twin"] else []}
+    return {key: v for key, v in request.items() if key not in ("width", "k", "lr", "seed", "twin")} | now
+
+
+def said(folder: Path) -> str:
+    """Where a run that stops here can go on, in words."""
+    found = sorted(folder.glob("checkpoint-*/commit.json"))
+    return f"The last checkpoint is whole: {found[-1].parent}" if found else "No checkpoint was written yet"
 
 
 def save(folder: Path, step: int, numbers: dict[str, Any], tensors: Tensors) -> None:

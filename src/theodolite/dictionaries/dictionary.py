@@ -1,4 +1,4 @@
-"""A trained dictionary: rows in, latents out, and back. Every format in `formats.py` becomes this one value."""
+"""A trained dictionary: rows in, latents out, and back. Every format in `formats/` becomes this one value."""
 
 import hashlib
 import json
@@ -9,8 +9,10 @@ import torch
 from scipy import sparse as scipy_sparse
 from torch import Tensor
 
+from theodolite.core.errors import UserError
 from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import Activation, TopKRule
+from theodolite.dictionaries.refit import magnitudes
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +23,10 @@ class Dictionary:
     before and undone after: `layer_norm` (mean 0, standard deviation 1) or `constant_norm` (norm sqrt d). A constant
     factor is never kept apart: it is folded into the weights. `info` is what the file said about itself: model, site,
     card.
+
+    A transcoder predicts rows of another site, which may have another width: x̂ = z W_dec + b_dec + W_skip x, where
+    W_skip (d_out, d_in) is None or a skip transcoder's affine path. `refit`: magnitudes of the active latents are
+    those that fit the row best (`refit.py`), not the encoder's.
     """
 
     W_enc: Tensor
@@ -31,9 +37,15 @@ class Dictionary:
     subtract_b_dec: bool = True
     normalise: Literal["none", "layer_norm", "constant_norm"] = "none"
     info: dict[str, Any] = field(default_factory=dict)
+    W_skip: Tensor | None = None
+    refit: bool = False
 
     @property
     def d_in(self) -> int:
+        return self.W_enc.shape[1]
+
+    @property
+    def d_out(self) -> int:
         return self.W_dec.shape[1]
 
     @property
@@ -43,27 +55,36 @@ class Dictionary:
     def fingerprint(self) -> str:
         """sha256 over weights, activation rule and row treatment: equal fingerprints give equal latents."""
         rule = self.activation
-        words = [rule.name, rule.numbers(), self.subtract_b_dec, self.normalise]
+        words = [rule.name, rule.numbers(), self.subtract_b_dec, self.normalise, *["refit"] * self.refit]
         whole = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
-        for tensor in (self.W_enc, self.b_enc, self.W_dec, self.b_dec, *rule.tensors().values()):
+        for tensor in (*self.weights().values(), *rule.tensors().values()):
             whole.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return whole.hexdigest()
 
+    def weights(self) -> dict[str, Tensor]:
+        """The matrices and biases by name; W_skip only where there is one."""
+        found = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
     def to(self, device: str | torch.device) -> "Dictionary":
         """The same dictionary on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.weights().items()}
         return replace(self, activation=self.activation.to(device), **moved)
 
-    def folded(self, scale: float) -> "Dictionary":
-        """This dictionary of rows times `scale`, as one of the rows themselves.
+    def folded(self, scale: float | Tensor, scale_out: float | None = None) -> "Dictionary":
+        """This dictionary of rows times `scale`, as one of the rows themselves; `scale_out` is the targets' factor.
 
-        Latents of a homogeneous rule are `scale` times smaller then and the matrices stay; those of another rule stay,
-        and the matrices change.
+        Latents of a homogeneous rule are `scale` times smaller then and the encoder stays; those of another rule stay,
+        and the matrices change. A factor for every coordinate (d) always goes into the matrices.
         """
-        if self.activation.homogeneous:
-            rule = self.activation.times(1 / scale)
-            return replace(self, b_enc=self.b_enc / scale, b_dec=self.b_dec / scale, activation=rule)
-        return replace(self, W_enc=self.W_enc * scale, W_dec=self.W_dec / scale, b_dec=self.b_dec / scale)
+        out = scale if scale_out is None else scale_out
+        how: dict[str, Any] = {"b_dec": self.b_dec / out}
+        if self.W_skip is not None:
+            how["W_skip"] = self.W_skip * (scale / out)
+        if isinstance(scale, float | int) and self.activation.homogeneous:
+            how |= {"b_enc": self.b_enc / scale, "activation": self.activation.times(1 / scale)}
+            return replace(self, **how, W_dec=self.W_dec if out == scale else self.W_dec * (scale / out))
+        return replace(self, **how, W_enc=self.W_enc * scale, W_dec=self.W_dec / out)
 
     def pre_activations(self, x_nd: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc, after the row normalisation."""
@@ -72,40 +93,61 @@ class Dictionary:
 
     def encode(self, x_nd: Tensor) -> Tensor:
         """(n, width) latents, mostly 0; negative ones from a signed rule only."""
+        if self.refit:
+            idx, val = self.encode_sparse(x_nd)
+            return val.new_zeros(len(val), self.width).scatter_add(1, idx, val)
         return self.activation(self.pre_activations(x_nd), self.W_dec)
 
     def encode_sparse(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
         """(n, k) indices and values of the active latents, k the largest L0 of these rows; empty slots have value 0."""
+        idx, val = self._active(x_nd)
+        return (idx, self._refitted(x_nd, idx, val)) if self.refit else (idx, val)
+
+    def _active(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_sparse` gives, with the encoder's own magnitudes."""
         if isinstance(self.activation, TopKRule):
             return sparse.top_k(self.pre_activations(x_nd), self.activation.k)
-        z_nf = self.encode(x_nd)
+        z_nf = self.activation(self.pre_activations(x_nd), self.W_dec)
         k = max(int((z_nf != 0).sum(1).max()), 1) if len(z_nf) else 1
         idx = z_nf.abs().topk(k, dim=1, sorted=False).indices
         return idx, z_nf.gather(1, idx)
+
+    def _refitted(self, x_nd: Tensor, idx: Tensor, val: Tensor) -> Tensor:
+        if self.W_skip is not None or self.d_out != self.d_in or "read_site" in self.info:
+            raise UserError("refit=True: a transcoder's target is not the row it reads, so nothing can be fitted to it")
+        _, scale, shift = self._normalised(x_nd)
+        target = (x_nd.to(self.W_dec.dtype) - shift) / scale - self.b_dec
+        return magnitudes(target, idx, val, self.W_dec, signed=self.activation.signed)
 
     def encode_csr(self, x_nd: Tensor) -> scipy_sparse.csr_matrix:
         """The latents as a scipy matrix without stored zeros."""
         return to_csr(*self.encode_sparse(x_nd), self.width)
 
     def decode(self, z_nf: Tensor) -> Tensor:
-        """z W_dec + b_dec, in the normalised space if rows are normalised."""
+        """z W_dec + b_dec, in the normalised space if rows are normalised; W_skip's part needs the row itself."""
         return z_nf @ self.W_dec + self.b_dec
 
     def reconstruct(self, x_nd: Tensor) -> Tensor:
-        """x̂ for every row, in the space of x."""
+        """x̂ for every row, in the space of x, or of the targets."""
         return self.code(x_nd)[2]
 
     def code(self, x_nd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Indices and values as from `encode_sparse`, and the reconstruction."""
         idx, val = self.encode_sparse(x_nd)
-        _, scale, shift = self._normalised(x_nd)
-        return idx, val, (sparse.decode(idx, val, self.W_dec) + self.b_dec) * scale + shift
+        x, scale, shift = self._normalised(x_nd)
+        x_hat = sparse.decode(idx, val, self.W_dec) + self.b_dec
+        if self.W_skip is not None:
+            x_hat = x_hat + x @ self.W_skip.T
+        return idx, val, x_hat * scale + shift
 
-    def fvu(self, x_nd: Tensor) -> float:
-        """Error energy over the variance about the mean of the same rows, in float64; not finite for equal rows."""
-        x = x_nd.double()
-        error = x - self.reconstruct(x_nd)
-        return float(error.square().sum() / (x - x.mean(0)).square().sum())
+    def fvu(self, x_nd: Tensor, target_nd: Tensor | None = None) -> float:
+        """Error energy over the variance about the mean of the same rows, in float64; not finite for equal rows.
+
+        target: the rows a transcoder predicts; without them a row is its own target.
+        """
+        y = (x_nd if target_nd is None else target_nd).double()
+        error = y - self.reconstruct(x_nd)
+        return float(error.square().sum() / (y - y.mean(0)).square().sum())
 
     def _normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
         """The rows the encoder sees, with the scale and shift that lead back."""

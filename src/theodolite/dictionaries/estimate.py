@@ -2,46 +2,78 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from theodolite.dictionaries.corpus import Corpus
-from theodolite.dictionaries.stream import Stream
-from theodolite.dictionaries.train import Plan, names
+from theodolite.dictionaries.plan import Member, Plan
+from theodolite.dictionaries.stored import StoredRows
+from theodolite.dictionaries.stream import Rows
+from theodolite.dictionaries.train import material_of
 
-_COPIES = 3  # weights and Adam's two moments, float32
+
+@dataclass(frozen=True)
+class _Cost:
+    """What one dictionary takes: seconds per row, bytes of its state, of its gradients, and of its finished file."""
+
+    seconds: float
+    state: int
+    gradients: int
+    file: int
 
 
-def estimate(model: Any, sites: Sequence[Any], corpus: Corpus, **options: Any) -> dict[str, Any]:
+def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
-    plan = Plan(tuple(map(str, sites)), **options)
-    stream = Stream(model, sites, corpus, plan.seed, min(plan.block_rows, 2 * plan.batch))
+    material, plan = material_of(model, rows), Plan(tuple(map(str, sites)), **options)
+    members = plan.members(material.check(plan.reads))
+    stream = material.stream(plan.reads, plan.seed, min(plan.block, 2 * plan.batch))
     begun = time.perf_counter()
-    rows = stream.block().to(str(model.device))
-    reading = (time.perf_counter() - begun) / len(rows)
-    steps = sum(_seconds_per_row(plan, rows.at[plan.sites[0]], name.endswith(".twin")) for name in names(plan))
-    block_bytes = plan.block_rows * sum(x.shape[1] * x.element_size() for x in rows.at.values())
-    state_bytes = len(names(plan)) * _COPIES * 2 * plan.width * model.d_model * 4
+    block = stream.block().to(material.device)
+    reading = (time.perf_counter() - begun) / len(block)
+    known: dict[Any, _Cost] = {}  # seeds and sites of one kind cost the same
+    costs = [_cost_once(known, member, plan, block) for member in members.values()]
+    steps, block_bytes = sum(c.seconds for c in costs), plan.block * _bytes(block.at) // len(block)
+    states = sum(c.state for c in costs)
     return {
         "tokens": plan.steps * plan.batch,
-        "available_tokens": _available(stream),
-        "dictionaries": len(names(plan)),
+        "available_tokens": stream.available(),
+        "dictionaries": len(members),
         "minutes": plan.tokens * (reading + steps) / 60,
         "minutes_reading": plan.tokens * reading / 60,
-        "memory_gb": (2 * block_bytes + state_bytes) / 1e9,
-        "checkpoint_gb": state_bytes / 1e9,
+        # a block and, while it is put together, its copy; of gradients only one dictionary's are there at a time
+        "memory_gb": (2 * block_bytes + states + max(c.gradients for c in costs)) / 1e9,
+        "checkpoint_gb": (states + _carried(block, plan)) / 1e9,
+        # the last checkpoint stays until the next one is whole
+        "disk_gb": (2 * (states + _carried(block, plan)) + sum(c.file for c in costs)) / 1e9,
     }
 
 
-def _available(stream: Stream) -> dict[str, int]:
-    """Tokens in one pass over each part, as far as its first documents tell."""
-    c, chars = stream.cursor, {part: sum(len(d.text) for d in documents) for part, documents in stream.parts.items()}
-    return {part: round(chars[part] * c.rows[part] / c.chars[part]) for part in c.rows}
+def _cost_once(known: dict[Any, _Cost], member: Member, plan: Plan, block: Rows) -> _Cost:
+    key = (str(member.spec), member.frozen)
+    if key not in known:
+        known[key] = _cost(member, plan, block)
+    return known[key]
 
 
-def _seconds_per_row(plan: Plan, x_nd: Any, twin: bool) -> float:
-    """Of one dictionary's step, the second one timed: the first also draws the weights."""
-    trial, batch = plan.untrained(x_nd.shape[1], twin=twin), x_nd[: plan.batch]
-    float(trial.partial_fit(batch)["fvu"])
+def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
+    """From two steps, the second one timed: the first also draws the weights."""
+    d_model = next(iter(block.at.values())).shape[1]
+    trial = member.learner(d_model, plan.steps)
+    inputs = member.inputs({site: x[: plan.batch] for site, x in block.at.items()})
+    float(trial.partial_fit(*inputs)["fvu"])
     begun = time.perf_counter()
-    float(trial.partial_fit(batch)["fvu"])  # reading the loss waits for the device
-    return (time.perf_counter() - begun) / len(batch)
+    float(trial.partial_fit(*inputs)["fvu"])  # reading the loss waits for the device
+    seconds = (time.perf_counter() - begun) / len(inputs[0])
+    weights = _bytes(trial.parameters_)
+    return _Cost(seconds, _bytes(trial.state()), weights, weights // 2)
+
+
+def _carried(block: Rows, plan: Plan) -> int:
+    """The rows that do not fill a batch: a checkpoint holds up to a batch of them."""
+    return plan.batch * _bytes(block.at) // len(block)
+
+
+def _bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors.values())

@@ -8,12 +8,13 @@ replaces `_learn`.
 import math
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.dictionaries import adam
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.encoder import seeded_rows
 
@@ -49,7 +50,8 @@ class Learner:
     twin a harder control). "decoder" keeps the decoder's, "soft_decoder" lets every row of it stray to a cosine of .8.
     lr, steps, warm_up, decay: the learning rate rises over the first share of the steps and falls to 0 over the last;
     it is constant if `steps` is not given. clip: largest norm of all gradients together. dead_after: rows without
-    firing after which a latent counts as dead.
+    firing after which a latent counts as dead. weight_decay: the loss gains half of it times |W_enc|² + |W_dec|²
+    (2603.04198), which draws seeds together and lets latents collapse.
     """
 
     d_in: int
@@ -64,8 +66,10 @@ class Learner:
     decay: float = DECAY
     clip: float = 1.0
     dead_after: int = 200_000
+    weight_decay: float = 0.0
 
     unit_decoder = True
+    sites: ClassVar[Literal["one", "pair", "joined"]] = "one"  # rows of one site, x and y of two, or both in one row
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -75,10 +79,19 @@ class Learner:
         self.step_ = 0
         self.buffers_: dict[str, Tensor] = {}
 
+    def _widths(self) -> tuple[int, ...]:
+        """How many numbers of a row belong to each site; every site has its own centre and scale."""
+        return (self.d_in,)
+
+    def _seeded(self, name: str) -> Tensor:
+        """The random unit rows that parameter `name` starts from, and keeps where it is frozen."""
+        return seeded_rows(self.width, self.d_in, self.seed)
+
     def _parameters(self, x_nd: Tensor, centre_d: Tensor, rows_fd: Tensor) -> dict[str, Tensor]:
         """Parameters by name, from the first scaled rows, their geometric median and seeded random unit rows.
 
-        What else the variant keeps (a threshold, a controller's state) goes into `buffers_`.
+        What else the variant keeps (a threshold, a controller's state) goes into `buffers_`. With targets, rows and
+        centre hold the targets' numbers behind the others, here and in `_step`.
         """
         raise NotImplementedError
 
@@ -90,41 +103,36 @@ class Learner:
         """The dictionary on scaled rows."""
         raise NotImplementedError
 
-    def fit(self, batches: Iterable[Tensor]) -> Self:
-        """Train on every batch of rows, in order."""
-        for x_nd in batches:
-            self.partial_fit(x_nd)
+    def fit(self, batches: Iterable[Tensor | tuple[Tensor, Tensor]]) -> Self:
+        """Train on every batch of rows, or of rows and targets, in order."""
+        for batch in batches:
+            self.partial_fit(*batch if isinstance(batch, tuple) else (batch,))
         return self
 
-    def start(self, x_nd: Tensor) -> None:
+    def start(self, x_nd: Tensor, y_nd: Tensor | None = None) -> None:
         """Draw the parameters, take centre and scale from these rows; the first `partial_fit` does it if nobody did."""
+        x_nd = self._rows(x_nd, y_nd)
         _refuse_non_finite(x_nd, self.step_)
-        median = geometric_median(x_nd)
-        spread = float((x_nd.double() - median).square().sum(1).mean())
-        if not spread > 0:
-            raise UserError(f"all {len(x_nd)} rows a dictionary starts from are equal: there is nothing to learn")
-        self.scale_ = spread**-0.5
-        rows = seeded_rows(self.width, self.d_in, self.seed).to(x_nd.device)
-        centre = (median * self.scale_).float()
+        centres, scales = zip(*(_centre_and_scale(part) for part in x_nd.split(self._widths(), dim=1)), strict=True)
+        self.scales_ = scales
+        rows = self._seeded("W_enc").to(x_nd.device)
         self.buffers_ = {}
-        self.parameters_ = self._parameters(x_nd.float() * self.scale_, centre, rows)
+        self.parameters_ = self._parameters(self._scaled(x_nd), torch.cat(centres), rows)
         self.unused_for_ = torch.zeros(self.width, dtype=torch.int64, device=x_nd.device)
         self._optimizer = self._new_optimizer()
 
-    def partial_fit(self, x_nd: Tensor) -> dict[str, Tensor]:
-        """One step on these rows; the losses by name, L0 and dead latents.
+    def partial_fit(self, x_nd: Tensor, y_nd: Tensor | None = None) -> dict[str, Tensor]:
+        """One step on these rows (and targets, for a variant with `sites = "pair"`); losses by name, L0, dead latents.
 
         Rows with NaN or infinity stop the training and leave it as it was.
         """
         if not hasattr(self, "parameters_"):
-            self.start(x_nd)
-        done = self._learn(x_nd.float() * self.scale_)
+            self.start(x_nd, y_nd)
+        x_nd = self._rows(x_nd, y_nd)
+        done = self._learn(self._scaled(x_nd))
         if not math.isfinite(done.losses["fvu"]):
             _refuse_non_finite(x_nd, self.step_)
-            raise UserError(
-                f"dictionary training diverged at step {self.step_}: the loss is {float(done.losses['fvu'])}; "
-                f"lower lr={self.lr}"
-            )
+            raise self._diverged(f"the loss is {float(done.losses['fvu'])}")
         dead = self.dead_.sum()
         self._update(done.gradients)
         self.unused_for_ += len(x_nd)
@@ -132,9 +140,38 @@ class Learner:
         self.step_ += 1
         return done.losses | {"l0": done.l0, "dead": dead}
 
+    def _diverged(self, why: str) -> UserError:
+        return UserError(f"dictionary training diverged at step {self.step_}: {why}; lower lr={self.lr}")
+
     def _learn(self, x_nd: Tensor) -> Step:
         """What this batch of scaled rows teaches."""
         return self._step(x_nd)
+
+    def _rows(self, x_nd: Tensor, y_nd: Tensor | None) -> Tensor:
+        """Rows with their targets behind them; targets where none are wanted are refused, and the other way round."""
+        if (y_nd is not None) != (self.sites == "pair"):
+            takes = "rows and targets, partial_fit(x, y)" if self.sites == "pair" else "rows only, partial_fit(x)"
+            raise UserError(f"{type(self).__name__} is fitted to {takes}")
+        joined = x_nd if y_nd is None else torch.cat([x_nd, y_nd], dim=1)
+        if joined.shape[1] != sum(self._widths()):
+            raise UserError(f"{type(self).__name__} expects rows of {self._widths()} numbers, not {joined.shape[1]}")
+        return joined
+
+    def _scaled(self, x_nd: Tensor) -> Tensor:
+        if len(self.scales_) == 1:
+            return x_nd.float() * self.scale_
+        parts = zip(x_nd.split(self._widths(), dim=1), self.scales_, strict=True)
+        return torch.cat([part.float() * scale for part, scale in parts], dim=1)
+
+    @property
+    def scale_(self) -> float:
+        """The factor of the rows (of the first site)."""
+        return self.scales_[0]
+
+    @property
+    def scale_out_(self) -> float:
+        """The factor of the targets (of the last site)."""
+        return self.scales_[-1]
 
     @property
     def dead_(self) -> Tensor:
@@ -149,17 +186,20 @@ class Learner:
         """Rows from latents."""
         return self.dictionary().decode(z_nf)
 
-    def fvu(self, x_nd: Tensor) -> float:
-        """Fraction of variance unexplained on these rows."""
-        return self.dictionary().fvu(x_nd)
+    def fvu(self, x_nd: Tensor, y_nd: Tensor | None = None) -> float:
+        """Fraction of variance unexplained on these rows, or of the targets."""
+        return self.dictionary().fvu(x_nd, y_nd)
 
     def dictionary(self) -> Dictionary:
         """The dictionary so far, on raw rows."""
-        found = self._dictionary().folded(self.scale_)
-        found.info.update(
-            seed=self.seed, scale=self.scale_, frozen_encoder=self.frozen == "encoder", frozen=self.frozen
-        )
+        scaled = self._dictionary()
+        found = self._folded(scaled)
+        seeded = self.frozen == "encoder" and found.W_enc is scaled.W_enc  # a folded factor makes it another matrix
+        found.info.update(seed=self.seed, scale=self.scale_, frozen_encoder=seeded, frozen=self.frozen)
         return found
+
+    def _folded(self, scaled: Dictionary) -> Dictionary:
+        return scaled.folded(self.scale_)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that training goes on from: parameters, Adam's moments, buffers, idle counters, step and scale."""
@@ -168,18 +208,19 @@ class Learner:
             moments = self._optimizer.state[parameter]
             tensors |= {f"{name}.{key}": moments[key] for key in ("exp_avg", "exp_avg_sq") if key in moments}
         tensors |= {f"buffer.{name}": t for name, t in self.buffers_.items()}
-        scale = torch.tensor(self.scale_, dtype=torch.float64)
+        scale = torch.tensor(self.scales_, dtype=torch.float64)
         return tensors | {"unused_for": self.unused_for_, "step": torch.tensor(self.step_), "scale": scale}
 
     def load_state(self, tensors: dict[str, Tensor], device: str | torch.device = "cpu") -> Self:
         """Continue from `state()`: the next step equals, bit for bit, the one that an uninterrupted run would take."""
         tensors = {name: t.clone().to(device) for name, t in tensors.items()}
-        self.unused_for_, self.step_, self.scale_ = tensors["unused_for"], int(tensors["step"]), float(tensors["scale"])
+        self.unused_for_, self.step_ = tensors["unused_for"], int(tensors["step"])
+        self.scales_ = tuple(tensors["scale"].flatten().tolist())
         buffers = {name.removeprefix("buffer."): t for name, t in tensors.items() if name.startswith("buffer.")}
         rest = {"unused_for", "step", "scale"}
         self.parameters_ = {name: t for name, t in tensors.items() if "." not in name and name not in rest}
         for name in FROZEN[self.frozen]:
-            self.parameters_[name] = seeded_rows(self.width, self.d_in, self.seed).to(device)
+            self.parameters_[name] = self._seeded(name).to(device)
         self.buffers_ = buffers
         self._optimizer = self._new_optimizer()
         for name, parameter in self._trained().items():
@@ -205,15 +246,19 @@ class Learner:
     def _update(self, gradients: dict[str, Tensor]) -> None:
         """One Adam step along clipped gradients, then the constraints."""
         trained = self._trained()
-        if self.unit_decoder and "W_dec" in trained:
-            g, w = gradients["W_dec"], trained["W_dec"]
-            g -= (g * w).sum(1, keepdim=True) * w
-        norm = float(sum(gradients[name].double().square().sum() for name in trained)) ** 0.5
-        for name, parameter in trained.items():
-            parameter.grad = gradients[name] * min(1.0, self.clip / norm) if norm > self.clip else gradients[name]
+        # As a term of the loss, as published, and so through Adam: a latent with small gradients, rare or idle, shrinks
+        # as fast as any other. Decoupled (AdamW) all would shrink at one rate. Rows of norm 1 lose nothing to it.
+        for name in ("W_enc", "W_dec") if self.weight_decay else ():
+            if name in trained:
+                gradients[name] = gradients[name] + self.weight_decay * trained[name]
+        gradients = {name: gradients[name] for name in trained}
+        unit = {"W_dec": trained["W_dec"]} if self.unit_decoder and "W_dec" in trained else {}
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        self._optimizer.step()
+        norm, taken = adam.gradient_norm(gradients, unit)
+        if not math.isfinite(norm):
+            raise self._diverged(f"the gradients' norm is {norm}")
+        adam.step(self._optimizer, trained, gradients, min(1.0, self.clip / norm) if norm else 1.0, taken)
         self._constrain()
 
     def _constrain(self) -> None:
@@ -221,9 +266,9 @@ class Learner:
         w = self._trained().get("W_dec")
         if w is None or not self.unit_decoder:
             return
-        w /= w.norm(dim=1, keepdim=True)
+        adam.normalise_rows(w)
         if self.frozen == "soft_decoder":
-            w.copy_(within_cone(w, seeded_rows(self.width, self.d_in, self.seed).to(w.device), SOFT))
+            w.copy_(within_cone(w, self._seeded("W_dec").to(w.device), SOFT))
 
 
 def within_cone(w_fd: Tensor, axis_fd: Tensor, cosine: float) -> Tensor:
@@ -245,6 +290,15 @@ def geometric_median(x_nd: Tensor, rounds: int = 30) -> Tensor:
         weight = 1 / (x - centre).norm(dim=1).clamp_min(1e-12)
         centre = (weight @ x) / weight.sum()
     return centre
+
+
+def _centre_and_scale(x_nd: Tensor) -> tuple[Tensor, float]:
+    """The scaled geometric median, and the factor that makes the mean square distance from it 1."""
+    median = geometric_median(x_nd)
+    spread = float((x_nd.double() - median).square().sum(1).mean())
+    if not spread > 0:
+        raise UserError(f"all {len(x_nd)} rows a dictionary starts from are equal: there is nothing to learn")
+    return (median * spread**-0.5).float(), spread**-0.5
 
 
 def _refuse_non_finite(x_nd: Tensor, at_step: int) -> None:

@@ -20,20 +20,30 @@ CrossEntropy = Callable[[Replace | None], float]
 
 
 def quality(
-    dictionary: Dictionary, x_nd: Tensor, document_n: Tensor, *, n_boot: int = 1000, seed: int = 0, chunk: int = 4096
+    dictionary: Dictionary,
+    x_nd: Tensor,
+    document_n: Tensor,
+    target_nd: Tensor | None = None,
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+    chunk: int = 4096,
 ) -> dict[str, Any]:
     """FVU and L0 on these rows; the 95 % interval is the Bayesian bootstrap over documents.
 
     FVU is the energy of the error over the variance about the mean of the same rows, in float64: neither the variance
     about 0 (which makes a poor dictionary look perfect) nor the variance of the error (which hides a wrong bias). Rows
-    that are all equal (a template token at the embedding) have none: `fvu` is None.
+    that are all equal (a template token at the embedding) have none: `fvu` is None. With targets (what a transcoder
+    should predict) the error and the variance are theirs.
     """
     number, count = document_n.unique(return_inverse=True)[1], int(document_n.unique().numel())
-    sums = torch.zeros(count, x_nd.shape[1] + 4, dtype=torch.float64)
-    for x, who in zip(x_nd.split(chunk), number.split(chunk), strict=True):
-        _, val, x_hat = dictionary.code(x)
-        error = _energy(x.double() - x_hat.double())
-        parts = [x.double(), *(s.double()[:, None] for s in (_energy(x), error, (val != 0).sum(1), torch.ones(len(x))))]
+    target_nd = x_nd if target_nd is None else target_nd
+    sums = torch.zeros(count, target_nd.shape[1] + 4, dtype=torch.float64)
+    for x, y, who in zip(x_nd.split(chunk), target_nd.split(chunk), number.split(chunk), strict=True):
+        _, val, y_hat = dictionary.code(x)
+        error = _energy(y.double() - y_hat.double())
+        ones = torch.ones(len(y))
+        parts = [y.double(), *(s.double().cpu()[:, None] for s in (_energy(y), error, (val != 0).sum(1), ones))]
         sums.index_add_(0, who, torch.cat([p.cpu() for p in parts], dim=1))
     total = sums.numpy()
     value, variance = fvu_of_sums(total.sum(0, keepdims=True))

@@ -13,13 +13,15 @@ from theodolite.core.errors import UserError
 from theodolite.core.site import Site
 from theodolite.dictionaries import formats, native
 from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.formats import releases
 
 L0_FACTOR = 2.0
+OTHER_NAMES = {"gpt2-small": "gpt2"}  # what TransformerLens, and so SAELens, calls a model
 
 
 @dataclass(frozen=True)
 class Found:
-    """A native dictionary on disk, as its configuration describes it."""
+    """A native dictionary on disk, as its configuration describes it; k is 0 where no number of latents is set."""
 
     path: Path
     site: str
@@ -28,11 +30,12 @@ class Found:
     corpus: str
     width: int
     k: int
+    label: str = "topk"
 
     @property
-    def key(self) -> tuple[str, str, int, int, int]:
+    def key(self) -> tuple[str, str, str, int, int, int]:
         """What a dictionary shares with its twin, and with the same one trained again."""
-        return self.site, self.corpus, self.width, self.k, self.seed
+        return self.site, self.corpus, self.label, self.width, self.k, self.seed
 
 
 def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list[Found]:
@@ -46,10 +49,15 @@ def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list
         for config in sorted(root.rglob("config.json")):
             stored = native.read_config(config.parent)
             info = stored["info"]
-            if info["model_hash"] == model.hash and site in (None, info["site"]):
-                size = {"width": stored["width"], "k": stored["k"]}
+            ours = info.get("model_hash") == model.hash and "training" in info and "read_site" not in info
+            if ours and info.get("site") and site in (None, info["site"]):
+                k = stored["rule"].get("k") or info.get("k") or 0
+                size = {"width": stored["width"], "k": int(k)}
                 about = {"site": info["site"], "seed": info["seed"], "corpus": info["training"]["corpus"]}
-                found.append(Found(config.parent, twin=info["frozen_encoder"], **about, **size))
+                frozen = info.get("frozen", "encoder" if info["frozen_encoder"] else "")
+                part = "" if frozen in ("", "encoder") else f"-frozen-{frozen}"  # a control, which stands by itself
+                label = info.get("label", "topk") + part
+                found.append(Found(config.parent, twin=frozen == "encoder", label=label, **about, **size))
     return found
 
 
@@ -70,7 +78,7 @@ def trained_folder(model: Any) -> Path:
 def open_dictionary(
     spec: str, model: Any, site: Any, *, seed: int = 0, twin: bool = False, corpus: str = "text-chat"
 ) -> Dictionary:
-    """A dictionary by `shipped`, a folder, or `hub:OWNER/REPO/PATH`, for one site of one model.
+    """A dictionary by `shipped`, a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID`, for one site of one model.
 
     `shipped` also finds what `theodolite train` made. `seed`, `twin` and `corpus` choose among those; other specs name
     one dictionary.
@@ -78,9 +86,14 @@ def open_dictionary(
     site = str(Site.parse(site))
     if spec == "shipped":
         return _shipped(model, site, seed, twin, corpus)
-    folder = _from_hub(spec.removeprefix("hub:")) if spec.startswith("hub:") else Path(spec)
+    if spec.startswith("saelens:"):
+        release = releases.find(spec.removeprefix("saelens:"))
+        return _matching(release.read(from_hub(release.path)), model, site, spec)
+    folder = from_hub(spec.removeprefix("hub:")) if spec.startswith("hub:") else Path(spec)
     if not folder.is_dir():
-        raise UserError(f"no dictionary folder {spec!r}: write 'shipped', a folder, or hub:OWNER/REPO/PATH")
+        raise UserError(
+            f"no dictionary folder {spec!r}: write 'shipped', a folder, hub:OWNER/REPO/PATH or saelens:RELEASE/ID"
+        )
     return _matching(formats.read(folder), model, site, spec)
 
 
@@ -91,11 +104,12 @@ def self_check(
     refused.
 
     rows: rows (n, d) by site; the other sites serve to name the likely cause: neighbouring site, input scale,
-    transposed matrix.
+    transposed matrix. A transcoder is given by the site it writes, and predicts those rows from the ones it reads.
     """
     site = str(site)
-    x_nd = rows[site]
-    fvu, l0 = _measure(dictionary, x_nd)
+    target_nd = rows[site]
+    x_nd = rows[dictionary.info.get("read_site") or site]
+    fvu, l0 = _measure(dictionary, x_nd, target_nd)
     expected = _card_l0(dictionary)
     if fvu < 1 and (expected is None or 1 / L0_FACTOR <= l0 / expected <= L0_FACTOR):
         return {"fvu": fvu, "l0": l0}
@@ -106,12 +120,14 @@ def self_check(
     )
 
 
-def _measure(dictionary: Dictionary, x_nd: Tensor) -> tuple[float, float]:
-    return dictionary.fvu(x_nd), float((dictionary.encode_sparse(x_nd)[1] != 0).sum(1).double().mean())
+def _measure(dictionary: Dictionary, x_nd: Tensor, target_nd: Tensor) -> tuple[float, float]:
+    return dictionary.fvu(x_nd, target_nd), float((dictionary.encode_sparse(x_nd)[1] != 0).sum(1).double().mean())
 
 
 def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str, fvu: float) -> str:
     """The one change that makes it fit best, in words; nothing fits: say so."""
+    if "read_site" in dictionary.info:
+        return "It is a transcoder: check both of its sites."
     x_nd = rows[site]
     tried = {f"It fits {other}: probably the wrong site": (dictionary, x) for other, x in rows.items() if other != site}
     energy = x_nd.double().square().sum(1)
@@ -170,6 +186,10 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
             f"dictionary {spec!r} reads {dictionary.d_in} dimensions, {model.name} has {model.d_model}: "
             "it is for another model"
         )
+    if "read_site" in info:
+        raise UserError(f"dictionary {spec!r} is a transcoder, which writes another site than it reads")
+    if info.get("hook") and not info.get("site"):
+        raise UserError(f"dictionary {spec!r} was trained at {info['hook']}, which is no site here")
     if info.get("site") and info["site"] != site:
         raise UserError(f"dictionary {spec!r} was trained at {info['site']}, not at {site}")
     if info.get("model") and info.get("model_hash") != model.hash and _bare(info["model"]) != _bare(model.name):
@@ -178,10 +198,11 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
 
 
 def _bare(name: str) -> str:
-    return name.rstrip("/").rsplit("/", 1)[-1].lower()
+    bare = name.rstrip("/").rsplit("/", 1)[-1].lower()
+    return OTHER_NAMES.get(bare, bare)
 
 
-def _from_hub(path: str) -> Path:
+def from_hub(path: str) -> Path:
     """The folder of a hub repository, fetched into the hub's own cache."""
     owner, _, rest = path.partition("/")
     repo, _, inside = rest.partition("/")
@@ -191,7 +212,9 @@ def _from_hub(path: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        wanted = [f"{inside}/*"] if inside else None
+        above, _, last = inside.rpartition("/")
+        beside = f"{above}/config.json".lstrip("/")  # sparsify's names the model, dictionary_learning's the class
+        wanted = [inside if last.endswith(".pt") else f"{inside}/*", beside] if inside else None
         home = snapshot_download(f"{owner}/{repo}", allow_patterns=wanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(f"hub:{path} cannot be fetched: {str(error).splitlines()[0]}") from None

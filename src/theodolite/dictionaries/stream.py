@@ -106,6 +106,11 @@ class Stream:
         """How often each part has been read."""
         return {p: self.cursor.taken.get(p, 0) / len(self.parts[p]) for p in self.shares}
 
+    def available(self) -> dict[str, int]:
+        """Tokens in one pass over each part, as far as the documents read so far tell."""
+        c, chars = self.cursor, {part: sum(len(d.text) for d in documents) for part, documents in self.parts.items()}
+        return {part: round(chars[part] * c.rows[part] / c.chars[part]) for part in c.rows}
+
     def _choose(self) -> list[Document]:
         """Documents for one block: always from the part furthest behind its share of rows, as can be foreseen."""
         c, chosen, expected = self.cursor, [], {p: float(self.cursor.rows.get(p, 0)) for p in self.shares}
@@ -167,10 +172,12 @@ def harvest_rows(model: Any, sites: Sequence[Any], documents: Sequence[Document]
 
 
 def without_outliers(rows: Rows) -> Rows:
-    """Rows whose norm is at most 10 times the median at every site."""
+    """Rows whose norm is at most 10 times the median at every site; NaN or infinity is no outlier but an error."""
     kept = torch.ones(len(rows), dtype=torch.bool)
-    for x in rows.at.values():
+    for site, x in rows.at.items():
         norm = x.float().norm(dim=1)
+        if bad := int((~norm.isfinite()).sum()):
+            raise UserError(f"{bad} of {len(x)} rows at {site} hold NaN or infinity: try dtype float32")
         kept &= (norm <= OUTLIER * norm.median()).cpu()
     return rows.take(kept.nonzero().squeeze(1))
 

@@ -1,10 +1,10 @@
-"""Dictionaries at several sites, and their twins, trained in one pass over a stream of rows; resumable to the bit."""
+"""Many dictionaries (variants, widths, sites, seeds and twins) in one pass over rows; resumable to the bit."""
 
-import json
 import math
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,172 +16,211 @@ from theodolite.core.errors import UserError
 from theodolite.core.tick import Tick
 from theodolite.dictionaries import card, checkpoint, native
 from theodolite.dictionaries.corpus import Corpus
-from theodolite.dictionaries.held_out import held_out_documents, held_out_rows
 from theodolite.dictionaries.learner import DECAY
-from theodolite.dictionaries.metrics import CrossEntropy, cross_entropy
-from theodolite.dictionaries.stream import Rows, Stream, concatenate, parts_of
-from theodolite.dictionaries.variants.topk import TopK
+from theodolite.dictionaries.material import Harvested, Material, Texts
+from theodolite.dictionaries.metrics import CrossEntropy
+from theodolite.dictionaries.names import ELSEWHERE
+from theodolite.dictionaries.plan import Member, Plan, kind
+from theodolite.dictionaries.prefetch import Ahead
+from theodolite.dictionaries.stored import StoredRows
+from theodolite.dictionaries.stream import Rows, concatenate
+from theodolite.dictionaries.tracking import Log, Means, Tracker, Watch
 
-CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over them per site
+FIRST = 8192  # rows from which a dictionary takes its centre and scale
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Everything the weights depend on beside model and corpus."""
-
-    sites: tuple[str, ...]
-    width: int = 4096
-    k: int = 32
-    seed: int = 0
-    tokens: int = 2_000_000
-    twin: bool = True
-    lr: float = 1e-3
-    batch: int = 2048
-    block_rows: int = 65_536
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UserError(f"width={self.width} latents: give at least 1")
-        if not 1 <= self.k <= self.width:
-            raise UserError(
-                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
-            )
-        if self.steps < 1:
-            raise UserError(f"{self.tokens} tokens are less than one batch: give at least {self.batch}")
-
-    @property
-    def steps(self) -> int:
-        return self.tokens // self.batch
-
-    def untrained(self, d_model: int, *, twin: bool) -> TopK:
-        """A dictionary before its first step."""
-        how: dict[str, Any] = {"k": self.k, "seed": self.seed, "lr": self.lr, "steps": self.steps}
-        return TopK(d_model, self.width, frozen="encoder" if twin else "", **how)
-
-    @property
-    def curve(self) -> list[int]:
-        """Where the learning curve is read: by factors of sqrt 2 up to the learning-rate decay, and at the end."""
-        return [*sorted({int((1 - DECAY) * self.tokens / 2 ** (j / 2)) for j in range(9)}), self.steps * self.batch]
+class ConstantDimension(UserWarning):
+    """Some coordinates of the rows never change: no dictionary can learn anything there."""
 
 
 def train(
     model: Any,
     sites: Sequence[Any],
-    corpus: Corpus,
+    rows: Corpus | StoredRows,
     folder: str | Path,
     *,
     progress: Tick | None = None,
+    watch: Watch | None = None,
+    tracker: Tracker | None = None,
+    prefetch: bool | None = None,
     checkpoint_seconds: float = 300.0,
     **options: Any,
 ) -> dict[str, Path]:
-    """Train a dictionary (and its twin) per site; returns the folder of each, named `SITE` and `SITE.twin`.
+    """Train every dictionary of a plan; returns the folder of each, `SITE` and `SITE.twin` if there is one per site.
 
     model: anything with `tokens`, `read`, `loss`, `hash`, `dtype`, `name`, `d_model`, `device` and `tokenizer` as in
-    `theodolite.Model`.
-    options: fields of `Plan`. A finished folder is returned as it is; a stopped run goes on from its last checkpoint
-    and ends with the same weights, bit for bit, as one that was never stopped (same machine, same number of threads).
+    `theodolite.Model`; may be None where `rows` are stored ones. options: fields of `plan.Plan`. A finished folder is
+    returned as it is; a stopped run goes on from its last checkpoint and ends with the same weights, bit for bit, as
+    one that was never stopped (same machine, same number of threads).
+    watch: is given every line of `log.jsonl`. prefetch: whether a thread reads the next block while this one is
+    trained on (default: on a GPU).
     """
-    plan, folder = Plan(tuple(map(str, sites)), **options), Path(folder)
-    parts_of(corpus)  # what cannot be trained on is refused before the folder is claimed
-    request = {"model": model.hash, "dtype": str(model.dtype), "corpus": corpus.digest(), **vars(plan)}
+    material, plan, folder = material_of(model, rows), Plan(tuple(map(str, sites)), **options), Path(folder)
+    members = plan.members(material.check(plan.reads))  # what cannot be trained is refused before the folder is claimed
+    request = material.about() | plan.request()
     checkpoint.claim(folder, request)
-    results = {name: folder / name for name in names(plan)}
+    results = {name: folder / name for name in members}
     if all((path / "config.json").is_file() for path in results.values()):
         return results
-    run = Training(model, sites, corpus, plan, folder, str(model.device))
-    run.go(progress, checkpoint_seconds)
-    format = card.FORMATS[run.judged_on]
-    texts = [d.text for d in run.held_out_documents if d.format == format][:CE_TEXTS]
-    ce = {site: cross_entropy(model, site, texts, corpus.recipe.max_tokens, format) for site in plan.sites}
-    for name, path in results.items():
-        run.publish(name, path, ce[_site(name)])
+    log = Log(folder / "log.jsonl", tracker, watch)
+    log.begin(request)
+    try:
+        run = Training(material, plan, members, folder, log)
+        run.go(progress, checkpoint_seconds, material.device != "cpu" if prefetch is None else prefetch)
+        for name, path in results.items():
+            run.publish(name, path)
+    finally:
+        log.end()
     checkpoint.clear(folder)
     return results
+
+
+def material_of(model: Any, rows: Corpus | StoredRows) -> Material:
+    """The rows of a corpus through the model, or stored ones; those of another model are refused."""
+    if isinstance(rows, Corpus):
+        return Texts(model, rows)
+    if model is None:
+        return Harvested(rows)
+    if model.hash != rows.fields["model"]:
+        raise UserError(f"{rows.store.folder} holds rows of another model than {model.name}: give that one, or none")
+    return Harvested(rows, str(model.device), model.name)
 
 
 class Training:
     """One training run: the stream, the dictionaries, and the rows that did not fill a batch."""
 
-    def __init__(self, model: Any, sites: Sequence[Any], corpus: Corpus, plan: Plan, folder: Path, device: str):
-        self.model, self.plan, self.folder, self.device, self.corpus = model, plan, folder, device, corpus
-        self.stream = Stream(model, sites, corpus, plan.seed, plan.block_rows)
-        self.dictionaries = {name: plan.untrained(model.d_model, twin=name.endswith(".twin")) for name in names(plan)}
-        self.held_out_documents = held_out_documents(corpus, plan.seed)
-        self.judged_on = card.judged_on(d.format for d in self.held_out_documents)
-        self.held_out = held_out_rows(model, sites, self.held_out_documents, corpus.recipe.max_tokens).to(device)
+    def __init__(self, material: Material, plan: Plan, members: dict[str, Member], folder: Path, log: Log):
+        self.material, self.plan, self.members, self.folder, self.log = material, plan, members, folder, log
+        self.device = material.device
+        self.stream = material.stream(plan.reads, plan.seed, plan.block)
+        self.held_out = material.held_out(plan.reads, plan.seed).to(self.device)
+        self.judged_on = material.judged_on(plan.seed)
+        d_model = self.held_out.at[plan.reads[0]].shape[1]
+        self.dictionaries = {name: member.learner(d_model, plan.steps) for name, member in members.items()}
         self.step, self.seconds = 0, 0.0
+        self.cursor = self.stream.state()
         self.carry: Rows | None = None
-        self.curve: dict[str, list[dict[str, float]]] = {name: [] for name in self.dictionaries}
+        self.curve: dict[str, list[dict[str, float]]] = {name: [] for name in members}
+        self.constant: dict[str, int] = {}
+        self.ce: dict[str, CrossEntropy | None] = {}
         self._resume()
 
-    def go(self, progress: Tick | None, checkpoint_seconds: float) -> None:
+    def go(self, progress: Tick | None, checkpoint_seconds: float, prefetch: bool) -> None:
         """Train to the last step; a checkpoint follows a block when the last is older than `checkpoint_seconds`."""
         plan, saved_at = self.plan, time.monotonic()
         report = progress or (lambda done, total: None)
         report(self.step * plan.batch, plan.steps * plan.batch)
-        while self.step < plan.steps:
-            begun = time.monotonic()
-            rows = self._with_carry(self.stream.block())
-            harvested = time.monotonic()
-            losses = self._train_on(rows)
-            self.seconds += time.monotonic() - begun
-            self._read_curve()
-            self._log(losses, harvested - begun, time.monotonic() - harvested)
-            report(self.step * plan.batch, plan.steps * plan.batch)
-            if time.monotonic() - saved_at >= checkpoint_seconds or self.step >= plan.steps:
-                self._save()
-                saved_at = time.monotonic()
+        ahead = Ahead(self._read)
+        try:
+            while self.step < plan.steps:
+                begun = time.monotonic()
+                rows = self._with_carry(self._taken(ahead))
+                if prefetch and self.step + len(rows) // plan.batch < plan.steps:
+                    ahead.begin()
+                read = time.monotonic()
+                means = self._train_on(rows)
+                self.seconds += time.monotonic() - begun
+                self._read_curve()
+                self._log(means, read - begun, time.monotonic() - read)
+                report(self.step * plan.batch, plan.steps * plan.batch)
+                if time.monotonic() - saved_at >= checkpoint_seconds or self.step >= plan.steps:
+                    self._save()
+                    saved_at = time.monotonic()
+        finally:
+            ahead.close()
+
+    def _read(self) -> tuple[Rows, dict[str, Any]]:
+        """The next block, and the stream's cursor after it: what a checkpoint after that block must hold."""
+        return self.stream.block(), self.stream.state()
+
+    def _taken(self, ahead: Ahead[tuple[Rows, dict[str, Any]]]) -> Rows:
+        try:
+            block, self.cursor = ahead.take()
+        except UserError as error:
+            where = f"step {self.step}, block {self.cursor['blocks']}"
+            raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
+        if not len(block):
+            raise UserError(f"a block of {self.material.name} gave no row at all: its texts have no token to read")
+        return block
 
     def _with_carry(self, block: Rows) -> Rows:
         block = block.to(self.device)
         return block if self.carry is None else concatenate([self.carry, block])
 
-    def _train_on(self, rows: Rows) -> dict[str, dict[str, Tensor]]:
+    def _train_on(self, rows: Rows) -> Means:
         """As many steps as the rows fill; the rest is carried over."""
-        batch, losses = self.plan.batch, {}
-        todo = min(len(rows) // batch, self.plan.steps - self.step)
-        if self.step == 0:
-            for name, dictionary in self.dictionaries.items():
-                dictionary.start(rows.at[_site(name)][:8192])
-        for i in range(todo):
-            for name, dictionary in self.dictionaries.items():
-                losses[name] = dictionary.partial_fit(rows.at[_site(name)][i * batch : (i + 1) * batch])
-        self.step += todo
-        self.carry = rows.take(torch.arange(todo * batch, len(rows)))
-        return losses
+        batch = self.plan.batch
+        means = Means(min(len(rows) // batch, self.plan.steps - self.step))
+        if self.step == 0 and means.steps:
+            self._start({site: x[:FIRST] for site, x in rows.at.items()})
+        for i in range(means.steps):
+            part = {site: x[i * batch : (i + 1) * batch] for site, x in rows.at.items()}
+            for name in self.dictionaries:
+                begun = time.perf_counter()
+                means.add(name, self._fit(name, part, i), time.perf_counter() - begun)
+        self.step += means.steps
+        self.carry = rows.take(torch.arange(means.steps * batch, len(rows)))
+        return means
+
+    def _start(self, at: dict[str, Tensor]) -> None:
+        """Every dictionary takes its centre and scale; coordinates that never change are counted."""
+        self.constant = {site: int((x == x[0]).all(0).sum()) for site, x in at.items()}
+        for site, count in self.constant.items():
+            if count:
+                of = f"{count} of {at[site].shape[1]} coordinates at {site} are the same in all rows looked at"
+                warnings.warn(f"{of}: nothing is learnt there", ConstantDimension, stacklevel=2)
+        for name, dictionary in self.dictionaries.items():
+            try:
+                dictionary.start(*self.members[name].inputs(at))
+            except UserError as error:
+                raise UserError(f"{name}, before step 0: {error}") from None
+
+    def _fit(self, name: str, at: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
+        try:
+            return self.dictionaries[name].partial_fit(*self.members[name].inputs(at))
+        except UserError as error:
+            where = f"{name}, step {self.step + batch}, batch {batch} of block {self.cursor['blocks'] - 1}"
+            raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
 
     def _read_curve(self) -> None:
         """FVU on held-out rows, if this block passed a point of the curve."""
         trained = self.step * self.plan.batch
         due = [p for p in self.plan.curve if p <= trained]
-        for name, dictionary in self.dictionaries.items():
+        for name, learner in self.dictionaries.items():
             if (len(self.curve[name]) and self.curve[name][-1]["tokens"] >= due[-1]) or not due:
                 continue
             point: dict[str, float] = {"tokens": trained}
+            so_far = learner.dictionary()
             for domain, code in card.DOMAINS.items():
                 chosen = (self.held_out.domain == code).nonzero().squeeze(1)[:8192]
-                fvu = dictionary.fvu(self.held_out.take(chosen).at[_site(name)]) if len(chosen) > 1 else math.nan
+                inputs = self.members[name].inputs(self.held_out.take(chosen).at)
+                fvu = so_far.fvu(*inputs) if len(chosen) > 1 else math.nan
                 if math.isfinite(fvu):
                     point[domain] = fvu
             self.curve[name].append(point)
 
-    def _log(self, losses: dict[str, dict[str, Tensor]], harvest_s: float, train_s: float) -> None:
-        trained = self.step * self.plan.batch
-        rate = trained / self.seconds
-        line = {
-            "step": self.step,
-            "tokens": trained,
-            "tokens_per_s": round(rate, 1),
-            "left_s": round((self.plan.steps * self.plan.batch - trained) / rate),
-            "harvest_s": round(harvest_s, 2),
-            "train_s": round(train_s, 2),
-            "losses": {n: {k: round(float(v), 5) for k, v in loss.items()} for n, loss in losses.items()},
-        }
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+    def _log(self, means: Means, read_s: float, train_s: float) -> None:
+        if not means.steps:
+            return
+        trained, total = self.step * self.plan.batch, self.plan.steps * self.plan.batch
+        rate, rows = trained / self.seconds, means.steps * self.plan.batch
+        self.log.write(
+            {
+                "step": self.step,
+                "tokens": trained,
+                "total": total,
+                "tokens_per_s": round(rate, 1),
+                "left_s": round((total - trained) / rate),
+                "harvest_s": round(read_s, 2),
+                "train_s": round(train_s, 2),
+                "activations_per_s": {name: round(rows / s, 1) for name, s in means.seconds.items()},
+                "losses": means.losses({name: d.width for name, d in self.dictionaries.items()}),
+            }
+        )
 
     def _save(self) -> None:
-        numbers = {"step": self.step, "seconds": self.seconds, "cursor": self.stream.state(), "curve": self.curve}
+        numbers = {"step": self.step, "seconds": self.seconds, "cursor": self.cursor, "curve": self.curve}
+        numbers["constant"] = self.constant
         tensors = {name: d.state() for name, d in self.dictionaries.items()}
         assert self.carry is not None
         carry = {f"at.{site}": x for site, x in self.carry.at.items()}
@@ -195,22 +234,25 @@ class Training:
             return
         numbers, tensors = found
         self.step, self.seconds, self.curve = numbers["step"], numbers["seconds"], numbers["curve"]
-        self.stream.load_state(numbers["cursor"])
+        self.constant = numbers.get("constant", {})  # version 0.1 did not count them
+        self.cursor = numbers["cursor"]
+        self.stream.load_state(self.cursor)
         carry = tensors.pop("carry")
-        at = {s: carry[f"at.{s}"] for s in self.plan.sites}
+        at = {s: carry[f"at.{s}"] for s in self.plan.reads}
         self.carry = Rows(at, carry["domain"], carry["document"]).to(self.device)
         for name, state in tensors.items():
             self.dictionaries[name].load_state(state, self.device)
         checkpoint.cut_log(self.folder / "log.jsonl", self.step)
 
-    def publish(self, name: str, path: Path, ce: CrossEntropy) -> None:
+    def publish(self, name: str, path: Path) -> None:
         """Write one dictionary with the card of what is written (its bfloat16 form)."""
-        site, fitted = _site(name), self.dictionaries[name]
+        member, fitted = self.members[name], self.dictionaries[name]
         stored = native.as_stored(fitted.dictionary())
         decay_begins = (1 - DECAY) * self.plan.tokens
-        constant_lr = [p for p in self.curve[name] if p["tokens"] <= decay_begins + self.plan.block_rows]
+        constant_lr = [p for p in self.curve[name] if p["tokens"] <= decay_begins + self.plan.block]
         fell = card.still_falling(constant_lr, self.judged_on)
-        measured = card.measure(stored, self.held_out, site, ce) | {
+        measured = card.measure(stored, self.held_out, member.inputs, self._cross_entropy(member.site))
+        measured |= {
             "dead": card.dead_latents(fitted.unused_for_, self.step * self.plan.batch),
             "curve": self.curve[name],
             "judged_on": self.judged_on,
@@ -218,37 +260,39 @@ class Training:
             "undertrained": fell is not None and fell > card.STILL_FALLING,
         }
         info = stored.info | {
-            "site": site,
-            "model": self.model.name,
-            "model_hash": self.model.hash,
-            "width": self.plan.width,
-            "k": self.plan.k,
-            "training": self._training(),
+            **member.where,
+            "model": self.material.model_name,
+            "model_hash": self.material.about()["model"],
+            "variant": member.spec.name,
+            "label": member.spec.label,
+            "params": {f.name: getattr(fitted, f.name) for f in fields(fitted) if f.name not in {*ELSEWHERE, "width"}},
+            "width": fitted.width,
+            "k": getattr(fitted, "k", None),
+            "training": self._training(fitted.lr),
             "card": measured,
         }
         publish(path / "card.md", card.markdown(info).encode())
         native.save(replace(stored, info=info), path)
 
-    def _training(self) -> dict[str, Any]:
-        rows = self.stream.cursor.rows
+    def _cross_entropy(self, site: str) -> CrossEntropy | None:
+        """One per site, which remembers what does not depend on the dictionary."""
+        if site not in self.ce and kind(site) == "one":
+            self.ce[site] = self.material.cross_entropy(site, self.plan.seed)
+        return self.ce.get(site)
+
+    def _training(self, lr: float) -> dict[str, Any]:
+        rows = self.cursor["rows"]
+        about = self.material.about()
         return {
             "tokens": self.step * self.plan.batch,
-            "dtype": str(self.model.dtype),
-            "corpus": self.corpus.recipe.name,
-            "corpus_digest": self.corpus.digest(),
+            "dtype": about["dtype"],
+            "corpus": self.material.name,
+            "corpus_digest": about["corpus"],
             "row_shares": {part: n / sum(rows.values()) for part, n in rows.items()},
             "passes": self.stream.passes(),
-            "outliers": self.stream.cursor.outliers,
-            "lr": self.plan.lr,
+            "outliers": self.cursor["outliers"],
+            "constant_dimensions": sum(self.constant.values()),
+            "lr": lr,
             "batch": self.plan.batch,
             "seconds": round(self.seconds),
         }
-
-
-def names(plan: Plan) -> list[str]:
-    """Names of the dictionaries of a run: each site, and `.twin` behind it."""
-    return [site + suffix for site in plan.sites for suffix in ([""] + [".twin"] * plan.twin)]
-
-
-def _site(name: str) -> str:
-    return name.removesuffix(".twin")

@@ -169,6 +169,24 @@ class Model:
         targets = select(tokens, Positions.parse(positions))
         return self._score(tokens, targets, interventions, batch_tokens)
 
+    def kl(
+        self,
+        texts: Sequence[str],
+        *,
+        interventions: Interventions,
+        positions: Positions | str = "content",
+        format: Format = "raw",
+        max_tokens: int | None = None,
+    ) -> torch.Tensor:
+        """Mean KL divergence, in nats, of the next-token predictions at the positions from those without interventions.
+
+        The value can be differentiated by tensors inside the interventions' rules: a dictionary is trained on it. All
+        texts run in one pass, whose logits are held in memory, so give few at a time.
+        """
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
+        targets = select(tokens, Positions.parse(positions))
+        return scoring.divergence(self.network, tokens, targets, self._effects(interventions))
+
     def logprobs(
         self,
         prompts: Sequence[str],

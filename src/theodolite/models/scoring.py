@@ -1,10 +1,12 @@
 """How probable texts and continuations are to the model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from theodolite.core.errors import UserError
 from theodolite.models.families import Network
@@ -47,6 +49,40 @@ def score(network: Network, tokens: Tokens, targets: Tensor, effects: Effects, b
         total[index] = _log_prob(logits, part.ids, targets[index][:, : part.ids.shape[1]])
     effects.check()
     return Scored(total, targets.sum(1).numpy())
+
+
+def divergence(network: Network, tokens: Tokens, targets: Tensor, effects: Effects) -> Tensor:
+    """Mean KL(untouched || changed) in nats of what is predicted at the target tokens (n, t), in one pass each.
+
+    The result has a gradient by what the interventions' rules hold; the model itself counts as constant, so that no
+    activation is kept for the sake of its weights.
+    """
+    with torch.no_grad():
+        clean = _log_softmax(network, tokens, targets, None)
+    with torch.enable_grad(), _constant(network.module):
+        changed = _log_softmax(network, tokens, targets, effects)
+    effects.check()
+    return (clean.exp() * (clean - changed)).sum(1).mean()
+
+
+def _log_softmax(network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None) -> Tensor:
+    logits = run(network, tokens, effects=effects, logits=True).logits
+    assert logits is not None
+    rows = logits[targets.to(logits.device)]
+    return (rows.float() if rows.dtype.itemsize < 4 else rows).log_softmax(1)
+
+
+@contextmanager
+def _constant(module: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient inside; as it was afterwards."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _log_prob(logits_ntv: Tensor, ids_nt: Tensor, targets_nt: Tensor) -> np.ndarray:

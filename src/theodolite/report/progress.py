@@ -1,7 +1,7 @@
 """How far a run is: one line per stage in a terminal, and a line now and then in a log file."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -71,6 +71,9 @@ class Display:
         self.stage.tick(done, total)
         self.ticked(self.stage)
 
+    def say(self, lines: Iterable[str]) -> None:
+        """Print lines that stay, beside the present stage."""
+
     def end(self) -> None:
         """The present stage is complete."""
         if self.stage is not None:
@@ -95,6 +98,9 @@ class Lines(Display):
         self.console = console
         self.last = clock()
 
+    def say(self, lines: Iterable[str]) -> None:
+        self._print("\n".join(lines))
+
     def ticked(self, stage: Stage) -> None:
         if self.clock() - self.last >= EVERY:
             self._print(f"{stage.name} ... {stage.words()}")
@@ -113,6 +119,9 @@ class Bars(Display):
     def __init__(self, bars: Progress, clock: Clock) -> None:
         super().__init__(clock)
         self.bars = bars
+
+    def say(self, lines: Iterable[str]) -> None:
+        self.bars.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
     def begun(self, stage: Stage) -> None:
         self.task = self.bars.add_task(stage.name, total=None, stage=stage)

@@ -27,6 +27,7 @@ class TopK(Learner):
     _: KW_ONLY
     k: int = 32
     aux: float = 1 / 32
+    lr: float = 1e-3  # for runs of about 1,000 steps of 2,048 rows, such as those of the dictionary that ships
 
     def __post_init__(self) -> None:
         super().__post_init__()

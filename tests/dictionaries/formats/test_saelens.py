@@ -1,60 +1,15 @@
-"""Converters preserve the output: each source's own formula, written out here, on random rows."""
+"""SAELens, all versions: what the formula says, what is refused, and what the metadata keeps."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy_weights import BASIC, PRE, D, F, W, X, assert_equal, relu, saelens, top
 from safetensors.torch import save_file
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import read
-
-D, F, N = 6, 11, 40
-rng = np.random.default_rng(0)
-X = rng.normal(size=(N, D)) * 2 + 1
-W = {
-    "W_enc": rng.normal(size=(D, F)),
-    "W_dec": rng.normal(size=(F, D)),
-    "b_enc": rng.normal(size=F) * 0.3,
-    "b_dec": rng.normal(size=D),
-    "threshold": np.abs(rng.normal(size=F)),
-    "b_gate": rng.normal(size=F) * 0.3,
-    "b_mag": rng.normal(size=F) * 0.3,
-    "r_mag": rng.normal(size=F) * 0.3,
-}
-
-
-def relu(a: np.ndarray) -> np.ndarray:
-    return np.maximum(a, 0)
-
-
-def top(a: np.ndarray, k: int) -> np.ndarray:
-    cut = np.sort(a, axis=1)[:, -k][:, None]
-    return relu(np.where(a >= cut, a, 0))
-
-
-def saelens(folder, kind: str, names: str, **config: object) -> Dictionary:
-    save_file({n: torch.tensor(W[n], dtype=torch.float32) for n in names.split()}, folder / "sae_weights.safetensors")
-    metadata = {"model_name": "gpt2-small", "hook_name": "blocks.8.hook_resid_post"}
-    config = {"architecture": kind, "d_in": D, "d_sae": F, "dtype": "float32", "metadata": metadata} | config
-    (folder / "cfg.json").write_text(json.dumps(config))
-    return read(folder)
-
-
-def assert_equal(d: Dictionary, latents: np.ndarray, reconstruction: np.ndarray) -> None:
-    x = torch.tensor(X, dtype=torch.float32)
-    np.testing.assert_allclose(d.encode(x).numpy(), latents, atol=2e-5)
-    np.testing.assert_allclose(d.encode_csr(x).toarray(), latents, atol=2e-5)
-    np.testing.assert_allclose(d.reconstruct(x).numpy(), reconstruction, atol=1e-4)
-    assert (latents > 0).any()
-    assert (latents == 0).any()
-
-
-PRE = (X - W["b_dec"]) @ W["W_enc"]
-BASIC = "W_enc W_dec b_enc b_dec"
 
 
 def test_saelens_standard(tmp_path) -> None:
@@ -139,81 +94,6 @@ def test_saelens_before_version_6(tmp_path) -> None:
     assert d.info["site"] == "blocks.2.mlp_out"
 
 
-@pytest.mark.parametrize("lower", [False, True])
-def test_gemma_scope_npz(tmp_path, lower: bool) -> None:
-    folder = gemma_scope(tmp_path / "gemma-scope-2b-pt-res", lower=lower)
-    pre = X @ W["W_enc"] + W["b_enc"]
-    z = relu(pre) * (pre > W["threshold"])
-    d = read(folder)
-    assert_equal(d, z, z @ W["W_dec"] + W["b_dec"])
-    assert (d.info["site"], d.info["l0"]) == ("blocks.12.resid_post", 82)
-
-
-@pytest.mark.parametrize(
-    ("repository", "site"),
-    [
-        ("models--google--gemma-scope-2b-pt-res/snapshots/0a1b", "blocks.12.resid_post"),
-        ("gemma-scope-9b-pt-mlp", "blocks.12.mlp_out"),
-        ("gemma-scope-9b-pt-att", None),
-        ("somewhere", None),
-    ],
-)
-def test_the_site_of_gemma_scope_follows_from_the_repository(tmp_path, repository: str, site: str | None) -> None:
-    assert read(gemma_scope(tmp_path / repository)).info["site"] == site
-
-
-def test_transcoders_of_gemma_scope_are_refused(tmp_path) -> None:
-    folder = gemma_scope(tmp_path / "gemma-scope-2b-pt-transcoders")
-    with pytest.raises(UserError, match="writes another site"):
-        read(folder)
-
-
-def gemma_scope(repository: Path, *, lower: bool = False) -> Path:
-    folder = repository / "layer_12" / "width_16k" / "average_l0_82"
-    folder.mkdir(parents=True)
-    names = {n: W[n].astype(np.float32) for n in [*BASIC.split(), "threshold"]}
-    np.savez(folder / "params.npz", **{n.replace("W_", "w_") if lower else n: a for n, a in names.items()})
-    return folder
-
-
-def test_gemma_scope_2(tmp_path) -> None:
-    names = {n.replace("W_", "w_"): torch.tensor(W[n], dtype=torch.float32) for n in [*BASIC.split(), "threshold"]}
-    save_file(names, tmp_path / "params.safetensors")
-    config = {
-        "architecture": "jump_relu",
-        "hf_hook_point_in": "model.layers.9.output",
-        "model_name": "google/gemma-3-1b-pt",
-        "l0": 20,
-        "type": "sae",
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    pre = X @ W["W_enc"] + W["b_enc"]
-    z = relu(pre) * (pre > W["threshold"])
-    d = read(tmp_path)
-    assert_equal(d, z, z @ W["W_dec"] + W["b_dec"])
-    assert (d.info["site"], d.info["model"]) == ("blocks.9.resid_post", "google/gemma-3-1b-pt")
-    assert (d.info["l0"], "card" in d.info) == (20, False)  # a card is our own format's: domains, training, curve
-    (tmp_path / "config.json").write_text(json.dumps(config | {"affine_connection": True, "type": "transcoder"}))
-    with pytest.raises(UserError, match="writes another site"):
-        read(tmp_path)
-
-
-def test_configurations_that_are_no_json_are_named(tmp_path) -> None:
-    for marker in ("params.safetensors", "model.safetensors"):
-        (tmp_path / marker).mkdir(parents=True)
-        save_file({"w_enc": torch.zeros(1)}, tmp_path / marker / marker)
-        (tmp_path / marker / "config.json").write_text("{")
-        with pytest.raises(UserError, match=r"config\.json is damaged or not JSON"):
-            read(tmp_path / marker)
-
-
-def test_npz_with_objects_is_refused(tmp_path) -> None:
-    """An object array is a pickle: it must not be opened."""
-    np.savez(tmp_path / "params.npz", W_enc=np.array([print], dtype=object))
-    with pytest.raises(UserError, match="holds objects"):
-        read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -229,11 +109,30 @@ def test_npz_with_objects_is_refused(tmp_path) -> None:
             lambda f: saelens(f, "standard", BASIC, normalize_activations="layernorm"),
             "unknown normalize_activations of a SAELens dictionary 'layernorm': did you mean 'layer_norm'",
         ),
-        (lambda f: saelens(f, "topk", BASIC), "cfg.json says k=None"),
-        (lambda f: saelens(f, "standard", BASIC, activation_fn_str="topk"), "cfg.json says k=None"),
+        (lambda f: saelens(f, "topk", BASIC), "configuration says k=None"),
+        (lambda f: saelens(f, "standard", BASIC, activation_fn_str="topk"), "configuration says k=None"),
         (lambda f: (f / "cfg.json").write_text('{"architecture": '), "cfg.json is damaged or not JSON"),
         (lambda f: (f / "cfg.json").unlink(), "cannot read .*cfg.json"),
         (lambda f: saelens(f, "standard", BASIC, reshape_activations="hook_z"), "attention heads"),
+        (
+            lambda f: saelens(f, "standard", BASIC, metadata={"hook_name": "blocks.1.attn.hook_z"}),
+            r"attention heads \(blocks\.1\.attn\.hook_z\)",
+        ),
+        (lambda f: saelens(f, "topk", BASIC, k=2.5), "configuration says k=2.5"),
+        (lambda f: saelens(f, "topk", BASIC, k=F + 1), r"k=12 latents cannot be active, it has 11"),
+        (lambda f: saelens(f, "standard", BASIC, d_in=7), r"says \{'d_in': 7\}, its weights have"),
+        (lambda f: saelens(f, "standard", BASIC, activation_fn="tanh-relu"), "unknown activation function"),
+        (lambda f: saelens(f, "temporal", BASIC), "unknown SAELens architecture 'temporal'"),
+        (lambda f: saelens(f, "matching_pursuit", "W_dec b_dec", max_iterations=3), "stops early"),
+        (
+            lambda f: saelens(f, "standard", BASIC, normalize_activations="covariance_whitening"),
+            "whitened by a matrix that is not in the folder",
+        ),
+        (lambda f: saelens(f, "skip_transcoder", BASIC, d_out=D), r"missing \['W_skip'\]"),
+        (
+            lambda f: saelens(f, "transcoder", BASIC, d_out=D, normalize_activations="layer_norm"),
+            "a transcoder whose rows are normalised",
+        ),
     ],
 )
 def test_broken_folders_give_one_clear_error(tmp_path, break_it, message: str) -> None:
@@ -245,6 +144,41 @@ def test_broken_folders_give_one_clear_error(tmp_path, break_it, message: str) -
 
     with pytest.raises(UserError, match=message):
         opened()
+
+
+@pytest.mark.parametrize(("name", "value"), [("W_enc", np.nan), ("b_dec", np.inf), ("threshold", np.nan)])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, monkeypatch, name: str, value: float) -> None:
+    spoilt = W[name].copy()
+    spoilt.flat[1] = value
+    monkeypatch.setitem(W, name, spoilt)
+    with pytest.raises(UserError, match=f"{name} holds NaN or infinity"):
+        saelens(tmp_path, "jumprelu", BASIC + " threshold")
+
+
+def test_an_infinite_threshold_switches_a_latent_off(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(W, "threshold", np.full(F, np.inf))
+    d = saelens(tmp_path, "jumprelu", BASIC + " threshold")
+    assert not d.encode(torch.tensor(X, dtype=torch.float32)).any()
+
+
+def test_keys_that_change_nothing_are_kept(tmp_path) -> None:
+    d = saelens(tmp_path, "standard", BASIC, lr=3e-4, wandb_project="x")
+    assert {key: d.info["config"][key] for key in ("lr", "wandb_project")} == {"lr": 3e-4, "wandb_project": "x"}
+
+
+def test_a_finetuned_scale_that_nobody_asks_for_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(W, "scaling_factor", np.ones(F))
+    saelens(tmp_path, "standard", BASIC + " scaling_factor")
+    monkeypatch.setitem(W, "scaling_factor", np.full(F, 2.0))
+    with pytest.raises(UserError, match="holds a scaling_factor and says that none is used"):
+        saelens(tmp_path, "standard", BASIC + " scaling_factor")
+
+
+def test_the_oldest_configurations_say_yes_or_no_to_a_scale(tmp_path) -> None:
+    z = relu(PRE + W["b_enc"])
+    assert_equal(saelens(tmp_path, "standard", BASIC, normalize_activations=False), z, z @ W["W_dec"] + W["b_dec"])
+    with pytest.raises(UserError, match="scaled by a factor that is not in the folder"):
+        saelens(tmp_path, "standard", BASIC, normalize_activations=True)
 
 
 def test_matrices_that_do_not_fit_each_other_are_refused(tmp_path) -> None:

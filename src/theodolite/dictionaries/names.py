@@ -1,0 +1,120 @@
+"""A dictionary in words: `jumprelu(l0=64, width=8192)` is the class in `variants/jumprelu.py` with these options."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from theodolite.core.discover import discover, load_file, name_of, origin
+from theodolite.core.errors import UserError
+from theodolite.core.methods import check_known, is_file, split, written
+from theodolite.dictionaries.learner import Learner
+
+PACKAGE, GROUP = "theodolite.dictionaries.variants", "theodolite.dictionaries"
+# options of a Learner that a run sets for all its dictionaries
+ELSEWHERE = {"d_in": "the site decides it", "seed": "use --seed", "frozen": "use --twins", "steps": "use --tokens"}
+SIZE = ("width", "k")
+_KINDS: dict[type, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a word"),
+}
+LONGEST = 80  # characters of a slug: most systems allow 255 in a file name
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A variant's class with the parameters that were asked for."""
+
+    name: str
+    cls: type[Learner]
+    params: dict[str, Any]
+
+    def learner(self, d_in: int, **how: Any) -> Learner:
+        """A dictionary before its first step; `how` are the run's own options: seed, frozen, steps."""
+        try:
+            return self.cls(d_in, **how, **self.params)
+        except (TypeError, UserError) as error:
+            raise UserError(f"dictionary {str(self)!r}: {error}") from None
+
+    def filled(self, **defaults: Any) -> "Spec":
+        """The same with these parameters where it takes them and was given none."""
+        takes = {f.name for f in fields(self.cls)}
+        return Spec(self.name, self.cls, {**{k: v for k, v in defaults.items() if k in takes}, **self.params})
+
+    @property
+    def label(self) -> str:
+        """What tells it from others of its size and seed, as part of a file's name; a plain TopK is `topk`."""
+        return slug(self.name, {k: v for k, v in self.params.items() if k not in SIZE})
+
+    @property
+    def slug(self) -> str:
+        """What tells it from others of its seed, as part of a file's name."""
+        return slug(self.name, self.params)
+
+    @property
+    def identity(self) -> str:
+        """The spec, for a class of the user's own with the hash of its file."""
+        code = origin(self.cls)
+        return str(self) + (f" of {code}" if code.startswith("sha256:") else "")
+
+    def __str__(self) -> str:
+        return written(self.name, self.params)
+
+
+def parse(spec: str, registry: Mapping[str, type] | None = None) -> Spec:
+    """Read `name` or `name(param=value, ...)`; `file.py:Class` may stand for the name.
+
+    >>> parse("topk( width=64,k=4 )")
+    Spec(name='topk', cls=<class 'theodolite.dictionaries.variants.topk.TopK'>, params={'k': 4, 'width': 64})
+    """
+    word, params, view = split(spec, "dictionary")
+    if view is not None:
+        raise UserError(f"cannot read dictionary {spec!r}: write name or name(param=value); its site is --site")
+    cls = load_file(word) if is_file(word) else (variants() if registry is None else registry)[word]
+    if not issubclass(cls, Learner):
+        raise UserError(f"dictionary {word!r}: {cls.__name__} must subclass theodolite.dictionaries.learner.Learner")
+    for param in params:
+        if param in ELSEWHERE:
+            raise UserError(f"{param} is no parameter of one dictionary ({spec!r}): {ELSEWHERE[param]}")
+    check_known(params, cls, word)
+    _check_types(params, cls, spec)
+    return Spec(name_of(cls), cls, dict(sorted(params.items())))
+
+
+def variants() -> Mapping[str, type]:
+    """Every variant there is, by name: ours and those of installed packages."""
+    return discover(PACKAGE, GROUP, kind="dictionary")
+
+
+def crossed(specs: Iterable[Spec], widths: Iterable[int], k: int) -> list[Spec]:
+    """Each spec at each width, and with this k, as far as it takes them and does not say so itself; none twice.
+
+    >>> [str(s) for s in crossed([parse("topk"), parse("topk(width=64)")], [32, 128], 4)]
+    ['topk(k=4, width=32)', 'topk(k=4, width=128)', 'topk(k=4, width=64)']
+    """
+    found = [spec.filled(width=width, k=k) for spec in specs for width in widths]
+    ordered = [Spec(s.name, s.cls, dict(sorted(s.params.items()))) for s in found]
+    return list({str(spec): spec for spec in ordered}.values())
+
+
+def slug(name: str, params: Mapping[str, Any]) -> str:
+    """A name and parameters without the characters that file systems and shells read otherwise.
+
+    >>> slug("matryoshka", {"groups": [64, 128], "k": 8})
+    'matryoshka-groups=64_128-k=8'
+    """
+    whole = "-".join([name, *(f"{k}={v}" for k, v in params.items())])
+    safe = re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\[\]()' ]", "", whole))
+    return safe if len(safe) <= LONGEST else f"{safe[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def _check_types(params: dict[str, Any], cls: type[Learner], spec: str) -> None:
+    """A whole number, a number or a word where the option's default is one; `width=4e3` would fail much later."""
+    defaults = {f.name: f.default for f in fields(cls)}
+    for name, value in params.items():
+        kinds, word = _KINDS.get(type(defaults.get(name)), (object, ""))
+        if not isinstance(value, kinds) or (word and kinds is not bool and isinstance(value, bool)):
+            raise UserError(f"{name}={value!r} of dictionary {spec!r} is not {word}")

@@ -1,0 +1,60 @@
+"""BatchTopK dictionaries (Bussmann et al., 2412.06410)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theodolite.dictionaries import objective, preselect
+from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.variants.topk import TopK
+
+MEMORY = 0.01  # weight of the newest batch in the running threshold: about the last hundred batches count
+
+
+@dataclass(eq=False)
+class BatchTopK(TopK):
+    """The k n largest latents of a batch of n rows together, so that rows may use more or fewer than k.
+
+    A row alone has no batch: trained, a latent is active above one threshold for all, the running mean of the smallest
+    latent that batches kept (in float64: it moves by little). It is the trained dictionary's JumpReLU threshold.
+
+    >>> import torch
+    >>> rows = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
+    >>> fitted = BatchTopK(8, width=16, k=4, lr=1e-2).fit([rows] * 300)
+    >>> l0 = (fitted.encode(rows) > 0).sum(1).double()
+    >>> round(float(l0.mean())), float(l0.std()) > 0.5
+    (4, True)
+    """
+
+    def _parameters(self, x_nd: Tensor, centre_d: Tensor, rows_fd: Tensor) -> dict[str, Tensor]:
+        self.buffers_["threshold"] = torch.zeros((), dtype=torch.float64, device=x_nd.device)
+        return super()._parameters(x_nd, centre_d, rows_fd)
+
+    def _step(self, x_nd: Tensor) -> Step:
+        w = self.parameters_
+        centred = x_nd - w["b_dec"]
+        codes = preselect.batch_top_k(centred, w["W_enc"], w["b_enc"], self.k)
+        kept = codes.value[codes.value > 0]
+        self._smallest = kept.min().double() if len(kept) else self.buffers_["threshold"]
+        how: dict[str, Any] = {"k_aux": self.d_in // 2, "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
+        return objective.step_of(w, x_nd, centred, codes, self.dead_, nested=self._nested(), **how)
+
+    def _nested(self) -> dict[int, float] | None:
+        """The weights of nested dictionaries by their sizes; here there is but the whole."""
+        return None
+
+    def _constrain(self) -> None:
+        """Move the threshold towards the smallest latent that the batch kept; the first batch sets it."""
+        super()._constrain()
+        threshold = self.buffers_["threshold"]
+        self.buffers_["threshold"] = threshold.lerp(self._smallest, MEMORY) if self.step_ else self._smallest
+
+    def _dictionary(self) -> Dictionary:
+        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
+        # just below, since the smallest latent kept is itself active
+        threshold = torch.nextafter(self.buffers_["threshold"].float(), b_enc.new_zeros(()))
+        return Dictionary(W_enc, b_enc, W_dec, b_dec, JumpRelu(threshold.expand(self.width).clone()))
