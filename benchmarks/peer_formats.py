@@ -85,6 +85,8 @@ for number, (stem, kind, how) in enumerate(
         ("skip_transcoder", "skip_transcoder", {"d_out": D_OUT, "apply_b_dec_to_input": False}),
         ("jumprelu_transcoder", "jumprelu_transcoder", {"d_out": D_OUT, "apply_b_dec_to_input": False}),
         ("jumprelu_skip_transcoder", "jumprelu_skip_transcoder", {"d_out": D_OUT, "apply_b_dec_to_input": False}),
+        ("abstopk", "abstopk", {"k": K}),
+        ("abstopk_rescaled", "abstopk", {"k": K, "rescale_acts_by_decoder_norm": True}),
     )
 ):
     CASES[f"saelens/{stem}"] = saelens(kind, number, **how)

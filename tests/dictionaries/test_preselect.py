@@ -125,22 +125,28 @@ class Dense:
             torch.nn.utils.clip_grad_norm_(list(w.values()), self.start.clip)
             self.optimizer.step()
             rows /= rows.norm(dim=1, keepdim=True)
-        return float(losses[-1])
+        return float(losses[-1].detach())
 
 
 @pytest.mark.parametrize("cls", [TopK, BatchTopK, Matryoshka])
 def test_200_steps_follow_the_dense_reference(product: bool, cls: type[TopK]) -> None:
-    """The loss within 1e-3 at every step, and the FVU on new rows to three digits."""
+    """The loss within 1e-3 at every step, and the FVU on new rows to three digits.
+
+    Here it is within 1e-6. It can be more where rounding decides which of two latents is active: one that fires for the
+    first time moves by Adam's full step, whatever its gradient.
+    """
+    d, f = 64, 256
     g = torch.Generator().manual_seed(0)
-    atoms, shape = torch.randn(200, D, generator=g), (2048, 200)
-    x = torch.where(torch.rand(shape, generator=g) < 0.03, torch.rand(shape, generator=g), 0.0) @ atoms + 1
-    fitted = cls(D, F, k=K, lr=3e-4, dead_after=10**9)
+    atoms, shape = torch.nn.functional.normalize(torch.randn(200, d, generator=g), dim=1), (4096, 200)
+    x = torch.where(torch.rand(shape, generator=g) < 0.03, 1 + torch.rand(shape, generator=g), 0.0) @ atoms
+    fitted = cls(d, f, k=K, lr=1e-3, dead_after=10**9)
     fitted.start(x[:512])
     reference = Dense(fitted, tuple(fitted._nested() or ()) if isinstance(fitted, BatchTopK) else ())
     for i in range(200):
-        rows = x[:1792].roll(i * 256, 0)[:256]
+        rows = x[:3584].roll(i * 512, 0)[:512]
         assert float(fitted.partial_fit(rows)["fvu"]) == pytest.approx(reference.step(rows), rel=1e-3), i
-    new, scale = x[1792:], fitted.scale_
-    found = float(fitted._step(new * scale).losses["fvu"])
+    new = x[3584:] * fitted.scale_
+    found = float(fitted._step(new).losses["fvu"])
     fitted.parameters_ = {name: t.detach() for name, t in reference.w.items()}
-    assert found == pytest.approx(float(fitted._step(new * scale).losses["fvu"]), abs=5e-4)
+    assert found == pytest.approx(float(fitted._step(new).losses["fvu"]), abs=5e-4)
+    assert found < 0.6

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from queue import Queue
 from typing import Generic, TypeVar
 
-import torch
-
 T = TypeVar("T")
 
 
@@ -15,8 +13,8 @@ class Ahead(Generic[T]):
 
     `begin()` starts the next call in the thread; `take()` waits for it, or makes the call itself if none was begun. So
     the caller decides whether there is a next one, and nothing is made in vain. What the call raises, `take` raises,
-    once. Only one call runs at a time, and in the thread with the caller's number of torch threads: the results are
-    the ones that calls without a thread give.
+    once. Only one call runs at a time, and torch gives the thread the caller's number of threads: the results are the
+    ones that calls without a thread give.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -27,7 +25,7 @@ class Ahead(Generic[T]):
     def begin(self) -> None:
         """Start the next call, unless one is on its way."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(torch.get_num_threads(),), name="prefetch")
+            self._thread = threading.Thread(target=self._run, name="prefetch")
             self._thread.start()
 
     def take(self) -> T:
@@ -51,8 +49,7 @@ class Ahead(Generic[T]):
         self._thread.join()
         self._thread = None
 
-    def _run(self, threads: int) -> None:
-        torch.set_num_threads(threads)  # a new thread would count the processors anew, and sums depend on the number
+    def _run(self) -> None:
         try:
             self._result.put((self._make(), None))
         except BaseException as error:  # whatever it is, the caller's thread is where it belongs

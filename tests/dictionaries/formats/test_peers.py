@@ -23,12 +23,13 @@ FOLDED = {
     "saelens/checkpoint_input_scale",
     "saelens/checkpoint_whitening",
     "saelens/topk_rescaled",
+    "saelens/abstopk_rescaled",
     "saelens/standard_float16",
     "saelens/gated",  # exp and log
     "sparsify/bfloat16/layers.3",
     "dictionary_learning/GatedAutoEncoder",
 }
-LEAST = {"saelens": 18, "sparsify": 5, "dictionary_learning": 7, "openai": 2, "gemma_scope": 2, "gemma_scope_2": 3}
+LEAST = {"saelens": 20, "sparsify": 5, "dictionary_learning": 7, "openai": 2, "gemma_scope": 2, "gemma_scope_2": 3}
 
 
 def outputs(case: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from theodolite.core.atomic import publish, read_json
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.site import Site
 from theodolite.dictionaries.activations import (
+    AbsTopKRule,
     Activation,
     Gated,
     JumpRelu,
@@ -32,6 +33,7 @@ _BASIC = {"W_enc", "W_dec", "b_dec", "b_enc"}
 TENSORS = {
     "standard": _BASIC,
     "topk": _BASIC,
+    "abstopk": _BASIC,
     "jumprelu": _BASIC | {"threshold"},
     "gated": {"W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag"},
     "matching_pursuit": {"W_dec", "b_dec"},
@@ -120,8 +122,9 @@ def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activa
         scale = t["r_mag"].exp()
         t["b_enc"] = t["b_gate"]
         return Gated(scale, t["b_mag"] - scale * t["b_gate"])
-    if kind == "topk":
-        return TopKRule(weights.count((config.get("activation_fn_kwargs") or {}) | config, "k", folder))
+    if kind in ("topk", "abstopk"):
+        k = weights.count((config.get("activation_fn_kwargs") or {}) | config, "k", folder)
+        return TopKRule(k) if kind == "topk" else AbsTopKRule(k)
     if kind == "matching_pursuit":
         if config.get("stop_on_duplicate_support", True) or config.get("residual_threshold", 1e-2) > 0:
             raise UserError(
@@ -210,8 +213,9 @@ def _described(d: Dictionary) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
         return _transcoder(d, t)
     if isinstance(rule, Relu):
         return "standard", t, {}
-    if isinstance(rule, TopKRule):
-        return "topk", t, {"k": rule.k, "rescale_acts_by_decoder_norm": False}
+    if isinstance(rule, TopKRule | AbsTopKRule):
+        kind = "topk" if isinstance(rule, TopKRule) else "abstopk"
+        return kind, t, {"k": rule.k, "rescale_acts_by_decoder_norm": False}
     if isinstance(rule, JumpRelu):
         return "jumprelu", t | {"threshold": rule.threshold}, {}
     if isinstance(rule, Gated) and (rule.scale > 0).all():
