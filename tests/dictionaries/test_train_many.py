@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import checkpoint, native
+from theodolite.dictionaries import train as training
 from theodolite.dictionaries.names import parse, variants
 from theodolite.dictionaries.open import find
 from theodolite.dictionaries.train import ConstantDimension, train
@@ -208,6 +209,15 @@ def test_divergence_names_dictionary_step_and_batch(word_model, word_corpus, tmp
     kept = checkpoint.load(tmp_path)
     assert kept is not None
     assert 0 < kept[0]["step"] < 9
+
+
+def test_freed_memory_is_kept_on_a_processor_from_before_the_first_step(
+    word_model, word_corpus, tmp_path, monkeypatch
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: told.append((tmp_path / "out" / "log.jsonl").exists()))
+    train(word_model, [A], word_corpus, tmp_path / "out", saes=[TOPK], twins=(), **SMALL)
+    assert told == [False]
 
 
 def test_coordinates_that_never_change_are_counted_and_said(word_model, word_corpus, tmp_path) -> None:

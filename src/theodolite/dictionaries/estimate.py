@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.plan import Member, Plan
 from theodolite.dictionaries.stored import StoredRows
@@ -26,6 +27,7 @@ class _Cost:
 
 def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
+    keep_freed_memory()  # as `train` does: half of a dense step can be page faults
     material, plan = material_of(model, rows), Plan(tuple(map(str, sites)), **options)
     members = plan.members(material.check(plan.reads))
     stream = material.stream(plan.reads, plan.seed, min(plan.block, 2 * plan.batch))

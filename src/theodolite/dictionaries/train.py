@@ -15,6 +15,7 @@ from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
 from theodolite.core.tick import Tick
 from theodolite.dictionaries import card, checkpoint, native
+from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.learner import DECAY
 from theodolite.dictionaries.material import Harvested, Material, Texts
@@ -63,6 +64,8 @@ def train(
     if all((path / "config.json").is_file() for path in results.values()):
         return results
     log = Log(folder / "log.jsonl", tracker, watch)
+    if material.device == "cpu":
+        keep_freed_memory()
     log.begin(request)
     try:
         run = Training(material, plan, members, folder, log)
