@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 compare: $(VENV)/installed           ## harmful intent, head to head, on the embedded default model
 	$(BIN)/theodolite compare harmful-intent
 
-test: $(VENV)/installed check        ## every fast test (tiny models, no network); under 4 minutes
+test: $(VENV)/installed check        ## every fast test (tiny models, no network); under 12 minutes
 	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 check: $(VENV)/installed             ## format, lint, types, guards; under 30 s
