@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PEERS := .bench-venv
 # uv does not see the CPU build of torch that some machines carry on disk, pip does; hence pip.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
@@ -25,10 +26,15 @@ slow: $(VENV)/installed              ## tests on the real default model and simu
 gpu:                                 ## tests on CUDA; uses the python on PATH, which must have torch with CUDA
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu -s
 
-bench: $(VENV)/installed             ## speed: each reader, a dictionary step, reading against plain transformers
+bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries beside ours; hours on 2 cores
+	mkdir -p build
 	$(BIN)/python benchmarks/readers.py
-	$(BIN)/python benchmarks/dictionary_step.py
 	$(BIN)/python benchmarks/harvest.py
+	$(BIN)/python benchmarks/sae_recovery.py --json build/sae_recovery.json
+	$(BIN)/python benchmarks/rows.py build/rows.safetensors --rows 500000
+	PYTHONPATH=src $(PEERS)/bin/python benchmarks/peer_formats.py
+	PYTHONPATH=src $(PEERS)/bin/python benchmarks/sae_step.py build/rows.safetensors --json build/sae_step.json
+	PYTHONPATH=src $(PEERS)/bin/python benchmarks/sae_quality.py build/rows.safetensors --json build/sae_quality.json
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,5 +42,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PIP) -e '.[dev]'
 	touch $@
 
+$(PEERS)/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q torch==2.13.0
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q torch==2.13.0 -r benchmarks/requirements.txt
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q --no-deps dictionary-learning==0.1.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) $(PEERS) dist build

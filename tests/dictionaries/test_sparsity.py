@@ -6,24 +6,27 @@ import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import sparsity
 from theodolite.dictionaries.variants.relu import ReLU
 
 
-def steered(l0: float, **settings: object) -> float:
-    """The factor by which one step with this L0 changes the coefficient."""
+def steered(*l0: float, **settings: object) -> float:
+    """The factor by which the last of steps with these L0 changes the coefficient."""
     fitted = ReLU(8, width=64, coefficient=0.5, **settings)
     fitted._start_penalty()
-    fitted._steer({"l0": torch.tensor(l0)})
-    return float(fitted.buffers_["coefficient"]) / 0.5
+    for one in l0:
+        before = float(fitted.buffers_["coefficient"])
+        fitted._steer({"l0": torch.tensor(one)})
+    return float(fitted.buffers_["coefficient"]) / before
 
 
-def test_the_coefficient_follows_l0_by_one_percent_a_step_at_most() -> None:
-    assert steered(10.5, target_l0=10) == pytest.approx(1.05 ** (sparsity.RATE / sparsity.FAR))
+def test_the_coefficient_follows_l0_and_where_l0_is_going() -> None:
+    assert steered(10.5, target_l0=10) == pytest.approx(1.05 ** (1 / 8))
     assert steered(10.0, target_l0=10) == 1.0
-    assert steered(60.0, target_l0=10) == pytest.approx(math.exp(0.01))
-    assert steered(0.0, target_l0=10) == pytest.approx(math.exp(-0.01))
+    assert steered(60.0, target_l0=10) == pytest.approx(math.exp(0.3 / 8))
+    assert steered(0.0, target_l0=10) == pytest.approx(math.exp(-0.3 / 8))
     assert steered(60.0) == 1.0
+    assert steered(10.7, 10.5, target_l0=10) == pytest.approx(1.05 ** (1 / 8) * (10.5 / 10.7) ** 2)
+    assert steered(60.0, 10.0, target_l0=10) == pytest.approx(math.exp(-2 * 0.3))
 
 
 def test_nothing_is_steered_while_the_coefficient_rises() -> None:

@@ -3,15 +3,15 @@
     z = the active latents of W_enc (x - b_dec) + b_enc,  x̂ = z W_dec + b_dec
     L = |x - x̂|² / |x - x̄|²  +  alpha min(|D| / k_aux, 1) |e - ê|² / |e - ē|²,    e = x - x̂ held fixed
 
-The second term is AuxK of Gao et al. (2406.04093, A.2): ê = TopK_{k_aux}(the dead latents D) W_dec, *without* b_dec,
-because e has none (two libraries counted it twice). Sums run over the rows of a batch, x̄ and ē are its means. For a
-Matryoshka dictionary |x - x̂|² is a weighted mean over nested dictionaries, the first so many latents each. Equality
-with autograd is a test.
+The second term is AuxK (`auxiliary.py`), ê = TopK_{k_aux}(the dead latents D) W_dec. Sums run over the rows of a
+batch, x̄ and ē are its means. For a Matryoshka dictionary |x - x̂|² is a weighted mean over nested dictionaries, the
+first so many latents each. Equality with autograd is a test.
 """
 
 from torch import Tensor
 
 from theodolite.dictionaries import preselect
+from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.codes import Codes
 from theodolite.dictionaries.learner import Step
 
@@ -40,26 +40,9 @@ def step_of(
     missed = codes.missed(centred, w["W_dec"], ends, weight_l * (-2 / variance))
     g = codes.weight_gradients(missed, centred, ends, train_encoder=train_encoder)
     error = missed.g_lnd[-1] * (variance / (-2 * weight_l[-1]))
-    aux = _add_auxiliary(g, w, centred, error, dead.nonzero().squeeze(1), k_aux, alpha, signed)
+    aux = add_auxiliary(g, w, centred, error, dead.nonzero().squeeze(1), k_aux, alpha, signed=signed)
     # through x - b_dec: summing g_pre over rows first costs f products, not n k
     g["b_dec"] = missed.g_lnd[0].sum(0) - g["b_enc"] @ w["W_enc"]
     fvu_l = missed.square_ln.sum(1) / variance
     losses = {"fvu": fvu_l[-1], "aux": aux} | ({"nested": fvu_l @ weight_l} if len(ends) > 1 else {})
     return Step(losses, g, codes.fired, codes.l0)
-
-
-def _add_auxiliary(
-    g: Weights, w: Weights, centred: Tensor, error: Tensor, dead: Tensor, k_aux: int, alpha: float, signed: bool
-) -> Tensor:
-    """Add AuxK's gradients to `g`; returns the unweighted loss. The dead predict the error as latents do x."""
-    if not len(dead):
-        return error.new_zeros(())
-    W_enc, b_enc, W_dec = (w[name][dead] for name in ("W_enc", "b_enc", "W_dec"))
-    codes = Codes.padded(*preselect.top_k(centred, W_enc, b_enc, min(k_aux, len(dead)), signed=signed), len(dead))
-    variance = (error - error.mean(0)).square().sum()
-    factor = -2 * alpha * min(len(dead) / k_aux, 1.0) / variance
-    missed = codes.missed(error, W_dec, (len(dead),), factor[None])
-    found = codes.weight_gradients(missed, centred, (len(dead),), train_encoder="W_enc" in g)
-    for name, gradient in found.items():
-        g[name][dead] += gradient
-    return missed.square_ln.sum() / variance

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from planted_atoms import unit_rows
 
 from theodolite.dictionaries.activations import AbsTopKRule
 from theodolite.dictionaries.recovery import mcc
@@ -48,8 +49,7 @@ def test_gradients_are_those_of_autograd(n_dead: int) -> None:
 
 def signed_mixtures(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums of 2 of 16 unit atoms in 24 dimensions with weights of either sign."""
-    atoms = np.random.default_rng(0).normal(size=(16, 24))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    atoms = unit_rows(16, 24)
     rng = np.random.default_rng(seed)
     z = np.zeros((n, 16))
     chosen = rng.random((n, 16)).argsort(axis=1)[:, :2]

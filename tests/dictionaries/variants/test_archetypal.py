@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from planted_atoms import D, mixtures
 from scipy.optimize import linprog
 
 from theodolite.core.errors import UserError
@@ -10,22 +11,12 @@ from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.archetypal import Archetypal
 
-D, ATOMS = 24, 32
-
-
-def mixtures(n: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows that are sums of 3 of 32 unit atoms with weights in 1..2, around a large mean."""
-    atoms = np.random.default_rng(0).standard_normal((ATOMS, D))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    np.put_along_axis(z, rng.random((n, ATOMS)).argsort(axis=1)[:, :3], rng.uniform(1, 2, (n, 3)), axis=1)
-    return torch.tensor(z @ atoms + 5, dtype=torch.float32), atoms
+ATOMS = 32
 
 
 def started(**options: object) -> Archetypal:
     fitted = Archetypal(D, width=12, k=3, **options)
-    fitted.start(mixtures(300, 0)[0])
+    fitted.start(mixtures(300, 0, ATOMS)[0])
     return fitted
 
 
@@ -39,7 +30,7 @@ def test_gradients_are_those_of_autograd(relaxed: bool) -> None:
     if relaxed:
         fitted.parameters_["relaxation"] += 0.1 * seeded_rows(12, D, 5)
         fitted.parameters_["log_scale"] += 0.3
-    x = mixtures(100, 1)[0].double() * fitted.scale_
+    x = mixtures(100, 1, ATOMS)[0].double() * fitted.scale_
     w = {name: t.clone().requires_grad_() for name, t in fitted.parameters_.items()}
     atoms = w["mixture"] @ fitted.buffers_["points"]
     if relaxed:
@@ -63,7 +54,7 @@ def outside(point: np.ndarray, points: np.ndarray) -> bool:
 
 
 def test_atoms_lie_in_the_hull_of_the_points() -> None:
-    fitted = started(relaxed=False, points=40, lr=4e-2).fit(mixtures(300, s)[0] for s in range(40))
+    fitted = started(relaxed=False, points=40, lr=4e-2).fit(mixtures(300, s, ATOMS)[0] for s in range(40))
     W, C = fitted.parameters_["mixture"], fitted.buffers_["points"]
     assert (W >= 0).all()
     torch.testing.assert_close(W.sum(1), torch.ones(12))
@@ -76,7 +67,7 @@ def test_atoms_lie_in_the_hull_of_the_points() -> None:
 
 
 def test_relaxed_atoms_stay_within_delta_of_the_hull() -> None:
-    fitted = started(delta=0.2, lr=4e-2).fit(mixtures(300, s)[0] for s in range(40))
+    fitted = started(delta=0.2, lr=4e-2).fit(mixtures(300, s, ATOMS)[0] for s in range(40))
     W, C = fitted.parameters_["mixture"], fitted.buffers_["points"]
     apart = (fitted.dictionary().W_dec / fitted.parameters_["log_scale"].exp() - W @ C).norm(dim=1)
     assert apart.max() <= 0.2 + 1e-5
@@ -85,7 +76,7 @@ def test_relaxed_atoms_stay_within_delta_of_the_hull() -> None:
 
 
 def test_points_are_rows_of_the_start_about_its_centre() -> None:
-    x = mixtures(300, 0)[0]
+    x = mixtures(300, 0, ATOMS)[0]
     for centred in (True, False):
         fitted = started(centred=centred)
         raw = (fitted.buffers_["points"] + fitted.parameters_["b_dec"]) / fitted.scale_
@@ -109,12 +100,12 @@ def test_a_shared_start_makes_seeds_agree_before_the_first_step() -> None:
 
 @pytest.mark.parametrize("independent_init", [False, True])
 def test_recovers_planted_atoms(independent_init: bool) -> None:
-    batches = [mixtures(512, s)[0] for s in range(30)]
+    batches = [mixtures(512, s, ATOMS)[0] for s in range(30)]
     settings = {"width": 48, "k": 3, "lr": 3e-2, "steps": 250, "dead_after": 5_000}
     fitted = Archetypal(D, **settings, independent_init=independent_init)
     fitted.start(torch.cat(batches[:4]))
     fitted.fit(batches[i % 30] for i in range(250))
-    x, atoms = mixtures(1000, 999)
+    x, atoms = mixtures(1000, 999, ATOMS)
     assert mcc(fitted.dictionary().W_dec.numpy(), atoms) > 0.9
     assert fitted.fvu(x) < 0.1
 
@@ -123,10 +114,10 @@ def test_recovers_planted_atoms(independent_init: bool) -> None:
 @pytest.mark.parametrize("frozen", ["", "encoder"])
 def test_going_on_from_a_state_is_bit_equal(relaxed: bool, frozen: str) -> None:
     settings = {"width": 12, "k": 3, "relaxed": relaxed, "frozen": frozen, "steps": 20, "dead_after": 600}
-    whole = Archetypal(D, **settings).fit(mixtures(128, s)[0] for s in range(20))
-    half = Archetypal(D, **settings).fit(mixtures(128, s)[0] for s in range(9))
+    whole = Archetypal(D, **settings).fit(mixtures(128, s, ATOMS)[0] for s in range(20))
+    half = Archetypal(D, **settings).fit(mixtures(128, s, ATOMS)[0] for s in range(9))
     stored = {name: t.clone() for name, t in half.state().items()}
-    resumed = Archetypal(D, **settings).load_state(stored).fit(mixtures(128, s)[0] for s in range(9, 20))
+    resumed = Archetypal(D, **settings).load_state(stored).fit(mixtures(128, s, ATOMS)[0] for s in range(9, 20))
     for name, expected in whole.state().items():
         assert torch.equal(resumed.state()[name], expected), name
     assert torch.equal(whole.parameters_["W_enc"], seeded_rows(12, D, 0)) == (frozen == "encoder")

@@ -1,33 +1,23 @@
 """Sparse coding recovers planted atoms; its dictionary step is Mairal's, worked by hand."""
 
-import numpy as np
 import pytest
 import torch
+from planted_atoms import D, mixtures
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.fista import Fista, minimise_atoms
 
-D, ATOMS = 24, 32
-
-
-def mixtures(n: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows that are sums of 3 of 32 unit atoms with weights in 1..2, around a large mean."""
-    atoms = np.random.default_rng(0).standard_normal((ATOMS, D))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    np.put_along_axis(z, rng.random((n, ATOMS)).argsort(axis=1)[:, :3], rng.uniform(1, 2, (n, 3)), axis=1)
-    return torch.tensor(z @ atoms + 5, dtype=torch.float32), atoms
+ATOMS = 32
 
 
 @pytest.mark.parametrize("positive", [False, True])
 def test_recovers_planted_atoms(positive: bool) -> None:
-    batches = [mixtures(512, s)[0] for s in range(15)]
+    batches = [mixtures(512, s, ATOMS)[0] for s in range(15)]
     fitted = Fista(D, width=48, lam=0.2, positive=positive, iterations=50)
     fitted.fit(batches[i % 15] for i in range(30))
-    x, atoms = mixtures(1000, 999)
+    x, atoms = mixtures(1000, 999, ATOMS)
     found = fitted.dictionary()
     assert mcc(found.W_dec.numpy(), atoms) > 0.9
     assert mcc(seeded_rows(48, D, 1).numpy(), atoms) < 0.6

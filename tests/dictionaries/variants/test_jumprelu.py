@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import support
@@ -12,20 +13,10 @@ from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.jumprelu import JumpReLU
 
-D, ATOMS, WIDTH = 24, 48, 0.5
+WIDTH = 0.5
 REVIVED = {"pre_act": 1.0, "dead_after": 5000}  # the quadratic penalty kills 4 of 48 at once: .89 to .93 without
 NAMES = ("W_enc", "b_enc", "threshold", "W_dec", "b_dec")
 Weights = dict[str, torch.Tensor]
-
-
-def mixtures(n: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows that are sums of 3 of 48 unit atoms with weights in 1..2, around a large mean."""
-    atoms = np.random.default_rng(0).standard_normal((ATOMS, D))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    np.put_along_axis(z, rng.random((n, ATOMS)).argsort(axis=1)[:, :3], rng.uniform(1, 2, (n, 3)), axis=1)
-    return torch.tensor(z @ atoms + 5, dtype=torch.float32), atoms
 
 
 def kernel(u: torch.Tensor) -> torch.Tensor:

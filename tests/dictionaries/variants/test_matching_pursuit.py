@@ -1,25 +1,13 @@
 """Matching pursuit: gradients through all steps, planted atoms, ties between training and the trained dictionary."""
 
-import numpy as np
 import pytest
 import torch
+from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.matching_pursuit import MatchingPursuit
-
-D, ATOMS = 24, 48
-
-
-def mixtures(n: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows that are sums of 3 of 48 unit atoms with weights in 1..2, around a large mean."""
-    atoms = np.random.default_rng(0).standard_normal((ATOMS, D))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    np.put_along_axis(z, rng.random((n, ATOMS)).argsort(axis=1)[:, :3], rng.uniform(1, 2, (n, 3)), axis=1)
-    return torch.tensor(z @ atoms + 5, dtype=torch.float32), atoms
 
 
 def test_gradients_are_those_of_autograd_through_all_steps() -> None:

@@ -1,8 +1,9 @@
 """Matryoshka: every prefix reconstructs, at the cost of one decode; a parent keeps its children's rows."""
 
-import numpy as np
 import pytest
 import torch
+from planted_atoms import D as D_MIX
+from planted_atoms import mixtures
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.recovery import mcc
@@ -70,22 +71,9 @@ def test_one_prefix_is_batch_topk() -> None:
         assert torch.equal(one[name], expected), name
 
 
-D_MIX, ATOMS = 24, 48
-
-
-def mixtures(n: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows that are sums of 3 of 48 unit atoms with weights in 1..2."""
-    atoms = np.random.default_rng(0).normal(size=(ATOMS, D_MIX))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    np.put_along_axis(z, rng.random((n, ATOMS)).argsort(axis=1)[:, :3], rng.uniform(1, 2, (n, 3)), axis=1)
-    return torch.tensor(z @ atoms, dtype=torch.float32), atoms
-
-
 def test_planted_atoms_are_found_and_the_first_half_does_without_the_second() -> None:
-    x, atoms = mixtures(4096, 99_999)
-    batches = [mixtures(512, seed)[0] for seed in range(60)]
+    x, atoms = mixtures(4096, 99_999, around=0)
+    batches = [mixtures(512, seed, around=0)[0] for seed in range(60)]
     of_half = {}
     for prefixes in ((0.5, 1.0), (1.0,)):
         fitted = Matryoshka(D_MIX, 64, k=3, lr=2e-2, steps=600, dead_after=5_000, prefixes=prefixes)

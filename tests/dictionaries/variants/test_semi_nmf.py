@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from planted_atoms import D, unit_rows
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.semi_nmf import SemiNMF
 
-D, ATOMS = 24, 6
+ATOMS = 6
 
 
 def planted(n: int, seed: int) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Rows, codes and atoms; a fifth of the latents of a row, so that some rows show one atom alone."""
-    atoms = np.random.default_rng(0).standard_normal((ATOMS, D))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    atoms = unit_rows(ATOMS, D)
     rng = np.random.default_rng(seed)
     z = (rng.random((n, ATOMS)) < 0.2) * rng.uniform(0.5, 2, (n, ATOMS))
     return torch.tensor(z @ atoms, dtype=torch.float32), z, atoms

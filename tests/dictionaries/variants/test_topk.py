@@ -1,33 +1,14 @@
 """What a TopK dictionary must do: find planted atoms, revive the dead, stop at NaN, go on exactly where it stopped."""
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
+from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.encoder import digest, seeded_rows
 from theodolite.dictionaries.learner import geometric_median
+from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.topk import TopK
-
-D, ATOMS = 24, 48
-
-
-def mixtures(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows that are sums of 3 of 48 unit atoms with weights in 1..2, around a large mean."""
-    rng = np.random.default_rng(0)
-    atoms = rng.standard_normal((ATOMS, D))
-    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    chosen = rng.random((n, ATOMS)).argsort(axis=1)[:, :3]
-    np.put_along_axis(z, chosen, rng.uniform(1, 2, (n, 3)), axis=1)
-    return torch.tensor(z @ atoms + 5, dtype=torch.float32), torch.tensor(atoms, dtype=torch.float32)
-
-
-def mean_matched_cosine(rows: torch.Tensor, atoms: torch.Tensor) -> float:
-    cosine = (rows @ atoms.T).abs().numpy()
-    return float(cosine[linear_sum_assignment(-cosine)].mean())
 
 
 def test_recovers_the_atoms_of_a_synthetic_dictionary() -> None:
@@ -36,8 +17,8 @@ def test_recovers_the_atoms_of_a_synthetic_dictionary() -> None:
     fitted.fit(batches[i % 60] for i in range(300))
     x, atoms = mixtures(4096, 99_999)
     dictionary = fitted.dictionary()
-    assert mean_matched_cosine(dictionary.W_dec, atoms) > 0.9
-    assert mean_matched_cosine(seeded_rows(ATOMS, D, 1), atoms) < 0.6
+    assert mcc(dictionary.W_dec.numpy(), atoms) > 0.9
+    assert mcc(seeded_rows(ATOMS, D, 1).numpy(), atoms) < 0.6
     assert dictionary.fvu(x) < 0.1
 
 

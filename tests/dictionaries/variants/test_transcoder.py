@@ -3,20 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment
+from planted_atoms import strengths, unit_rows
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants import transcoder
 from theodolite.dictionaries.variants.transcoder import Transcoder
 
 D_IN, D_OUT, ATOMS = 32, 24, 36
 N, F, K = 40, 23, 3
-
-
-def unit_rows(n: int, d: int, seed: int) -> np.ndarray:
-    atoms = np.random.default_rng(seed).standard_normal((n, d))
-    return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
 
 
 READ, WRITTEN = unit_rows(ATOMS, D_IN, 0), unit_rows(ATOMS, D_OUT, 1)
@@ -25,9 +21,7 @@ AFFINE = np.random.default_rng(2).standard_normal((D_OUT, D_IN)) / D_IN**0.5
 
 def pairs(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """x sums 3 of 36 atoms around a large mean, y the 3 atoms written for them, ten times as long."""
-    rng = np.random.default_rng(seed)
-    z = np.zeros((n, ATOMS))
-    np.put_along_axis(z, rng.random((n, ATOMS)).argsort(axis=1)[:, :3], rng.uniform(1, 2, (n, 3)), axis=1)
+    z = strengths(n, ATOMS, seed)
     return torch.tensor(z @ READ + 5, dtype=torch.float32), torch.tensor(10 * z @ WRITTEN - 7, dtype=torch.float32)
 
 
@@ -79,19 +73,14 @@ def test_gradients_are_those_of_autograd(skip: bool, n_dead: int) -> None:
     assert "W_enc" not in transcoder._step(w, x, y, K, dead, 4, 0.5, False).gradients
 
 
-def matched(rows: torch.Tensor, atoms: np.ndarray) -> float:
-    cosine = np.abs(torch.nn.functional.normalize(rows, dim=1).numpy() @ atoms.T)
-    return float(cosine[linear_sum_assignment(-cosine)].mean())
-
-
 def test_recovers_a_planted_transcoder() -> None:
     fitted = Transcoder(D_IN, width=72, d_out=D_OUT, k=3, lr=3e-3, steps=1000, dead_after=5_000)
     batches = [pairs(512, seed) for seed in range(60)]
     fitted.fit(batches[i % 60] for i in range(1000))
     x, y = pairs(4096, 99_999)
     assert fitted.fvu(x, y) < 0.2
-    assert matched(fitted.dictionary().W_dec, WRITTEN) > 0.9
-    assert matched(torch.tensor(unit_rows(72, D_OUT, 5), dtype=torch.float32), WRITTEN) < 0.65
+    assert mcc(fitted.dictionary().W_dec.numpy(), WRITTEN) > 0.9
+    assert mcc(unit_rows(72, D_OUT, 5), WRITTEN) < 0.65
 
 
 def test_a_skip_transcoder_finds_the_affine_path() -> None:

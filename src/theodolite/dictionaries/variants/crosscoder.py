@@ -115,7 +115,7 @@ def _step(
     g = {"b_enc": found.per_latent(g_pre), "W_dec": found.by_latent(z, g_hat), "b_dec": g_hat.sum(0)}
     if train_encoder:
         g["W_enc"] = found.by_latent(g_pre, centred)
-    aux = add_auxiliary(g, w["W_dec"], pre, centred, error, dead, k_aux, alpha, weight_f)
+    aux = add_auxiliary(g, w, centred, error, dead, k_aux, alpha, weight_f=weight_f)
     g["b_dec"] -= g["b_enc"] @ w["W_enc"]  # through x - b_dec
     losses = {"fvu": error.square().sum() / variance, "aux": aux, "lowest_kept": lowest}
     return Step(losses, g, found.fired(z > 0), z.new_tensor(len(z) / len(x_nd)))

@@ -116,5 +116,5 @@ def _step(
         g["W_enc"] = sparse.sum_by_latent(slots, g_pre, x_nd)
     if "W_skip" in w:
         g["W_skip"] = g_hat.T @ x_nd
-    aux = add_auxiliary(g, W_dec, pre, x_nd, error, dead, k_aux, alpha)
+    aux = add_auxiliary(g, w, x_nd, error, dead, k_aux, alpha)
     return Step({"fvu": error.square().sum() / variance, "aux": aux}, g, fired, (val > 0).sum() / len(x_nd))

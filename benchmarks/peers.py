@@ -1,0 +1,187 @@
+"""Our dictionaries and other libraries' behind one contract: step on a batch, reconstruct, mark latents as dead.
+
+Imported in the peers' environment (benchmarks/requirements.txt). Each peer runs its own training step: SAELens through
+its SAETrainer, dictionary_learning through its trainer's `update`, and sparsify, whose Trainer insists on a model, by
+the lines of Trainer.fit from its forward pass to the optimiser. Weights are W_enc (f, d), b_enc, W_dec (f, d), b_dec.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theodolite.dictionaries.learner import Learner
+
+_find = importlib.util.find_spec
+# transformers takes a torchvision that was built for another torch as usable, and importing SAELens then fails
+importlib.util.find_spec = lambda name, *rest: None if name.startswith("torchvision") else _find(name, *rest)
+
+Weights = dict[str, Tensor]
+NEVER = 10**12  # rows or steps without firing
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """step: one training step on a batch. reconstruct: rows from rows. kill: mark these latents (f, bool) as dead.
+
+    l0: active latents per row of a batch, where the library does not fix it.
+    """
+
+    step: Callable[[Tensor], object]
+    reconstruct: Callable[[Tensor], Tensor]
+    kill: Callable[[Tensor], object]
+    l0: Callable[[Tensor], float] | None = None
+
+
+def fvu(contestant: Contestant, x_nd: Tensor, chunk: int = 2048) -> float:
+    """|x - x̂|² over |x - x̄|², sums over rows and coordinates."""
+    with torch.no_grad():
+        missed = sum(float((x - contestant.reconstruct(x)).double().square().sum()) for x in x_nd.split(chunk))
+    return missed / float((x_nd - x_nd.mean(0)).double().square().sum())
+
+
+def ours(learner: Learner, x_nd: Tensor, weights: Weights | None = None) -> Contestant:
+    """A variant of ours; with `weights` on rows as they are, otherwise started from the rows as in training."""
+    learner.start(x_nd)
+    if weights is not None:
+        learner.scales_ = (1.0,)
+        for name, value in weights.items():
+            learner.parameters_[name].copy_(value)
+    return Contestant(
+        learner.partial_fit,
+        lambda x: learner.dictionary().decode(learner.dictionary().encode(x)),
+        lambda dead: learner.unused_for_.masked_fill_(dead, NEVER),
+        lambda x: float((learner.encode(x) > 0).sum(1).float().mean()),
+    )
+
+
+def sae_lens(
+    architecture: str, d: int, width: int, *, batch: int, steps: int = 10**6, autocast: bool = False,
+    weights: Weights | None = None, schedule: dict[str, Any] | None = None, **options: Any,
+) -> Contestant:  # fmt: skip
+    """SAELens' SAETrainer; options go to the architecture's training config, `schedule` to the trainer's."""
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.registry import get_sae_training_class
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    sae_class, config_class = get_sae_training_class(architecture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sae = sae_class(config_class(d_in=d, d_sae=width, apply_b_dec_to_input=True, **options))
+    if weights is not None:
+        with torch.no_grad():
+            for name, value in weights.items():
+                getattr(sae, name).copy_(value.T if name == "W_enc" else value)
+    schedule = {"lr": 3e-4, "lr_end": 3e-5} | (schedule or {})  # its runner's defaults; the end is for other schedulers
+    config = SAETrainerConfig(
+        total_training_samples=steps * batch, train_batch_size_samples=batch, autocast=autocast, **schedule
+    )
+    trainer = SAETrainer(cfg=config, sae=sae, data_provider=iter(()))
+
+    def step(x_nd: Tensor) -> None:
+        trainer.step(x_nd)
+        trainer.n_training_steps += 1
+
+    def reconstruct(x_nd: Tensor) -> Tensor:
+        scaled = trainer.activation_scaler(x_nd)
+        return sae.decode(sae.encode_with_hidden_pre(scaled)[0]) / (trainer.activation_scaler.scaling_factor or 1.0)
+
+    def l0(x_nd: Tensor) -> float:
+        with torch.no_grad():
+            scaled = trainer.activation_scaler(x_nd)
+            return float((sae.encode_with_hidden_pre(scaled)[0].to_dense() > 0).sum(1).float().mean())
+
+    if options.get("normalize_activations") == "expected_average_only_in":
+        step = _scaled_first(trainer, step)
+    return Contestant(
+        step, reconstruct, lambda dead: trainer.n_forward_passes_since_fired.masked_fill_(dead, NEVER), l0
+    )
+
+
+def _scaled_first(trainer: Any, step: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+    """The factor that brings rows to norm sqrt(d), from the first batch; SAELens takes it from its data provider."""
+
+    def scaled(x_nd: Tensor) -> None:
+        if trainer.activation_scaler.scaling_factor is None:
+            trainer.activation_scaler.scaling_factor = x_nd.shape[1] ** 0.5 / float(x_nd.norm(dim=1).mean())
+        step(x_nd)
+
+    return scaled
+
+
+def sparsify(
+    d: int, width: int, k: int, *, optimizer: str = "adam", steps: int | None = None, aux: float = 0.0,
+    dead_after: int = 10_000_000, weights: Weights | None = None,
+) -> Contestant:  # fmt: skip
+    """sparsify's SparseCoder with its Adam (and linear schedule, if the number of steps is given) or its Signum."""
+    from schedulefree import ScheduleFreeWrapper
+    from sparsify import SparseCoder, SparseCoderConfig
+    from sparsify.sign_sgd import SignSGD
+    from transformers import get_linear_schedule_with_warmup
+
+    coder = SparseCoder(d, SparseCoderConfig(num_latents=width, k=k))
+    if weights is not None:
+        names = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
+        coder.load_state_dict({theirs: weights[name] for theirs, name in names.items()})
+    share = (width / 2**14) ** 0.5
+    scheduler = None
+    if optimizer == "adam":
+        inner = torch.optim.Adam(coder.parameters(), lr=2e-4 / share)
+        if steps is not None:  # its 1,000 steps of warm-up, or a tenth of a shorter run
+            scheduler = get_linear_schedule_with_warmup(inner, min(1000, steps // 10), steps)
+    else:
+        inner = ScheduleFreeWrapper(SignSGD(coder.parameters(), lr=5e-3 / share), momentum=0.95)
+        inner.train()
+    since_fired = torch.zeros(width, dtype=torch.long)
+    begun = weights is not None
+
+    def step(x_nd: Tensor) -> None:
+        nonlocal begun
+        if not begun:
+            coder.b_dec.data, begun = x_nd.mean(0), True
+        coder.set_decoder_norm_to_unit_norm()
+        dead = since_fired > dead_after if aux else None
+        out = coder(x_nd, dead_mask=dead)
+        fired = torch.zeros(width, dtype=torch.bool)
+        fired[out.latent_indices.flatten()] = True
+        float(out.fvu.detach())
+        (out.fvu + aux * out.auxk_loss + out.multi_topk_fvu / 8).backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        inner.step()
+        inner.zero_grad()
+        if scheduler is not None:
+            scheduler.step()
+        since_fired.add_(len(x_nd))
+        since_fired[fired] = 0
+
+    def reconstruct(x_nd: Tensor) -> Tensor:
+        if optimizer == "signum":
+            inner.eval()
+            coder.set_decoder_norm_to_unit_norm()
+        out = coder(x_nd).sae_out
+        if optimizer == "signum":
+            inner.train()
+        return out
+
+    return Contestant(step, reconstruct, lambda dead: since_fired.masked_fill_(dead, NEVER))
+
+
+def dictionary_learning(d: int, width: int, k: int, *, weights: Weights) -> Contestant:
+    """dictionary_learning's TopKTrainer."""
+    from dictionary_learning.trainers.top_k import TopKTrainer
+
+    trainer = TopKTrainer(steps=10**6, activation_dim=d, dict_size=width, k=k, layer=0, lm_name="", device="cpu")
+    with torch.no_grad():
+        trainer.ae.encoder.weight.copy_(weights["W_enc"])
+        trainer.ae.encoder.bias.copy_(weights["b_enc"])
+        trainer.ae.decoder.weight.copy_(weights["W_dec"].T)
+        trainer.ae.b_dec.copy_(weights["b_dec"])
+    return Contestant(
+        lambda x: trainer.update(1, x),  # step 0 would replace the bias by the geometric median
+        trainer.ae,
+        lambda dead: trainer.num_tokens_since_fired.masked_fill_(dead, NEVER),
+    )
