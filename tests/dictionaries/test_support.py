@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from theodolite.dictionaries import support
+from theodolite.dictionaries import preselect, support
 
 N, D, F = 40, 7, 23
 
@@ -14,7 +14,7 @@ def planted(
     g = torch.Generator().manual_seed(0)
     t = {n: torch.randn(*s, generator=g, dtype=dtype) for n, s in {"x": (N, D), "W": (F, D), "b": (F,)}.items()}
     monkeypatch.setattr(support, "DENSE", share)
-    monkeypatch.setattr(support, "CHUNK", 11 * F)  # chunks of 11 rows, the last of 7
+    monkeypatch.setattr(preselect, "CHUNK", 11 * F)  # chunks of 11 rows, the last of 7
     t["low"] = torch.linspace(-1, 4, F, dtype=dtype)
     t["pre"] = t["x"] @ t["W"].T + t["b"]
     return support.above(t["x"], t["W"], t["b"], t["low"]), t

@@ -266,8 +266,8 @@ def test_a_request_of_before_many_dictionaries_goes_on(tmp_path) -> None:
     old = {"sites": [A], "width": 32, "k": 3, "seed": 4, "tokens": 8000, "twin": True, "lr": 1e-3, "batch": 100,
            "block_rows": 700, "model": "m", "corpus": "c"}  # fmt: skip
     (tmp_path / "request.json").write_text(json.dumps(old))
-    now = {"sites": (A,), "saes": ["topk(k=3, width=32)"], "twins": ("encoder",), "seeds": (4,), "tokens": 8000}
-    now |= {"batch": 100, "block_rows": 700, "model": "m", "corpus": "c", "dtype": "torch.float32"}
+    now = {"sites": (A,), "saes": ["topk(k=3, lr=0.001, width=32)"], "twins": ("encoder",), "seeds": (4,)}
+    now |= {"tokens": 8000, "batch": 100, "block_rows": 700, "model": "m", "corpus": "c", "dtype": "torch.float32"}
     checkpoint.claim(tmp_path, now)
     with pytest.raises(UserError, match="another saes, twins:"):
         checkpoint.claim(tmp_path, now | {"saes": ["topk(k=3, lr=0.01, width=32)"], "twins": []})

@@ -34,8 +34,7 @@ def _of_now(request: dict[str, Any]) -> dict[str, Any]:
     """A request of version 0.1, which knew one TopK and its twin, in today's words."""
     if "saes" in request or "k" not in request:
         return request
-    lr = "" if request["lr"] == 1e-3 else f", lr={request['lr']}"
-    saes = [f"topk(k={request['k']}{lr}, width={request['width']})"]
+    saes = [f"topk(k={request['k']}, lr={request['lr']}, width={request['width']})"]
     now = {"saes": saes, "seeds": [request["seed"]], "twins": ["encoder"] if request["twin"] else []}
     return {key: v for key, v in request.items() if key not in ("width", "k", "lr", "seed", "twin")} | now
 

@@ -38,7 +38,7 @@ def top_k(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int, *, signed: bool = Fal
         return sparse.top_k(torch.addmm(b_f, x_nd, W_fd.T), k, signed=signed)
     if multiplies_bfloat16() and k + MARGIN < len(W_fd):
         return _refined_top_k(x_nd, W_fd, b_f, k, signed)
-    found = [sparse.top_k(pre, k, signed=signed) for pre in _products(x_nd, W_fd, b_f)]
+    found = [sparse.top_k(pre, k, signed=signed) for pre in products(x_nd, W_fd, b_f)]
     idx, val = zip(*found, strict=True)
     return torch.cat(idx), torch.cat(val)
 
@@ -70,15 +70,15 @@ def above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Codes:
     rough = multiplies_bfloat16()
     factors = [t.bfloat16() if rough else t for t in (x_nd, W_fd, b_f, low_f)]
     low = _bits(factors.pop())
-    found = [kernels.run(kernels.above, _bits(pre), low) for pre in _products(*factors)]
+    found = [kernels.run(kernels.above, _bits(pre), low) for pre in products(*factors)]
     starts, latents, values = ([torch.from_numpy(a) for a in arrays] for arrays in zip(*found, strict=True))
     counts = torch.cat([s.diff() for s in starts])
     whole = Codes(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), torch.cat(latents), torch.cat(values), len(W_fd))
     return replace(whole, value=_exact(x_nd, W_fd, b_f, whole)) if rough else whole
 
 
-def _products(x_nd: Tensor, W_fd: Tensor, b_f: Tensor) -> Iterator[Tensor]:
-    """W x + b of one chunk of rows after the other, all in the same memory."""
+def products(x_nd: Tensor, W_fd: Tensor, b_f: Tensor) -> Iterator[Tensor]:
+    """W x + b of one chunk of rows after the other; all are views of the same memory."""
     size = max(CHUNK // len(W_fd), 1)
     buffer = x_nd.new_empty(min(size, len(x_nd)), len(W_fd))
     for part in x_nd.split(size):
@@ -95,7 +95,7 @@ def _refined_top_k(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int, signed: bool
     from theodolite.dictionaries import kernels
 
     found = []
-    for pre in _products(x_nd.bfloat16(), W_fd.bfloat16(), b_f.bfloat16()):
+    for pre in products(x_nd.bfloat16(), W_fd.bfloat16(), b_f.bfloat16()):
         shape = (len(pre), k + MARGIN)
         found.append((torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=torch.int16)))
         kernels.run(kernels.top_k, _bits(pre.abs_() if signed else pre), k + MARGIN, *found[-1])

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from theodolite.dictionaries import sparse
+from theodolite.dictionaries.preselect import products
 
 DENSE = 1 / 16  # share of entries from which five dense products are quicker than gathering rows (CPU)
-CHUNK = 2**23  # pre-activations held at once while looking for entries: 32 MB, so that they need not leave the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,7 @@ def above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Support:
     (True, [1.0])
     """
     width, found = len(W_fd), []
-    step = max(CHUNK // width, 1)
-    buffer = x_nd.new_empty(min(step, len(x_nd)), width)
-    for start in range(0, len(x_nd), step):
-        chunk = x_nd[start : start + step]
-        pre = torch.addmm(b_f, chunk, W_fd.T, out=buffer[: len(chunk)])
+    for pre in products(x_nd, W_fd, b_f):
         starts, latent, value = _exceeding(pre, low_f)
         if len(latent) > DENSE * pre.numel():
             return Dense(torch.addmm(b_f, x_nd, W_fd.T))
