@@ -26,22 +26,38 @@ NEVER = 10**12  # rows or steps without firing
 
 @dataclass(frozen=True)
 class Contestant:
-    """step: one training step on a batch. reconstruct: rows from rows. kill: mark these latents (f, bool) as dead.
+    """step: one training step on a batch. code: latents (n, f) and reconstruction of rows, as the library ships them.
 
-    l0: active latents per row of a batch, where the library does not fix it.
+    kill: mark these latents (f, bool) as dead.
     """
 
     step: Callable[[Tensor], object]
-    reconstruct: Callable[[Tensor], Tensor]
+    code: Callable[[Tensor], tuple[Tensor, Tensor]]
     kill: Callable[[Tensor], object]
-    l0: Callable[[Tensor], float] | None = None
 
 
-def fvu(contestant: Contestant, x_nd: Tensor, chunk: int = 2048) -> float:
-    """|x - x̂|² over |x - x̄|², sums over rows and coordinates."""
+@dataclass(frozen=True)
+class Score:
+    """error_n: |x - x̂|² of each row. l0: active latents per row. unused: share of latents active in none of them."""
+
+    error_n: Tensor
+    l0: float
+    unused: float
+
+    def fvu(self, x_nd: Tensor) -> float:
+        """The error's share of the variance about the mean row."""
+        return float(self.error_n.sum() / (x_nd - x_nd.mean(0)).double().square().sum())
+
+
+def score(contestant: Contestant, x_nd: Tensor, chunk: int = 2048) -> Score:
+    """How well it does on these rows."""
+    errors, active = [], torch.zeros((), dtype=torch.long)
     with torch.no_grad():
-        missed = sum(float((x - contestant.reconstruct(x)).double().square().sum()) for x in x_nd.split(chunk))
-    return missed / float((x_nd - x_nd.mean(0)).double().square().sum())
+        for x in x_nd.split(chunk):
+            z, x_hat = contestant.code(x)
+            errors.append((x - x_hat).double().square().sum(1))
+            active = active + (z > 0).sum(0)
+    return Score(torch.cat(errors), float(active.sum()) / len(x_nd), float((active == 0).double().mean()))
 
 
 def ours(learner: Learner, x_nd: Tensor, weights: Weights | None = None) -> Contestant:
@@ -53,9 +69,8 @@ def ours(learner: Learner, x_nd: Tensor, weights: Weights | None = None) -> Cont
             learner.parameters_[name].copy_(value)
     return Contestant(
         learner.partial_fit,
-        lambda x: learner.dictionary().decode(learner.dictionary().encode(x)),
+        lambda x: (learner.encode(x), learner.dictionary().reconstruct(x)),
         lambda dead: learner.unused_for_.masked_fill_(dead, NEVER),
-        lambda x: float((learner.encode(x) > 0).sum(1).float().mean()),
     )
 
 
@@ -86,20 +101,13 @@ def sae_lens(
         trainer.step(x_nd)
         trainer.n_training_steps += 1
 
-    def reconstruct(x_nd: Tensor) -> Tensor:
-        scaled = trainer.activation_scaler(x_nd)
-        return sae.decode(sae.encode_with_hidden_pre(scaled)[0]) / (trainer.activation_scaler.scaling_factor or 1.0)
-
-    def l0(x_nd: Tensor) -> float:
-        with torch.no_grad():
-            scaled = trainer.activation_scaler(x_nd)
-            return float((sae.encode_with_hidden_pre(scaled)[0].to_dense() > 0).sum(1).float().mean())
+    def code(x_nd: Tensor) -> tuple[Tensor, Tensor]:
+        z = sae.encode_with_hidden_pre(trainer.activation_scaler(x_nd))[0]
+        return z.to_dense(), sae.decode(z) / (trainer.activation_scaler.scaling_factor or 1.0)
 
     if options.get("normalize_activations") == "expected_average_only_in":
         step = _scaled_first(trainer, step)
-    return Contestant(
-        step, reconstruct, lambda dead: trainer.n_forward_passes_since_fired.masked_fill_(dead, NEVER), l0
-    )
+    return Contestant(step, code, lambda dead: trainer.n_forward_passes_since_fired.masked_fill_(dead, NEVER))
 
 
 def _scaled_first(trainer: Any, step: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
@@ -114,10 +122,13 @@ def _scaled_first(trainer: Any, step: Callable[[Tensor], None]) -> Callable[[Ten
 
 
 def sparsify(
-    d: int, width: int, k: int, *, optimizer: str = "adam", steps: int | None = None, aux: float = 0.0,
-    dead_after: int = 10_000_000, weights: Weights | None = None,
+    d: int, width: int, k: int, *, optimizer: str = "adam", times: float = 1.0, steps: int | None = None,
+    aux: float = 0.0, dead_after: int = 10_000_000, weights: Weights | None = None,
 ) -> Contestant:  # fmt: skip
-    """sparsify's SparseCoder with its Adam (and linear schedule, if the number of steps is given) or its Signum."""
+    """sparsify's SparseCoder with its Adam (and linear schedule, if the number of steps is given) or its Signum.
+
+    times: the learning rate over its own.
+    """
     from schedulefree import ScheduleFreeWrapper
     from sparsify import SparseCoder, SparseCoderConfig
     from sparsify.sign_sgd import SignSGD
@@ -127,7 +138,7 @@ def sparsify(
     if weights is not None:
         names = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
         coder.load_state_dict({theirs: weights[name] for theirs, name in names.items()})
-    share = (width / 2**14) ** 0.5
+    share = (width / 2**14) ** 0.5 / times
     scheduler = None
     if optimizer == "adam":
         inner = torch.optim.Adam(coder.parameters(), lr=2e-4 / share)
@@ -158,16 +169,16 @@ def sparsify(
         since_fired.add_(len(x_nd))
         since_fired[fired] = 0
 
-    def reconstruct(x_nd: Tensor) -> Tensor:
-        if optimizer == "signum":
+    def code(x_nd: Tensor) -> tuple[Tensor, Tensor]:
+        if optimizer == "signum":  # the mean of its steps, which is what it saves
             inner.eval()
-            coder.set_decoder_norm_to_unit_norm()
-        out = coder(x_nd).sae_out
+        out = coder(x_nd)
         if optimizer == "signum":
             inner.train()
-        return out
+        z = out.sae_out.new_zeros(len(x_nd), width).scatter_(1, out.latent_indices, out.latent_acts)
+        return z, out.sae_out
 
-    return Contestant(step, reconstruct, lambda dead: since_fired.masked_fill_(dead, NEVER))
+    return Contestant(step, code, lambda dead: since_fired.masked_fill_(dead, NEVER))
 
 
 def dictionary_learning(d: int, width: int, k: int, *, weights: Weights) -> Contestant:
@@ -182,6 +193,6 @@ def dictionary_learning(d: int, width: int, k: int, *, weights: Weights) -> Cont
         trainer.ae.b_dec.copy_(weights["b_dec"])
     return Contestant(
         lambda x: trainer.update(1, x),  # step 0 would replace the bias by the geometric median
-        trainer.ae,
+        lambda x: trainer.ae(x, output_features=True)[::-1],
         lambda dead: trainer.num_tokens_since_fired.masked_fill_(dead, NEVER),
     )

@@ -2,8 +2,9 @@
 
     python benchmarks/rows.py OUT.safetensors [--rows 1000000] [--site blocks.15.resid_post] [--dtype float32]
 
-`train` holds rows of shuffled documents of the corpus text-chat, `held_out` those of documents it leaves out; attention
-sinks and template tokens are left out of both, as in training. The peers' environment reads this file and no model.
+`train` holds rows of shuffled documents of the corpus text-chat, `held_out` those of documents it leaves out and
+`document` whose these are; as in training, attention sinks are left out, and the template tokens after a prompt are in
+`train`, of which `held_out` has the last only. The peers' environment reads this file and no model.
 """
 
 import argparse
@@ -36,9 +37,10 @@ def main() -> None:
         seconds = time.perf_counter() - begun
         print(f"{n + len(blocks[-1]):,} of {options.rows:,} rows, {seconds:.0f} s", flush=True)
     documents = held_out_documents(texts, seed=0)
-    held = held_out_rows(model, [options.site], documents, texts.recipe.max_tokens).at[options.site].float()
+    held = held_out_rows(model, [options.site], documents, texts.recipe.max_tokens)
     partial = options.out.with_suffix(".partial")
-    rows = {"train": torch.cat(blocks)[: options.rows], "held_out": held}
+    rows = {"train": torch.cat(blocks)[: options.rows], "held_out": held.at[options.site].float()}
+    rows["document"] = held.document
     save_file(rows, partial, metadata={"model": model.name, "site": options.site, "dtype": options.dtype})
     partial.rename(options.out)
 

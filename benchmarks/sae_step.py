@@ -7,11 +7,11 @@
 Runs in the peers' environment. Every pair of width and allocator is a process of its own: "tuned" keeps freed memory
 (the three MALLOC_ variables) *for everybody*. Rows are brought to unit mean square distance from their median. Our TopK
 takes 50 steps from random weights; all TopK contestants start from these weights with fresh optimisers, each with its
-library's own step, learning rate, clipping and dead counters, AuxK idle. BatchTopK and Matryoshka start there too;
-JumpReLU from the same weights with the threshold that makes 64 latents active. Each round gives every contestant the
-same new batch. A ratio is the median over rounds of the contestant's time over ours, its interval that of order
-statistics (95 % or more); a bar counts when the interval reaches it. Then AuxK is forced for 4 rounds: a tenth of the
-latents dead.
+library's own step, learning rate (ours 3e-4), clipping and dead counters, AuxK idle. BatchTopK and Matryoshka start
+there too; JumpReLU from the same weights with the threshold that makes 64 latents active, and stays there. Each round
+gives every contestant the same new batch, in an order drawn anew. A ratio is the median over rounds of the contestant's
+time over ours, its interval that of order statistics (95 % or more, over the rounds of one process); a bar counts when
+the whole interval lies beyond it. Then AuxK is forced for 6 rounds: a tenth of the latents dead.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers import Contestant, Weights, dictionary_learning, fvu, ours, sae_lens, sparsify
+from peers import Contestant, Weights, dictionary_learning, ours, sae_lens, score, sparsify
 from safetensors.torch import load_file
 from scipy.stats import binom
 from torch import Tensor
@@ -39,13 +39,13 @@ from theodolite.dictionaries.variants.jumprelu import JumpReLU
 from theodolite.dictionaries.variants.matryoshka import Matryoshka
 from theodolite.dictionaries.variants.topk import TopK
 
-K, L0, BATCH, WARM_UP, DEAD, FORCED = 32, 64, 4096, 50, 0.1, 4
+K, L0, BATCH, WARM_UP, DEAD, FORCED = 32, 64, 4096, 50, 0.1, 6
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "17179869184",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
 }
-# contestant: (ours, the least ratio, or the largest where it is a product, at 16,384 latents with the tuned allocator)
+# contestant: (ours, the least ratio at 16,384 latents with the tuned allocator)
 BARS = {
     "sparsify": ("ours topk", 2.0),
     "dictionary_learning": ("ours topk", 9.0),
@@ -93,13 +93,13 @@ def apart(width: int, allocator: str, options: argparse.Namespace) -> list[dict[
         subprocess.run([str(part) for part in command], check=True, env=environment)
         rows: list[dict[str, Any]] = json.loads(out.read_text())
     print(f"\n{width} latents, {allocator} allocator, {options.threads} threads, {options.rounds} rounds")
-    print(f"{'contestant':28s} {'ms':>7s} {'range':>15s} {'fvu':>7s}  {'times ours':>24s}")
+    print(f"{'contestant':28s} {'ms':>7s} {'range':>15s} {'fvu':>7s} {'l0':>6s}  {'times ours':>24s}")
     for row in rows:
         ratio = "" if row["ratio"] is None else "{ratio:8.2f} [{ratio_lo:.2f}, {ratio_hi:.2f}]".format(**row)
-        score = "" if row["fvu"] is None else f"{row['fvu']:.4f}"
+        quality = "" if row["fvu"] is None else f"{row['fvu']:.4f} {row['l0']:6.1f}"
         bar = "" if row["bar"] is None else f"  bar {row['bar']:.2f}: {'reached' if row['reached'] else 'missed'}"
         span = "{ms_lo:.0f}-{ms_hi:.0f}".format(**row)
-        print(f"{row['contestant']:28s} {row['ms']:7.0f} {span:>15s} {score:>7s}  {ratio:>24s}{bar}", flush=True)
+        print(f"{row['contestant']:28s} {row['ms']:7.0f} {span:>15s} {quality:>14s}  {ratio:>24s}{bar}", flush=True)
     return rows
 
 
@@ -113,10 +113,8 @@ def one(options: argparse.Namespace) -> list[dict[str, Any]]:
     rounds = [batches[(WARM_UP + i) % len(batches)] for i in range(options.rounds + 2)]
     names = {name: name for name in contestants} | {name: name for name in products}
     times = race({name: c.step for name, c in contestants.items()} | products, rounds)
-    scores = {name: fvu(c, held_nd[:8192]) for name, c in contestants.items()}
-    for name in ("ours jumprelu", "sae-lens jumprelu"):
-        if name in contestants:
-            print(f"{name}: {contestants[name].l0(held_nd[:4096]):.1f} latents active after {len(rounds)} steps")
+    held_nd = held_nd[:8192]
+    scores = {name: score(c, held_nd) for name, c in contestants.items()}
     forced = {name: c for name, c in contestants.items() if "jumprelu" not in name}
     dead = torch.rand(width, generator=torch.Generator().manual_seed(1)) < DEAD
     times |= race({f"{name} auxk": revived(c, dead) for name, c in forced.items()}, rounds[: FORCED + 2])
@@ -124,7 +122,8 @@ def one(options: argparse.Namespace) -> list[dict[str, Any]]:
     bars = width == 16384 and allocator == "tuned"
     return [
         {"contestant": name, "F": width, "allocator": allocator, "threads": options.threads, "n": len(times[name])}
-        | row(times, name, names[name], scores.get(name), bars)
+        | ({"fvu": scores[name].fvu(held_nd), "l0": scores[name].l0} if name in scores else {"fvu": None, "l0": None})
+        | row(times, name, names[name], bars)
         for name in times
     ]
 
@@ -135,7 +134,7 @@ def field(width: int, batches: list[Tensor], only: str) -> tuple[dict[str, Conte
     weights = warmed_up(width, batches)
     shared: dict[str, Any] = {"batch": BATCH, "weights": weights}
     levels = {"matryoshka_widths": [width // 16, width // 8, width // 4, width // 2, width]}
-    # the weights with a threshold at which 64 latents are active: both libraries' "quadratic" penalty holds L0 there
+    # a threshold at which 64 latents are active, and a learning rate that keeps it there: the work depends on L0
     jump = weights | {"threshold": torch.full((width,), level(weights, first, L0))}
     makers: dict[str, Callable[[], Contestant]] = {
         "ours topk": lambda: ours(TopK(d, width, k=K, dead_after=10**7, lr=3e-4), first, weights),
@@ -150,16 +149,16 @@ def field(width: int, batches: list[Tensor], only: str) -> tuple[dict[str, Conte
         "sae-lens batchtopk": lambda: sae_lens("batchtopk", d, width, k=K, **shared),
         "ours matryoshka": lambda: ours(Matryoshka(d, width, k=K, dead_after=10**7, lr=3e-4), first, weights),
         "sae-lens matryoshka": lambda: sae_lens("matryoshka_batchtopk", d, width, k=K, **levels, **shared),
-        "ours jumprelu": lambda: ours(JumpReLU(d, width, target_l0=L0, dead_after=10**7, lr=3e-4), first, jump),
+        "ours jumprelu": lambda: ours(JumpReLU(d, width, target_l0=L0, dead_after=10**7, lr=1e-7), first, jump),
         "sae-lens jumprelu": lambda: sae_lens(
             "jumprelu", d, width, batch=BATCH, weights=jump, jumprelu_sparsity_loss_mode="quadratic",
-            target_l0=L0, jumprelu_bandwidth=1e-3,
+            target_l0=L0, jumprelu_bandwidth=1e-3, schedule={"lr": 1e-7},
         ),
     }  # fmt: skip
     wanted = [name for name in makers if not only or name.startswith("ours") or any(o in name for o in only.split(","))]
     if not multiplies_bfloat16():
         print("this processor has no bfloat16 instructions: contestants that need them are left out")
-        wanted.remove("sae-lens topk bf16")
+        wanted = [name for name in wanted if not name.endswith("bf16")]
     W_fd, out = weights["W_enc"], torch.empty(BATCH, width)
     products: dict[str, Callable[..., Any]] = {"gemm_fp32": lambda x: torch.mm(x, W_fd.T, out=out)}
     if multiplies_bfloat16():
@@ -179,7 +178,7 @@ def scaled(train_nd: Tensor, held_nd: Tensor) -> tuple[Tensor, Tensor]:
 
 def warmed_up(width: int, batches: list[Tensor]) -> Weights:
     """Weights after 50 steps of our TopK."""
-    learner = TopK(batches[0].shape[1], width, k=K, dead_after=10**7)
+    learner = TopK(batches[0].shape[1], width, k=K, dead_after=10**7, lr=1e-3)
     learner.start(batches[0])
     learner.scales_ = (1.0,)
     for x in batches[:WARM_UP]:
@@ -194,10 +193,12 @@ def level(w: Weights, x_nd: Tensor, l0: int) -> float:
 
 
 def race(steps: dict[str, Callable[[Tensor], object]], rounds: list[Tensor]) -> dict[str, list[float]]:
-    """Milliseconds of each contestant in each round but the first two."""
+    """Milliseconds of each contestant in each round but the first two; every round has an order of its own."""
+    order = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for x in rounds:
-        for name, step in steps.items():
+        for name in order.permutation(list(steps)):
+            step = steps[name]
             begun = time.perf_counter()
             step(x)
             times[name].append(1e3 * (time.perf_counter() - begun))
@@ -214,10 +215,10 @@ def revived(c: Contestant, dead: Tensor) -> Callable[[Tensor], object]:
     return step
 
 
-def row(times: dict[str, list[float]], name: str, plain: str, score: float | None, bars: bool) -> dict[str, Any]:
+def row(times: dict[str, list[float]], name: str, plain: str, bars: bool) -> dict[str, Any]:
     """Medians, ranges, and the ratio to ours of the same variant."""
     ms = times[name]
-    found: dict[str, Any] = {"ms": float(np.median(ms)), "ms_lo": min(ms), "ms_hi": max(ms), "fvu": score}
+    found: dict[str, Any] = {"ms": float(np.median(ms)), "ms_lo": min(ms), "ms_hi": max(ms)}
     found |= dict.fromkeys(("ratio", "ratio_lo", "ratio_hi", "bar", "reached"))
     if plain not in BARS:
         return found
@@ -231,9 +232,9 @@ def row(times: dict[str, list[float]], name: str, plain: str, score: float | Non
 
 
 def median_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """The median and the order statistics that enclose it with at least this probability."""
+    """The median and the order statistics that enclose it with at least this probability; 6 values are the fewest."""
     ordered, n = np.sort(values), len(values)
-    cut = next((r for r in range(n // 2, 0, -1) if 1 - 2 * binom.cdf(r - 1, n, 0.5) >= level), 1)
+    cut = next(r for r in range(n // 2, 0, -1) if 1 - 2 * binom.cdf(r - 1, n, 0.5) >= level)
     return float(np.median(ordered)), float(ordered[cut - 1]), float(ordered[n - cut])
 
 

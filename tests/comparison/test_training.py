@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from theodolite.cli import app
-from theodolite.comparison import training
+from theodolite.comparison import conclusion, training
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import native
 from theodolite.dictionaries import open as opening
@@ -100,6 +101,8 @@ def test_rows_harvested_before(model: Model, tmp_path: Path) -> None:
     info = native.load(Path(line.split(": ")[1])).info
     assert (info["model"], info["model_hash"], info["card"]["cross_entropy"]) == ("tiny", model.hash, None)
     assert info["training"]["corpus"].startswith("store-")
+    station = SimpleNamespace(site=SITE, dictionary=SimpleNamespace(info=info, width=16))
+    assert conclusion.card(station)["ce_recovered"] is None
     with pytest.raises(UserError, match="unknown harvested site"):
         training.train(data=tmp_path / "rows", out=tmp_path / "new", **TINY | {"sites": ["blocks.0.resid_post"]})
 

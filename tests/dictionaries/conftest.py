@@ -77,14 +77,16 @@ class WordModel:
         return {site: SimpleNamespace(rows=h[chosen].numpy()) for site, h in self.run(tokens, tuple(sites)).items()}
 
     def loss(self, texts: list[str], *, format: str, max_tokens: int, interventions: list = ()) -> SimpleNamespace:
-        """2 nats plus the mean squared change that the interventions make to content rows."""
+        """2 nats per token plus the mean squared change that the interventions make to content rows of a text."""
         tokens = self.tokens(texts, format=format, max_tokens=max_tokens)
         content = tokens.roles == 3
-        change = 0.0
+        n_tokens = content.sum(1).numpy()
+        nats = np.full(len(texts), 2.0)
         for one in interventions:
             x = self.run(tokens, capture=("any",))["any"]
-            change += float((one.rule(x, None) - x)[content].square().mean())
-        return SimpleNamespace(mean_loss=2.0 + change)
+            change = (one.rule(x, None) - x).square().mean(-1)
+            nats += (change * content).sum(1).numpy() / n_tokens
+        return SimpleNamespace(log_prob=-nats * n_tokens, n_tokens=n_tokens)
 
 
 @pytest.fixture(autouse=True)

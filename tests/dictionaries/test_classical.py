@@ -66,6 +66,13 @@ def test_options_of_gradient_training_are_refused(cls: type[Classical]) -> None:
 
 
 @every
+def test_its_own_options_make_the_same_again(cls: type[Classical]) -> None:
+    options = made(cls).options()
+    assert "lr" not in options
+    assert cls(**options).options() == options
+
+
+@every
 def test_the_dictionary_on_raw_rows_gives_the_loss_of_training(cls: type[Classical]) -> None:
     """The loss of a batch is that of what earlier batches taught: here the first, after which all have solved."""
     fitted = made(cls).fit([rows(0)])

@@ -142,8 +142,9 @@ def test_every_rule_has_gradients(rule: Any, normalise: str, batches: list[Any],
     ],
 )
 def test_controls_keep_what_they_keep(trained: Dictionary, batches: list[Any], info: dict, kept: set[str]) -> None:
-    start = replace(trained, info=info)
+    start = replace(trained, info=info | {"card": {}})
     tuned = fine_tuned(start, batches, steps=2)
+    assert set(tuned.info) == set(info) | {"end_to_end"}  # the card spoke of other weights
     same = {n for n in ("W_enc", "b_enc", "W_dec", "b_dec") if torch.equal(getattr(tuned, n), getattr(start, n))}
     assert same == kept
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.learner import Learner, within_cone
+from theodolite.dictionaries.variants.jumprelu import JumpReLU
+from theodolite.dictionaries.variants.relu import ReLU
 from theodolite.dictionaries.variants.topk import TopK
 
 D, F = 12, 20
@@ -84,6 +86,21 @@ def test_a_soft_frozen_decoder_stays_within_its_cone_at_every_step_and_uses_it()
     assert least[-1] < 0.81  # rows reach the edge: without the cone they would leave it
     free = fitted(150).parameters_["W_dec"]
     assert (free * start).sum(1).min() < 0.7
+
+
+@pytest.mark.parametrize("cls", [ReLU, JumpReLU])
+def test_a_soft_frozen_decoder_stays_within_its_cone_where_norms_are_free(cls: type[Learner]) -> None:
+    learner = cls(D, width=F, target_l0=4, lr=3e-2, unit_decoder=False, frozen="soft_decoder")
+    learner.fit(rows(256, i) for i in range(30))
+    cosine = (learner.parameters_["W_dec"] * seeded_rows(F, D, 0)).sum(1)
+    assert 0.8 - 1e-5 < float(cosine.min()) < 0.9
+
+
+@pytest.mark.parametrize(("width", "expected"), [(F, 4e-3), (4096, 4e-3), (16384, 2e-3)])
+def test_the_own_learning_rate_falls_with_the_root_of_a_large_width(width: int, expected: float) -> None:
+    learner = TopK(D, width=width, k=3)
+    assert learner.learning_rate() == learner.options()["lr"] == pytest.approx(expected)
+    assert TopK(D, width=width, k=3, lr=7e-3).learning_rate() == 7e-3
 
 
 def test_the_freer_the_decoder_the_smaller_the_error() -> None:

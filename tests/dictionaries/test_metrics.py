@@ -54,15 +54,21 @@ def test_interval_covers_the_population_value_and_grows_with_document_size() -> 
 
 
 def test_cross_entropy_recovered() -> None:
-    """A loss of 3 minus half the mean norm of what it is given: untouched 2, zeroed 3, reconstructed 2.25."""
+    """Two texts of one token; a loss of 3 minus half the norm of what it is given: untouched 2, zeroed 3, then 2.25."""
     x = torch.tensor([[1.5, 0.0], [0.0, 2.5]])
 
-    def ce(replace) -> float:
-        return float(3 - (x if replace is None else replace(x)).norm(dim=1).mean() / 2)
+    def ce(replace) -> np.ndarray:
+        nats = 3 - (x if replace is None else replace(x)).norm(dim=1) / 2
+        return np.stack([nats.numpy(), np.ones(2)], axis=1)
 
-    got = ce_recovered(
-        ce, Dictionary(torch.eye(2), torch.zeros(2), torch.diag(torch.tensor([1.0, 0.6])), torch.zeros(2), Relu())
-    )
+    weights = torch.eye(2), torch.zeros(2), torch.diag(torch.tensor([1.0, 0.6])), torch.zeros(2)
+    got = ce_recovered(ce, Dictionary(*weights, Relu()), n_boot=20_000)
     assert got["untouched"] == pytest.approx(2)
     assert got["zeroed"] == pytest.approx(3)
-    assert got["recovered"] == pytest.approx(0.75)
+    assert (got["recovered"], got["lost"]) == (pytest.approx(0.75), pytest.approx(0.25))
+    assert (got["n"], got["n_groups"]) == (2, 2)
+    # w of the weight is on the first text, uniform for two: zeroed - untouched 1.25 - 0.5 w, lost 0.5 (1 - w)
+    w = np.array([0.025, 0.975])
+    lost, recovered = 0.5 * (1 - w), 1 - 0.5 * (1 - w) / (1.25 - 0.5 * w)
+    assert (got["recovered_lo"], got["recovered_hi"]) == pytest.approx(tuple(recovered), abs=0.005)
+    assert (got["lost_hi"], got["lost_lo"]) == pytest.approx(tuple(lost), abs=0.005)

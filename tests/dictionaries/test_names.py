@@ -73,6 +73,7 @@ def test_a_slug_is_a_file_name_and_tells_long_ones_apart() -> None:
         ("topk(kk=1)", "unknown parameter of topk 'kk': did you mean 'k'"),
         ("topk(k='many')", "k='many' of dictionary .* is not a whole number"),
         ("topk(k=True)", "k=True of dictionary .* is not a whole number"),
+        ("jumprelu(target_l0=few)", "target_l0='few' of dictionary .* is not a number"),
         ("topk(lr=fast)", "lr='fast' of dictionary .* is not a number"),
         ("topk(d_in=3)", "d_in is no parameter of one dictionary .*: the site decides it"),
         ("topk(frozen=encoder)", "use --twins"),

@@ -87,7 +87,7 @@ def test_fewer_positive_ones_than_wanted(product: bool) -> None:
     codes = preselect.batch_top_k(x, W, torch.full((F,), -3.9), K)
     pre = x @ W.T - 3.9
     assert 0 < int((pre > 0).sum()) < K * N
-    assert int((codes.value > 0).sum()) == int((pre > 0).sum())
+    assert len(codes.value) == int((codes.value > 0).sum()) == int((pre > 0).sum())
 
 
 def test_equal_values_fill_the_batch_and_no_more() -> None:
@@ -104,7 +104,7 @@ class Dense:
 
     def __init__(self, start: TopK, prefixes: tuple[int, ...] = ()) -> None:
         self.w = {name: t.clone().requires_grad_() for name, t in start.parameters_.items()}
-        self.optimizer = torch.optim.Adam(self.w.values(), lr=start.lr, betas=start.betas, eps=6.25e-10)
+        self.optimizer = torch.optim.Adam(self.w.values(), lr=start.peak, betas=start.betas, eps=6.25e-10)
         self.start, self.prefixes = start, prefixes or (start.width,)
 
     def step(self, raw: torch.Tensor) -> float:

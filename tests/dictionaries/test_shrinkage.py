@@ -1,5 +1,6 @@
 """Shrinkage undone: closed forms against dense least squares, planted shrunken features, rows not seen in the fit."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,12 @@ def test_scales_are_those_of_least_squares(direct: bool, monkeypatch: pytest.Mon
     torch.testing.assert_close(found.W_dec, (W * torch.tensor(scale)[:, None]).float(), rtol=1e-4, atol=1e-5)
     assert found.info["rescaled_on"] == 800
     assert plain.info == {}
+
+
+@pytest.mark.parametrize("cure", [rescaled, redecoded])
+def test_the_card_of_the_old_weights_does_not_travel(cure: Callable[..., Dictionary]) -> None:
+    carded = replace(overlapping(), info={"site": "embed", "card": {"domains": {}}})
+    assert set(cure(carded, [noise(100, 0)]).info) == {"site", f"{cure.__name__}_on"}
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "conjugate gradients"])

@@ -49,7 +49,9 @@ def test_a_finished_folder_is_returned_untouched(word_model, word_corpus, tmp_pa
     paths = train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     word_model.calls = 0
+    (tmp_path / "checkpoint-80").mkdir()  # of a run that was killed after its last file
     assert train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL) == paths
+    assert not (tmp_path / "checkpoint-80").exists()
     assert word_model.calls == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -139,6 +141,12 @@ def test_estimate_says_tokens_bytes_and_minutes_without_training(word_model, wor
     assert 0 < told["minutes"] < 5
     assert told["checkpoint_gb"] > 0
     assert told["available_tokens"]["chat"] > 1000
+
+
+def test_estimate_starts_from_as_many_rows_as_training(word_model, word_corpus) -> None:
+    """More clusters than a batch has rows, but not more than there are rows to start from."""
+    told = estimate(word_model, SITES[:1], word_corpus, **SMALL | {"saes": ["kmeans(width=150)"], "twins": ()})
+    assert told["dictionaries"] == 1
 
 
 def chat_only(corpus: Corpus) -> Corpus:

@@ -38,6 +38,7 @@ def card(station: Station) -> dict[str, Any]:
     """The dictionary's own card in the report's words."""
     info = station.dictionary.info
     said = info["card"]
+    judged = said.get("judged_on", DOMAINS["documents"])  # of running text, or of prompts where a corpus has no other
     domains = {short: said["domains"][name] for short, name in DOMAINS.items() if name in said["domains"]}
     return {
         "site": station.site,
@@ -45,11 +46,11 @@ def card(station: Station) -> dict[str, Any]:
         "k": info["k"],
         "tokens": info["training"]["tokens"],
         "seconds": info["training"]["seconds"],
-        "l0": domains["documents"]["l0"],
+        "l0": said["domains"][judged]["l0"],
         "dead_share": said["dead"]["share"],
-        "ce_recovered": said["cross_entropy"]["recovered"],
+        "ce_recovered": (said["cross_entropy"] or {}).get("recovered"),
         "undertrained": said["undertrained"],
-        "learning_curve": [[p["tokens"], p["held-out documents"]] for p in said["curve"]],
+        "learning_curve": [[p["tokens"], p[judged]] for p in said["curve"]],
         "fvu": {short: (d["fvu"] or {"value": None}) | {"n": d["n"]} for short, d in domains.items()},
     }
 

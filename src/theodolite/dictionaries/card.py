@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,15 +46,20 @@ def judged_on(formats: Iterable[str]) -> str:
     return next(domain for domain, format in FORMATS.items() if format in there)
 
 
-def still_falling(curve: list[dict[str, float]], domain: str) -> float | None:
-    """By what share FVU fell over the last doubling of tokens at a constant learning rate; None on a short curve.
+def still_falling(curve: list[dict[str, float]], domain: str, decay_begins: float) -> float | None:
+    """By what share FVU fell over the last doubling of tokens before the learning rate decayed; None on a short curve.
 
-    >>> still_falling([{"tokens": 1, "d": .5}, {"tokens": 2, "d": .4}, {"tokens": 4, "d": .38}], "d")
-    0.05
+    FVU at half the tokens is read off the line between its neighbours, axes in logs: points lie where blocks ended.
+
+    >>> curve = [{"tokens": 2, "d": 0.4}, {"tokens": 8, "d": 0.1}, {"tokens": 9, "d": 0.01}]
+    >>> still_falling(curve, "d", decay_begins=8.5), still_falling(curve, "d", decay_begins=3)
+    (0.5, None)
     """
-    points = [(p["tokens"], p[domain]) for p in curve if domain in p]
-    half = [fvu for tokens, fvu in points if tokens <= points[-1][0] / 2] if points else []
-    return round(1 - points[-1][1] / half[-1], 6) if half else None
+    points = [(p["tokens"], p[domain]) for p in curve if p.get(domain, 0) > 0 and p["tokens"] <= decay_begins]
+    if not points or points[0][0] > points[-1][0] / 2:
+        return None
+    tokens, fvu = np.log(np.array(points).T)
+    return round(float(1 - np.exp(fvu[-1] - np.interp(tokens[-1] - np.log(2), tokens, fvu))), 6)
 
 
 def markdown(info: dict[str, Any]) -> str:
@@ -116,9 +122,21 @@ def _latents_and_loss(card: dict[str, Any]) -> str:
     if ce is None:
         return idle + "Cross-entropy was not measured: there is no text to run the model on, or there are two sites."
     return idle + (
-        f"Cross-entropy recovered on {_judged(card)}: {ce['recovered']:.3f} (nats per token: untouched "
-        f"{ce['untouched']:.3f}, reconstructed {ce['reconstructed']:.3f}, content rows set to zero {ce['zeroed']:.3f})."
+        f"Cross-entropy recovered on {_judged(card)}: {ce['recovered']:.3f}{_span(ce, 'recovered')} (nats per token: "
+        f"untouched {ce['untouched']:.3f}, reconstructed {ce['reconstructed']:.3f}, content rows set to zero "
+        f"{ce['zeroed']:.3f}{_lost(ce)})."
     )
+
+
+def _span(ce: dict[str, Any], name: str) -> str:
+    """Cards of version 0.1 have no intervals here."""
+    return f" [{ce[name + '_lo']:.3f}, {ce[name + '_hi']:.3f}]" if "n" in ce else ""
+
+
+def _lost(ce: dict[str, Any]) -> str:
+    if "n" not in ce:
+        return ""
+    return f"; lost {ce['lost']:.3f}{_span(ce, 'lost')}; {ce['n']:,} tokens of {ce['n_groups']} texts"
 
 
 def _judged(card: dict[str, Any]) -> str:
@@ -147,7 +165,7 @@ def _curve_table(curve: list[dict[str, float]]) -> str:
 
 def _rows_used(info: dict[str, Any]) -> str:
     return (
-        "Trained and measured on content and template tokens, and the last token of a prompt. Left out: special "
+        "Trained on content and template tokens, measured on content and the last token of a prompt. Left out: special "
         "tokens, the constant template prefix, a raw text's first token, and rows with a norm above 10 times the "
         f"median ({info['training']['outliers']:,} in training).{_constant(info)} FVU is error energy over the "
         f"variance about the mean of the same rows. Inputs were scaled by {info['scale']:.3g}; the factor is folded "

@@ -1,6 +1,7 @@
 """What the classical baselines share: they sum statistics of batches and solve, where others follow gradients."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,10 @@ class Classical(Learner):
         for name in GRADIENT_OPTIONS:
             if (given := getattr(self, name)) != getattr(Learner, name):
                 raise UserError(f"{name}={given!r}: {type(self).__name__} follows no gradient, leave this option out")
+
+    def options(self) -> dict[str, Any]:
+        """Those that it has: none of a gradient's."""
+        return {name: value for name, value in super().options().items() if name not in GRADIENT_OPTIONS}
 
     def _absorb(self, statistics: dict[str, Tensor]) -> None:
         raise NotImplementedError

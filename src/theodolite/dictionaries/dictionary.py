@@ -66,6 +66,10 @@ class Dictionary:
         found = {name: getattr(self, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
+    def info_after(self, **change: Any) -> dict[str, Any]:
+        """What it says about itself once its weights have changed: a card would speak of weights that are gone."""
+        return {name: said for name, said in self.info.items() if name != "card"} | change
+
     def to(self, device: str | torch.device) -> "Dictionary":
         """The same dictionary on another device."""
         moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.weights().items()}

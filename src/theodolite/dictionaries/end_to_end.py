@@ -63,7 +63,7 @@ def fine_tuned(
         if log is not None:
             log(step, seen)
     found = replace(scaled, **{name: t.detach() for name, t in w.items()}).folded(scale)
-    info = dictionary.info | {"end_to_end": {"steps": steps, "lr": lr, "error": error}}
+    info = dictionary.info_after(end_to_end={"steps": steps, "lr": lr, "error": error})
     return replace(found, **{name: getattr(dictionary, name) for name in kept}, info=info)
 
 

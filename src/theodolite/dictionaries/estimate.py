@@ -12,7 +12,7 @@ from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.plan import Member, Plan
 from theodolite.dictionaries.stored import StoredRows
 from theodolite.dictionaries.stream import Rows
-from theodolite.dictionaries.train import material_of
+from theodolite.dictionaries.train import FIRST, material_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **opti
     keep_freed_memory()  # as `train` does: half of a dense step can be page faults
     material, plan = material_of(model, rows), Plan(tuple(map(str, sites)), **options)
     members = plan.members(material.check(plan.reads))
-    stream = material.stream(plan.reads, plan.seed, min(plan.block, 2 * plan.batch))
+    stream = material.stream(plan.reads, plan.seed, min(plan.block, max(2 * plan.batch, FIRST)))
     begun = time.perf_counter()
     block = stream.block().to(material.device)
     reading = (time.perf_counter() - begun) / len(block)
@@ -60,9 +60,10 @@ def _cost_once(known: dict[Any, _Cost], member: Member, plan: Plan, block: Rows)
 
 
 def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
-    """From two steps, the second one timed: the first also draws the weights."""
+    """From two steps, the second one timed."""
     d_model = next(iter(block.at.values())).shape[1]
     trial = member.learner(d_model, plan.steps)
+    trial.start(*member.inputs({site: x[:FIRST] for site, x in block.at.items()}))
     inputs = member.inputs({site: x[: plan.batch] for site, x in block.at.items()})
     float(trial.partial_fit(*inputs)["fvu"])
     begun = time.perf_counter()

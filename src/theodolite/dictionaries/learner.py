@@ -2,13 +2,13 @@
 
 A variant is one file in `variants/`. It says which parameters it has (`_parameters`), what a batch costs and how the
 parameters should change (`_step`), and what dictionary they make (`_dictionary`). One that does not follow gradients
-replaces `_learn`.
+replaces `_update` (`classical.py`).
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal, Self
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from theodolite.dictionaries import adam
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.encoder import seeded_rows
 
+WIDE = 4096  # latents beyond which the learning rate falls: at 4e-3, 15 % of 16,384 fell out of use, 2 % of 4,096
 DECAY = 0.2  # the last share of the steps, over which the learning rate falls to 0
 SOFT = 0.8  # least cosine of a soft-frozen decoder row with the row it started from (2602.14111)
 FROZEN = {"": (), "encoder": ("W_enc",), "decoder": ("W_dec",), "soft_decoder": ()}
@@ -48,10 +49,10 @@ class Learner:
     frozen: "encoder" gives the twin of the sanity check in 2602.14111: the encoder keeps its seeded random directions
     while all else trains on the same rows and steps (the paper freezes the encoder's bias too; training it makes the
     twin a harder control). "decoder" keeps the decoder's, "soft_decoder" lets every row of it stray to a cosine of .8.
-    lr, steps, warm_up, decay: the learning rate rises over the first share of the steps and falls to 0 over the last;
-    it is constant if `steps` is not given. clip: largest norm of all gradients together. dead_after: rows without
-    firing after which a latent counts as dead. weight_decay: the loss gains half of it times |W_enc|² + |W_dec|²
-    (2603.04198), which draws seeds together and lets latents collapse.
+    lr, steps, warm_up, decay: the learning rate rises to `lr` over the first share of the steps and falls to 0 over the
+    last; it is constant if `steps` is not given. Without `lr` it is the variant's own. clip: largest norm of all
+    gradients together. dead_after: rows without firing after which a latent counts as dead. weight_decay: the loss
+    gains half of it times |W_enc|² + |W_dec|² (2603.04198), which draws seeds together and lets latents collapse.
     """
 
     d_in: int
@@ -59,7 +60,7 @@ class Learner:
     _: KW_ONLY
     seed: int = 0
     frozen: Literal["", "encoder", "decoder", "soft_decoder"] = ""
-    lr: float = 4e-4
+    lr: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     steps: int | None = None
     warm_up: float = 0.05
@@ -69,6 +70,7 @@ class Learner:
     weight_decay: float = 0.0
 
     unit_decoder = True
+    rate: ClassVar[float] = 4e-3  # the learning rate of at most WIDE latents; docs/dictionaries.md says what was tried
     sites: ClassVar[Literal["one", "pair", "joined"]] = "one"  # rows of one site, x and y of two, or both in one row
 
     def __post_init__(self) -> None:
@@ -129,7 +131,7 @@ class Learner:
         if not hasattr(self, "parameters_"):
             self.start(x_nd, y_nd)
         x_nd = self._rows(x_nd, y_nd)
-        done = self._learn(self._scaled(x_nd))
+        done = self._step(self._scaled(x_nd))
         if not math.isfinite(done.losses["fvu"]):
             _refuse_non_finite(x_nd, self.step_)
             raise self._diverged(f"the loss is {float(done.losses['fvu'])}")
@@ -141,11 +143,7 @@ class Learner:
         return done.losses | {"l0": done.l0, "dead": dead}
 
     def _diverged(self, why: str) -> UserError:
-        return UserError(f"dictionary training diverged at step {self.step_}: {why}; lower lr={self.lr}")
-
-    def _learn(self, x_nd: Tensor) -> Step:
-        """What this batch of scaled rows teaches."""
-        return self._step(x_nd)
+        return UserError(f"dictionary training diverged at step {self.step_}: {why}; lower lr={self.peak}")
 
     def _rows(self, x_nd: Tensor, y_nd: Tensor | None) -> Tensor:
         """Rows with their targets behind them; targets where none are wanted are refused, and the other way round."""
@@ -229,19 +227,36 @@ class Learner:
                 self._optimizer.state[parameter] = {"step": torch.tensor(float(self.step_), device=device)} | moments
         return self
 
+    def options(self) -> dict[str, Any]:
+        """Every option by name, with the learning rate that is used where none was given."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"lr": self.peak}
+
+    @property
+    def peak(self) -> float:
+        """The largest learning rate: `lr`, or the variant's own, over the root of the width where that is large.
+
+        dictionary_learning and sparsify divide by the root at every width.
+        """
+        return self.rate * min(1.0, (WIDE / self.width) ** 0.5) if self.lr is None else self.lr
+
+    @property
+    def _unit_rows(self) -> bool:
+        """Whether decoder rows have norm 1: a soft-frozen decoder's cone is one of unit rows."""
+        return self.unit_decoder or self.frozen == "soft_decoder"
+
     def learning_rate(self) -> float:
         """Linear warm-up, constant, linear decay to 0 over the last share of `steps`; constant if not given."""
         if self.steps is None:
-            return self.lr
+            return self.peak
         left, warm, tail = self.steps - self.step_, self.warm_up * self.steps, self.decay * self.steps
-        return self.lr * min(1.0, (self.step_ + 1) / max(warm, 1), max(left, 0) / max(tail, 1))
+        return self.peak * min(1.0, (self.step_ + 1) / max(warm, 1), max(left, 0) / max(tail, 1))
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: t for name, t in self.parameters_.items() if name not in FROZEN[self.frozen]}
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         # eps of 2406.04093: gradients of a normalised loss over 4,096 latents are far below Adam's usual 1e-8
-        return torch.optim.Adam(self._trained().values(), lr=self.lr, betas=self.betas, eps=6.25e-10, fused=True)
+        return torch.optim.Adam(self._trained().values(), lr=self.peak, betas=self.betas, eps=6.25e-10, fused=True)
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
         """One Adam step along clipped gradients, then the constraints."""
@@ -252,7 +267,7 @@ class Learner:
             if name in trained:
                 gradients[name] = gradients[name] + self.weight_decay * trained[name]
         gradients = {name: gradients[name] for name in trained}
-        unit = {"W_dec": trained["W_dec"]} if self.unit_decoder and "W_dec" in trained else {}
+        unit = {"W_dec": trained["W_dec"]} if self._unit_rows and "W_dec" in trained else {}
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate()
         norm, taken = adam.gradient_norm(gradients, unit)
@@ -264,7 +279,7 @@ class Learner:
     def _constrain(self) -> None:
         """Put the parameters back where they belong after an Adam step."""
         w = self._trained().get("W_dec")
-        if w is None or not self.unit_decoder:
+        if w is None or not self._unit_rows:
             return
         adam.normalise_rows(w)
         if self.frozen == "soft_decoder":

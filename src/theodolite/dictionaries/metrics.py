@@ -16,7 +16,7 @@ from theodolite.core.site import Site
 from theodolite.dictionaries.dictionary import Dictionary
 
 Replace = Callable[[Tensor], Tensor]
-CrossEntropy = Callable[[Replace | None], float]
+CrossEntropy = Callable[[Replace | None], np.ndarray]
 
 
 def quality(
@@ -66,36 +66,55 @@ def _l0(total: np.ndarray) -> float:
     return float(total[:, -2].sum() / total[:, -1].sum())
 
 
-def ce_recovered(ce: CrossEntropy, dictionary: Dictionary) -> dict[str, float]:
-    """(CE zeroed - CE reconstructed) / (CE zeroed - CE untouched).
+def ce_recovered(ce: CrossEntropy, dictionary: Dictionary, *, n_boot: int = 1000, seed: int = 0) -> dict[str, float]:
+    """(CE zeroed - CE reconstructed) / (CE zeroed - CE untouched), in nats per token; bootstrap over texts.
 
-    ce: cross-entropy of the model when every row at the site that the dictionary is meant for passes through a
+    A model whose rows are zeroed may do worse than one that says every token is as likely: a share near 1 can hide a
+    large loss, and so all three are here, with the nats lost.
+
+    ce: (nats, tokens) of each text when every row at the site that the dictionary is meant for passes through a
     function; None: untouched.
     """
-    clean = ce(None)
-    zeroed = ce(torch.zeros_like)
-    reconstructed = ce(lambda x_nd: dictionary.reconstruct(x_nd).to(x_nd.dtype))
-    return {
-        "untouched": clean,
-        "zeroed": zeroed,
-        "reconstructed": reconstructed,
-        "recovered": (zeroed - reconstructed) / (zeroed - clean),
+    how: dict[str, Replace | None] = {
+        "untouched": None,
+        "zeroed": torch.zeros_like,
+        "reconstructed": lambda x_nd: dictionary.reconstruct(x_nd).to(x_nd.dtype),
     }
+    texts = {name: ce(replacement) for name, replacement in how.items()}
+    n = len(texts["untouched"])
+    weights = np.vstack([np.ones(n), bootstrap_weights(np.arange(n), n_boot=n_boot, seed=seed)])
+    untouched, zeroed, reconstructed = (np.divide(*(weights @ of_text).T) for of_text in texts.values())
+    recovered, lost = (zeroed - reconstructed) / (zeroed - untouched), reconstructed - untouched
+    return {
+        "untouched": float(untouched[0]),
+        "zeroed": float(zeroed[0]),
+        "reconstructed": float(reconstructed[0]),
+        **_with_interval("recovered", recovered),
+        **_with_interval("lost", lost),
+        "n": int(texts["untouched"][:, 1].sum()),
+        "n_groups": n,
+    }
+
+
+def _with_interval(name: str, values_b: np.ndarray) -> dict[str, float]:
+    lo, hi = np.quantile(values_b[1:], [0.025, 0.975])
+    return {name: float(values_b[0]), f"{name}_lo": float(lo), f"{name}_hi": float(hi)}
 
 
 def cross_entropy(
     model: Any, site: Any, texts: Sequence[str], max_tokens: int = 256, format: str = "raw"
 ) -> CrossEntropy:
-    """The model's mean cross-entropy on texts while every content row at the site passes through a function."""
+    """The model's cross-entropy on texts while every content row at the site passes through a function."""
 
     @cache
-    def ce(replacement: Replace | None) -> float:
+    def ce(replacement: Replace | None) -> np.ndarray:
         passed = (
             []
             if replacement is None
             else [Intervention(Site.parse(site), _Through(replacement), positions=Positions("content"))]
         )
-        return float(model.loss(texts, format=format, max_tokens=max_tokens, interventions=passed).mean_loss)
+        scored = model.loss(texts, format=format, max_tokens=max_tokens, interventions=passed)
+        return np.stack([-scored.log_prob, scored.n_tokens], axis=1)
 
     return ce
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from theodolite.core.discover import discover, load_file, name_of, origin
 from theodolite.core.errors import UserError
@@ -103,8 +103,8 @@ def crossed(specs: Iterable[Spec], widths: Iterable[int], k: int) -> list[Spec]:
 def slug(name: str, params: Mapping[str, Any]) -> str:
     """A name and parameters without the characters that file systems and shells read otherwise.
 
-    >>> slug("matryoshka", {"groups": [64, 128], "k": 8})
-    'matryoshka-groups=64_128-k=8'
+    >>> slug("matryoshka", {"prefixes": [64, 128], "k": 8})
+    'matryoshka-prefixes=64_128-k=8'
     """
     whole = "-".join([name, *(f"{k}={v}" for k, v in params.items())])
     safe = re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\[\]()' ]", "", whole))
@@ -112,9 +112,12 @@ def slug(name: str, params: Mapping[str, Any]) -> str:
 
 
 def _check_types(params: dict[str, Any], cls: type[Learner], spec: str) -> None:
-    """A whole number, a number or a word where the option's default is one; `width=4e3` would fail much later."""
-    defaults = {f.name: f.default for f in fields(cls)}
+    """A whole number, a number or a word where the option is one; `width=4e3` would fail much later."""
+    options = {f.name: f for f in fields(cls)}
     for name, value in params.items():
-        kinds, word = _KINDS.get(type(defaults.get(name)), (object, ""))
-        if not isinstance(value, kinds) or (word and kinds is not bool and isinstance(value, bool)):
+        kind = next((t for t in (options[name].type, *get_args(options[name].type)) if t in _KINDS), None)
+        if kind is None or (value is None and options[name].default is None):
+            continue
+        kinds, word = _KINDS[kind]
+        if not isinstance(value, kinds) or (kind is not bool and isinstance(value, bool)):
             raise UserError(f"{name}={value!r} of dictionary {spec!r} is not {word}")

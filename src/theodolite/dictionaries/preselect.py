@@ -57,7 +57,7 @@ def batch_top_k(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int) -> Codes:
         found = above(x_nd, W_fd, b_f, torch.full_like(b_f, low))
         if len(found.value) >= wanted:
             break
-    return _largest(found, wanted)
+    return _largest(_where(found, found.value > 0), wanted)
 
 
 def above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Codes:
@@ -135,5 +135,10 @@ def _largest(codes: Codes, wanted: int) -> Codes:
     last = v.kthvalue(len(v) - wanted + 1).values
     keep = v > last
     keep[(v == last).nonzero().squeeze(1)[: wanted - int(keep.sum())]] = True
+    return _where(codes, keep)
+
+
+def _where(codes: Codes, keep: Tensor) -> Codes:
+    """The slots that are to be kept."""
     starts = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[codes.starts]
-    return Codes(starts, codes.latent[keep], v[keep], codes.width)
+    return Codes(starts, codes.latent[keep], codes.value[keep], codes.width)

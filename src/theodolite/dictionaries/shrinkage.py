@@ -47,7 +47,7 @@ def rescaled(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: fl
     system = scipy_sparse.csr_matrix((gram.data * overlap, (gram.row, gram.col)), shape=gram.shape)
     scale = 1 + _solved(system, along_f[:, None], _prior(system.diagonal(), found.fired[:-1], prior_rows))[:, 0]
     W_dec = dictionary.W_dec * torch.from_numpy(scale).to(dictionary.W_dec)[:, None]
-    return replace(dictionary, W_dec=W_dec, info=dictionary.info | {"rescaled_on": found.rows})
+    return replace(dictionary, W_dec=W_dec, info=dictionary.info_after(rescaled_on=found.rows))
 
 
 def redecoded(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: float = 10.0) -> Dictionary:
@@ -64,7 +64,7 @@ def redecoded(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: f
         "b_dec": dictionary.b_dec + change[-1],
         "b_enc": b_enc,
     }
-    return replace(dictionary, **weights, info=dictionary.info | {"redecoded_on": found.rows})
+    return replace(dictionary, **weights, info=dictionary.info_after(redecoded_on=found.rows))
 
 
 @dataclass

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from theodolite.core.tick import Tick
 from theodolite.dictionaries import card, checkpoint, native
 from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.corpus import Corpus
-from theodolite.dictionaries.learner import DECAY
 from theodolite.dictionaries.material import Harvested, Material, Texts
 from theodolite.dictionaries.metrics import CrossEntropy
 from theodolite.dictionaries.names import ELSEWHERE
@@ -62,6 +61,7 @@ def train(
     checkpoint.claim(folder, request)
     results = {name: folder / name for name in members}
     if all((path / "config.json").is_file() for path in results.values()):
+        checkpoint.clear(folder)  # of a run that was stopped between its last file and here
         return results
     log = Log(folder / "log.jsonl", tracker, watch)
     if material.device == "cpu":
@@ -71,7 +71,7 @@ def train(
         run = Training(material, plan, members, folder, log)
         run.go(progress, checkpoint_seconds, material.device != "cpu" if prefetch is None else prefetch)
         for name, path in results.items():
-            run.publish(name, path)
+            run.finish(name, path)
     finally:
         log.end()
     checkpoint.clear(folder)
@@ -188,9 +188,9 @@ class Training:
     def _read_curve(self) -> None:
         """FVU on held-out rows, if this block passed a point of the curve."""
         trained = self.step * self.plan.batch
-        due = [p for p in self.plan.curve if p <= trained]
+        due = max((p for p in self.plan.curve if p <= trained), default=None)
         for name, learner in self.dictionaries.items():
-            if (len(self.curve[name]) and self.curve[name][-1]["tokens"] >= due[-1]) or not due:
+            if due is None or (self.curve[name] and self.curve[name][-1]["tokens"] >= due):
                 continue
             point: dict[str, float] = {"tokens": trained}
             so_far = learner.dictionary()
@@ -247,20 +247,21 @@ class Training:
             self.dictionaries[name].load_state(state, self.device)
         checkpoint.cut_log(self.folder / "log.jsonl", self.step)
 
-    def publish(self, name: str, path: Path) -> None:
+    def finish(self, name: str, path: Path) -> None:
         """Write one dictionary with the card of what is written (its bfloat16 form)."""
         member, fitted = self.members[name], self.dictionaries[name]
+        options = fitted.options()
         stored = native.as_stored(fitted.dictionary())
-        decay_begins = (1 - DECAY) * self.plan.tokens
-        constant_lr = [p for p in self.curve[name] if p["tokens"] <= decay_begins + self.plan.block]
-        fell = card.still_falling(constant_lr, self.judged_on)
+        fell = card.still_falling(
+            self.curve[name], self.judged_on, (1 - fitted.decay) * self.plan.steps * self.plan.batch
+        )
         measured = card.measure(stored, self.held_out, member.inputs, self._cross_entropy(member.site))
         measured |= {
             "dead": card.dead_latents(fitted.unused_for_, self.step * self.plan.batch),
             "curve": self.curve[name],
             "judged_on": self.judged_on,
             "fell_over_last_doubling": fell,
-            "undertrained": fell is not None and fell > card.STILL_FALLING,
+            "undertrained": None if fell is None else fell > card.STILL_FALLING,
         }
         info = stored.info | {
             **member.where,
@@ -268,10 +269,10 @@ class Training:
             "model_hash": self.material.about()["model"],
             "variant": member.spec.name,
             "label": member.spec.label,
-            "params": {f.name: getattr(fitted, f.name) for f in fields(fitted) if f.name not in {*ELSEWHERE, "width"}},
+            "params": {name: value for name, value in options.items() if name not in {*ELSEWHERE, "width"}},
             "width": fitted.width,
             "k": getattr(fitted, "k", None),
-            "training": self._training(fitted.lr),
+            "training": self._training() | ({"lr": options["lr"]} if "lr" in options else {}),
             "card": measured,
         }
         publish(path / "card.md", card.markdown(info).encode())
@@ -283,7 +284,7 @@ class Training:
             self.ce[site] = self.material.cross_entropy(site, self.plan.seed)
         return self.ce.get(site)
 
-    def _training(self, lr: float) -> dict[str, Any]:
+    def _training(self) -> dict[str, Any]:
         rows = self.cursor["rows"]
         about = self.material.about()
         return {
@@ -295,7 +296,6 @@ class Training:
             "passes": self.stream.passes(),
             "outliers": self.cursor["outliers"],
             "constant_dimensions": sum(self.constant.values()),
-            "lr": lr,
             "batch": self.plan.batch,
             "seconds": round(self.seconds),
         }

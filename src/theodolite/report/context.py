@@ -9,6 +9,11 @@ from theodolite.report.numbers import count, duration, share, size, span
 from theodolite.report.plots import learning_curve
 from theodolite.report.sheet import Sheet
 
+PLATEAU = {
+    True: "It still falls: the dictionary is undertrained.",
+    False: "It has levelled off.",
+    None: "The run was too short to say whether it has levelled off.",
+}
 SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "twin"}
 
 
@@ -30,12 +35,8 @@ def dictionary(sheet: Sheet) -> Section:
     blocks: list[Block] = [Facts(tuple(_card(card))), _error_table(card)]
     blocks += [Text(sentence, "warning") for sentence in outside(card)]
     if len(card.get("learning_curve") or []) > 1:
-        state = (
-            "It still falls: the dictionary is undertrained." if card.get("undertrained") else "It has levelled off."
-        )
-        blocks.append(
-            Figure(learning_curve(card["learning_curve"]), f"Error on held-out documents while training. {state}")
-        )
+        caption = f"Error on held-out documents while training. {PLATEAU[card.get('undertrained')]}"
+        blocks.append(Figure(learning_curve(card["learning_curve"]), caption))
     return Section("The dictionary", blocks)
 
 

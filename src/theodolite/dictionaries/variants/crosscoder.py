@@ -55,7 +55,6 @@ class Crosscoder(Learner):
             )
         if self.d_in % 2:
             raise UserError(f"d_in={self.d_in} numbers are not the rows of two sites side by side: give an even number")
-        self.unit_decoder = self.frozen == "soft_decoder"  # its cone is one of unit rows
 
     def relative_norm(self) -> Tensor:
         """0 for a latent of the first site alone, 1 for one of the second alone, .5 where both decoders are as long.

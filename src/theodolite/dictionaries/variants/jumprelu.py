@@ -36,12 +36,12 @@ class _Penalty(NamedTuple):
 class JumpReLU(Penalised):
     """Latents above their threshold θ, in full: z = pre 1[pre > θ], with pre = W_enc (x - b_dec) + b_enc.
 
-    penalty: "target" is (L0 / target_l0 - 1)² of the batch's mean L0, at a fixed coefficient (2407.14435, appendix;
-    Gemma Scope 2); "step" is L0 (2407.14435) and "tanh" is sum tanh(tanh_scale z |W_dec row|) (Anthropic, January
-    2025), both steered by the coefficient if there is a target_l0. Steps have no gradient; in its place θ gets
-    -(θ g_z + g_H) / bandwidth from the entries within half a bandwidth of it, g_z and g_H being the gradients with
-    respect to z and to the step H(pre - θ). The step looks at pre, never at z: after the jump nothing lies just below
-    the threshold. ste_to_input: pre gets the opposite of that gradient.
+    penalty: "target" is (L0 / target_l0 - 1)² of the batch's mean L0, at a fixed coefficient (2407.14435, appendix);
+    "step" is L0 (2407.14435) and "tanh" is sum tanh(tanh_scale z |W_dec row|) (Anthropic, January 2025), both steered
+    by the coefficient if there is a target_l0. Steps have no gradient; in its place θ gets -(θ g_z + g_H) / bandwidth
+    from the entries within half a bandwidth of it, g_z and g_H being the gradients with respect to z and to the step
+    H(pre - θ). The step looks at pre, never at z: after the jump nothing lies just below the threshold. ste_to_input:
+    pre gets the opposite of that gradient.
 
     Numbers are in units of the scaled rows, whose mean square is 1; bandwidths and thresholds for rows of norm sqrt(d)
     are to be divided by sqrt(d), a tanh_scale multiplied. None stands for DeepMind's values (bandwidth and first
@@ -69,6 +69,8 @@ class JumpReLU(Penalised):
     ste_to_input: bool | None = None
     pre_act: float = 0.0
     unit_decoder: bool = True
+
+    rate = 2e-3  # at 4e-3 the error is 3 % lower after 468 steps, but 4 % of 2,048 latents fall out of use
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,7 +115,7 @@ class JumpReLU(Penalised):
         variance = (x_nd - x_nd.mean(0)).square().sum()
         g_hat = error * (-2 / variance)
 
-        norm_f = torch.ones_like(w["b_enc"]) if self.unit_decoder else w["W_dec"].norm(dim=1)
+        norm_f = torch.ones_like(w["b_enc"]) if self._unit_rows else w["W_dec"].norm(dim=1)
         norm, l0 = found.of(norm_f), active.sum().to(z.dtype) / n
         penalty = self._penalty(z * norm, l0, n)
         g_z = found.dots(g_hat, w["W_dec"]) + penalty.to_scaled * norm
@@ -121,7 +123,7 @@ class JumpReLU(Penalised):
         g_pre = g_z * active + jump if self._settings.ste_to_input else g_z * active
         g = linear_gradients(w, found, centred, z, g_hat, g_pre, self.frozen != "encoder")
         g["threshold"] = -found.per_latent(jump)
-        if not self.unit_decoder:
+        if not self._unit_rows:
             g["W_dec"] += w["W_dec"] * (found.per_latent(penalty.to_scaled * z) / norm_f)[:, None]
         losses = {"fvu": error.square().sum() / variance, "sparsity": penalty.value}
         if self.pre_act:
@@ -153,7 +155,7 @@ class JumpReLU(Penalised):
         g["b_dec"] -= g_pre.sum(0) @ w["W_enc"][dead]
         if "W_enc" in g:
             g["W_enc"][dead] += g_pre.T @ centred
-        if not self.unit_decoder:
+        if not self._unit_rows:
             g["W_dec"][dead] += w["W_dec"][dead] * (below.sum(0) * weight / norm_f[dead])[:, None]
         return (below * norm_f[dead]).sum() / len(centred)
 

@@ -28,7 +28,8 @@ class Random(Learner):
 
     _: KW_ONLY
     k: int = 32
-    lr: float = 1e-3
+
+    rate = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -80,13 +80,13 @@ class ReLU(Penalised):
         variance = (x_nd - x_nd.mean(0)).square().sum()
         g_hat = error * (-2 / variance)
 
-        norm_f = torch.ones_like(w["b_enc"]) if self.unit_decoder else w["W_dec"].norm(dim=1)
+        norm_f = torch.ones_like(w["b_enc"]) if self._unit_rows else w["W_dec"].norm(dim=1)
         norm = found.of(norm_f)
         scaled = torch.where(active, z * norm, 1.0)  # 1: no 0^(p-1) where nothing is active
         slope = scaled.pow(p - 1) * (weight * p / n) * active  # of the penalty, in z |W_dec row|
         g_pre = found.dots(g_hat, w["W_dec"]) * active + slope * norm
         g = linear_gradients(w, found, centred, z, g_hat, g_pre, self.frozen != "encoder")
-        if not self.unit_decoder:
+        if not self._unit_rows:
             g["W_dec"] += w["W_dec"] * (found.per_latent(slope * z) / norm_f)[:, None]
 
         losses = {"fvu": error.square().sum() / variance, "sparsity": _power_mean(scaled, active, p, n)}

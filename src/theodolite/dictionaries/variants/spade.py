@@ -32,8 +32,8 @@ class SpaDE(Learner):
 
     _: KW_ONLY
     gamma: float = 0.1
-    lr: float = 1e-2
 
+    rate = 1e-2
     unit_decoder = False
 
     def __post_init__(self) -> None:

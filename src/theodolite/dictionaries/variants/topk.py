@@ -27,7 +27,6 @@ class TopK(Learner):
     _: KW_ONLY
     k: int = 32
     aux: float = 1 / 32
-    lr: float = 4e-3  # of 1e-3, 2e-3, 4e-3 the best after 244 and 936 steps of 2,048 rows; 16,384 latents want 2e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -55,7 +55,6 @@ class Transcoder(Learner):
             raise UserError(
                 f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
             )
-        self.unit_decoder = self.frozen == "soft_decoder"  # its cone is one of unit rows
 
     def _widths(self) -> tuple[int, ...]:
         return (self.d_in, self.d_out or self.d_in)

@@ -1,0 +1,36 @@
+"""What a card says of a run that ended too soon, or was too short to say."""
+
+import pytest
+
+from theodolite.dictionaries import card, native
+from theodolite.dictionaries.train import train
+
+
+@pytest.mark.parametrize("ends", [[100, 210, 390, 800], [100, 333, 640, 800], [300, 450, 510, 800]])
+def test_a_power_law_falls_by_its_exponent_wherever_blocks_end(ends: list[int]) -> None:
+    curve = [{"tokens": t, "d": float(t**-0.3)} for t in ends] + [{"tokens": 1000, "d": 1e-9}]
+    assert card.still_falling(curve, "d", decay_begins=800) == pytest.approx(1 - 2**-0.3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        [],
+        [{"tokens": 500, "d": 0.5}, {"tokens": 999, "d": 0.4}],  # less than a doubling
+        [{"tokens": 100, "d": 0.5}, {"tokens": 1200, "d": 0.4}],  # the last one after the decay began
+        [{"tokens": 100, "e": 0.5}, {"tokens": 900, "d": 0.4}],
+    ],
+)
+def test_without_a_doubling_nothing_is_said(curve: list[dict[str, float]]) -> None:
+    assert card.still_falling(curve, "d", decay_begins=1000) is None
+
+
+def test_a_run_of_one_block_is_neither_undertrained_nor_done(word_model, word_corpus, tmp_path) -> None:
+    how = {"saes": ["topk(k=3, width=32)"], "twins": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
+    (path,) = train(word_model, ["blocks.0.resid_post"], word_corpus, tmp_path, **how).values()
+    said = native.load(path).info["card"]
+    assert (said["fell_over_last_doubling"], said["undertrained"]) == (None, None)
+    assert "The run was too short to say whether more tokens would help." in (path / "card.md").read_text()
+    ce = said["cross_entropy"]
+    assert f"{ce['n']:,} tokens of {ce['n_groups']} texts" in (path / "card.md").read_text()
+    assert ce["lost_lo"] <= ce["lost"] <= ce["lost_hi"]
