@@ -55,10 +55,13 @@ def fista(pre_nf: Tensor, W_fd: Tensor, lam: float, steps: int, *, positive: boo
     tensor([[ 2.,  0., -2.]])
     """
     step = 1 / _largest_eigenvalue(W_fd)
+    f, d = W_fd.shape
+    gram = W_fd @ W_fd.T if f < 2 * d else None  # one product instead of two where that is less work
     z_nf = y_nf = torch.zeros_like(pre_nf)
     t_n1 = torch.ones_like(pre_nf[:, :1])
     for _ in range(steps):
-        u_nf = y_nf - step * ((y_nf @ W_fd) @ W_fd.T - pre_nf)
+        again_nf = (y_nf @ W_fd) @ W_fd.T if gram is None else y_nf @ gram
+        u_nf = y_nf - step * (again_nf - pre_nf)
         new_nf = (u_nf - lam * step).relu()
         if not positive:
             new_nf = new_nf - (-u_nf - lam * step).relu()
