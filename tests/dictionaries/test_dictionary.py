@@ -64,6 +64,15 @@ def test_fvu_is_about_the_mean_of_the_rows() -> None:
     assert by_hand(TopKRule(1)).fvu(X) == pytest.approx(16 / 6.5)
 
 
+def test_what_is_a_transcoder() -> None:
+    rule = Relu()
+    assert by_hand(rule, W_skip=torch.eye(2)).is_transcoder
+    assert by_hand(rule, info={"site": None, "read_site": None}).is_transcoder
+    assert Dictionary(torch.eye(2), torch.zeros(2), torch.ones(2, 1), torch.zeros(1), rule).is_transcoder
+    assert not by_hand(rule).is_transcoder
+    assert not by_hand(rule, info={"sites": ["a", "b"], "site": "a+b"}).is_transcoder  # a crosscoder
+
+
 def test_a_transcoder_writes_another_width_and_adds_its_affine_path() -> None:
     """ReLU latents of (3, 1) are (3, 1.5); they write 3 + 2 * 1.5 + 1 = 7, and W_skip adds 10 * 3 + 1."""
     d = Dictionary(torch.eye(2), torch.tensor([0.0, 0.5]), torch.tensor([[1.0], [2.0]]), torch.ones(1), Relu(),

@@ -52,6 +52,11 @@ class Dictionary:
     def width(self) -> int:
         return self.W_dec.shape[0]
 
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether its target is not the row it reads: it says so, adds an affine path, or writes another width."""
+        return "read_site" in self.info or self.W_skip is not None or self.d_out != self.d_in
+
     def fingerprint(self) -> str:
         """sha256 over weights, activation rule and row treatment: equal fingerprints give equal latents."""
         rule = self.activation
@@ -117,7 +122,7 @@ class Dictionary:
         return idx, z_nf.gather(1, idx)
 
     def _refitted(self, x_nd: Tensor, idx: Tensor, val: Tensor) -> Tensor:
-        if self.W_skip is not None or self.d_out != self.d_in or "read_site" in self.info:
+        if self.is_transcoder:
             raise UserError("refit=True: a transcoder's target is not the row it reads, so nothing can be fitted to it")
         _, scale, shift = self._normalised(x_nd)
         target = (x_nd.to(self.W_dec.dtype) - shift) / scale - self.b_dec

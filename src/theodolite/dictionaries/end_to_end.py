@@ -148,7 +148,7 @@ def _frozen(dictionary: Dictionary) -> tuple[str, ...]:
 
 
 def _check(dictionary: Dictionary, batches: Sequence[KL], steps: int) -> None:
-    if dictionary.refit or dictionary.W_skip is not None or "read_site" in dictionary.info:
+    if dictionary.refit or dictionary.is_transcoder:
         raise UserError("fine-tuning needs a dictionary that reconstructs its own site, without refit=True")
     if not batches or steps < 1:
         raise UserError(f"{len(batches)} batches and steps={steps}: give at least one of each")

@@ -126,7 +126,7 @@ def _measure(dictionary: Dictionary, x_nd: Tensor, target_nd: Tensor) -> tuple[f
 
 def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str, fvu: float) -> str:
     """The one change that makes it fit best, in words; nothing fits: say so."""
-    if "read_site" in dictionary.info:
+    if dictionary.is_transcoder:
         return "It is a transcoder: check both of its sites."
     x_nd = rows[site]
     tried = {f"It fits {other}: probably the wrong site": (dictionary, x) for other, x in rows.items() if other != site}
@@ -186,7 +186,7 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
             f"dictionary {spec!r} reads {dictionary.d_in} dimensions, {model.name} has {model.d_model}: "
             "it is for another model"
         )
-    if "read_site" in info:
+    if dictionary.is_transcoder:
         raise UserError(f"dictionary {spec!r} is a transcoder, which writes another site than it reads")
     if info.get("hook") and not info.get("site"):
         raise UserError(f"dictionary {spec!r} was trained at {info['hook']}, which is no site here")

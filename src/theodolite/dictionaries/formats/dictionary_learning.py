@@ -61,7 +61,7 @@ def from_state(state: Tensors, config: dict[str, Any], folder: Path) -> Dictiona
 def to_state(dictionary: Dictionary) -> tuple[Tensors, dict[str, Any]]:
     """What `ae.pt` and `config.json` would hold; a constant threshold is written as JumpReLU's, one per latent."""
     d, rule = dictionary.to("cpu"), dictionary.activation
-    if d.normalise != "none" or d.W_skip is not None or "read_site" in d.info or d.refit:
+    if d.normalise != "none" or d.is_transcoder or d.refit:
         raise weights.cannot("dictionary_learning", "normalised rows, transcoders or magnitudes fitted anew")
     make: Callable[[Dictionary], dict[str, Tensor]]
     if _batched(d):

@@ -95,9 +95,8 @@ def write_2(dictionary: Dictionary, folder: Path) -> None:
     d = _plain(dictionary)
     tensors = {"w_enc": d.W_enc.T, "w_dec": d.W_dec, "b_enc": d.b_enc, "b_dec": d.b_dec, **d.activation.tensors()}
     tensors |= {} if d.W_skip is None else {_SKIP: d.W_skip.T}
-    transcoder = "read_site" in d.info or d.W_skip is not None
     config = {"architecture": "jump_relu", "model_name": d.info.get("model"), "width": d.width}
-    config |= {"type": "transcoder" if transcoder else "sae", "affine_connection": d.W_skip is not None}
+    config |= {"type": "transcoder" if d.is_transcoder else "sae", "affine_connection": d.W_skip is not None}
     site = d.info.get("site") or ""
     config |= {"hf_hook_point_in": f"model.layers.{site.split('.')[1]}.output"} if site.endswith("resid_post") else {}
     config |= {"l0": d.info["l0"]} if d.info.get("l0") else {}

@@ -41,7 +41,7 @@ def to_state(dictionary: Dictionary) -> dict[str, Any]:
     """What the file would hold; its statistics of firing start anew."""
     d, rule = dictionary.to("cpu"), dictionary.activation
     normalised = {TopKRule: "layer_norm", Relu: "none"}.get(type(rule))
-    if normalised != d.normalise or d.W_skip is not None or "read_site" in d.info or d.refit:
+    if normalised != d.normalise or d.is_transcoder or d.refit:
         raise weights.cannot("OpenAI's format", "anything but TopK on rows under layer_norm or ReLU on plain rows")
     d = weights.with_subtraction(d)
     named = {"activation": "ReLU", "activation_state_dict": {}}

@@ -89,7 +89,7 @@ def write(dictionary: Dictionary, folder: Path) -> None:
         "apply_b_dec_to_input": d.subtract_b_dec,
         "normalize_activations": names[d.normalise],
         "reshape_activations": "none",
-        "metadata": _metadata(d.info),
+        "metadata": _metadata(d),
         **more,
         "architecture": architecture,
     }
@@ -207,9 +207,8 @@ def _site(hook: Any) -> str | None:
 
 def _described(d: Dictionary) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     """SAELens' name for this kind of dictionary, its tensors, and the keys of its configuration that others lack."""
-    rule, transcoder = d.activation, d.W_skip is not None or d.d_in != d.d_out or "read_site" in d.info
-    t = {"W_enc": d.W_enc.T, "W_dec": d.W_dec, "b_dec": d.b_dec, "b_enc": d.b_enc}
-    if transcoder:
+    rule, t = d.activation, {"W_enc": d.W_enc.T, "W_dec": d.W_dec, "b_dec": d.b_dec, "b_enc": d.b_enc}
+    if d.is_transcoder:
         return _transcoder(d, t)
     if isinstance(rule, Relu):
         return "standard", t, {}
@@ -237,15 +236,16 @@ def _transcoder(d: Dictionary, t: dict[str, Tensor]) -> tuple[str, dict[str, Ten
     return kind, t, {"d_out": d.d_out}
 
 
-def _metadata(info: dict[str, Any]) -> dict[str, Any]:
+def _metadata(d: Dictionary) -> dict[str, Any]:
     """The metadata that came with it, or model and hook; without a version SAELens takes it for an old folder."""
+    info = d.info
     kept = dict((info.get("config") or {}).get("metadata") or {})
-    read = info["read_site"] if "read_site" in info else info.get("site")
+    read, written = (info.get("read_site"), info.get("site")) if d.is_transcoder else (info.get("site"), None)
     for key, value in (
         ("sae_lens_version", "6.0.0"),
         ("model_name", info.get("model")),
         ("hook_name", _hook(read) or info.get("hook")),
-        ("hook_name_out", _hook(info.get("site")) if "read_site" in info else None),
+        ("hook_name_out", _hook(written)),
         ("training_architecture", info.get("variant")),
         ("training_architecture_details", _details(info) if info.get("variant") else None),
     ):
