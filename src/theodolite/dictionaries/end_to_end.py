@@ -20,7 +20,7 @@ from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import FROZEN
+from theodolite.dictionaries.learner import FROZEN, frozen_part
 
 Replace = Callable[[Tensor], Tensor]
 KL = Callable[[Replace], Tensor]  # the divergence when every row passes through the function; has a gradient
@@ -143,8 +143,8 @@ def _scale(dictionary: Dictionary, kl: KL) -> float:
 
 def _frozen(dictionary: Dictionary) -> tuple[str, ...]:
     """Names of what a control keeps; a soft-frozen decoder stays where training left it."""
-    said = dictionary.info.get("frozen") or ("encoder" if dictionary.info.get("frozen_encoder") else "")
-    return ("W_dec",) if said == "soft_decoder" else FROZEN[said]
+    part = frozen_part(dictionary.info)
+    return ("W_dec",) if part == "soft_decoder" else FROZEN[part]
 
 
 def _check(dictionary: Dictionary, batches: Sequence[KL], steps: int) -> None:

@@ -24,6 +24,15 @@ SOFT = 0.8  # least cosine of a soft-frozen decoder row with the row it started 
 FROZEN = {"": (), "encoder": ("W_enc",), "decoder": ("W_dec",), "soft_decoder": ()}
 
 
+def frozen_part(info: dict[str, Any]) -> str:
+    """The part that was frozen while a dictionary with this `info` trained; version 0.1 froze encoders alone.
+
+    >>> frozen_part({"frozen": "decoder", "frozen_encoder": False}), frozen_part({"frozen_encoder": True})
+    ('decoder', 'encoder')
+    """
+    return str(info.get("frozen", "encoder" if info.get("frozen_encoder") else ""))
+
+
 @dataclass
 class Step:
     """What one batch gave.

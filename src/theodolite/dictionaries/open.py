@@ -14,6 +14,7 @@ from theodolite.core.site import Site
 from theodolite.dictionaries import formats, native
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import releases
+from theodolite.dictionaries.learner import frozen_part
 
 L0_FACTOR = 2.0
 OTHER_NAMES = {"gpt2-small": "gpt2"}  # what TransformerLens, and so SAELens, calls a model
@@ -54,7 +55,7 @@ def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list
                 k = stored["rule"].get("k") or info.get("k") or 0
                 size = {"width": stored["width"], "k": int(k)}
                 about = {"site": info["site"], "seed": info["seed"], "corpus": info["training"]["corpus"]}
-                frozen = info.get("frozen", "encoder" if info["frozen_encoder"] else "")
+                frozen = frozen_part(info)
                 part = "" if frozen in ("", "encoder") else f"-frozen-{frozen}"  # a control, which stands by itself
                 label = info.get("label", "topk") + part
                 found.append(Found(config.parent, twin=frozen == "encoder", label=label, **about, **size))
