@@ -95,9 +95,20 @@ class Dictionary:
             return replace(self, **how, W_dec=self.W_dec if out == scale else self.W_dec * (scale / out))
         return replace(self, **how, W_enc=self.W_enc * scale, W_dec=self.W_dec / out)
 
+    def normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """The rows the encoder sees, with the scale and shift that lead back."""
+        x = x_nd.to(self.W_enc.dtype)
+        if self.normalise == "layer_norm":
+            mean, std = x.mean(1, keepdim=True), x.std(1, keepdim=True)
+            return (x - mean) / (std + 1e-5), std, mean  # SAELens adds 1e-5 on the way in only
+        if self.normalise == "constant_norm":
+            scale = x.norm(dim=1, keepdim=True) / self.d_in**0.5
+            return x / scale, scale, 0.0
+        return x, 1.0, 0.0
+
     def pre_activations(self, x_nd: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc, after the row normalisation."""
-        x_nd, _, _ = self._normalised(x_nd)
+        x_nd, _, _ = self.normalised(x_nd)
         return torch.addmm(self.b_enc, x_nd - self.b_dec if self.subtract_b_dec else x_nd, self.W_enc.T)
 
     def encode(self, x_nd: Tensor) -> Tensor:
@@ -124,7 +135,7 @@ class Dictionary:
     def _refitted(self, x_nd: Tensor, idx: Tensor, val: Tensor) -> Tensor:
         if self.is_transcoder:
             raise UserError("refit=True: a transcoder's target is not the row it reads, so nothing can be fitted to it")
-        _, scale, shift = self._normalised(x_nd)
+        _, scale, shift = self.normalised(x_nd)
         target = (x_nd.to(self.W_dec.dtype) - shift) / scale - self.b_dec
         return magnitudes(target, idx, val, self.W_dec, signed=self.activation.signed)
 
@@ -143,7 +154,7 @@ class Dictionary:
     def code(self, x_nd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Indices and values as from `encode_sparse`, and the reconstruction."""
         idx, val = self.encode_sparse(x_nd)
-        x, scale, shift = self._normalised(x_nd)
+        x, scale, shift = self.normalised(x_nd)
         x_hat = sparse.decode(idx, val, self.W_dec) + self.b_dec
         if self.W_skip is not None:
             x_hat = x_hat + x @ self.W_skip.T
@@ -157,17 +168,6 @@ class Dictionary:
         y = (x_nd if target_nd is None else target_nd).double()
         error = y - self.reconstruct(x_nd)
         return float(error.square().sum() / (y - y.mean(0)).square().sum())
-
-    def _normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
-        """The rows the encoder sees, with the scale and shift that lead back."""
-        x = x_nd.to(self.W_enc.dtype)
-        if self.normalise == "layer_norm":
-            mean, std = x.mean(1, keepdim=True), x.std(1, keepdim=True)
-            return (x - mean) / (std + 1e-5), std, mean  # SAELens adds 1e-5 on the way in only
-        if self.normalise == "constant_norm":
-            scale = x.norm(dim=1, keepdim=True) / self.d_in**0.5
-            return x / scale, scale, 0.0
-        return x, 1.0, 0.0
 
 
 def to_csr(idx_nk: Tensor, val_nk: Tensor, width: int) -> scipy_sparse.csr_matrix:

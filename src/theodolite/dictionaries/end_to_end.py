@@ -101,7 +101,7 @@ def _losses(scaled: Dictionary, scale: float, kl: KL) -> dict[str, Tensor]:
         z = scaled.encode(rows)
         if not z.requires_grad and any(t.requires_grad for t in (scaled.W_enc, scaled.b_enc)):
             raise UserError(f"latents of a {scaled.activation.name} dictionary have no gradient by its encoder")
-        _, factor, shift = scaled._normalised(rows)
+        _, factor, shift = scaled.normalised(rows)
         x_hat = scaled.decode(z) * factor + shift
         seen["fvu"] = (rows - x_hat).square().sum() / (rows - rows.mean(0)).square().sum()
         return x_hat / scale

@@ -102,7 +102,7 @@ def _moments(dictionary: Dictionary, batches: Iterable[Batch]) -> _Moments:
 
 def _row_scale(dictionary: Dictionary, x_nd: Tensor) -> Tensor:
     """What the dictionary multiplies each row's reconstruction by (n, 1): latents act through it."""
-    scale = dictionary._normalised(x_nd)[1]
+    scale = dictionary.normalised(x_nd)[1]
     ones = torch.ones(len(x_nd), 1, dtype=torch.float64, device=x_nd.device)
     return ones * scale
 
