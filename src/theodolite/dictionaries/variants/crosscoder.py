@@ -14,7 +14,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import JumpRelu
 from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.learner import Learner, Step, check_k
 from theodolite.dictionaries.support import Sparse
 
 THRESHOLD_RATE = 0.01  # how far each batch moves the threshold (the code of 2412.06410)
@@ -49,10 +49,7 @@ class Crosscoder(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.k <= self.width:
-            raise UserError(
-                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
-            )
+        check_k(self.k, self.width)
         if self.d_in % 2:
             raise UserError(f"d_in={self.d_in} numbers are not the rows of two sites side by side: give an even number")
 

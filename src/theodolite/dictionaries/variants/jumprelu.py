@@ -168,5 +168,4 @@ class JumpReLU(Penalised):
         self.parameters_["threshold"].clamp_(min=0)
 
     def _dictionary(self) -> Dictionary:
-        w = {name: t.clone() for name, t in self.parameters_.items()}
-        return Dictionary(w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"], activations.JumpRelu(w["threshold"]))
+        return self._with_rule(activations.JumpRelu(self.parameters_["threshold"].clone()))

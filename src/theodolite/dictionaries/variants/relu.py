@@ -111,8 +111,7 @@ class ReLU(Penalised):
         self.buffers_["queue"] = queue
 
     def _dictionary(self) -> Dictionary:
-        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-        return Dictionary(W_enc, b_enc, W_dec, b_dec, activations.Relu())
+        return self._with_rule(activations.Relu())
 
 
 def _power_mean(scaled: Tensor, active: Tensor, p: float, n: int) -> Tensor:
