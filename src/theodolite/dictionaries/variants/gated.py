@@ -9,7 +9,7 @@ from theodolite.dictionaries import activations
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
-from theodolite.dictionaries.support import above
+from theodolite.dictionaries.support import entries_above
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Gated(Penalised):
     def _step(self, x_nd: Tensor) -> Step:
         w, n, weight = self.parameters_, len(x_nd), self._weight()
         centred = x_nd - w["b_dec"]
-        found = above(centred, w["W_enc"], w["b_gate"], torch.zeros_like(w["b_gate"]))
+        found = entries_above(centred, w["W_enc"], w["b_gate"], torch.zeros_like(w["b_gate"]))
         open_, gate = found.pre > 0, found.pre.relu()
         gain = found.of(w["r_mag"].exp())
         grown = gain * (found.pre - found.of(w["b_gate"]))
