@@ -44,6 +44,7 @@ TENSORS = {
 }
 NORMALISE = {"none": "none", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
 SCALED, WHITENED = "expected_average_only_in", "covariance_whitening"
+TRAINED_AS = {"batch_topk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}  # our variants that it calls otherwise
 # Keys that change what the dictionary computes, or that the weights say again. All others are kept in `info["config"]`.
 _READ = {
     "architecture", "d_in", "d_out", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
@@ -246,7 +247,7 @@ def _metadata(d: Dictionary) -> dict[str, Any]:
         ("model_name", info.get("model")),
         ("hook_name", _hook(read) or info.get("hook")),
         ("hook_name_out", _hook(written)),
-        ("training_architecture", info.get("variant")),
+        ("training_architecture", TRAINED_AS.get(str(info.get("variant")), info.get("variant"))),
         ("training_architecture_details", _details(info) if info.get("variant") else None),
     ):
         if value is not None:
@@ -255,9 +256,9 @@ def _metadata(d: Dictionary) -> dict[str, Any]:
 
 
 def _details(info: dict[str, Any]) -> dict[str, Any]:
-    """How it was trained: our own options, or the k and the widths that a JumpReLU no longer shows."""
-    short = {"k": info.get("k"), "matryoshka_widths": info.get("groups")}
-    return dict(info.get("params") or {key: value for key, value in short.items() if value})
+    """How it was trained: our own options, and the k and the widths that a JumpReLU no longer shows."""
+    hidden = {"k": info.get("k"), "matryoshka_widths": info.get("groups")}
+    return (info.get("params") or {}) | {key: value for key, value in hidden.items() if value}
 
 
 def _hook(site: Any) -> str | None:
