@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import refit
-from theodolite.dictionaries.activations import Identity, JumpRelu, Relu, TopKRule
+from theodolite.dictionaries.activations import IdentityRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.refit import magnitudes
@@ -66,7 +66,7 @@ def dictionary(rule: object, **how: object) -> Dictionary:
     return Dictionary(W * 1.3, torch.full((F,), -0.2), W, torch.full((D,), 0.5), rule, **how)
 
 
-@pytest.mark.parametrize("rule", [TopKRule(4), Relu(), JumpRelu(torch.full((F,), 0.8)), Identity()])
+@pytest.mark.parametrize("rule", [TopKRule(4), ReluRule(), JumpReluRule(torch.full((F,), 0.8)), IdentityRule()])
 @pytest.mark.parametrize("normalise", ["none", "layer_norm", "constant_norm"])
 def test_no_row_is_reconstructed_worse(rule: object, normalise: str) -> None:
     x = planted()[0] + 1

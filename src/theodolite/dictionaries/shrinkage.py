@@ -34,9 +34,9 @@ def rescaled(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: fl
 
     Where the encoder's magnitudes fall short, decoder rows grow beyond 1: a latent contributes z |W_dec row|.
 
-    >>> from theodolite.dictionaries.activations import Relu
+    >>> from theodolite.dictionaries.activations import ReluRule
     >>> x = torch.rand(1000, 2, generator=torch.Generator().manual_seed(0)) + 1
-    >>> shrunk = Dictionary(torch.eye(2) / 2, torch.zeros(2), torch.eye(2), torch.zeros(2), Relu())
+    >>> shrunk = Dictionary(torch.eye(2) / 2, torch.zeros(2), torch.eye(2), torch.zeros(2), ReluRule())
     >>> rescaled(shrunk, [x], prior_rows=0).W_dec.diagonal()
     tensor([2., 2.])
     """

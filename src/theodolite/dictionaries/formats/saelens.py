@@ -18,10 +18,10 @@ from theodolite.core.site import Site
 from theodolite.dictionaries.activations import (
     AbsTopKRule,
     Activation,
-    Gated,
-    JumpRelu,
+    GatedRule,
+    JumpReluRule,
     MatchingPursuitRule,
-    Relu,
+    ReluRule,
     TopKRule,
 )
 from theodolite.dictionaries.dictionary import Dictionary
@@ -122,7 +122,7 @@ def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activa
     if kind == "gated":
         scale = t["r_mag"].exp()
         t["b_enc"] = t["b_gate"]
-        return Gated(scale, t["b_mag"] - scale * t["b_gate"])
+        return GatedRule(scale, t["b_mag"] - scale * t["b_gate"])
     if kind in ("topk", "abstopk"):
         k = weights.count((config.get("activation_fn_kwargs") or {}) | config, "k", folder)
         return TopKRule(k) if kind == "topk" else AbsTopKRule(k)
@@ -134,7 +134,7 @@ def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activa
             )
         steps = config if config.get("max_iterations") is not None else {"max_iterations": t["W_dec"].shape[1]}
         return MatchingPursuitRule(weights.count(steps, "max_iterations", folder))
-    return JumpRelu(t["threshold"]) if kind.startswith("jumprelu") else Relu()
+    return JumpReluRule(t["threshold"]) if kind.startswith("jumprelu") else ReluRule()
 
 
 def _folded(t: Tensors, config: dict[str, Any], folder: Path, factor: float | None, subtract: bool) -> Tensors:
@@ -211,14 +211,14 @@ def _described(d: Dictionary) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     rule, t = d.activation, {"W_enc": d.W_enc.T, "W_dec": d.W_dec, "b_dec": d.b_dec, "b_enc": d.b_enc}
     if d.is_transcoder:
         return _transcoder(d, t)
-    if isinstance(rule, Relu):
+    if isinstance(rule, ReluRule):
         return "standard", t, {}
     if isinstance(rule, TopKRule | AbsTopKRule):
         kind = "topk" if isinstance(rule, TopKRule) else "abstopk"
         return kind, t, {"k": rule.k, "rescale_acts_by_decoder_norm": False}
-    if isinstance(rule, JumpRelu):
+    if isinstance(rule, JumpReluRule):
         return "jumprelu", t | {"threshold": rule.threshold}, {}
-    if isinstance(rule, Gated) and (rule.scale > 0).all():
+    if isinstance(rule, GatedRule) and (rule.scale > 0).all():
         gates = {"b_gate": d.b_enc, "r_mag": rule.scale.log(), "b_mag": rule.shift + rule.scale * d.b_enc}
         return "gated", {name: x for name, x in t.items() if name != "b_enc"} | gates, {}
     if isinstance(rule, MatchingPursuitRule) and torch.equal(d.W_enc, d.W_dec) and not d.b_enc.any():
@@ -228,11 +228,11 @@ def _described(d: Dictionary) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
 
 
 def _transcoder(d: Dictionary, t: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    if d.subtract_b_dec or d.normalise != "none" or not isinstance(d.activation, Relu | JumpRelu):
+    if d.subtract_b_dec or d.normalise != "none" or not isinstance(d.activation, ReluRule | JumpReluRule):
         raise weights.cannot("SAELens", "a transcoder that is not ReLU or JumpReLU on plain rows")
     kind = "transcoder" if d.W_skip is None else "skip_transcoder"
     t |= {} if d.W_skip is None else {"W_skip": d.W_skip}
-    if isinstance(d.activation, JumpRelu):
+    if isinstance(d.activation, JumpReluRule):
         kind, t = f"jumprelu_{kind}", t | {"threshold": d.activation.threshold}
     return kind, t, {"d_out": d.d_out}
 

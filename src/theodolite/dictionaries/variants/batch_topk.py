@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from theodolite.dictionaries import objective, preselect
-from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
@@ -56,4 +56,4 @@ class BatchTopK(TopK):
     def _dictionary(self) -> Dictionary:
         smallest = self.buffers_["threshold"].float()
         threshold = torch.nextafter(smallest, torch.zeros_like(smallest))  # just below, since it is itself active
-        return self._with_rule(JumpRelu(threshold.expand(self.width).clone()))
+        return self._with_rule(JumpReluRule(threshold.expand(self.width).clone()))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Learner, Step, check_k
@@ -86,7 +86,7 @@ class Crosscoder(Learner):
     def _dictionary(self) -> Dictionary:
         w, (first, second) = self.parameters_, self._norms()
         weight = (first + second).clamp_min(torch.finfo(first.dtype).tiny)[:, None]
-        rule = JumpRelu(self.buffers_["threshold"].nan_to_num(0.0).to(weight.dtype).expand(self.width).clone())
+        rule = JumpReluRule(self.buffers_["threshold"].nan_to_num(0.0).to(weight.dtype).expand(self.width).clone())
         W_enc, b_enc, W_dec = w["W_enc"] * weight, w["b_enc"] * weight.squeeze(1), w["W_dec"] / weight
         return Dictionary(W_enc, b_enc, W_dec, w["b_dec"].clone(), rule, info={"scales": list(self.scales_)})
 

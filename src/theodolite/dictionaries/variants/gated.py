@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries import activations
+from theodolite.dictionaries.activations import GatedRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
@@ -66,5 +66,5 @@ class Gated(Penalised):
     def _dictionary(self) -> Dictionary:
         w = {name: t.clone() for name, t in self.parameters_.items()}
         gain = w["r_mag"].exp()
-        rule = activations.Gated(gain, w["b_mag"] - gain * w["b_gate"])
+        rule = GatedRule(gain, w["b_mag"] - gain * w["b_gate"])
         return Dictionary(w["W_enc"], w["b_gate"], w["W_dec"], w["b_dec"], rule)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
-from theodolite.dictionaries import activations
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
@@ -168,4 +168,4 @@ class JumpReLU(Penalised):
         self.parameters_["threshold"].clamp_(min=0)
 
     def _dictionary(self) -> Dictionary:
-        return self._with_rule(activations.JumpRelu(self.parameters_["threshold"].clone()))
+        return self._with_rule(JumpReluRule(self.parameters_["threshold"].clone()))

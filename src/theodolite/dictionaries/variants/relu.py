@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import activations
+from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
@@ -111,7 +111,7 @@ class ReLU(Penalised):
         self.buffers_["queue"] = queue
 
     def _dictionary(self) -> Dictionary:
-        return self._with_rule(activations.Relu())
+        return self._with_rule(ReluRule())
 
 
 def _power_mean(scaled: Tensor, active: Tensor, p: float, n: int) -> Tensor:
