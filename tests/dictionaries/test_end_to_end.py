@@ -10,8 +10,8 @@ from torch import Tensor
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import GatedRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.end_to_end import divergence, fine_tuned
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model

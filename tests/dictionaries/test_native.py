@@ -136,7 +136,7 @@ def test_damage_is_found_by_its_hash_and_missing_tensors_by_name(tmp_path) -> No
 
 
 def test_a_twin_keeps_its_seed_and_not_its_encoder(tmp_path) -> None:
-    from theodolite.dictionaries.encoder import seeded_rows
+    from theodolite.dictionaries.seeded import seeded_rows
 
     info = {"frozen_encoder": True, "seed": 7}
     d = Dictionary(seeded_rows(F, D, 7), drawn(F), drawn(F, D), drawn(D), TopKRule(2), info=info)

@@ -11,8 +11,8 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import refit
 from theodolite.dictionaries.activations import IdentityRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.refit import magnitudes
+from theodolite.dictionaries.seeded import seeded_rows
 
 N, D, F, K = 300, 16, 40, 6
 

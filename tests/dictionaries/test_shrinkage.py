@@ -11,7 +11,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import shrinkage
 from theodolite.dictionaries.activations import JumpReluRule, MatchingPursuitRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.shrinkage import redecoded, rescaled
 
 D, F, C = 12, 20, 0.6

@@ -10,8 +10,7 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
-from theodolite.dictionaries import corpus, native
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import corpus, native, opening
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import frozen_part

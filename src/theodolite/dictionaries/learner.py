@@ -17,7 +17,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.dictionaries import adam
 from theodolite.dictionaries.activations import Activation
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 
 WIDE = 4096  # latents beyond which the learning rate falls: at 4e-3, 15 % of 16,384 fell out of use, 2 % of 4,096
 DECAY = 0.2  # the last share of the steps, over which the learning rate falls to 0

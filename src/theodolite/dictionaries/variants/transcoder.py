@@ -16,8 +16,8 @@ from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.learner import Learner, Step, check_k
+from theodolite.dictionaries.seeded import seeded_rows
 
 
 @dataclass(eq=False)

@@ -12,11 +12,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import convert, native
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import convert, native, opening
 from theodolite.dictionaries.activations import JumpReluRule, ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.open import find, open_dictionary, self_check
+from theodolite.dictionaries.opening import find, open_dictionary, self_check
 from theodolite.dictionaries.variants.topk import TopK
 
 SITE, NEXT = "blocks.3.resid_post", "blocks.4.resid_post"
