@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.seeds import child_seed
-from theodolite.dictionaries import sparse
+from theodolite.dictionaries import preselect, sparse
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
@@ -90,8 +90,7 @@ def _step(
 ) -> Step:  # fmt: skip
     """Loss and gradients of |y - ŷ|² / |y - ȳ|² + AuxK, from active latents only; `dead` holds latents' numbers."""
     W_dec, width = w["W_dec"], len(w["W_dec"])
-    pre = torch.addmm(w["b_enc"], x_nd, w["W_enc"].T)
-    idx, val = sparse.top_k(pre, k)
+    idx, val = preselect.top_k(x_nd, w["W_enc"], w["b_enc"], k)
     error = y_nd - w["b_dec"] - sparse.decode(idx, val, W_dec)
     if "W_skip" in w:
         error = error - x_nd @ w["W_skip"].T
