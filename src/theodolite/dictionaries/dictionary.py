@@ -139,10 +139,6 @@ class Dictionary:
         target = (x_nd.to(self.W_dec.dtype) - shift) / scale - self.b_dec
         return magnitudes(target, idx, val, self.W_dec, signed=self.activation.signed)
 
-    def encode_csr(self, x_nd: Tensor) -> scipy_sparse.csr_matrix:
-        """The latents as a scipy matrix without stored zeros."""
-        return to_csr(*self.encode_sparse(x_nd), self.width)
-
     def decode(self, z_nf: Tensor) -> Tensor:
         """z W_dec + b_dec, in the normalised space if rows are normalised; W_skip's part needs the row itself."""
         return z_nf @ self.W_dec + self.b_dec
