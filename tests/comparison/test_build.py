@@ -16,7 +16,7 @@ from theodolite.comparison.instruments import Instruments, Station, open_instrum
 from theodolite.comparison.views import FROM_DICTIONARY, Views
 from theodolite.core.recipe import Recipe, Source
 from theodolite.data import concept
-from theodolite.dictionaries.activations import Relu
+from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models import prompting, sentence
 from theodolite.models.model import Model
@@ -46,7 +46,7 @@ def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         name="toy", title="toy", positive="1", negative="0", question="Is it?", site=SITE, sites=[SITE], train=[source],
         max_tokens=30, methods=["logistic@latents", "logistic@sentence", "logistic@embedding", "prompting"],
     )  # fmt: skip
-    dictionary = Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.zeros(32), Relu(), subtract_b_dec=False)
+    dictionary = Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.zeros(32), ReluRule(), subtract_b_dec=False)
     instruments = Instruments(model, (Station("both", "", SITE, dictionary),))
     monkeypatch.setattr(sentence, "embed", lambda texts: np.ones((len(texts), 3)))
     monkeypatch.setattr(sentence, "truncated", lambda texts: 5)

@@ -22,8 +22,7 @@ from theodolite.comparison.instruments import (
 from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
-from theodolite.dictionaries import native
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import native, opening
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model

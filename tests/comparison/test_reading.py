@@ -16,7 +16,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
 from theodolite.core.run import Run
 from theodolite.dictionaries import native
-from theodolite.dictionaries.open import trained_folder
+from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model

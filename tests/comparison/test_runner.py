@@ -9,7 +9,7 @@ import pytest
 import theodolite
 from theodolite.core.errors import UserError
 from theodolite.core.run import differences
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import opening
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 

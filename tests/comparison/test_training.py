@@ -13,8 +13,7 @@ import torch
 from theodolite.cli import app
 from theodolite.comparison import conclusion, training
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import native
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import native, opening
 from theodolite.dictionaries.names import crossed, parse
 from theodolite.models.harvest import harvest
 from theodolite.models.model import Model

@@ -7,7 +7,13 @@ from scipy.optimize import nnls
 from sklearn.linear_model import Lasso
 
 from theodolite.dictionaries import coding
-from theodolite.dictionaries.activations import FistaRule, MatchingPursuitRule, Nearest, NonnegativeFista, Sparsemax
+from theodolite.dictionaries.activations import (
+    FistaRule,
+    MatchingPursuitRule,
+    NearestRule,
+    NonnegativeFistaRule,
+    SparsemaxRule,
+)
 from theodolite.dictionaries.dictionary import Dictionary
 
 
@@ -86,7 +92,7 @@ def test_matching_pursuit_finds_codes_over_orthogonal_atoms_exactly() -> None:
 def test_fista_code_is_the_lasso_solution(positive: bool) -> None:
     """Scikit-learn divides the squared error by the number of samples, here the d coordinates of one row."""
     W, x, lam = unit(draw(30, 12)), draw(1, 12, seed=1), 0.15
-    rule = (NonnegativeFista if positive else FistaRule)(lam, steps=500)
+    rule = (NonnegativeFistaRule if positive else FistaRule)(lam, steps=500)
     z = rule(x @ W.T, W)
     lasso = Lasso(lam / 12, fit_intercept=False, positive=positive, tol=1e-12, max_iter=100_000)
     expected = lasso.fit(W.T.numpy(), x[0].numpy()).coef_
@@ -97,7 +103,7 @@ def test_fista_code_is_the_lasso_solution(positive: bool) -> None:
 
 def test_fista_without_a_penalty_is_nonnegative_least_squares() -> None:
     W, x = draw(6, 10), draw(15, 10, seed=1)
-    z = NonnegativeFista(0.0, steps=500)(x @ W.T, W)
+    z = NonnegativeFistaRule(0.0, steps=500)(x @ W.T, W)
     expected = np.stack([nnls(W.T.numpy(), row.numpy())[0] for row in x])
     assert 0 < np.count_nonzero(expected) < expected.size
     np.testing.assert_allclose(z, expected, atol=1e-7)
@@ -114,7 +120,7 @@ def test_momentum_that_starts_anew_converges_on_atoms_that_are_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [FistaRule(0.1), NonnegativeFista(0.1), MatchingPursuitRule(3), Nearest(), Sparsemax()]
+    "rule", [FistaRule(0.1), NonnegativeFistaRule(0.1), MatchingPursuitRule(3), NearestRule(), SparsemaxRule()]
 )
 def test_folding_the_scale_of_rows_keeps_the_reconstruction(rule: object) -> None:
     W = unit(draw(20, 8))
@@ -123,7 +129,7 @@ def test_folding_the_scale_of_rows_keeps_the_reconstruction(rule: object) -> Non
     torch.testing.assert_close(on_scaled.folded(0.2).reconstruct(5 * x), 5 * on_scaled.reconstruct(x))
 
 
-@pytest.mark.parametrize("rule", [FistaRule(0.1), MatchingPursuitRule(3), Nearest(), Sparsemax()])
+@pytest.mark.parametrize("rule", [FistaRule(0.1), MatchingPursuitRule(3), NearestRule(), SparsemaxRule()])
 def test_a_row_has_the_same_code_in_any_company(rule: object) -> None:
     W, x = unit(draw(20, 8)), draw(30, 8, seed=1)
     alone = torch.cat([rule(x[n : n + 1] @ W.T, W) for n in range(30)])

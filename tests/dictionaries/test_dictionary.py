@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import native
-from theodolite.dictionaries.activations import Gated, JumpRelu, Relu, TopKRule
-from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.activations import GatedRule, JumpReluRule, ReluRule, TopKRule
+from theodolite.dictionaries.dictionary import Dictionary, to_csr
 from theodolite.dictionaries.variants.topk import TopK
 
 NOISE = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
@@ -25,15 +25,15 @@ def by_hand(rule: object, **how: object) -> Dictionary:
     ("rule", "latents"),
     [
         (TopKRule(1), [[2.0, 0.0], [0.0, 3.5]]),
-        (Relu(), [[2.0, 0.5], [0.0, 3.5]]),
-        (JumpRelu(torch.tensor([0.0, 0.5])), [[2.0, 0.0], [0.0, 3.5]]),  # .5 is not above .5
-        (Gated(torch.tensor([2.0, 1.0]), torch.tensor([-1.0, 1.0])), [[3.0, 1.5], [0.0, 4.5]]),
+        (ReluRule(), [[2.0, 0.5], [0.0, 3.5]]),
+        (JumpReluRule(torch.tensor([0.0, 0.5])), [[2.0, 0.0], [0.0, 3.5]]),  # .5 is not above .5
+        (GatedRule(torch.tensor([2.0, 1.0]), torch.tensor([-1.0, 1.0])), [[3.0, 1.5], [0.0, 4.5]]),
     ],
 )
 def test_latents_by_hand(rule: object, latents: list) -> None:
     d = by_hand(rule)
     assert d.encode(X).tolist() == latents
-    assert d.encode_csr(X).toarray().tolist() == latents
+    assert to_csr(*d.encode_sparse(X), d.width).toarray().tolist() == latents
     expected = torch.tensor(latents) @ d.W_dec + 1
     torch.testing.assert_close(d.decode(d.encode(X)), expected)
     torch.testing.assert_close(d.reconstruct(X), expected)
@@ -46,11 +46,11 @@ def test_everything_that_changes_latents_changes_the_fingerprint() -> None:
         by_hand(TopKRule(2)),
         by_hand(TopKRule(1), subtract_b_dec=False),
         by_hand(TopKRule(1), normalise="layer_norm"),
-        by_hand(JumpRelu(level)),
-        by_hand(JumpRelu(level + 1)),
-        by_hand(Gated(level, level)),
-        by_hand(Gated(level + 1, level)),
-        by_hand(Gated(level, level + 1)),
+        by_hand(JumpReluRule(level)),
+        by_hand(JumpReluRule(level + 1)),
+        by_hand(GatedRule(level, level)),
+        by_hand(GatedRule(level + 1, level)),
+        by_hand(GatedRule(level, level + 1)),
         by_hand(TopKRule(1), refit=True),
         by_hand(TopKRule(1), W_skip=torch.eye(2)),
         by_hand(TopKRule(1), W_skip=torch.eye(2) + 1),
@@ -64,9 +64,18 @@ def test_fvu_is_about_the_mean_of_the_rows() -> None:
     assert by_hand(TopKRule(1)).fvu(X) == pytest.approx(16 / 6.5)
 
 
+def test_what_is_a_transcoder() -> None:
+    rule = ReluRule()
+    assert by_hand(rule, W_skip=torch.eye(2)).is_transcoder
+    assert by_hand(rule, info={"site": None, "read_site": None}).is_transcoder
+    assert Dictionary(torch.eye(2), torch.zeros(2), torch.ones(2, 1), torch.zeros(1), rule).is_transcoder
+    assert not by_hand(rule).is_transcoder
+    assert not by_hand(rule, info={"sites": ["a", "b"], "site": "a+b"}).is_transcoder  # a crosscoder
+
+
 def test_a_transcoder_writes_another_width_and_adds_its_affine_path() -> None:
     """ReLU latents of (3, 1) are (3, 1.5); they write 3 + 2 * 1.5 + 1 = 7, and W_skip adds 10 * 3 + 1."""
-    d = Dictionary(torch.eye(2), torch.tensor([0.0, 0.5]), torch.tensor([[1.0], [2.0]]), torch.ones(1), Relu(),
+    d = Dictionary(torch.eye(2), torch.tensor([0.0, 0.5]), torch.tensor([[1.0], [2.0]]), torch.ones(1), ReluRule(),
                    subtract_b_dec=False, W_skip=torch.tensor([[10.0, 1.0]]))  # fmt: skip
     assert (d.d_in, d.d_out, d.width) == (2, 1, 2)
     assert d.reconstruct(X[:1]).tolist() == [[38.0]]
@@ -78,7 +87,7 @@ def test_a_transcoder_writes_another_width_and_adds_its_affine_path() -> None:
 
 
 def test_every_coordinate_may_have_its_own_factor() -> None:
-    d, scale = by_hand(JumpRelu(torch.tensor([0.0, 0.5]))), torch.tensor([2.0, 10.0])
+    d, scale = by_hand(JumpReluRule(torch.tensor([0.0, 0.5]))), torch.tensor([2.0, 10.0])
     torch.testing.assert_close(d.folded(scale).reconstruct(X / scale), d.reconstruct(X) / scale)
     assert torch.equal(d.folded(scale).encode(X / scale), d.encode(X))
 
@@ -87,15 +96,17 @@ def test_empty_slots_do_not_silence_the_latent_they_name() -> None:
     """Of pre-activations (2, -1) one is positive: the second of two slots is empty, whatever latent it names."""
     x = torch.tensor([[3.0, -0.5]])
     assert by_hand(TopKRule(2)).encode(x).tolist() == [[2.0, 0.0]]
-    assert by_hand(TopKRule(2)).encode_csr(x).toarray().tolist() == [[2.0, 0.0]]
+    assert to_csr(*by_hand(TopKRule(2)).encode_sparse(x), 2).toarray().tolist() == [[2.0, 0.0]]
 
 
 def test_bias_left_in_the_input() -> None:
-    assert by_hand(Relu(), subtract_b_dec=False).encode(X).tolist() == [[3.0, 1.5], [1.0, 4.5]]
+    assert by_hand(ReluRule(), subtract_b_dec=False).encode(X).tolist() == [[3.0, 1.5], [1.0, 4.5]]
 
 
 def test_normalised_rows_come_back_in_their_own_units() -> None:
-    exact = Dictionary(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), Relu(), normalise="constant_norm")
+    exact = Dictionary(
+        torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), ReluRule(), normalise="constant_norm"
+    )
     torch.testing.assert_close(exact.reconstruct(X), X)
     torch.testing.assert_close(exact.encode(X).norm(dim=1), torch.full((2,), 2**0.5))
     wide = torch.tensor([[1.0, 2.0, 6.0]])
@@ -104,7 +115,7 @@ def test_normalised_rows_come_back_in_their_own_units() -> None:
         torch.full((3,), 9.0),
         torch.eye(3),
         torch.full((3,), -9.0),
-        Relu(),
+        ReluRule(),
         normalise="layer_norm",
         subtract_b_dec=False,
     )

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import Gated, JumpRelu, Relu, TopKRule
+from theodolite.dictionaries.activations import GatedRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.end_to_end import divergence, fine_tuned
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
@@ -118,7 +118,7 @@ def test_gradient_is_that_of_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [Relu(), JumpRelu(torch.full((F,), 0.2)), Gated(torch.full((F,), 1.5), torch.full((F,), 0.1))],
+    [ReluRule(), JumpReluRule(torch.full((F,), 0.2)), GatedRule(torch.full((F,), 1.5), torch.full((F,), 0.1))],
     ids=lambda r: r.name,
 )
 @pytest.mark.parametrize("normalise", ["none", "layer_norm"])

@@ -147,7 +147,7 @@ def test_numba_is_loaded_on_use_only() -> None:
     code = (
         "import sys, torch\n"
         "from theodolite.dictionaries.variants import topk, batch_topk, jumprelu\n"
-        "from theodolite.dictionaries import open\n"
+        "from theodolite.dictionaries import opening\n"
         "assert 'numba' not in sys.modules\n"
         "topk.TopK(4, width=8, k=2).fit([torch.eye(4)])\n"
         "assert 'numba' in sys.modules\n"

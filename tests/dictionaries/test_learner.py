@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.learner import Learner, within_cone
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.jumprelu import JumpReLU
 from theodolite.dictionaries.variants.relu import ReLU
 from theodolite.dictionaries.variants.topk import TopK

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from theodolite.dictionaries.activations import Relu, TopKRule
+from theodolite.dictionaries.activations import ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.metrics import ce_recovered, quality
 
@@ -26,9 +26,9 @@ def test_fvu_by_hand() -> None:
 def test_perfect_dictionary_and_the_mean() -> None:
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) + 3
     documents = torch.arange(50)
-    exact = Dictionary(torch.eye(2), torch.zeros(2), torch.eye(2), torch.full((2,), -9.0), Relu())
+    exact = Dictionary(torch.eye(2), torch.zeros(2), torch.eye(2), torch.full((2,), -9.0), ReluRule())
     assert quality(exact, x, documents)["fvu"]["value"] < 1e-10
-    silent = Dictionary(torch.eye(2), torch.full((2,), -99.0), torch.eye(2), x.mean(0), Relu())
+    silent = Dictionary(torch.eye(2), torch.full((2,), -99.0), torch.eye(2), x.mean(0), ReluRule())
     assert quality(silent, x, documents)["fvu"]["value"] == pytest.approx(1, abs=1e-6)
     assert quality(silent, x, documents)["l0"] == 0
 
@@ -62,7 +62,7 @@ def test_cross_entropy_recovered() -> None:
         return np.stack([nats.numpy(), np.ones(2)], axis=1)
 
     weights = torch.eye(2), torch.zeros(2), torch.diag(torch.tensor([1.0, 0.6])), torch.zeros(2)
-    got = ce_recovered(ce, Dictionary(*weights, Relu()), n_boot=20_000)
+    got = ce_recovered(ce, Dictionary(*weights, ReluRule()), n_boot=20_000)
     assert got["untouched"] == pytest.approx(2)
     assert got["zeroed"] == pytest.approx(3)
     assert (got["recovered"], got["lost"]) == (pytest.approx(0.75), pytest.approx(0.25))

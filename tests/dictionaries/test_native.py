@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from theodolite.core.atomic import file_sha256
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import native
-from theodolite.dictionaries.activations import Activation, JumpRelu, Relu, TopKRule
+from theodolite.dictionaries.activations import Activation, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 
 D, F = 6, 9
@@ -67,7 +67,7 @@ def test_everything_else_is_held_too(tmp_path, how: dict) -> None:
 
 def test_a_transcoder_into_another_width(tmp_path) -> None:
     how = {"W_skip": drawn(4, D), "subtract_b_dec": False, "info": {"read_site": "blocks.1.resid_mid"}}
-    d = Dictionary(drawn(F, D), drawn(F), drawn(F, 4), drawn(4), Relu(), **how)
+    d = Dictionary(drawn(F, D), drawn(F), drawn(F, 4), drawn(4), ReluRule(), **how)
     again = native.load(native.save(d, tmp_path))
     assert (again.d_in, again.d_out) == (D, 4)
     assert torch.equal(again.reconstruct(X), native.as_stored(d).reconstruct(X))
@@ -75,7 +75,7 @@ def test_a_transcoder_into_another_width(tmp_path) -> None:
 
 def test_thresholds_are_never_rounded(tmp_path) -> None:
     threshold = torch.full((F,), 1 + 2**-20)
-    native.save(made(JumpRelu(threshold)), tmp_path)
+    native.save(made(JumpReluRule(threshold)), tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     assert {name: t.dtype for name, t in stored.items()} == {
         "W_enc": torch.bfloat16,
@@ -103,7 +103,7 @@ def test_the_first_format_is_still_read(tmp_path) -> None:
 
 
 def test_another_version_and_an_unknown_rule_are_refused(tmp_path) -> None:
-    native.save(made(Relu()), tmp_path)
+    native.save(made(ReluRule()), tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"format": "theodolite-dictionary/3"}))
@@ -121,7 +121,7 @@ def test_another_version_and_an_unknown_rule_are_refused(tmp_path) -> None:
 
 
 def test_damage_is_found_by_its_hash_and_missing_tensors_by_name(tmp_path) -> None:
-    native.save(made(JumpRelu(torch.zeros(F))), tmp_path)
+    native.save(made(JumpReluRule(torch.zeros(F))), tmp_path)
     weights, path = tmp_path / "model.safetensors", tmp_path / "config.json"
     tensors = load_file(weights)
     weights.write_bytes(weights.read_bytes()[:-4])
@@ -136,7 +136,7 @@ def test_damage_is_found_by_its_hash_and_missing_tensors_by_name(tmp_path) -> No
 
 
 def test_a_twin_keeps_its_seed_and_not_its_encoder(tmp_path) -> None:
-    from theodolite.dictionaries.encoder import seeded_rows
+    from theodolite.dictionaries.seeded import seeded_rows
 
     info = {"frozen_encoder": True, "seed": 7}
     d = Dictionary(seeded_rows(F, D, 7), drawn(F), drawn(F, D), drawn(D), TopKRule(2), info=info)

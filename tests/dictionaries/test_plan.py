@@ -59,6 +59,7 @@ def test_sites_have_one_spelling() -> None:
         (["layer3"], {}, "'layer3' is not a site"),
         ([f"{A}->{B}->{B}"], {}, "joins too many sites"),
         ([f"{A}->{B}+{B}"], {}, "joins too many sites"),
+        ([f"{A}+{B}+embed"], {"saes": ("crosscoder",)}, "joins too many sites"),  # it would halve three sites
         ([f"{A}->{B}"], {}, "dictionary 'topk' needs a site written as SITE .given: "),
         ([A], {"saes": ("transcoder",)}, "dictionary 'transcoder' needs a site written as SITE->SITE"),
         ([A, f"{A}->{B}"], {}, "no dictionary of this run reads a site like"),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from theodolite.dictionaries.activations import Relu, TopKRule
+from theodolite.dictionaries.activations import ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 
-IDENTITY = Dictionary(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), Relu())
+IDENTITY = Dictionary(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), ReluRule())
 YES, NO = True, False  # whether the positions select a token
 
 

@@ -74,8 +74,8 @@ def test_a_level_set_too_high_costs_time_only(monkeypatch: pytest.MonkeyPatch, p
     x, W, b = drawn()
     expected = preselect.batch_top_k(x, W, b, K)
     levels = []
-    counted = preselect.above
-    monkeypatch.setattr(preselect, "above", lambda *args: levels.append(float(args[3][0])) or counted(*args))
+    counted = preselect._roughly_above
+    monkeypatch.setattr(preselect, "_roughly_above", lambda *args: levels.append(float(args[3][0])) or counted(*args))
     monkeypatch.setattr(preselect, "_expected_level", lambda *args: 1e3)
     found = preselect.batch_top_k(x, W, b, K)
     assert torch.equal(found.latent, expected.latent)

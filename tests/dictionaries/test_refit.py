@@ -9,10 +9,10 @@ from scipy.optimize import nnls
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import refit
-from theodolite.dictionaries.activations import Identity, JumpRelu, Relu, TopKRule
-from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.activations import IdentityRule, JumpReluRule, ReluRule, TopKRule
+from theodolite.dictionaries.dictionary import Dictionary, to_csr
 from theodolite.dictionaries.refit import magnitudes
+from theodolite.dictionaries.seeded import seeded_rows
 
 N, D, F, K = 300, 16, 40, 6
 
@@ -66,7 +66,7 @@ def dictionary(rule: object, **how: object) -> Dictionary:
     return Dictionary(W * 1.3, torch.full((F,), -0.2), W, torch.full((D,), 0.5), rule, **how)
 
 
-@pytest.mark.parametrize("rule", [TopKRule(4), Relu(), JumpRelu(torch.full((F,), 0.8)), Identity()])
+@pytest.mark.parametrize("rule", [TopKRule(4), ReluRule(), JumpReluRule(torch.full((F,), 0.8)), IdentityRule()])
 @pytest.mark.parametrize("normalise", ["none", "layer_norm", "constant_norm"])
 def test_no_row_is_reconstructed_worse(rule: object, normalise: str) -> None:
     x = planted()[0] + 1
@@ -82,7 +82,7 @@ def test_every_reading_of_a_refitting_dictionary_agrees_and_keeps_the_support() 
     plain = dictionary(TopKRule(4))
     fitted = replace(plain, refit=True)
     z = fitted.encode(x)
-    torch.testing.assert_close(torch.from_numpy(fitted.encode_csr(x).toarray()), z)
+    torch.testing.assert_close(torch.from_numpy(to_csr(*fitted.encode_sparse(x), F).toarray()), z)
     torch.testing.assert_close(fitted.decode(z), fitted.reconstruct(x))
     assert not z[plain.encode(x) == 0].any()
     assert (z >= 0).all()

@@ -9,9 +9,9 @@ import torch
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import shrinkage
-from theodolite.dictionaries.activations import JumpRelu, MatchingPursuitRule, Relu, TopKRule
+from theodolite.dictionaries.activations import JumpReluRule, MatchingPursuitRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.shrinkage import redecoded, rescaled
 
 D, F, C = 12, 20, 0.6
@@ -28,7 +28,7 @@ def features(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def shrunk() -> Dictionary:
     """What an L1 penalty leaves of the features: every strength minus C."""
     axes = torch.tensor(np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))[0]).float()
-    return Dictionary(axes, torch.full((D,), -C), axes, torch.full((D,), 2.0), Relu())
+    return Dictionary(axes, torch.full((D,), -C), axes, torch.full((D,), 2.0), ReluRule())
 
 
 def overlapping(rule: object = None, **how: object) -> Dictionary:
@@ -106,7 +106,7 @@ def test_normalised_rows_count_in_their_own_units() -> None:
     torch.testing.assert_close(found.b_dec, expected[-1], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [TopKRule(4), Relu(), JumpRelu(torch.full((F,), 0.4))])
+@pytest.mark.parametrize("rule", [TopKRule(4), ReluRule(), JumpReluRule(torch.full((F,), 0.4))])
 @pytest.mark.parametrize("fit", [rescaled, redecoded])
 @pytest.mark.parametrize("normalise", ["none", "layer_norm"])
 def test_rows_not_seen_are_reconstructed_better(rule: object, fit: object, normalise: str) -> None:

@@ -17,7 +17,7 @@ def planted(
     monkeypatch.setattr(preselect, "CHUNK", 11 * F)  # chunks of 11 rows, the last of 7
     t["low"] = torch.linspace(-1, 4, F, dtype=dtype)
     t["pre"] = t["x"] @ t["W"].T + t["b"]
-    return support.above(t["x"], t["W"], t["b"], t["low"]), t
+    return support.entries_above(t["x"], t["W"], t["b"], t["low"]), t
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["torch", "kernels"])
@@ -43,7 +43,7 @@ def test_products_are_those_of_the_dense_matrix(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["torch", "kernels"])
 def test_no_entry_at_all_gives_zeros(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     _, t = planted(monkeypatch, 1.0, dtype)
-    found = support.above(t["x"], t["W"], t["b"], torch.full((F,), torch.inf, dtype=dtype))
+    found = support.entries_above(t["x"], t["W"], t["b"], torch.full((F,), torch.inf, dtype=dtype))
     assert found.pre.shape == (0,)
     assert found.decode(found.pre, t["W"]).shape == (N, D)
     assert not found.by_latent(found.pre, t["x"]).any()
@@ -60,7 +60,7 @@ def test_many_entries_in_a_later_chunk_make_all_dense(
     _, t = planted(monkeypatch, share)
     rows = torch.cat([t["x"][:30] * 0, t["x"][30:]])
     zeros = torch.zeros_like(t["b"])
-    found = support.above(rows, t["W"], zeros, zeros)
+    found = support.entries_above(rows, t["W"], zeros, zeros)
     assert isinstance(found, kind)
     pre = rows @ t["W"].T
     torch.testing.assert_close(found.pre, pre if kind is support.Dense else pre[pre > 0])

@@ -15,7 +15,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import checkpoint, native
 from theodolite.dictionaries import train as training
 from theodolite.dictionaries.names import parse, variants
-from theodolite.dictionaries.open import find
+from theodolite.dictionaries.opening import find
 from theodolite.dictionaries.train import ConstantDimension, train
 
 A, B = "blocks.0.resid_post", "blocks.1.resid_post"

@@ -10,7 +10,7 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
-from theodolite.dictionaries.activations import Relu
+from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.harvest import Harvest, harvest
@@ -65,7 +65,7 @@ def test_pooled_states_and_pooled_token_rows_are_those_of_the_same_tokens(
     """What makes a table matched: a dictionary that loses nothing reconstructs the state that the probes see."""
     found = harvest(model, TEXTS, tmp_path / "rows", positions=positions, poolings=(pooling,), **SETTINGS)
     signed = torch.cat([torch.eye(model.d_model), -torch.eye(model.d_model)])
-    exact = Dictionary(signed, torch.zeros(len(signed)), signed, torch.zeros(model.d_model), Relu())
+    exact = Dictionary(signed, torch.zeros(len(signed)), signed, torch.zeros(model.d_model), ReluRule())
     seen = pooled_latents(exact, found.tokens(SITES[1]), len(TEXTS), pooling)
     np.testing.assert_allclose(seen.reconstruction, found.pooled(SITES[1], pooling), atol=1e-5)
     assert abs(seen.error).max() < 1e-5

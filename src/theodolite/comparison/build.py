@@ -22,7 +22,7 @@ from theodolite.core.recipe import Recipe
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.dictionaries import activations, dictionary, metrics, pooled, sparse
-from theodolite.dictionaries.open import self_check
+from theodolite.dictionaries.opening import self_check
 from theodolite.models import model, prefix, prompting, sentence, sweep
 from theodolite.models.harvest import FORM, Harvest, harvest
 

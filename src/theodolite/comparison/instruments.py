@@ -10,10 +10,10 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
-from theodolite.dictionaries import corpus, native
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import corpus, native, opening
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.learner import frozen_part
 from theodolite.models.model import Model
 
 MAIN_CORPUS = "text-chat"
@@ -168,8 +168,7 @@ def _procedure(dictionary: Dictionary) -> tuple[Any, ...] | None:
     k = rule.k if isinstance(rule, TopKRule) else info.get("k")
     if not trained_on or not info.get("model_hash") or not (isinstance(rule, TopKRule) or info.get("label")):
         return None
-    frozen = info.get("frozen", "encoder" if info.get("frozen_encoder") else "")
-    return trained_on, info["model_hash"], dictionary.width, k, info.get("label", "topk"), frozen
+    return trained_on, info["model_hash"], dictionary.width, k, info.get("label", "topk"), frozen_part(info)
 
 
 def available(recipe: Recipe, model_hash: str) -> dict[str, str]:

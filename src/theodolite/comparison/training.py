@@ -16,7 +16,7 @@ from theodolite.dictionaries import corpus
 from theodolite.dictionaries import train as training
 from theodolite.dictionaries.estimate import estimate
 from theodolite.dictionaries.names import Spec, crossed, parse
-from theodolite.dictionaries.open import trained_folder
+from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.plan import parts, site_of
 from theodolite.dictionaries.stored import StoredRows
 from theodolite.dictionaries.tracking import Tracker, Watch

@@ -68,7 +68,7 @@ class AbsTopKRule(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class Relu(Activation):
+class ReluRule(Activation):
     """Standard L1 dictionaries."""
 
     name = "standard"
@@ -78,7 +78,7 @@ class Relu(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class JumpRelu(Activation):
+class JumpReluRule(Activation):
     """Keep what exceeds the latent's threshold (2407.14435); BatchTopK dictionaries are exported in this form."""
 
     threshold: Tensor
@@ -87,12 +87,12 @@ class JumpRelu(Activation):
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         return pre_nf.relu() * (pre_nf > self.threshold)
 
-    def times(self, factor: float) -> "JumpRelu":
-        return JumpRelu(self.threshold * factor)
+    def times(self, factor: float) -> "JumpReluRule":
+        return JumpReluRule(self.threshold * factor)
 
 
 @dataclass(frozen=True, eq=False)
-class Gated(Activation):
+class GatedRule(Activation):
     """Fire where the gate's pre-activation is positive, with magnitude relu(scale * pre + shift) (2404.16014).
 
     The gated encoder shares one matrix: with pre = x W + b_gate, its magnitude path exp(r_mag) (x W) + b_mag is
@@ -106,12 +106,12 @@ class Gated(Activation):
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         return (pre_nf * self.scale + self.shift).relu() * (pre_nf > 0)
 
-    def times(self, factor: float) -> "Gated":
-        return Gated(self.scale, self.shift * factor)
+    def times(self, factor: float) -> "GatedRule":
+        return GatedRule(self.scale, self.shift * factor)
 
 
 @dataclass(frozen=True, eq=False)
-class Identity(Activation):
+class IdentityRule(Activation):
     """Every pre-activation is a latent, with its sign: principal and independent components."""
 
     name = "identity"
@@ -122,7 +122,7 @@ class Identity(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class Nearest(Activation):
+class NearestRule(Activation):
     """1 for the largest pre-activation, 0 for all others: k-means, with pre = 2 <x, c> - |c|²."""
 
     name = "nearest"
@@ -133,7 +133,7 @@ class Nearest(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class Sparsemax(Activation):
+class SparsemaxRule(Activation):
     """Latents that sum to 1 (2503.01822): distances to prototypes, of which the near ones share a row among them."""
 
     name = "sparsemax"
@@ -176,7 +176,7 @@ class FistaRule(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class NonnegativeFista(FistaRule):
+class NonnegativeFistaRule(FistaRule):
     """The same over z >= 0; with lam = 0 it is the nonnegative least squares of semi-NMF."""
 
     name = "nonnegative_fista"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from theodolite.core import run
 from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.learner import frozen_part
 from theodolite.dictionaries.metrics import CrossEntropy, ce_recovered, quality
 from theodolite.dictionaries.stream import LAST, PROMPT, TEXT, Rows
 
@@ -85,7 +86,7 @@ def _kind(info: dict[str, Any]) -> str:
     'frozen-decoder twin of a jumprelu dictionary'
     """
     variant = {"topk": "TopK"}.get(info.get("variant", "topk"), info.get("variant"))
-    frozen = info.get("frozen", "encoder" if info["frozen_encoder"] else "")
+    frozen = frozen_part(info)
     if not frozen:
         return f"{variant} dictionary"
     return f"frozen-{frozen} twin".replace("frozen-soft_", "soft-frozen-") + f" of a {variant} dictionary"

@@ -13,8 +13,7 @@ import torch
 
 from theodolite.core.atomic import publish, read_json
 from theodolite.core.errors import UserError, unknown
-from theodolite.dictionaries import formats
-from theodolite.dictionaries import open as opening
+from theodolite.dictionaries import formats, opening
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import dictionary_learning, openai, releases
 

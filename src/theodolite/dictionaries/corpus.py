@@ -38,7 +38,10 @@ class Part(Strict):
 
 
 class CorpusRecipe(Strict):
-    """What a dictionary reads. Texts under `min_chars` leave; every `1 / held_out`-th document is kept for the card."""
+    """What a dictionary reads.
+
+    Texts under `min_chars` leave; a share `held_out` of documents, chosen by a hash of the text, is kept for the card.
+    """
 
     name: str
     title: str

@@ -52,6 +52,11 @@ class Dictionary:
     def width(self) -> int:
         return self.W_dec.shape[0]
 
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether its target is not the row it reads: it says so, adds an affine path, or writes another width."""
+        return "read_site" in self.info or self.W_skip is not None or self.d_out != self.d_in
+
     def fingerprint(self) -> str:
         """sha256 over weights, activation rule and row treatment: equal fingerprints give equal latents."""
         rule = self.activation
@@ -90,9 +95,20 @@ class Dictionary:
             return replace(self, **how, W_dec=self.W_dec if out == scale else self.W_dec * (scale / out))
         return replace(self, **how, W_enc=self.W_enc * scale, W_dec=self.W_dec / out)
 
+    def normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """The rows the encoder sees, with the scale and shift that lead back."""
+        x = x_nd.to(self.W_enc.dtype)
+        if self.normalise == "layer_norm":
+            mean, std = x.mean(1, keepdim=True), x.std(1, keepdim=True)
+            return (x - mean) / (std + 1e-5), std, mean  # SAELens adds 1e-5 on the way in only
+        if self.normalise == "constant_norm":
+            scale = x.norm(dim=1, keepdim=True) / self.d_in**0.5
+            return x / scale, scale, 0.0
+        return x, 1.0, 0.0
+
     def pre_activations(self, x_nd: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc, after the row normalisation."""
-        x_nd, _, _ = self._normalised(x_nd)
+        x_nd, _, _ = self.normalised(x_nd)
         return torch.addmm(self.b_enc, x_nd - self.b_dec if self.subtract_b_dec else x_nd, self.W_enc.T)
 
     def encode(self, x_nd: Tensor) -> Tensor:
@@ -117,15 +133,11 @@ class Dictionary:
         return idx, z_nf.gather(1, idx)
 
     def _refitted(self, x_nd: Tensor, idx: Tensor, val: Tensor) -> Tensor:
-        if self.W_skip is not None or self.d_out != self.d_in or "read_site" in self.info:
+        if self.is_transcoder:
             raise UserError("refit=True: a transcoder's target is not the row it reads, so nothing can be fitted to it")
-        _, scale, shift = self._normalised(x_nd)
+        _, scale, shift = self.normalised(x_nd)
         target = (x_nd.to(self.W_dec.dtype) - shift) / scale - self.b_dec
         return magnitudes(target, idx, val, self.W_dec, signed=self.activation.signed)
-
-    def encode_csr(self, x_nd: Tensor) -> scipy_sparse.csr_matrix:
-        """The latents as a scipy matrix without stored zeros."""
-        return to_csr(*self.encode_sparse(x_nd), self.width)
 
     def decode(self, z_nf: Tensor) -> Tensor:
         """z W_dec + b_dec, in the normalised space if rows are normalised; W_skip's part needs the row itself."""
@@ -138,7 +150,7 @@ class Dictionary:
     def code(self, x_nd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Indices and values as from `encode_sparse`, and the reconstruction."""
         idx, val = self.encode_sparse(x_nd)
-        x, scale, shift = self._normalised(x_nd)
+        x, scale, shift = self.normalised(x_nd)
         x_hat = sparse.decode(idx, val, self.W_dec) + self.b_dec
         if self.W_skip is not None:
             x_hat = x_hat + x @ self.W_skip.T
@@ -152,17 +164,6 @@ class Dictionary:
         y = (x_nd if target_nd is None else target_nd).double()
         error = y - self.reconstruct(x_nd)
         return float(error.square().sum() / (y - y.mean(0)).square().sum())
-
-    def _normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
-        """The rows the encoder sees, with the scale and shift that lead back."""
-        x = x_nd.to(self.W_enc.dtype)
-        if self.normalise == "layer_norm":
-            mean, std = x.mean(1, keepdim=True), x.std(1, keepdim=True)
-            return (x - mean) / (std + 1e-5), std, mean  # SAELens adds 1e-5 on the way in only
-        if self.normalise == "constant_norm":
-            scale = x.norm(dim=1, keepdim=True) / self.d_in**0.5
-            return x / scale, scale, 0.0
-        return x, 1.0, 0.0
 
 
 def to_csr(idx_nk: Tensor, val_nk: Tensor, width: int) -> scipy_sparse.csr_matrix:

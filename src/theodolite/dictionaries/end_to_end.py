@@ -20,7 +20,7 @@ from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import FROZEN
+from theodolite.dictionaries.learner import FROZEN, frozen_part
 
 Replace = Callable[[Tensor], Tensor]
 KL = Callable[[Replace], Tensor]  # the divergence when every row passes through the function; has a gradient
@@ -101,7 +101,7 @@ def _losses(scaled: Dictionary, scale: float, kl: KL) -> dict[str, Tensor]:
         z = scaled.encode(rows)
         if not z.requires_grad and any(t.requires_grad for t in (scaled.W_enc, scaled.b_enc)):
             raise UserError(f"latents of a {scaled.activation.name} dictionary have no gradient by its encoder")
-        _, factor, shift = scaled._normalised(rows)
+        _, factor, shift = scaled.normalised(rows)
         x_hat = scaled.decode(z) * factor + shift
         seen["fvu"] = (rows - x_hat).square().sum() / (rows - rows.mean(0)).square().sum()
         return x_hat / scale
@@ -143,12 +143,12 @@ def _scale(dictionary: Dictionary, kl: KL) -> float:
 
 def _frozen(dictionary: Dictionary) -> tuple[str, ...]:
     """Names of what a control keeps; a soft-frozen decoder stays where training left it."""
-    said = dictionary.info.get("frozen") or ("encoder" if dictionary.info.get("frozen_encoder") else "")
-    return ("W_dec",) if said == "soft_decoder" else FROZEN[said]
+    part = frozen_part(dictionary.info)
+    return ("W_dec",) if part == "soft_decoder" else FROZEN[part]
 
 
 def _check(dictionary: Dictionary, batches: Sequence[KL], steps: int) -> None:
-    if dictionary.refit or dictionary.W_skip is not None or "read_site" in dictionary.info:
+    if dictionary.refit or dictionary.is_transcoder:
         raise UserError("fine-tuning needs a dictionary that reconstructs its own site, without refit=True")
     if not batches or steps < 1:
         raise UserError(f"{len(batches)} batches and steps={steps}: give at least one of each")

@@ -15,13 +15,23 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
 from theodolite.dictionaries import adam
+from theodolite.dictionaries.activations import Activation
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 
 WIDE = 4096  # latents beyond which the learning rate falls: at 4e-3, 15 % of 16,384 fell out of use, 2 % of 4,096
 DECAY = 0.2  # the last share of the steps, over which the learning rate falls to 0
 SOFT = 0.8  # least cosine of a soft-frozen decoder row with the row it started from (2602.14111)
 FROZEN = {"": (), "encoder": ("W_enc",), "decoder": ("W_dec",), "soft_decoder": ()}
+
+
+def frozen_part(info: dict[str, Any]) -> str:
+    """The part that was frozen while a dictionary with this `info` trained; version 0.1 froze encoders alone.
+
+    >>> frozen_part({"frozen": "decoder", "frozen_encoder": False}), frozen_part({"frozen_encoder": True})
+    ('decoder', 'encoder')
+    """
+    return str(info.get("frozen", "encoder" if info.get("frozen_encoder") else ""))
 
 
 @dataclass
@@ -196,6 +206,11 @@ class Learner:
         found.info.update(seed=self.seed, scale=self.scale_, frozen_encoder=seeded, frozen=self.frozen)
         return found
 
+    def _with_rule(self, rule: Activation) -> Dictionary:
+        """The dictionary of W_enc, b_enc, W_dec and b_dec as they are now: later steps do not change it."""
+        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
+        return Dictionary(W_enc, b_enc, W_dec, b_dec, rule)
+
     def _folded(self, scaled: Dictionary) -> Dictionary:
         return scaled.folded(self.scale_)
 
@@ -284,6 +299,12 @@ class Learner:
         adam.normalise_rows(w)
         if self.frozen == "soft_decoder":
             w.copy_(within_cone(w, self._seeded("W_dec").to(w.device), SOFT))
+
+
+def check_k(k: int, width: int) -> None:
+    """Refuse k active latents per row where there are not as many."""
+    if not 1 <= k <= width:
+        raise UserError(f"k={k} latents cannot be active at once: give a number from 1 to {width} (width)")
 
 
 def within_cone(w_fd: Tensor, axis_fd: Tensor, cosine: float) -> Tensor:

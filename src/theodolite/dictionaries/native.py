@@ -21,7 +21,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.dictionaries import activations
 from theodolite.dictionaries.activations import Activation
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import digest, seeded_rows
+from theodolite.dictionaries.seeded import digest, seeded_rows
 
 FORMAT, FIRST = "theodolite-dictionary/2", "theodolite-dictionary/1"  # the first held TopK only
 WEIGHTS = "model.safetensors"

@@ -155,7 +155,7 @@ def site_of(text: Any) -> str:
     text = str(text)
     found = [str(Site.parse(part.strip())) for part in parts(text)]
     joint = [mark for mark in _JOINT for _ in range(text.count(mark))]
-    if len(joint) > 1 and set(joint) != {"+"}:
+    if len(joint) > 1:
         raise UserError(f"{text!r} joins too many sites: write {', '.join(_WRITTEN.values())}")
     return (joint[0] if joint else "").join(found)
 

@@ -51,16 +51,25 @@ def batch_top_k(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int) -> Codes:
     """
     wanted = k * len(x_nd)
     if not sparse.on_kernels(x_nd, W_fd, b_f):
-        return _largest(_positive(torch.addmm(b_f, x_nd, W_fd.T)), wanted)
+        positive = sparse.exceeding(torch.addmm(b_f, x_nd, W_fd.T), torch.zeros_like(b_f))
+        return _largest(Codes(*positive, len(W_fd)), wanted)
     level = _expected_level(x_nd, W_fd, b_f, k)
     for low in (level, level / 4, 0.0):  # the first is almost always low enough
-        found = above(x_nd, W_fd, b_f, torch.full_like(b_f, low))
+        found = _roughly_above(x_nd, W_fd, b_f, torch.full_like(b_f, low))
         if len(found.value) >= wanted:
             break
     return _largest(_where(found, found.value > 0), wanted)
 
 
-def above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Codes:
+def products(x_nd: Tensor, W_fd: Tensor, b_f: Tensor) -> Iterator[Tensor]:
+    """W x + b of one chunk of rows after the other; all are views of the same memory."""
+    size = max(CHUNK // len(W_fd), 1)
+    buffer = x_nd.new_empty(min(size, len(x_nd)), len(W_fd))
+    for part in x_nd.split(size):
+        yield torch.addmm(b_f, part, W_fd.T, out=buffer[: len(part)])
+
+
+def _roughly_above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Codes:
     """The pre-activations that exceed their latent's level, in float32 on the CPU; levels are 0 or more.
 
     With bfloat16 products an entry within their error of its level may be missing or too many.
@@ -75,14 +84,6 @@ def above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Codes:
     counts = torch.cat([s.diff() for s in starts])
     whole = Codes(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), torch.cat(latents), torch.cat(values), len(W_fd))
     return replace(whole, value=_exact(x_nd, W_fd, b_f, whole)) if rough else whole
-
-
-def products(x_nd: Tensor, W_fd: Tensor, b_f: Tensor) -> Iterator[Tensor]:
-    """W x + b of one chunk of rows after the other; all are views of the same memory."""
-    size = max(CHUNK // len(W_fd), 1)
-    buffer = x_nd.new_empty(min(size, len(x_nd)), len(W_fd))
-    for part in x_nd.split(size):
-        yield torch.addmm(b_f, part, W_fd.T, out=buffer[: len(part)])
 
 
 def _bits(t: Tensor) -> Tensor:
@@ -119,12 +120,6 @@ def _expected_level(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int) -> float:
     some = x_nd[:: max(len(x_nd) // SAMPLE, 1)]
     _, val = sparse.top_k(torch.addmm(b_f, some, W_fd.T), min(2 * k, len(W_fd)))
     return SLACK * float(val.flatten().topk(k * len(some)).values[-1].nan_to_num())
-
-
-def _positive(pre_nf: Tensor) -> Codes:
-    at = pre_nf > 0
-    starts = torch.nn.functional.pad(at.sum(1).cumsum(0), (1, 0))
-    return Codes(starts, at.nonzero()[:, 1], pre_nf[at], pre_nf.shape[1])
 
 
 def _largest(codes: Codes, wanted: int) -> Codes:

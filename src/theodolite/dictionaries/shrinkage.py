@@ -34,9 +34,9 @@ def rescaled(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: fl
 
     Where the encoder's magnitudes fall short, decoder rows grow beyond 1: a latent contributes z |W_dec row|.
 
-    >>> from theodolite.dictionaries.activations import Relu
+    >>> from theodolite.dictionaries.activations import ReluRule
     >>> x = torch.rand(1000, 2, generator=torch.Generator().manual_seed(0)) + 1
-    >>> shrunk = Dictionary(torch.eye(2) / 2, torch.zeros(2), torch.eye(2), torch.zeros(2), Relu())
+    >>> shrunk = Dictionary(torch.eye(2) / 2, torch.zeros(2), torch.eye(2), torch.zeros(2), ReluRule())
     >>> rescaled(shrunk, [x], prior_rows=0).W_dec.diagonal()
     tensor([2., 2.])
     """
@@ -102,7 +102,7 @@ def _moments(dictionary: Dictionary, batches: Iterable[Batch]) -> _Moments:
 
 def _row_scale(dictionary: Dictionary, x_nd: Tensor) -> Tensor:
     """What the dictionary multiplies each row's reconstruction by (n, 1): latents act through it."""
-    scale = dictionary._normalised(x_nd)[1]
+    scale = dictionary.normalised(x_nd)[1]
     ones = torch.ones(len(x_nd), 1, dtype=torch.float64, device=x_nd.device)
     return ones * scale
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 
 def on_kernels(*tensors: Tensor) -> bool:
@@ -40,6 +40,21 @@ def top_k(pre_nf: Tensor, k: int, *, signed: bool = False) -> tuple[Tensor, Tens
     idx_nk, val_nk = torch.empty(len(pre_nf), k, dtype=torch.int64), pre_nf.new_empty(len(pre_nf), k)
     kernels.run(kernels.top_k, pre_nf.contiguous(), k, idx_nk, val_nk)
     return idx_nk, val_nk
+
+
+def exceeding(pre_nf: Tensor, low_f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pre-activations above their latent's level (kernels: or NaN) as a flat code: starts, latents, values.
+
+    >>> [part.tolist() for part in exceeding(torch.tensor([[1.0, 5.0], [3.0, 0.0]]), torch.tensor([2.0, 0.0]))]
+    [[0, 1, 2], [1, 0], [5.0, 3.0]]
+    """
+    if not on_kernels(pre_nf, low_f):
+        over = pre_nf > low_f
+        return pad(over.sum(1).cumsum(0), (1, 0)), over.nonzero()[:, 1], pre_nf[over]
+    from theodolite.dictionaries import kernels
+
+    starts, latent_m, value_m = map(torch.from_numpy, kernels.run(kernels.above, pre_nf, low_f))
+    return starts, latent_m, value_m
 
 
 def padded_starts(idx_nk: Tensor) -> Tensor:

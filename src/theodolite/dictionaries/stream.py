@@ -19,9 +19,8 @@ from theodolite.core.positions import Positions, Role
 from theodolite.core.seeds import generator
 from theodolite.dictionaries.corpus import Corpus, Document
 
-TEXT, PROMPT, TEMPLATE, LAST = range(
-    4
-)  # domain of a row: raw text; a prompt's content; template after it; the last token
+# domain of a row: raw text; a prompt's content; template after it; the last token
+TEXT, PROMPT, TEMPLATE, LAST = range(4)
 OUTLIER = 10.0
 READ = {"raw": Positions("content"), "chat": Positions("content+suffix")}
 

@@ -91,29 +91,18 @@ class Sparse:
 Support = Dense | Sparse
 
 
-def above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Support:
+def entries_above(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, low_f: Tensor) -> Support:
     """The entries of W x + b that exceed `low` of their latent; every entry if many do.
 
-    >>> found = above(torch.eye(20), torch.eye(20), torch.zeros(20), torch.full((20,), 0.5))
+    >>> found = entries_above(torch.eye(20), torch.eye(20), torch.zeros(20), torch.full((20,), 0.5))
     >>> torch.equal(found.latent, torch.arange(20)), found.pre.unique().tolist()
     (True, [1.0])
     """
     width, found = len(W_fd), []
     for pre in products(x_nd, W_fd, b_f):
-        starts, latent, value = _exceeding(pre, low_f)
+        starts, latent, value = sparse.exceeding(pre, low_f)
         if len(latent) > DENSE * pre.numel():
             return Dense(torch.addmm(b_f, x_nd, W_fd.T))
         found.append((value, starts.diff(), latent))
     pre, counts, latent = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Sparse(pre, pad(counts.cumsum(0), (1, 0)), latent, width)
-
-
-def _exceeding(pre: Tensor, low_f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each row's entries above `low` begin, their latents and values."""
-    if sparse.on_kernels(pre, low_f):
-        from theodolite.dictionaries import kernels
-
-        starts, latent, value = map(torch.from_numpy, kernels.run(kernels.above, pre, low_f))
-        return starts, latent, value
-    over = pre > low_f
-    return pad(over.sum(1).cumsum(0), (1, 0)), over.nonzero()[:, 1], pre[over]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.dictionary import Dictionary, to_csr
 from theodolite.dictionaries.formats import read
 
 D, F, N = 6, 11, 40
@@ -44,7 +44,7 @@ def saelens(folder, kind: str, names: str, **config: object) -> Dictionary:
 def assert_equal(d: Dictionary, latents: np.ndarray, reconstruction: np.ndarray) -> None:
     x = torch.tensor(X, dtype=torch.float32)
     np.testing.assert_allclose(d.encode(x).numpy(), latents, atol=2e-5)
-    np.testing.assert_allclose(d.encode_csr(x).toarray(), latents, atol=2e-5)
+    np.testing.assert_allclose(to_csr(*d.encode_sparse(x), d.width).toarray(), latents, atol=2e-5)
     np.testing.assert_allclose(d.reconstruct(x).numpy(), reconstruction, atol=1e-4)
     assert (latents > 0).any()
     assert (latents == 0).any()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.convert import convert
 from theodolite.dictionaries.formats import releases
-from theodolite.dictionaries.open import open_dictionary
+from theodolite.dictionaries.opening import open_dictionary
 
 PEERS = Path(__file__).parent / "peers"
 SCALED = PEERS / "saelens" / "checkpoint_input_scale"

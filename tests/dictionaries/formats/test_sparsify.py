@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.formats import read
+from theodolite.dictionaries.formats import read, write
 
 PEER = Path(__file__).parent / "peers" / "sparsify" / "topk" / "layers.3"
 
@@ -39,6 +40,18 @@ def test_site_and_model_come_from_the_folder_and_its_run(folder: Path) -> None:
 def test_keys_that_change_nothing_are_kept(folder: Path) -> None:
     change(folder, multi_topk=True, note="mine")
     assert read(folder).info["config"] == {"normalize_decoder": True, "multi_topk": True, "note": "mine"}
+
+
+@pytest.mark.parametrize("case", ["skip_transcoder/layers.3.mlp", "transcoder/layers.3.mlp", "skip/layers.3"])
+def test_a_skip_transcoder_is_one_without_saying_so(tmp_path, case: str) -> None:
+    """Its affine path and a b_dec left out of the encoder say it; sparsify's `skip` alone subtracts it."""
+    d = read(PEER.parents[1] / case)
+    silent = replace(d, info={key: said for key, said in d.info.items() if key != "read_site"})
+    assert silent.is_transcoder == (d.W_skip is not None)
+    written = write(silent, tmp_path / "layers.3", "sparsify")
+    assert json.loads((written / "cfg.json").read_text())["transcode"] == (case == "skip_transcoder/layers.3.mlp")
+    x = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(read(written).reconstruct(x), d.reconstruct(x))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from planted_atoms import D, mixtures
 from scipy.optimize import linprog
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.archetypal import Archetypal
 
 ATOMS = 32

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.variants.batch_topk import MEMORY, BatchTopK
 
 D, F, K, N = 7, 23, 3, 40
@@ -73,7 +73,7 @@ def test_the_threshold_is_the_running_mean_of_the_smallest_latent_kept() -> None
         fitted.partial_fit(x)
         assert float(fitted.buffers_["threshold"]) == pytest.approx(expected[-1], rel=1e-5)
     rule = fitted.dictionary().activation
-    assert isinstance(rule, JumpRelu)
+    assert isinstance(rule, JumpReluRule)
     assert rule.threshold.unique().numel() == 1
     assert float(rule.threshold[0]) * fitted.scale_ == pytest.approx(expected[-1], rel=1e-5)
 

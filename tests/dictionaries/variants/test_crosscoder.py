@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants import crosscoder
 from theodolite.dictionaries.variants.crosscoder import Crosscoder
 

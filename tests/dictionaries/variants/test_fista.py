@@ -5,8 +5,8 @@ import torch
 from planted_atoms import D, mixtures
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.fista import Fista, minimise_atoms
 
 ATOMS = 32

@@ -9,8 +9,8 @@ from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import support
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.jumprelu import JumpReLU
 
 WIDTH = 0.5

@@ -5,8 +5,8 @@ import torch
 from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.matching_pursuit import MatchingPursuit
 
 

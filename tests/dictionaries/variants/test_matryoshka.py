@@ -1,11 +1,15 @@
 """Matryoshka: every prefix reconstructs, at the cost of one decode; a parent keeps its children's rows."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from planted_atoms import D as D_MIX
 from planted_atoms import mixtures
 
 from theodolite.core.errors import UserError
+from theodolite.dictionaries import convert
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.variants.batch_topk import BatchTopK
 from theodolite.dictionaries.variants.matryoshka import Matryoshka
@@ -84,6 +88,27 @@ def test_planted_atoms_are_found_and_the_first_half_does_without_the_second() ->
         z[:, 32:] = 0
         of_half[prefixes] = float((x - dictionary.decode(z)).square().sum() / (x - x.mean(0)).square().sum())
     assert of_half[0.5, 1.0] < 0.8 * of_half[1.0,], of_half
+
+
+@pytest.mark.parametrize("library", ["dictionary_learning", "saelens"])
+def test_other_libraries_files_say_that_it_is_one(tmp_path, library: str) -> None:
+    """One writes the sizes of the groups, the other where they end; what is read back is where they end."""
+    rows = torch.randn(256, D, generator=torch.Generator().manual_seed(1))
+    fitted = Matryoshka(D, F, k=K, prefixes=PREFIXES).fit([rows] * 5)
+    as_trained = {"variant": "matryoshka", "k": K, "params": {"k": K, "prefixes": PREFIXES}}  # what a run adds
+    dictionary = replace(fitted.dictionary(), info=fitted.dictionary().info | as_trained)
+    assert dictionary.info["groups"] == [3, 12, 24]
+    written = convert.write(dictionary, tmp_path / "d", to=library)
+    if library == "dictionary_learning":
+        assert json.loads((written / "config.json").read_text())["trainer"]["dict_class"] == "MatryoshkaBatchTopKSAE"
+        assert torch.load(written / "ae.pt", weights_only=True)["group_sizes"].tolist() == [3, 9, 12]
+    else:
+        metadata = json.loads((written / "cfg.json").read_text())["metadata"]
+        assert metadata["training_architecture"] == "matryoshka_batchtopk"
+        assert metadata["training_architecture_details"]["matryoshka_widths"] == [3, 12, 24]
+    again = convert.read(written)
+    assert (again.info["variant"], again.info["groups"], again.info["k"]) == ("matryoshka_batchtopk", [3, 12, 24], K)
+    assert torch.equal(again.encode(rows), dictionary.encode(rows))
 
 
 @pytest.mark.parametrize("prefixes", [(0.5,), (), (0.5, 0.5, 1.0), (1.0, 0.5), (0.001, 1.0)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.random import Random
 
 D, WIDTH, K = 12, 40, 3

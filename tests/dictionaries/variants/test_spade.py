@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.spade import SpaDE
 from theodolite.dictionaries.variants.topk import TopK
 

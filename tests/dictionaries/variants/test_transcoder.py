@@ -6,8 +6,8 @@ import torch
 from planted_atoms import strengths, unit_rows
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.encoder import seeded_rows
 from theodolite.dictionaries.recovery import mcc
+from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants import transcoder
 from theodolite.dictionaries.variants.transcoder import Transcoder
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
-from theodolite.dictionaries.activations import Activation, Gated, JumpRelu, Relu, TopKRule
+from theodolite.dictionaries.activations import Activation, GatedRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import weights
 from theodolite.dictionaries.formats.sparsify import site_of
@@ -61,7 +61,7 @@ def from_state(state: Tensors, config: dict[str, Any], folder: Path) -> Dictiona
 def to_state(dictionary: Dictionary) -> tuple[Tensors, dict[str, Any]]:
     """What `ae.pt` and `config.json` would hold; a constant threshold is written as JumpReLU's, one per latent."""
     d, rule = dictionary.to("cpu"), dictionary.activation
-    if d.normalise != "none" or d.W_skip is not None or "read_site" in d.info or d.refit:
+    if d.normalise != "none" or d.is_transcoder or d.refit:
         raise weights.cannot("dictionary_learning", "normalised rows, transcoders or magnitudes fitted anew")
     make: Callable[[Dictionary], dict[str, Tensor]]
     if _batched(d):
@@ -90,14 +90,14 @@ def _kind(state: Tensors, trainer: dict[str, Any], folder: Path) -> str:
 def _rule(kind: str, t: Tensors, folder: Path) -> Activation:
     if kind == "GatedAutoEncoder":
         scale = t["r_mag"].exp()
-        return Gated(scale, t["mag_bias"] - scale * t["gate_bias"])
+        return GatedRule(scale, t["mag_bias"] - scale * t["gate_bias"])
     if kind == "AutoEncoderTopK":
         return TopKRule(weights.count({"k": weights.scalar(t["k"])}, "k", folder))
     if "threshold" in t:
-        return JumpRelu(
+        return JumpReluRule(
             t["threshold"].expand(t["W_enc"].shape[1]).clone() if t["threshold"].ndim == 0 else t["threshold"]
         )
-    return Relu()
+    return ReluRule()
 
 
 def _linear(d: Dictionary) -> Tensors:
@@ -113,14 +113,14 @@ def _standard(d: Dictionary) -> Tensors:
 def _batched(d: Dictionary) -> bool:
     """Whether it was trained as BatchTopK: one threshold for all latents, and the k it stands for is known."""
     rule = d.activation
-    one = isinstance(rule, JumpRelu) and bool((rule.threshold == rule.threshold[0]).all())
+    one = isinstance(rule, JumpReluRule) and bool((rule.threshold == rule.threshold[0]).all())
     return one and bool(d.info.get("k"))
 
 
 def _top_k(d: Dictionary) -> Tensors:
     d, rule = weights.with_subtraction(d), d.activation
     k = rule.k if isinstance(rule, TopKRule) else d.info["k"]
-    threshold = rule.threshold[0] if isinstance(rule, JumpRelu) else torch.tensor(-1.0)
+    threshold = rule.threshold[0] if isinstance(rule, JumpReluRule) else torch.tensor(-1.0)
     return {"b_dec": d.b_dec, "k": torch.tensor(k, dtype=torch.int32), "threshold": threshold, **_linear(d)}
 
 
@@ -146,10 +146,10 @@ def _gated(d: Dictionary) -> Tensors:
 
 
 _WRITERS: dict[type[Activation], tuple[str, Callable[[Dictionary], dict[str, Tensor]]]] = {
-    Relu: ("AutoEncoder", _standard),
+    ReluRule: ("AutoEncoder", _standard),
     TopKRule: ("AutoEncoderTopK", _top_k),
-    JumpRelu: ("JumpReluAutoEncoder", _jump_relu),
-    Gated: ("GatedAutoEncoder", _gated),
+    JumpReluRule: ("JumpReluAutoEncoder", _jump_relu),
+    GatedRule: ("GatedAutoEncoder", _gated),
 }
 
 

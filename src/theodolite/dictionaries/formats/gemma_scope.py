@@ -16,7 +16,7 @@ import torch
 
 from theodolite.core.atomic import publish, read_json
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import weights
 
@@ -54,7 +54,7 @@ def read(folder: Path) -> Dictionary:
             info["site"] = f"blocks.{part[6:]}.{part_of_block}"
         if part.startswith("average_l0_") and part[11:].isdigit():
             info["l0"] = float(part[11:])
-    return weights.build(t, JumpRelu(t["threshold"]), folder, info, subtract_b_dec=False)
+    return weights.build(t, JumpReluRule(t["threshold"]), folder, info, subtract_b_dec=False)
 
 
 def read_2(folder: Path) -> Dictionary:
@@ -76,7 +76,7 @@ def read_2(folder: Path) -> Dictionary:
     info["config"] = {key: value for key, value in config.items() if key not in _READ}
     info["hook"] = config.get("hf_hook_point_in")
     t |= {"W_skip": t[_SKIP].T.contiguous()} if skip else {}
-    return weights.build(t, JumpRelu(t["threshold"]), folder, info, subtract_b_dec=False)
+    return weights.build(t, JumpReluRule(t["threshold"]), folder, info, subtract_b_dec=False)
 
 
 def write(dictionary: Dictionary, folder: Path) -> None:
@@ -95,9 +95,8 @@ def write_2(dictionary: Dictionary, folder: Path) -> None:
     d = _plain(dictionary)
     tensors = {"w_enc": d.W_enc.T, "w_dec": d.W_dec, "b_enc": d.b_enc, "b_dec": d.b_dec, **d.activation.tensors()}
     tensors |= {} if d.W_skip is None else {_SKIP: d.W_skip.T}
-    transcoder = "read_site" in d.info or d.W_skip is not None
     config = {"architecture": "jump_relu", "model_name": d.info.get("model"), "width": d.width}
-    config |= {"type": "transcoder" if transcoder else "sae", "affine_connection": d.W_skip is not None}
+    config |= {"type": "transcoder" if d.is_transcoder else "sae", "affine_connection": d.W_skip is not None}
     site = d.info.get("site") or ""
     config |= {"hf_hook_point_in": f"model.layers.{site.split('.')[1]}.output"} if site.endswith("resid_post") else {}
     config |= {"l0": d.info["l0"]} if d.info.get("l0") else {}
@@ -109,7 +108,7 @@ def write_2(dictionary: Dictionary, folder: Path) -> None:
 
 def _plain(dictionary: Dictionary) -> Dictionary:
     d = dictionary.to("cpu")
-    if not isinstance(d.activation, JumpRelu) or d.normalise != "none" or d.refit:
+    if not isinstance(d.activation, JumpReluRule) or d.normalise != "none" or d.refit:
         raise weights.cannot("Gemma Scope", f"anything but JumpReLU on plain rows (rule {d.activation.name!r})")
     return weights.without_subtraction(d)
 

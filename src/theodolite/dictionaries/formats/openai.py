@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from theodolite.core.errors import UserError, unknown
-from theodolite.dictionaries.activations import Activation, Relu, TopKRule
+from theodolite.dictionaries.activations import Activation, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import weights
 
@@ -30,7 +30,7 @@ def from_state(state: dict[str, Any], source: Path) -> Dictionary:
         raise unknown("activation of an OpenAI dictionary", str(named), ("ReLU", "TopK"))
     if named == "TopK" and inside.get("postact_fn") != "ReLU":
         raise UserError(f"dictionary {source}: a TopK without ReLU ({inside.get('postact_fn')!r}) is not read")
-    rule: Activation = TopKRule(weights.count(inside, "k", source)) if named == "TopK" else Relu()
+    rule: Activation = TopKRule(weights.count(inside, "k", source)) if named == "TopK" else ReluRule()
     t |= {"W_enc": t["encoder.weight"].T, "W_dec": t["decoder.weight"].T}
     t |= {"b_enc": t["latent_bias"], "b_dec": t["pre_bias"]}
     info = {"source": "OpenAI", "model": None, "site": None}
@@ -40,8 +40,8 @@ def from_state(state: dict[str, Any], source: Path) -> Dictionary:
 def to_state(dictionary: Dictionary) -> dict[str, Any]:
     """What the file would hold; its statistics of firing start anew."""
     d, rule = dictionary.to("cpu"), dictionary.activation
-    normalised = {TopKRule: "layer_norm", Relu: "none"}.get(type(rule))
-    if normalised != d.normalise or d.W_skip is not None or "read_site" in d.info or d.refit:
+    normalised = {TopKRule: "layer_norm", ReluRule: "none"}.get(type(rule))
+    if normalised != d.normalise or d.is_transcoder or d.refit:
         raise weights.cannot("OpenAI's format", "anything but TopK on rows under layer_norm or ReLU on plain rows")
     d = weights.with_subtraction(d)
     named = {"activation": "ReLU", "activation_state_dict": {}}

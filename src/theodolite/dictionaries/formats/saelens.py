@@ -18,10 +18,10 @@ from theodolite.core.site import Site
 from theodolite.dictionaries.activations import (
     AbsTopKRule,
     Activation,
-    Gated,
-    JumpRelu,
+    GatedRule,
+    JumpReluRule,
     MatchingPursuitRule,
-    Relu,
+    ReluRule,
     TopKRule,
 )
 from theodolite.dictionaries.dictionary import Dictionary
@@ -44,6 +44,7 @@ TENSORS = {
 }
 NORMALISE = {"none": "none", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
 SCALED, WHITENED = "expected_average_only_in", "covariance_whitening"
+TRAINED_AS = {"batch_topk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}  # our variants that it calls otherwise
 # Keys that change what the dictionary computes, or that the weights say again. All others are kept in `info["config"]`.
 _READ = {
     "architecture", "d_in", "d_out", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
@@ -89,7 +90,7 @@ def write(dictionary: Dictionary, folder: Path) -> None:
         "apply_b_dec_to_input": d.subtract_b_dec,
         "normalize_activations": names[d.normalise],
         "reshape_activations": "none",
-        "metadata": _metadata(d.info),
+        "metadata": _metadata(d),
         **more,
         "architecture": architecture,
     }
@@ -121,7 +122,7 @@ def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activa
     if kind == "gated":
         scale = t["r_mag"].exp()
         t["b_enc"] = t["b_gate"]
-        return Gated(scale, t["b_mag"] - scale * t["b_gate"])
+        return GatedRule(scale, t["b_mag"] - scale * t["b_gate"])
     if kind in ("topk", "abstopk"):
         k = weights.count((config.get("activation_fn_kwargs") or {}) | config, "k", folder)
         return TopKRule(k) if kind == "topk" else AbsTopKRule(k)
@@ -133,7 +134,7 @@ def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activa
             )
         steps = config if config.get("max_iterations") is not None else {"max_iterations": t["W_dec"].shape[1]}
         return MatchingPursuitRule(weights.count(steps, "max_iterations", folder))
-    return JumpRelu(t["threshold"]) if kind.startswith("jumprelu") else Relu()
+    return JumpReluRule(t["threshold"]) if kind.startswith("jumprelu") else ReluRule()
 
 
 def _folded(t: Tensors, config: dict[str, Any], folder: Path, factor: float | None, subtract: bool) -> Tensors:
@@ -207,18 +208,17 @@ def _site(hook: Any) -> str | None:
 
 def _described(d: Dictionary) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     """SAELens' name for this kind of dictionary, its tensors, and the keys of its configuration that others lack."""
-    rule, transcoder = d.activation, d.W_skip is not None or d.d_in != d.d_out or "read_site" in d.info
-    t = {"W_enc": d.W_enc.T, "W_dec": d.W_dec, "b_dec": d.b_dec, "b_enc": d.b_enc}
-    if transcoder:
+    rule, t = d.activation, {"W_enc": d.W_enc.T, "W_dec": d.W_dec, "b_dec": d.b_dec, "b_enc": d.b_enc}
+    if d.is_transcoder:
         return _transcoder(d, t)
-    if isinstance(rule, Relu):
+    if isinstance(rule, ReluRule):
         return "standard", t, {}
     if isinstance(rule, TopKRule | AbsTopKRule):
         kind = "topk" if isinstance(rule, TopKRule) else "abstopk"
         return kind, t, {"k": rule.k, "rescale_acts_by_decoder_norm": False}
-    if isinstance(rule, JumpRelu):
+    if isinstance(rule, JumpReluRule):
         return "jumprelu", t | {"threshold": rule.threshold}, {}
-    if isinstance(rule, Gated) and (rule.scale > 0).all():
+    if isinstance(rule, GatedRule) and (rule.scale > 0).all():
         gates = {"b_gate": d.b_enc, "r_mag": rule.scale.log(), "b_mag": rule.shift + rule.scale * d.b_enc}
         return "gated", {name: x for name, x in t.items() if name != "b_enc"} | gates, {}
     if isinstance(rule, MatchingPursuitRule) and torch.equal(d.W_enc, d.W_dec) and not d.b_enc.any():
@@ -228,25 +228,26 @@ def _described(d: Dictionary) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
 
 
 def _transcoder(d: Dictionary, t: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    if d.subtract_b_dec or d.normalise != "none" or not isinstance(d.activation, Relu | JumpRelu):
+    if d.subtract_b_dec or d.normalise != "none" or not isinstance(d.activation, ReluRule | JumpReluRule):
         raise weights.cannot("SAELens", "a transcoder that is not ReLU or JumpReLU on plain rows")
     kind = "transcoder" if d.W_skip is None else "skip_transcoder"
     t |= {} if d.W_skip is None else {"W_skip": d.W_skip}
-    if isinstance(d.activation, JumpRelu):
+    if isinstance(d.activation, JumpReluRule):
         kind, t = f"jumprelu_{kind}", t | {"threshold": d.activation.threshold}
     return kind, t, {"d_out": d.d_out}
 
 
-def _metadata(info: dict[str, Any]) -> dict[str, Any]:
+def _metadata(d: Dictionary) -> dict[str, Any]:
     """The metadata that came with it, or model and hook; without a version SAELens takes it for an old folder."""
+    info = d.info
     kept = dict((info.get("config") or {}).get("metadata") or {})
-    read = info["read_site"] if "read_site" in info else info.get("site")
+    read, written = (info.get("read_site"), info.get("site")) if d.is_transcoder else (info.get("site"), None)
     for key, value in (
         ("sae_lens_version", "6.0.0"),
         ("model_name", info.get("model")),
         ("hook_name", _hook(read) or info.get("hook")),
-        ("hook_name_out", _hook(info.get("site")) if "read_site" in info else None),
-        ("training_architecture", info.get("variant")),
+        ("hook_name_out", _hook(written)),
+        ("training_architecture", TRAINED_AS.get(str(info.get("variant")), info.get("variant"))),
         ("training_architecture_details", _details(info) if info.get("variant") else None),
     ):
         if value is not None:
@@ -255,9 +256,9 @@ def _metadata(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _details(info: dict[str, Any]) -> dict[str, Any]:
-    """How it was trained: our own options, or the k and the widths that a JumpReLU no longer shows."""
-    short = {"k": info.get("k"), "matryoshka_widths": info.get("groups")}
-    return dict(info.get("params") or {key: value for key, value in short.items() if value})
+    """How it was trained: our own options, and the k and the widths that a JumpReLU no longer shows."""
+    hidden = {"k": info.get("k"), "matryoshka_widths": info.get("groups")}
+    return (info.get("params") or {}) | {key: value for key, value in hidden.items() if value}
 
 
 def _hook(site: Any) -> str | None:

@@ -52,7 +52,8 @@ def write(dictionary: Dictionary, folder: Path) -> None:
         raise weights.cannot("sparsify", f"anything but TopK on plain rows (rule {d.activation.name!r}, {d.normalise})")
     if d.d_in != d.d_out:
         raise weights.cannot("sparsify", f"{d.d_in} dimensions in and {d.d_out} out")
-    transcode = "read_site" in d.info
+    # a skip connection that says nothing may be no transcoder here: sparsify's own then subtract b_dec
+    transcode = d.is_transcoder and ("read_site" in d.info or not d.subtract_b_dec)
     d = weights.without_subtraction(d) if transcode else weights.with_subtraction(d)
     config = {"activation": "topk", "expansion_factor": 32, "normalize_decoder": True, "num_latents": d.width}
     config |= {"k": d.activation.k, "multi_topk": False}  # type: ignore[attr-defined]

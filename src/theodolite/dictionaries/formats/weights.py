@@ -12,11 +12,11 @@ from torch import Tensor
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import Activation, Gated, JumpRelu, Relu, TopKRule
+from theodolite.dictionaries.activations import Activation, GatedRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 
 Tensors = dict[str, Tensor]
-POINTWISE = (Relu, JumpRelu, Gated, TopKRule)  # rules that see the pre-activations only
+POINTWISE = (ReluRule, JumpReluRule, GatedRule, TopKRule)  # rules that see the pre-activations only
 
 
 def load(path: Path) -> Tensors:

@@ -1,7 +1,6 @@
 """AbsTopK dictionaries (2510.00404)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -29,9 +28,8 @@ class AbsTopK(TopK):
         w = self.parameters_
         centred = x_nd - w["b_dec"]
         idx, val = preselect.top_k(centred, w["W_enc"], w["b_enc"], self.k, signed=True)
-        how: dict[str, Any] = {"k_aux": self.d_in // 2, "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
-        return objective.step_of(w, x_nd, centred, Codes.padded(idx, val, self.width), self.dead_, signed=True, **how)
+        codes = Codes.padded(idx, val, self.width)
+        return objective.step_of(w, x_nd, centred, codes, self.dead_, signed=True, **self._loss_options)
 
     def _dictionary(self) -> Dictionary:
-        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-        return Dictionary(W_enc, b_enc, W_dec, b_dec, AbsTopKRule(self.k))
+        return self._with_rule(AbsTopKRule(self.k))

@@ -94,9 +94,7 @@ class Archetypal(TopK):
         """TopK's step for D, and the chain rule from D to W, Λ and m."""
         D_fd = self.atoms()
         w = {name: self.parameters_[name] for name in ("W_enc", "b_enc", "b_dec")} | {"W_dec": D_fd}
-        done = objective.step(
-            w, x_nd, self.k, self.dead_, k_aux=self.d_in // 2, alpha=self.aux, train_encoder=not self.frozen
-        )
+        done = objective.step(w, x_nd, self.k, self.dead_, **self._loss_options)
         g_D = done.gradients.pop("W_dec")
         if self.relaxed:
             done.gradients["log_scale"] = (g_D * D_fd).sum()

@@ -1,13 +1,12 @@
 """BatchTopK dictionaries (Bussmann et al., 2412.06410)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from theodolite.dictionaries import objective, preselect
-from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
@@ -42,8 +41,7 @@ class BatchTopK(TopK):
         codes = preselect.batch_top_k(centred, w["W_enc"], w["b_enc"], self.k)
         kept = codes.value[codes.value > 0]
         self._smallest = kept.min().double() if len(kept) else self.buffers_["threshold"]
-        how: dict[str, Any] = {"k_aux": self.d_in // 2, "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
-        return objective.step_of(w, x_nd, centred, codes, self.dead_, nested=self._nested(), **how)
+        return objective.step_of(w, x_nd, centred, codes, self.dead_, nested=self._nested(), **self._loss_options)
 
     def _nested(self) -> dict[int, float] | None:
         """The weights of nested dictionaries by their sizes; here there is but the whole."""
@@ -56,7 +54,6 @@ class BatchTopK(TopK):
         self.buffers_["threshold"] = threshold.lerp(self._smallest, MEMORY) if self.step_ else self._smallest
 
     def _dictionary(self) -> Dictionary:
-        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-        # just below, since the smallest latent kept is itself active
-        threshold = torch.nextafter(self.buffers_["threshold"].float(), b_enc.new_zeros(()))
-        return Dictionary(W_enc, b_enc, W_dec, b_dec, JumpRelu(threshold.expand(self.width).clone()))
+        smallest = self.buffers_["threshold"].float()
+        threshold = torch.nextafter(smallest, torch.zeros_like(smallest))  # just below, since it is itself active
+        return self._with_rule(JumpReluRule(threshold.expand(self.width).clone()))

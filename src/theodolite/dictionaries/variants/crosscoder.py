@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import JumpRelu
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.learner import Learner, Step, check_k
 from theodolite.dictionaries.support import Sparse
 
 THRESHOLD_RATE = 0.01  # how far each batch moves the threshold (the code of 2412.06410)
@@ -49,10 +49,7 @@ class Crosscoder(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.k <= self.width:
-            raise UserError(
-                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
-            )
+        check_k(self.k, self.width)
         if self.d_in % 2:
             raise UserError(f"d_in={self.d_in} numbers are not the rows of two sites side by side: give an even number")
 
@@ -89,7 +86,7 @@ class Crosscoder(Learner):
     def _dictionary(self) -> Dictionary:
         w, (first, second) = self.parameters_, self._norms()
         weight = (first + second).clamp_min(torch.finfo(first.dtype).tiny)[:, None]
-        rule = JumpRelu(self.buffers_["threshold"].nan_to_num(0.0).to(weight.dtype).expand(self.width).clone())
+        rule = JumpReluRule(self.buffers_["threshold"].nan_to_num(0.0).to(weight.dtype).expand(self.width).clone())
         W_enc, b_enc, W_dec = w["W_enc"] * weight, w["b_enc"] * weight.squeeze(1), w["W_dec"] / weight
         return Dictionary(W_enc, b_enc, W_dec, w["b_dec"].clone(), rule, info={"scales": list(self.scales_)})
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import generator
-from theodolite.dictionaries.activations import FistaRule, NonnegativeFista
+from theodolite.dictionaries.activations import FistaRule, NonnegativeFistaRule
 from theodolite.dictionaries.classical import Classical, outcome, remembered
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
@@ -61,7 +61,7 @@ class Fista(Classical):
         self.buffers_ = {"zz": zz, "zx": zx}
 
     def _rule(self) -> FistaRule:
-        return (NonnegativeFista if self.positive else FistaRule)(self.lam, self.iterations)
+        return (NonnegativeFistaRule if self.positive else FistaRule)(self.lam, self.iterations)
 
     def _dictionary(self) -> Dictionary:
         W_fd, b_dec = self.parameters_["W_dec"].clone(), self.parameters_["b_dec"].clone()

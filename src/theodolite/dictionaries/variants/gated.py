@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries import activations
+from theodolite.dictionaries.activations import GatedRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
-from theodolite.dictionaries.support import above
+from theodolite.dictionaries.support import entries_above
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Gated(Penalised):
     def _step(self, x_nd: Tensor) -> Step:
         w, n, weight = self.parameters_, len(x_nd), self._weight()
         centred = x_nd - w["b_dec"]
-        found = above(centred, w["W_enc"], w["b_gate"], torch.zeros_like(w["b_gate"]))
+        found = entries_above(centred, w["W_enc"], w["b_gate"], torch.zeros_like(w["b_gate"]))
         open_, gate = found.pre > 0, found.pre.relu()
         gain = found.of(w["r_mag"].exp())
         grown = gain * (found.pre - found.of(w["b_gate"]))
@@ -66,5 +66,5 @@ class Gated(Penalised):
     def _dictionary(self) -> Dictionary:
         w = {name: t.clone() for name, t in self.parameters_.items()}
         gain = w["r_mag"].exp()
-        rule = activations.Gated(gain, w["b_mag"] - gain * w["b_gate"])
+        rule = GatedRule(gain, w["b_mag"] - gain * w["b_gate"])
         return Dictionary(w["W_enc"], w["b_gate"], w["W_dec"], w["b_dec"], rule)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import child_seed, generator
-from theodolite.dictionaries.activations import Identity
+from theodolite.dictionaries.activations import IdentityRule
 from theodolite.dictionaries.classical import Classical, outcome, principal
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
@@ -99,4 +99,6 @@ class ICA(Classical):
         norm = W_dec.norm(dim=1, keepdim=True)
         W_enc, W_dec, mean = ((t.to(x)) for t in (W_enc * norm, W_dec / norm, mean))
         converged = not any(issubclass(w.category, ConvergenceWarning) for w in told)
-        return Dictionary(W_enc, W_enc.new_zeros(self.width), W_dec, mean, Identity(), info={"converged": converged})
+        return Dictionary(
+            W_enc, W_enc.new_zeros(self.width), W_dec, mean, IdentityRule(), info={"converged": converged}
+        )

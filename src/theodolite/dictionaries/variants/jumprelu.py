@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
-from theodolite.dictionaries import activations
+from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
-from theodolite.dictionaries.support import above
+from theodolite.dictionaries.support import entries_above
 
 PENALTIES = ("step", "tanh", "target")
 
@@ -107,7 +107,7 @@ class JumpReLU(Penalised):
     def _step(self, x_nd: Tensor) -> Step:
         w, n, width = self.parameters_, len(x_nd), self._settings.bandwidth
         centred = x_nd - w["b_dec"]
-        found = above(centred, w["W_enc"], w["b_enc"], w["threshold"] - width / 2)
+        found = entries_above(centred, w["W_enc"], w["b_enc"], w["threshold"] - width / 2)
         theta = found.of(w["threshold"])
         active, near = found.pre > theta, (found.pre - theta).abs() < width / 2
         z = found.pre * active
@@ -168,5 +168,4 @@ class JumpReLU(Penalised):
         self.parameters_["threshold"].clamp_(min=0)
 
     def _dictionary(self) -> Dictionary:
-        w = {name: t.clone() for name, t in self.parameters_.items()}
-        return Dictionary(w["W_enc"], w["b_enc"], w["W_dec"], w["b_dec"], activations.JumpRelu(w["threshold"]))
+        return self._with_rule(JumpReluRule(self.parameters_["threshold"].clone()))

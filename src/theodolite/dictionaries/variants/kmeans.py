@@ -8,7 +8,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import child_seed
-from theodolite.dictionaries.activations import Nearest
+from theodolite.dictionaries.activations import NearestRule
 from theodolite.dictionaries.classical import Classical, outcome
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
@@ -37,7 +37,7 @@ class KMeans(Classical):
 
     def _step(self, x_nd: Tensor) -> Step:
         W_fd, b_dec = self.parameters_["W_dec"], self.parameters_["b_dec"]
-        z_nf = Nearest()(2 * (x_nd - b_dec) @ W_fd.T - W_fd.square().sum(1), W_fd)
+        z_nf = NearestRule()(2 * (x_nd - b_dec) @ W_fd.T - W_fd.square().sum(1), W_fd)
         statistics = {"counts": z_nf.sum(0).long(), "sums": z_nf.T @ (x_nd - b_dec)}
         return outcome(x_nd, z_nf @ W_fd + b_dec, z_nf, statistics)
 
@@ -48,4 +48,4 @@ class KMeans(Classical):
 
     def _dictionary(self) -> Dictionary:
         W_fd, b_dec = self.parameters_["W_dec"].clone(), self.parameters_["b_dec"].clone()
-        return Dictionary(2 * W_fd, -W_fd.square().sum(1), W_fd, b_dec, Nearest())
+        return Dictionary(2 * W_fd, -W_fd.square().sum(1), W_fd, b_dec, NearestRule())

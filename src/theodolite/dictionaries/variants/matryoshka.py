@@ -1,8 +1,9 @@
 """Matryoshka BatchTopK dictionaries (Bussmann et al., 2503.17547)."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from theodolite.core.errors import UserError
+from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.variants.batch_topk import BatchTopK
 
 
@@ -28,12 +29,19 @@ class Matryoshka(BatchTopK):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = [round(share * self.width) for share in self.prefixes]
+        sizes = self._sizes
         if not sizes or sizes[-1] != self.width or sizes != sorted(set(sizes)) or sizes[0] < 1:
             raise UserError(
                 f"prefixes={self.prefixes} of {self.width} latents are the sizes {sizes}: give rising shares that end "
                 "with 1 and differ by a latent or more"
             )
 
+    @property
+    def _sizes(self) -> list[int]:
+        return [round(share * self.width) for share in self.prefixes]
+
     def _nested(self) -> dict[int, float] | None:
-        return {round(share * self.width): 1 / len(self.prefixes) for share in self.prefixes}
+        return dict.fromkeys(self._sizes, 1 / len(self.prefixes))
+
+    def _dictionary(self) -> Dictionary:
+        return replace(super()._dictionary(), info={"groups": self._sizes})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries.activations import Identity
+from theodolite.dictionaries.activations import IdentityRule
 from theodolite.dictionaries.classical import Classical, outcome, principal
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
@@ -51,7 +51,7 @@ class PCA(Classical):
     def _dictionary(self) -> Dictionary:
         now = self._solved() if int(self.buffers_["n"]) else self.parameters_
         W_fd = now["W_dec"].clone()
-        return Dictionary(W_fd, W_fd.new_zeros(self.width), W_fd, now["b_dec"].clone(), Identity())
+        return Dictionary(W_fd, W_fd.new_zeros(self.width), W_fd, now["b_dec"].clone(), IdentityRule())
 
 
 def _moments(x_nd: Tensor) -> dict[str, Tensor]:

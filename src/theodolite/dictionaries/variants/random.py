@@ -9,7 +9,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.learner import Learner, Step, check_k
 
 
 @dataclass(eq=False)
@@ -35,10 +35,7 @@ class Random(Learner):
         super().__post_init__()
         if self.frozen or self.weight_decay:
             raise UserError("encoder and decoder of a random dictionary are never trained: no frozen, no weight_decay")
-        if not 1 <= self.k <= self.width:
-            raise UserError(
-                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
-            )
+        check_k(self.k, self.width)
 
     def _parameters(self, x_nd: Tensor, centre_d: Tensor, rows_fd: Tensor) -> dict[str, Tensor]:
         x = x_nd - centre_d

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import activations
+from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.sparsity import Penalised, linear_gradients
-from theodolite.dictionaries.support import above
+from theodolite.dictionaries.support import entries_above
 
 QUEUE = 10  # batches over which the penalties of the old and the new p are compared
 
@@ -74,7 +74,7 @@ class ReLU(Penalised):
     def _step(self, x_nd: Tensor) -> Step:
         w, n, p, weight = self.parameters_, len(x_nd), self.exponent(self.step_), self._weight()
         centred = x_nd - w["b_dec"]
-        found = above(centred, w["W_enc"], w["b_enc"], torch.zeros_like(w["b_enc"]))
+        found = entries_above(centred, w["W_enc"], w["b_enc"], torch.zeros_like(w["b_enc"]))
         active, z = found.pre > 0, found.pre.relu()
         error = centred - found.decode(z, w["W_dec"])
         variance = (x_nd - x_nd.mean(0)).square().sum()
@@ -111,8 +111,7 @@ class ReLU(Penalised):
         self.buffers_["queue"] = queue
 
     def _dictionary(self) -> Dictionary:
-        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-        return Dictionary(W_enc, b_enc, W_dec, b_dec, activations.Relu())
+        return self._with_rule(ReluRule())
 
 
 def _power_mean(scaled: Tensor, active: Tensor, p: float, n: int) -> Tensor:

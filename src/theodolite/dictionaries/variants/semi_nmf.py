@@ -8,7 +8,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import child_seed
-from theodolite.dictionaries.activations import NonnegativeFista
+from theodolite.dictionaries.activations import NonnegativeFistaRule
 from theodolite.dictionaries.classical import Classical, outcome, remembered
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
@@ -67,8 +67,8 @@ class SemiNMF(Classical):
         W_fd[used] = (D_fd / norm[used]).to(W_fd)
         self.buffers_ = {"zz": zz * norm * norm.T, "zx": zx * norm}
 
-    def _rule(self) -> NonnegativeFista:
-        return NonnegativeFista(0.0, self.iterations)
+    def _rule(self) -> NonnegativeFistaRule:
+        return NonnegativeFistaRule(0.0, self.iterations)
 
     def _dictionary(self) -> Dictionary:
         W_fd = self.parameters_["W_dec"].clone()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import coding
-from theodolite.dictionaries.activations import Sparsemax
+from theodolite.dictionaries.activations import SparsemaxRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Learner, Step
 
@@ -80,5 +80,5 @@ class SpaDE(Learner):
         a_fd, lam = self.parameters_["W_enc"], self._lambda()
         b_enc = -lam * a_fd.square().sum(1)
         return Dictionary(
-            2 * lam * a_fd, b_enc, self.parameters_["W_dec"].clone(), self.buffers_["centre"].clone(), Sparsemax()
+            2 * lam * a_fd, b_enc, self.parameters_["W_dec"].clone(), self.buffers_["centre"].clone(), SparsemaxRule()
         )

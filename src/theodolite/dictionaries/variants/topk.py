@@ -1,14 +1,14 @@
 """TopK dictionaries (Gao et al., 2406.04093)."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from torch import Tensor
 
-from theodolite.core.errors import UserError
 from theodolite.dictionaries import objective
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.learner import Learner, Step, check_k
 
 
 @dataclass(eq=False)
@@ -30,20 +30,18 @@ class TopK(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.k <= self.width:
-            raise UserError(
-                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
-            )
+        check_k(self.k, self.width)
 
     def _parameters(self, x_nd: Tensor, centre_d: Tensor, rows_fd: Tensor) -> dict[str, Tensor]:
         return {"W_enc": rows_fd.clone(), "b_enc": rows_fd.new_zeros(self.width), "W_dec": rows_fd, "b_dec": centre_d}
 
     def _step(self, x_nd: Tensor) -> Step:
-        frozen = self.frozen == "encoder"
-        return objective.step(
-            self.parameters_, x_nd, self.k, self.dead_, k_aux=self.d_in // 2, alpha=self.aux, train_encoder=not frozen
-        )
+        return objective.step(self.parameters_, x_nd, self.k, self.dead_, **self._loss_options)
+
+    @property
+    def _loss_options(self) -> dict[str, Any]:
+        """AuxK's k and weight, and whether the encoder has a gradient."""
+        return {"k_aux": self.d_in // 2, "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
 
     def _dictionary(self) -> Dictionary:
-        W_enc, b_enc, W_dec, b_dec = (self.parameters_[name].clone() for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-        return Dictionary(W_enc, b_enc, W_dec, b_dec, TopKRule(self.k))
+        return self._with_rule(TopKRule(self.k))

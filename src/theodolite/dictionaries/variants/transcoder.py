@@ -11,14 +11,13 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from theodolite.core.errors import UserError
 from theodolite.core.seeds import child_seed
-from theodolite.dictionaries import sparse
+from theodolite.dictionaries import preselect, sparse
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.encoder import seeded_rows
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.learner import Learner, Step, check_k
+from theodolite.dictionaries.seeded import seeded_rows
 
 
 @dataclass(eq=False)
@@ -51,10 +50,7 @@ class Transcoder(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.k <= self.width:
-            raise UserError(
-                f"k={self.k} latents cannot be active at once: give a number from 1 to {self.width} (width)"
-            )
+        check_k(self.k, self.width)
 
     def _widths(self) -> tuple[int, ...]:
         return (self.d_in, self.d_out or self.d_in)
@@ -94,8 +90,7 @@ def _step(
 ) -> Step:  # fmt: skip
     """Loss and gradients of |y - ŷ|² / |y - ȳ|² + AuxK, from active latents only; `dead` holds latents' numbers."""
     W_dec, width = w["W_dec"], len(w["W_dec"])
-    pre = torch.addmm(w["b_enc"], x_nd, w["W_enc"].T)
-    idx, val = sparse.top_k(pre, k)
+    idx, val = preselect.top_k(x_nd, w["W_enc"], w["b_enc"], k)
     error = y_nd - w["b_dec"] - sparse.decode(idx, val, W_dec)
     if "W_skip" in w:
         error = error - x_nd @ w["W_skip"].T

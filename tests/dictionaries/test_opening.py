@@ -12,11 +12,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import convert, native
-from theodolite.dictionaries import open as opening
-from theodolite.dictionaries.activations import JumpRelu, Relu
+from theodolite.dictionaries import convert, native, opening
+from theodolite.dictionaries.activations import JumpReluRule, ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.open import find, open_dictionary, self_check
+from theodolite.dictionaries.opening import find, open_dictionary, self_check
 from theodolite.dictionaries.variants.topk import TopK
 
 SITE, NEXT = "blocks.3.resid_post", "blocks.4.resid_post"
@@ -65,7 +64,7 @@ def test_unfolded_normalisation_is_named(fitted: Dictionary) -> None:
 
 def test_transposed_encoder_is_named() -> None:
     turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
-    square = Dictionary(turn, torch.full((8,), 50.0), turn, -50 * turn.sum(0), Relu(), subtract_b_dec=False)
+    square = Dictionary(turn, torch.full((8,), 50.0), turn, -50 * turn.sum(0), ReluRule(), subtract_b_dec=False)
     self_check(square, {SITE: rows(1)}, SITE)
     with pytest.raises(UserError, match="It fits with W_enc transposed"):
         self_check(replace(square, W_enc=turn.T.contiguous()), {SITE: rows(1)}, SITE)
@@ -116,7 +115,7 @@ def test_what_train_wrote_is_found_by_site_seed_twin_and_corpus(fitted: Dictiona
 def test_a_foreign_dictionary_in_the_folder_of_trained_ones_is_passed_over(fitted: Dictionary, tmp_path) -> None:
     native.save(replace(fitted, info={"site": SITE}), tmp_path / "converted")
     native.save(replace(fitted, info=fitted.info | {"read_site": NEXT}), tmp_path / "transcoder")
-    native.save(replace(fitted, activation=Relu()), tmp_path / "relu")
+    native.save(replace(fitted, activation=ReluRule()), tmp_path / "relu")
     assert [(f.path.name, f.k) for f in find(MODEL, folder=tmp_path)] == [("relu", 0)]
 
 
@@ -138,7 +137,7 @@ def test_a_hook_that_is_no_site_and_a_transcoder_are_refused(fitted: Dictionary,
 def test_a_transcoder_is_checked_against_the_site_it_writes() -> None:
     turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
     info = {"read_site": SITE, "site": NEXT}
-    doubled = Dictionary(turn, torch.full((8,), 90.0), 2 * turn, -180 * turn.sum(0), Relu(), False, info=info)
+    doubled = Dictionary(turn, torch.full((8,), 90.0), 2 * turn, -180 * turn.sum(0), ReluRule(), False, info=info)
     got = self_check(doubled, {SITE: rows(1), NEXT: 2 * rows(1)}, NEXT)
     assert got["fvu"] < 1e-6
     with pytest.raises(UserError, match="check both of its sites"):
@@ -152,7 +151,7 @@ FAMILIES = {"theodolite": 0, "saelens": 0, "dictionary_learning": 0, "openai": 0
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_check_holds_for_every_format(family: str, tmp_path) -> None:
     turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
-    rule = JumpRelu(torch.zeros(8)) if FAMILIES[family] else Relu()
+    rule = JumpReluRule(torch.zeros(8)) if FAMILIES[family] else ReluRule()
     square = Dictionary(turn, torch.full((8,), 50.0), turn, -50 * turn.sum(0), rule, subtract_b_dec=False)
     read = convert.read(convert.write(square, tmp_path / "fits", to=family))
     assert self_check(read, {SITE: rows(1)}, SITE)["fvu"] < 1e-3  # ours in bfloat16: 3e-4
@@ -173,7 +172,7 @@ def test_a_batchtopk_is_checked_against_its_k(fitted: Dictionary, tmp_path) -> N
     info = {"site": SITE, "variant": "batchtopk", "k": 2}
     largest = fitted.pre_activations(rows(99)).flatten().sort(descending=True).values
     for threshold, fits in ((float(largest[2 * len(rows(99))]), True), (0.0, False)):
-        open_gate = replace(fitted, activation=JumpRelu(torch.full((12,), threshold)), info=info)
+        open_gate = replace(fitted, activation=JumpReluRule(torch.full((12,), threshold)), info=info)
         read = convert.read(convert.write(open_gate, tmp_path / str(fits), to="saelens"))
         assert read.info["l0"] == 2
         if fits:

@@ -14,6 +14,7 @@ from theodolite.core.site import Site
 from theodolite.dictionaries import formats, native
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import releases
+from theodolite.dictionaries.learner import frozen_part
 
 L0_FACTOR = 2.0
 OTHER_NAMES = {"gpt2-small": "gpt2"}  # what TransformerLens, and so SAELens, calls a model
@@ -54,7 +55,7 @@ def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list
                 k = stored["rule"].get("k") or info.get("k") or 0
                 size = {"width": stored["width"], "k": int(k)}
                 about = {"site": info["site"], "seed": info["seed"], "corpus": info["training"]["corpus"]}
-                frozen = info.get("frozen", "encoder" if info["frozen_encoder"] else "")
+                frozen = frozen_part(info)
                 part = "" if frozen in ("", "encoder") else f"-frozen-{frozen}"  # a control, which stands by itself
                 label = info.get("label", "topk") + part
                 found.append(Found(config.parent, twin=frozen == "encoder", label=label, **about, **size))
@@ -126,7 +127,7 @@ def _measure(dictionary: Dictionary, x_nd: Tensor, target_nd: Tensor) -> tuple[f
 
 def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str, fvu: float) -> str:
     """The one change that makes it fit best, in words; nothing fits: say so."""
-    if "read_site" in dictionary.info:
+    if dictionary.is_transcoder:
         return "It is a transcoder: check both of its sites."
     x_nd = rows[site]
     tried = {f"It fits {other}: probably the wrong site": (dictionary, x) for other, x in rows.items() if other != site}
@@ -186,7 +187,7 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
             f"dictionary {spec!r} reads {dictionary.d_in} dimensions, {model.name} has {model.d_model}: "
             "it is for another model"
         )
-    if "read_site" in info:
+    if dictionary.is_transcoder:
         raise UserError(f"dictionary {spec!r} is a transcoder, which writes another site than it reads")
     if info.get("hook") and not info.get("site"):
         raise UserError(f"dictionary {spec!r} was trained at {info['hook']}, which is no site here")
