@@ -18,7 +18,8 @@ def add_auxiliary(
     caller's. inputs: the rows that W_enc meets. signed: the largest absolute values, with their signs. weight: latents
     are chosen by pre-activation times this.
     """
-    if not len(dead):
+    variance = (error - error.mean(0)).square().sum()
+    if not len(dead) or not variance > 0:  # nobody to revive, or nothing missed
         return error.new_zeros(())
     W_enc, b_enc, W_dec = (w[name][dead] for name in ("W_enc", "b_enc", "W_dec"))
     k = min(k_aux, len(dead))
@@ -29,7 +30,6 @@ def add_auxiliary(
         idx, val = preselect.top_k(inputs_nd, W_enc * weight[:, None], b_enc * weight, k, signed=signed)
         val = val / weight[idx]
     codes, ends = Codes.padded(idx, val, len(dead)), (len(dead),)
-    variance = (error - error.mean(0)).square().sum()
     factor = -2 * alpha * min(len(dead) / k_aux, 1.0) / variance
     missed = codes.missed(error, W_dec, ends, factor[None])
     for name, gradient in codes.weight_gradients(missed, inputs_nd, ends, train_encoder="W_enc" in g).items():

@@ -114,3 +114,9 @@ def test_geometric_median_ignores_an_outlier() -> None:
     """Of points 0, 0, 0 and 1000 on a line the median is 0, the mean 250."""
     x = torch.tensor([[0.0], [0.0], [0.0], [1000.0]])
     assert abs(float(geometric_median(x, rounds=200))) < 1
+
+
+def test_rows_of_one_number_revive_one_latent_at_a_time() -> None:
+    x = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+    fitted = TopK(1, width=4, k=1, dead_after=100).fit([x] * 5)
+    assert all(torch.isfinite(t).all() for t in fitted.parameters_.values())

@@ -41,7 +41,7 @@ class TopK(Learner):
     @property
     def _loss_options(self) -> dict[str, Any]:
         """AuxK's k and weight, and whether the encoder has a gradient."""
-        return {"k_aux": self.d_in // 2, "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
+        return {"k_aux": max(self.d_in // 2, 1), "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
 
     def _dictionary(self) -> Dictionary:
         return self._with_rule(TopKRule(self.k))
