@@ -154,3 +154,10 @@ def test_200_steps_follow_the_dense_reference(product: bool, cls: type[TopK]) ->
     fitted.parameters_ = {name: t.detach() for name, t in reference.w.items()}
     assert found == pytest.approx(float(fitted._step(new).losses["fvu"]), abs=5e-4)
     assert found < 0.9 * first  # something was learnt on the way
+
+
+def test_what_is_positive_only_in_bfloat16_is_left_out(product: bool) -> None:
+    x, W, b = drawn()
+    codes = preselect.batch_top_k(x, W, b, F)
+    assert 0 < float(codes.value.min()) < 1e-2
+    assert len(codes.value) == pytest.approx(int((x @ W.T + b > 0).sum()), rel=1e-2)
