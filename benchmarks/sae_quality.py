@@ -12,7 +12,8 @@ that, one fit each, judged on the last 20,000 training rows, which these fits le
 
 Differences are paired by seed, ours minus theirs, each tuned alike; their interval is Student's over seeds. The same
 difference of means over seeds has an interval over held-out documents (Bayesian bootstrap). L0 and the share of latents
-never active on the held-out rows stand beside.
+never active on the held-out rows stand beside. The tuning fits that FILE holds already are not done again: delete it
+when code or rows change.
 """
 
 import argparse
@@ -51,6 +52,7 @@ def main() -> None:
     data = load_file(options.rows)
     train_nd, held_nd, document_n = data["train"], data["held_out"], data["document"]
     written: list[dict[str, Any]] = []
+    before = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
 
     def note(**row: Any) -> None:
         written.append({"F": options.width} | row)
@@ -58,7 +60,10 @@ def main() -> None:
         if options.json:
             options.json.write_text(json.dumps(written, indent=1))
 
-    best = tuned(train_nd, options.width, note)
+    known = {
+        (r["contestant"], r["times"]): r["kept_fvu"] for r in before if "kept_fvu" in r and r["F"] == options.width
+    }
+    best = tuned(train_nd, options.width, known, note)
     scores: dict[tuple[str, bool], list[Score]] = {}
     for seed in range(options.seeds):
         batches = stream(train_nd, seed)
@@ -90,14 +95,19 @@ def trained(make: Maker, times: float, batches: tuple[Tensor, ...], seed: int) -
     return contestant
 
 
-def tuned(train_nd: Tensor, width: int, note: Callable[..., None]) -> dict[str, float]:
-    """For each contestant how many times its own learning rate leaves least error on the rows kept."""
+def tuned(
+    train_nd: Tensor, width: int, known: dict[tuple[str, float], float], note: Callable[..., None]
+) -> dict[str, float]:
+    """For each contestant how many times its own learning rate leaves least error on the rows kept; `known` is done."""
     kept_nd, batches = train_nd[-KEPT:], stream(train_nd[:-KEPT], TUNING_SEED)
     best = {}
     for name, make in field(batches, width, TUNING_SEED).items():
         found = {}
         for times in TIMES:
-            found[times] = score(trained(make, times, batches, TUNING_SEED), kept_nd).fvu(kept_nd)
+            if (name, times) in known:
+                found[times] = known[name, times]
+            else:
+                found[times] = score(trained(make, times, batches, TUNING_SEED), kept_nd).fvu(kept_nd)
             note(contestant=name, times=times, kept_fvu=found[times])
         best[name] = min(found, key=lambda times: found[times])
     return best

@@ -51,8 +51,12 @@ def csv(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("format", ["raw", "chat"])
 def test_ones_own_text_and_model_in_one_call(model: Model, csv: Path, tmp_path: Path, format: str) -> None:
     lines = training.train(data=csv, text="body", format=format, out=tmp_path / "out", **TINY)
-    assert lines == [f"{name}: {tmp_path / 'out' / name}" for name in (SITE, f"{SITE}.twin")]
+    assert lines[-1] == f"in {tmp_path / 'out'}"
     info = native.load(tmp_path / "out" / SITE).info
+    ce, fvu = info["card"]["cross_entropy"], info["card"]["domains"][info["card"]["judged_on"]]["fvu"]
+    assert [line.split()[0] for line in lines[1:-1]] == [SITE, f"{SITE}.twin"]
+    assert f"{fvu['value']:.3f} [{fvu['lo']:.3f}, {fvu['hi']:.3f}]" in lines[1]
+    assert f"{ce['recovered']:.3f} [{ce['recovered_lo']:.3f}, {ce['recovered_hi']:.3f}]" in lines[1]
     assert info["training"]["corpus"].startswith("mine.csv-")
     assert info["card"]["judged_on"] == {"raw": "held-out documents", "chat": "prompt content"}[format]
     assert info["model_hash"] == model.hash
@@ -74,7 +78,10 @@ def test_the_command_trains_several_and_says_how_far_it_is(
     app(["train", *specs, *rows], result_action="return_value")
     told = capsys.readouterr()
     slugs = [f"{slug}-{seed}" for slug in ("topk-k=3-width=16", "topk-k=3-width=24", "pca-width=8") for seed in (0, 1)]
-    assert told.out.splitlines() == [f"{SITE}.{slug}: {out / f'{SITE}.{slug}'}" for slug in slugs]
+    head, *cards, last = told.out.splitlines()
+    assert head.split()[-4:] == ["CE", "recovered", "[95", "%]"]
+    assert last == f"in {out}"
+    assert [line.split()[0] for line in cards] == [f"{SITE}.{slug}" for slug in slugs]
     assert "4,096 of 4,096 activations, 0 s left" in told.err
     assert f"  {SITE}.pca-width=8-1: FVU " in told.err
 
@@ -96,8 +103,8 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
 
 def test_rows_harvested_before(model: Model, tmp_path: Path) -> None:
     harvest(model, texts(), tmp_path / "rows", token_sites=[SITE], format="raw")
-    (line, _) = training.train(data=tmp_path / "rows", out=tmp_path / "out", **TINY)
-    info = native.load(Path(line.split(": ")[1])).info
+    training.train(data=tmp_path / "rows", out=tmp_path / "out", **TINY)
+    info = native.load(tmp_path / "out" / SITE).info
     assert (info["model"], info["model_hash"], info["card"]["cross_entropy"]) == ("tiny", model.hash, None)
     assert info["training"]["corpus"].startswith("store-")
     station = SimpleNamespace(site=SITE, dictionary=SimpleNamespace(info=info, width=16))
@@ -112,8 +119,8 @@ def test_stored_rows_are_those_the_model_gives_and_train_the_same(model: Model, 
     (tmp_path / "t.txt").write_text("\n".join(texts()))
     fvu = []
     for data in (tmp_path / "rows", tmp_path / "t.txt"):
-        (line, _) = training.train(data=data, out=tmp_path / f"out-{data.name}", **TINY | {"tokens": 40_960})
-        card = native.load(Path(line.split(": ")[1])).info["card"]
+        training.train(data=data, out=tmp_path / f"out-{data.name}", **TINY | {"tokens": 40_960})
+        card = native.load(tmp_path / f"out-{data.name}" / SITE).info["card"]
         fvu.append(card["domains"]["held-out documents"]["fvu"]["value"])
     assert fvu[0] == pytest.approx(fvu[1], rel=0.25)
 

@@ -34,3 +34,17 @@ def test_a_run_of_one_block_is_neither_undertrained_nor_done(word_model, word_co
     ce = said["cross_entropy"]
     assert f"{ce['n']:,} tokens of {ce['n_groups']} texts" in (path / "card.md").read_text()
     assert ce["lost_lo"] <= ce["lost"] <= ce["lost_hi"]
+
+
+def test_a_run_too_short_to_steer_its_l0_says_so(word_model, word_corpus, tmp_path) -> None:
+    how = {"twins": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
+    saes = ["relu(target_l0=0.5, width=32)", "relu(width=32)"]
+    steered, free = train(word_model, ["blocks.0.resid_post"], word_corpus, tmp_path, saes=saes, **how).values()
+    said = native.load(steered).info["card"]
+    l0 = said["domains"]["held-out documents"]["l0"]
+    assert l0 > 0.55
+    assert said["undertrained"] is True
+    assert f"L0 on held-out documents is {l0:.1f}, where 0.5 was asked for." in (steered / "card.md").read_text()
+    assert native.load(free).info["card"]["undertrained"] is None
+    (_, line, _) = card.summary({path.name: native.read_config(path)["info"] for path in (steered, free)})
+    assert line.endswith("undertrained")

@@ -12,7 +12,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.core.site import Site
 from theodolite.data import sources
-from theodolite.dictionaries import corpus
+from theodolite.dictionaries import card, corpus, native
 from theodolite.dictionaries import train as training
 from theodolite.dictionaries.estimate import estimate
 from theodolite.dictionaries.names import Spec, crossed, parse
@@ -52,7 +52,7 @@ def train(
     watch: Watch | None = None,
     tracker: Tracker | None = None,
 ) -> list[str]:
-    """Train (or go on training) and say where the dictionaries lie; `dry_run` only says what it would take.
+    """Train (or go on training) and say how good the dictionaries are and where they lie; `dry_run` says what it needs.
 
     >>> train(dry_run=True)                                          # doctest: +SKIP
     """
@@ -71,7 +71,8 @@ def train(
         sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total), watch=watch,
         tracker=tracker, prefetch=prefetch, **options,
     )  # fmt: skip
-    return [f"{name}: {path}" for name, path in made.items()]
+    cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
+    return [*cards, f"in {folder}"]
 
 
 def folder_name(rows: str, specs: Sequence[Spec], seeds: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """The card of a dictionary: how well it does where, as data and as a page generated from that data."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ DOMAINS = {run.DOMAINS["documents"]: TEXT, run.DOMAINS["content"]: PROMPT, run.D
 # where the cross-entropy and the plateau are judged, and the format of texts there
 FORMATS = {run.DOMAINS["documents"]: "raw", run.DOMAINS["content"]: "chat"}
 STILL_FALLING = 0.05
+OFF_TARGET = 0.1  # held-out rows differ a little from those the L0 was steered on
 
 
 def measure(
@@ -63,6 +64,39 @@ def still_falling(curve: list[dict[str, float]], domain: str, decay_begins: floa
     return round(float(1 - np.exp(fvu[-1] - np.interp(tokens[-1] - np.log(2), tokens, fvu))), 6)
 
 
+def undertrained(card: dict[str, Any], target_l0: float | None) -> bool | None:
+    """Whether FVU still falls, or the L0 is still on its way to where it was to be steered; None on a short curve."""
+    if _off_target(card, target_l0):
+        return True
+    fell = card["fell_over_last_doubling"]
+    return None if fell is None else bool(fell > STILL_FALLING)
+
+
+def _off_target(card: dict[str, Any], target_l0: float | None) -> bool:
+    judged = card["domains"].get(_judged(card))
+    return bool(target_l0 and judged and abs(judged["l0"] / target_l0 - 1) > OFF_TARGET)
+
+
+def summary(infos: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Dictionaries beside each other, by their names: what their cards say of the rows they are judged on."""
+    width = max(len(name) for name in infos)
+    (first, *_) = infos.values()
+    head = (
+        f"{_judged(first['card']):{width}s}  {'FVU [95 %]':>20s} {'L0':>6s} {'dead':>6s}  {'CE recovered [95 %]':>20s}"
+    )
+    return [head.rstrip(), *(f"{name:{width}s}  {_beside(info)}".rstrip() for name, info in infos.items())]
+
+
+def _beside(info: dict[str, Any]) -> str:
+    card = info["card"]
+    judged, ce = card["domains"].get(_judged(card)), card["cross_entropy"]
+    fvu = "{value:.3f} [{lo:.3f}, {hi:.3f}]".format(**judged["fvu"]) if judged and judged["fvu"] else ""
+    l0 = f"{judged['l0']:.1f}" if judged else ""
+    recovered = f"{ce['recovered']:.3f}{_span(ce, 'recovered')}" if ce else ""
+    late = "  undertrained" if card["undertrained"] else ""
+    return f"{fvu:>20s} {l0:>6s} {card['dead']['share']:>6.1%}  {recovered:>20s}{late}"
+
+
 def markdown(info: dict[str, Any]) -> str:
     """The card as a page. Every figure comes from `info`, the dictionary's own record."""
     card = info["card"]
@@ -72,7 +106,7 @@ def markdown(info: dict[str, Any]) -> str:
         *filter(None, [_options(info)]),
         _quality_table(card["domains"]),
         _latents_and_loss(card),
-        _verdict(card),
+        _verdict(card, info.get("params", {}).get("target_l0")),
         _curve_table(card["curve"]),
         _rows_used(info),
     ]
@@ -145,7 +179,13 @@ def _judged(card: dict[str, Any]) -> str:
     return str(card.get("judged_on", next(iter(FORMATS))))
 
 
-def _verdict(card: dict[str, Any]) -> str:
+def _verdict(card: dict[str, Any], target_l0: float | None) -> str:
+    if _off_target(card, target_l0):
+        l0 = card["domains"][_judged(card)]["l0"]
+        return (
+            f"Undertrained: L0 on {_judged(card)} is {l0:.1f}, where {target_l0:g} was asked for. It is steered there "
+            "while training, and this run had too few steps."
+        )
     fell = card["fell_over_last_doubling"]
     if fell is None:
         return "The run was too short to say whether more tokens would help."

@@ -261,8 +261,8 @@ class Training:
             "curve": self.curve[name],
             "judged_on": self.judged_on,
             "fell_over_last_doubling": fell,
-            "undertrained": None if fell is None else fell > card.STILL_FALLING,
         }
+        measured["undertrained"] = card.undertrained(measured, options.get("target_l0"))
         info = stored.info | {
             **member.where,
             "model": self.material.model_name,

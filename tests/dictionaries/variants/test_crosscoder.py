@@ -130,8 +130,8 @@ def test_the_export_is_the_function_of_training() -> None:
 def test_the_threshold_follows_the_smallest_kept_score() -> None:
     fitted = Crosscoder(2 * D, width=40, k=3, lr=1e-3)
     lowest = [float(fitted.partial_fit(joined(64, s))["lowest_kept"]) for s in range(3)]
-    expected = lowest[0] + 0.01 * (lowest[1] - lowest[0])
-    expected += 0.01 * (lowest[2] - expected)
+    expected = lowest[0] + 0.1 * (lowest[1] - lowest[0])
+    expected += 0.1 * (lowest[2] - expected)
     assert float(fitted.buffers_["threshold"]) == pytest.approx(expected, rel=1e-12)
 
 

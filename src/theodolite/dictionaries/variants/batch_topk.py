@@ -11,7 +11,9 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
 
-MEMORY = 0.01  # weight of the newest batch in the running threshold: about the last hundred batches count
+# Weight of the newest batch in the running threshold. A batch has it to 1 or 2 %; at the published 0.01 the mean lags
+# behind weights that learn: after 146 steps on the default model rows used 25 latents instead of 32.
+MEMORY = 0.1
 
 
 @dataclass(eq=False)

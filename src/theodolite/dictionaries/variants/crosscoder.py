@@ -16,8 +16,7 @@ from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import Learner, Step, check_k
 from theodolite.dictionaries.support import Sparse
-
-THRESHOLD_RATE = 0.01  # how far each batch moves the threshold (the code of 2412.06410)
+from theodolite.dictionaries.variants.batch_topk import MEMORY
 
 
 @dataclass(eq=False)
@@ -64,7 +63,7 @@ class Crosscoder(Learner):
     def partial_fit(self, x_nd: Tensor, y_nd: Tensor | None = None) -> dict[str, Tensor]:
         losses = super().partial_fit(x_nd, y_nd)
         lowest, held = losses["lowest_kept"].double(), self.buffers_["threshold"]
-        self.buffers_["threshold"] = torch.where(held.isnan(), lowest, held + THRESHOLD_RATE * (lowest - held))
+        self.buffers_["threshold"] = torch.where(held.isnan(), lowest, held + MEMORY * (lowest - held))
         return losses
 
     def _widths(self) -> tuple[int, ...]:
