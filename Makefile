@@ -33,6 +33,7 @@ bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries besi
 	$(BIN)/python benchmarks/sae_recovery.py --json build/sae_recovery.json
 	$(BIN)/python benchmarks/rows.py build/rows.safetensors --rows 500000
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/peer_formats.py
+	PYTHONPATH=src $(PEERS)/bin/python benchmarks/stacked.py
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/sae_step.py build/rows.safetensors --json build/sae_step.json
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/sae_quality.py build/rows.safetensors --json build/sae_quality.json
 
