@@ -178,7 +178,7 @@ def train(
     recipe
         the text they are trained on: text-chat (default), text-only, or a corpus recipe file.
     sae
-        any number of dictionaries, each a name with options: topk "jumprelu(l0=32, width=8192)", or your own as
+        any number of dictionaries, each a name with options: topk "jumprelu(target_l0=32, width=8192)", or your own as
         file.py:Class.
     twins
         which frozen twins each gets: encoder (default), decoder, soft_decoder, or none.

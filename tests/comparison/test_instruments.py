@@ -110,6 +110,27 @@ def test_a_dictionary_that_names_no_site_is_that_of_the_matched_one(model: Model
         open_instruments(recipe(dictionaries=[str(save("b", site="blocks.0.resid_post"))]), model)
 
 
+def test_a_named_dictionary_brings_the_twin_beside_it(model: Model, save: Save) -> None:
+    mine = str(save("mine"))
+    (alone,) = open_instruments(recipe(dictionaries=[mine]), model).stations
+    save("mine.twin", twin=True)
+    (found,) = open_instruments(recipe(dictionaries=[mine]), model).stations
+    assert alone.twin is None
+    assert found.twin is not None
+    assert found.twin.info["frozen"] == "encoder"
+    save("mine.twin", twin=True, seed=3)
+    (found,) = open_instruments(recipe(dictionaries=[mine]), model).stations
+    assert found.twin is None
+
+
+def test_the_only_kind_there_is_what_the_comparison_is_about(model: Model, save: Save) -> None:
+    save("a", training={"corpus": "mine.csv"})
+    save("b", seed=1, training={"corpus": "mine.csv"})
+    assert [s.family for s in open_instruments(recipe(), model).stations] == ["", ""]
+    save("c", width=80, training={"corpus": "mine.csv"})
+    assert "" not in {s.family for s in open_instruments(recipe(), model).stations}
+
+
 def test_dictionaries_of_unknown_text_are_counted(model: Model, save: Save) -> None:
     ours, theirs = str(save("ours")), str(save("theirs", width=80, training={}))
     found = open_instruments(recipe(dictionaries=[ours, theirs]), model)
@@ -150,6 +171,7 @@ def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch
     folders: list[str] = []
     monkeypatch.setattr(training.Model, "from_pretrained", lambda *_, **__: model)
     monkeypatch.setattr(training.corpora, "cached", lambda recipe: None)
+    monkeypatch.setattr(training.card, "summary", lambda cards: [])
     monkeypatch.setattr(
         training.training, "train", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
     )

@@ -66,7 +66,7 @@ def test_a_registry_of_ones_own() -> None:
     ("spec", "message"),
     [
         ("logistik", "unknown method 'logistik': did you mean 'logistic'"),
-        ("logistic(c=1)", "unknown parameter of logistic 'c': .*known: C, split"),
+        ("logistic(c=1)", "unknown parameter of logistic 'c' .*known: C, split"),
         ("logistic@latent", "unknown view 'latent': did you mean 'latents'"),
         ("logistic@text", "method 'logistic' reads the view 'state', it cannot read 'text'"),
         ("word_ngrams@state", "method 'word_ngrams' reads the view 'text', it cannot read 'state'"),

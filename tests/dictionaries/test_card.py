@@ -46,5 +46,5 @@ def test_a_run_too_short_to_steer_its_l0_says_so(word_model, word_corpus, tmp_pa
     assert said["undertrained"] is True
     assert f"L0 on held-out documents is {l0:.1f}, where 0.5 was asked for." in (steered / "card.md").read_text()
     assert native.load(free).info["card"]["undertrained"] is None
-    (_, line, _) = card.summary({path.name: native.read_config(path)["info"] for path in (steered, free)})
+    (_, _, line, _) = card.summary({path.name: native.read_config(path)["info"] for path in (steered, free)})
     assert line.endswith("undertrained")

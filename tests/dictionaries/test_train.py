@@ -58,7 +58,9 @@ def test_a_finished_folder_is_returned_untouched(word_model, word_corpus, tmp_pa
 
 def test_another_request_into_the_same_folder_is_refused(word_model, word_corpus, tmp_path) -> None:
     train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
-    with pytest.raises(UserError, match="another saes, seeds"):
+    with pytest.raises(
+        UserError, match=r"another saes, .*k=3.* and not .*k=4.*another seeds, 0 and not 1: choose another folder"
+    ):
         train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL | {"saes": ["topk(k=4, width=32)"], "seeds": (1,)})
 
 

@@ -1,7 +1,8 @@
 """What sights the concept: the model, and the dictionaries and twins that exist for it, by site."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,6 +82,8 @@ def open_instruments(recipe: Recipe, model: Model | None = None, device: str = "
     if unknown := [site for site in sorted(sites) if (Site.parse(site).block or 0) >= model.n_blocks]:
         raise UserError(f"{recipe.model!r} has {model.n_blocks} blocks: no site {', '.join(unknown)}; choose --sites")
     stations = [s for s in _shipped(model) if s.site in sites] if "shipped" in recipe.dictionaries else []
+    if len({s.family for s in stations}) == 1:  # a single kind is what the comparison is about, whatever its corpus
+        stations = [replace(s, family="") for s in stations]
     for spec in recipe.dictionaries:
         if spec != "shipped":
             stations.append(_named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, stations))
@@ -153,12 +156,15 @@ def _named(spec: str, dictionary: Dictionary, site: str, others: list[Station]) 
     if (same := dictionary.fingerprint()) in prints:
         raise UserError(f"dictionary {spec!r} has the very weights of {prints[same]!r}: name it once")
     procedure, taken = _procedure(dictionary), {s.family for s in others}
+    twin = opening.twin_beside(Path(spec), dictionary)
     sister = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
     if sister is not None:
-        return Station(spec, sister.family, site, dictionary)
+        return Station(spec, sister.family, site, dictionary, twin)
     if all(s.family for s in here):
-        return Station(spec, "", site, dictionary)
-    return Station(spec, spec if spec not in taken else f"./{spec}", site, dictionary)  # a folder called text-only
+        return Station(spec, "", site, dictionary, twin)
+    return Station(
+        spec, spec if spec not in taken else f"./{spec}", site, dictionary, twin
+    )  # a folder called text-only
 
 
 def _procedure(dictionary: Dictionary) -> tuple[Any, ...] | None:

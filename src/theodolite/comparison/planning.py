@@ -22,7 +22,7 @@ CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same 
 class Plan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
-    detectable: one per correlation of `CORRELATIONS`, NaN under five seeds.
+    detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
     """
 
     recipe: Recipe
@@ -31,6 +31,7 @@ class Plan:
     minutes: float
     gigabytes: float
     detectable: tuple[float, ...]
+    dictionaries: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -38,6 +39,7 @@ class Plan:
         yield ""
         for name, n in self.rows.items():
             yield f"{name:40} {n:6,} rows {self.tokens[name]:10,} tokens"
+        yield "dictionaries: " + ("; ".join(self.dictionaries) or "none at these sites, so nothing reads latents")
         yield f"model passes: about {self.minutes:.1f} min (timed on {TRIAL} texts); the fits come on top"
         yield f"disk: about {self.gigabytes:.2f} GB in the cache"
         if not math.isnan(self.detectable[0]):
@@ -70,6 +72,10 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
     return Plan(
         recipe, rows, tokens, passes * sum(tokens.values()) / rate / 60, (pooled + by_token) / 1e9,
         _detectable(recipe, concept),
+        tuple(
+            f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
+            for s in instruments.stations
+        ),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Contrast, Recipe, Shift, Source
+from theodolite.dictionaries.plan import TWIN_SUFFIX
 
 TABLES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -184,8 +185,9 @@ def _weights(name: str, given: str) -> dict[str, str]:
 
 
 def _folders(dictionaries: Sequence[str]) -> dict[str, str]:
-    """Content of dictionaries given as folders."""
-    return {f"dictionary {name}": _folder_sha256(Path(name)) for name in dictionaries if Path(name).is_dir()}
+    """Content of dictionaries given as folders, and of the twins beside them."""
+    named = [name for d in dictionaries for name in (d, d.rstrip("/") + TWIN_SUFFIX)]
+    return {f"dictionary {name}": _folder_sha256(Path(name)) for name in named if Path(name).is_dir()}
 
 
 def _folder_sha256(folder: Path) -> str:

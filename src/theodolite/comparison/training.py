@@ -65,11 +65,15 @@ def train(
     options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "twins": tuple(twins)}
     options |= {} if tokens is None else {"tokens": tokens}
     if dry_run:
-        return [f"{name}: {value}" for name, value in estimate(sighted, chosen, rows, **options).items()]
+        needs = estimate(sighted, chosen, rows, **options)
+        return [
+            f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
+        ]
     folder = out or trained_folder(sighted) / folder_name(name, specs, _several(seed))
     made = training.train(
-        sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total), watch=watch,
-        tracker=tracker, prefetch=prefetch, **options,
+        sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
+        measuring=lambda done, total: progress("measuring", done, total),
+        watch=watch, tracker=tracker, prefetch=prefetch, **options,
     )  # fmt: skip
     cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
     return [*cards, f"in {folder}"]

@@ -15,8 +15,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     "unknown recipe 'harmful-intend': did you mean 'harmful-intent'? (known: harmful-intent, truth)"
     """
     known = sorted(known)
-    hint = " ".join(filter(None, [did_you_mean(name, known), f"(known: {', '.join(known) or 'none'})"]))
-    return UserError(f"unknown {kind} {name!r}: {hint}")
+    near = did_you_mean(name, known)
+    return UserError(
+        f"unknown {kind} {name!r}" + (f": {near}" if near else "") + f" (known: {', '.join(known) or 'none'})"
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str], n: int = 1) -> str:

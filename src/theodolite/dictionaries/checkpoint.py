@@ -25,9 +25,15 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
     there = {"dtype": here.get("dtype")} | _of_now(read_json(path))  # version 0.1 named no dtype: any may go on
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     if differing:
-        raise UserError(
-            f"{folder} holds a training run with another {', '.join(differing)}: choose another folder or delete it"
+        said = "; ".join(
+            f"another {key}, {_short(there.get(key))} and not {_short(here.get(key))}" for key in differing
         )
+        raise UserError(f"{folder} holds a training run with {said}: choose another folder")
+
+
+def _short(value: Any) -> str:
+    said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return said if len(said) <= 100 else said[:100] + "..."
 
 
 def _of_now(request: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.dictionaries import formats, opening
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import dictionary_learning, openai, releases
+from theodolite.dictionaries.learner import frozen_part
 
 PICKLED = {"dictionary_learning": dictionary_learning.WEIGHTS, "openai": openai.WEIGHTS}
 NAMES = (*formats.FORMATS, *PICKLED)
@@ -37,6 +38,10 @@ def convert(source: str, out: str | Path, to: str = "theodolite") -> list[str]:
     written = write(dictionary, out, to=to)
     said = [f"warning: {opened} is pickled; it was opened weights-only, which builds no objects"] if opened else []
     said.append(f"{source}: {_described(dictionary)}")
+    if to != "theodolite" and dictionary.info.get("card"):
+        said.append(f"note: {to} has no place for the card and the record of training; they stay in {source}")
+    if to != "theodolite" and frozen_part(dictionary.info):
+        said.append(f"warning: {source} is a frozen twin, a control, which {to} cannot say")
     return [*said, f"wrote {written} as {to}; {_difference(dictionary, read(written))}"]
 
 

@@ -36,11 +36,13 @@ def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **opti
     reading = (time.perf_counter() - begun) / len(block)
     known: dict[Any, _Cost] = {}  # seeds and sites of one kind cost the same
     costs = [_cost_once(known, member, plan, block) for member in members.values()]
+    tokens = plan.steps * plan.batch
     steps, block_bytes = sum(c.seconds for c in costs), plan.block * _bytes(block.at) // len(block)
     states = sum(c.state for c in costs)
     return {
-        "tokens": plan.steps * plan.batch,
+        "tokens": tokens,
         "available_tokens": stream.available(),
+        "times_read": {part: round(stream.shares[part] * tokens / n, 2) for part, n in stream.available().items()},
         "dictionaries": len(members),
         "minutes": plan.tokens * (reading + steps) / 60,
         "minutes_reading": plan.tokens * reading / 60,

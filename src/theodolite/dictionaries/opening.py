@@ -15,6 +15,7 @@ from theodolite.dictionaries import formats, native
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import releases
 from theodolite.dictionaries.learner import frozen_part
+from theodolite.dictionaries.plan import TWIN_SUFFIX
 
 L0_FACTOR = 2.0
 OTHER_NAMES = {"gpt2-small": "gpt2"}  # what TransformerLens, and so SAELens, calls a model
@@ -96,6 +97,16 @@ def open_dictionary(
             f"no dictionary folder {spec!r}: write 'shipped', a folder, hub:OWNER/REPO/PATH or saelens:RELEASE/ID"
         )
     return _matching(formats.read(folder), model, site, spec)
+
+
+def twin_beside(folder: Path, dictionary: Dictionary) -> Dictionary | None:
+    """The twin that `theodolite train` wrote beside a dictionary (FOLDER.twin); None if none or another's is there."""
+    beside = folder.with_name(folder.name + TWIN_SUFFIX)
+    if not (beside / "config.json").is_file():
+        return None
+    twin = native.load(beside)
+    same = all(twin.info.get(key) == dictionary.info.get(key) for key in ("model_hash", "site", "variant", "seed", "k"))
+    return twin if same and twin.width == dictionary.width and frozen_part(twin.info) == "encoder" else None
 
 
 def self_check(
@@ -192,9 +203,11 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
     if info.get("hook") and not info.get("site"):
         raise UserError(f"dictionary {spec!r} was trained at {info['hook']}, which is no site here")
     if info.get("site") and info["site"] != site:
-        raise UserError(f"dictionary {spec!r} was trained at {info['site']}, not at {site}")
+        raise UserError(
+            f"dictionary {spec!r} was trained at {info['site']}, not at {site}: choose --sites {info['site']}"
+        )
     if info.get("model") and info.get("model_hash") != model.hash and _bare(info["model"]) != _bare(model.name):
-        raise UserError(f"dictionary {spec!r} was trained on {info['model']}, not on {model.name}")
+        raise UserError(f"dictionary {spec!r} was trained on {info['model']}, not on {model.name}: choose --model")
     return dictionary
 
 

@@ -14,6 +14,7 @@ from theodolite.dictionaries.learner import DECAY, FROZEN, Learner
 from theodolite.dictionaries.names import Spec, parse
 
 TWINS = tuple(name for name in FROZEN if name)
+TWIN_SUFFIX = ".twin"  # of the folder of a frozen-encoder twin
 _JOINT = {"->": "pair", "+": "joined"}  # between sites: reads the first and writes the second; reads both
 _WRITTEN = {"one": "SITE", "pair": "SITE->SITE", "joined": "SITE+SITE"}
 
@@ -106,7 +107,7 @@ class Member:
     @property
     def name(self) -> str:
         """Its folder: the site, what tells it from its sisters, and `.twin` (that of the encoder) or `.twin-PART`."""
-        twin = {"": "", "encoder": ".twin"}.get(self.frozen, f".twin-{self.frozen}")
+        twin = {"": "", "encoder": TWIN_SUFFIX}.get(self.frozen, f"{TWIN_SUFFIX}-{self.frozen}")
         return self.site.replace("->", "--to--") + self.tail + twin
 
     @property

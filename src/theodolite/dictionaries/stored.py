@@ -95,7 +95,7 @@ class StoredStream:
         self.rows, self.sites, self.seed, self.block_rows = rows, sites, seed, block_rows
         self.units = rows.store.units()
         self.train, _ = rows.texts(seed)
-        self.cursor = Cursor(taken={PART: 0}, rows={PART: 0})
+        self.cursor, self.shares = Cursor(taken={PART: 0}, rows={PART: 0}), {PART: 1.0}
 
     def block(self) -> Rows:
         """The next block; the cursor moves past it."""

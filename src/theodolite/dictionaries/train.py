@@ -40,6 +40,7 @@ def train(
     folder: str | Path,
     *,
     progress: Tick | None = None,
+    measuring: Tick | None = None,
     watch: Watch | None = None,
     tracker: Tracker | None = None,
     prefetch: bool | None = None,
@@ -52,8 +53,8 @@ def train(
     `theodolite.Model`; may be None where `rows` are stored ones. options: fields of `plan.Plan`. A finished folder is
     returned as it is; a stopped run goes on from its last checkpoint and ends with the same weights, bit for bit, as
     one that was never stopped (same machine, same number of threads).
-    watch: is given every line of `log.jsonl`. prefetch: whether a thread reads the next block while this one is
-    trained on (default: on a GPU).
+    measuring: told after the last step how many dictionaries have their card. watch: is given every line of
+    `log.jsonl`. prefetch: whether a thread reads the next block while this one is trained on (default: on a GPU).
     """
     material, plan, folder = material_of(model, rows), Plan(tuple(map(str, sites)), **options), Path(folder)
     members = plan.members(material.check(plan.reads))  # what cannot be trained is refused before the folder is claimed
@@ -70,7 +71,9 @@ def train(
     try:
         run = Training(material, plan, members, folder, log)
         run.go(progress, checkpoint_seconds, material.device != "cpu" if prefetch is None else prefetch)
-        for name, path in results.items():
+        for done, (name, path) in enumerate(results.items()):
+            if measuring:
+                measuring(done, len(results))
             run.finish(name, path)
     finally:
         log.end()

@@ -20,6 +20,8 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
     only in `sample: 300` and `skip: 300` share no row. Rows keep the table's order.
     """
     origin = f"source {source.source!r}"
+    if not len(table):
+        raise UserError(f"{origin} holds no rows")
     table = _where(table, source, origin)
     texts = _texts(table, text, origin)
     if source.cut:

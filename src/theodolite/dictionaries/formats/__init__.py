@@ -44,6 +44,9 @@ def read(folder: str | Path) -> Dictionary:
             f"dictionary {folder}: {pickled[0].name} is pickled, which can run code when it is opened; "
             f"convert it first: theodolite convert {folder} NEW_FOLDER"
         )
+    if inside := sorted(path.parent for path in folder.glob("*/config.json")):
+        names = ", ".join(map(str, inside[:5])) + (", ..." if len(inside) > 5 else "")
+        raise UserError(f"{folder} is no dictionary but a folder of {len(inside)}: name one of {names}")
     markers = ", ".join(known.marker for known in FORMATS.values())
     raise UserError(f"no dictionary in {folder}: it holds none of {markers}")
 
