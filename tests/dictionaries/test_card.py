@@ -48,3 +48,11 @@ def test_a_run_too_short_to_steer_its_l0_says_so(word_model, word_corpus, tmp_pa
     assert native.load(free).info["card"]["undertrained"] is None
     (_, _, line, _) = card.summary({path.name: native.read_config(path)["info"] for path in (steered, free)})
     assert line.endswith("undertrained")
+
+
+@pytest.mark.parametrize(("l0", "expected"), [(10.9, False), (11.2, True), (8.8, True)])
+def test_an_l0_a_tenth_from_its_target_is_a_run_that_was_too_short(l0: float, expected: bool) -> None:
+    domain = "held-out documents"
+    said = {"domains": {domain: {"l0": l0}}, "judged_on": domain, "fell_over_last_doubling": 0.01}
+    assert card.undertrained(said, 10.0) is expected
+    assert card.undertrained(said, None) is False
