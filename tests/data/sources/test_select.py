@@ -75,7 +75,7 @@ def test_a_missing_text_is_empty_and_left_to_cleaning(tmp_path: Path) -> None:
         ("text\n" + "x" * 1_000_000 + "\n", {}, "row 0 has a text of 1,000,000 characters"),
         ('text\n"unclosed\nmore\n', {}, "not a CSV table: .*EOF inside string"),
         ("text\na\nb,c,d\n", {}, "not a CSV table"),
-        ("", {}, "not a CSV table"),
+        ("", {}, "is empty"),
         (b"text\ngood\ncaf\xe9\n", {}, r"not UTF-8: byte 0xe9 at offset 13 \(line 3\)"),
     ],
 )

@@ -90,6 +90,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
         ("f.csv.zst", b"plain", None, "not zstandard data"),
         ("f.csv.zst", zstandard.compress(b"text\none\ntwo\n" * 100)[:-5], None, "f.csv.zst is cut"),
         ("f.csv.zst", b"", None, "f.csv.zst is cut"),
+        ("f.csv", b"\n", None, "f.csv is empty"),
         ("f.docx", b"x", None, "unknown format of .*'docx'"),
     ],
 )

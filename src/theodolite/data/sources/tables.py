@@ -72,6 +72,8 @@ def _csv(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd
     text = _decoded(content, origin, options)
     if comment := options.get("comment"):
         text = re.sub(rf"\A(?:{re.escape(comment)}[^\n]*\n)+", "", text)
+    if not text.strip():
+        raise UserError(f"{origin} is empty")
     delimiter = options.get("delimiter", ",")
     if not isinstance(delimiter, str) or (len(delimiter) != 1 and delimiter != r"\s+"):
         raise UserError(f"{origin}: the delimiter of a CSV table is one character, not {delimiter!r}")
