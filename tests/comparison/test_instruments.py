@@ -123,6 +123,13 @@ def test_a_named_dictionary_brings_the_twin_beside_it(model: Model, save: Save) 
     assert found.twin is None
 
 
+def test_a_folder_given_by_a_dot_has_its_twin_too(model: Model, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(save("mine"))
+    save("mine.twin", twin=True)
+    (found,) = open_instruments(recipe(dictionaries=["."]), model).stations
+    assert found.twin is not None
+
+
 def test_the_only_kind_there_is_what_the_comparison_is_about(model: Model, save: Save) -> None:
     save("a", training={"corpus": "mine.csv"})
     save("b", seed=1, training={"corpus": "mine.csv"})

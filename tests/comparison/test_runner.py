@@ -86,6 +86,7 @@ def test_a_dry_run_writes_no_run(files, model, tmp_path) -> None:
     assert not (tmp_path / "a").exists()
     assert plan.rows == {"train": 160, "other": 80}
     assert any("smallest AUROC difference" in line for line in plan.lines())
+    assert "dictionaries: none at these sites, so nothing reads latents" in plan.lines()
 
 
 def test_rows_of_ones_own_need_no_model(tmp_path, monkeypatch) -> None:

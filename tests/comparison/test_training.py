@@ -94,6 +94,8 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert told["tokens"] == str(2_000_000 // 2048 * 2048)
     assert float(told["minutes"]) > 0
+    times, available = (json.loads(told[key].replace("'", '"'))["own"] for key in ("times_read", "available_tokens"))
+    assert times == pytest.approx(int(told["tokens"]) / available, abs=0.01)
     # two dictionaries of 4,096 latents: weights and two moments each; the twin stores and trains no encoder
     parameters = 4096 * 32 * (2 * 3 + 1 * 3)
     assert float(told["checkpoint_gb"]) * 1e9 == pytest.approx(4 * parameters, rel=0.1)

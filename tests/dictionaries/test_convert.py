@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import torch
 from theodolite import cli
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import convert as converting
-from theodolite.dictionaries import formats
+from theodolite.dictionaries import formats, native
 from theodolite.dictionaries.convert import convert
+from theodolite.dictionaries.variants.topk import TopK
 
 PEERS = Path(__file__).parent / "formats" / "peers"
 TOPK = PEERS / "dictionary_learning" / "AutoEncoderTopK"
@@ -35,6 +37,23 @@ def test_what_is_not_pickled_needs_no_warning_and_loses_nothing(tmp_path) -> Non
     what, wrote = convert(str(PEERS / "saelens" / "jumprelu"), tmp_path / "out", to="gemma_scope")
     assert "warning" not in what
     assert float(wrote.split(" by ")[1].split()[0]) < 1e-6
+
+
+def test_what_another_format_has_no_place_for_is_said(tmp_path) -> None:
+    twin = TopK(6, width=12, k=3, frozen="encoder", lr=1e-2).fit([torch.eye(6)]).dictionary()
+    native.save(replace(twin, info=twin.info | {"card": {"domains": {}}}), tmp_path / "twin")
+    _, note, warning, _ = convert(str(tmp_path / "twin"), tmp_path / "out", to="saelens")
+    assert note.startswith("note: saelens has no place for the card")
+    assert warning == f"warning: {tmp_path / 'twin'} is a frozen twin, a control, which saelens cannot say"
+    assert len(convert(str(tmp_path / "twin"), tmp_path / "ours")) == 2
+
+
+def test_a_folder_of_dictionaries_is_not_taken_for_one(tmp_path) -> None:
+    convert(str(PEERS / "saelens" / "jumprelu"), tmp_path / "run" / "site")
+    with pytest.raises(
+        UserError, match=rf"is no dictionary but a folder of 1: name one of {tmp_path / 'run' / 'site'}"
+    ):
+        formats.read(tmp_path / "run")
 
 
 def test_a_file_by_its_name(tmp_path) -> None:

@@ -126,7 +126,7 @@ def test_targets_are_refused_where_none_are_wanted() -> None:
 
 def test_every_site_has_its_own_centre_and_scale() -> None:
     @dataclass(eq=False)
-    class Probe(Learner):
+    class Probe(TopK):
         sites = "pair"
 
         def _widths(self) -> tuple[int, ...]:
@@ -136,12 +136,12 @@ def test_every_site_has_its_own_centre_and_scale() -> None:
             self.seen = x_nd, centre_d
             return {"b_dec": centre_d}
 
-    learner, x = Probe(D, width=F), rows(512, 0)
+    learner, x = Probe(D, width=F, k=2), rows(512, 0)
     y = 100 * torch.randn(512, 2, generator=torch.Generator().manual_seed(1)) - 900
     learner.start(x, y)
     scaled, centre = learner.seen
     for part in (slice(0, D), slice(D, D + 2)):
         assert (scaled[:, part] - centre[part]).square().sum(1).mean() == pytest.approx(1, rel=1e-4)
     assert learner.scale_out_ < 0.1 * learner.scale_
-    again = Probe(D, width=F).load_state(learner.state())
+    again = Probe(D, width=F, k=2).load_state(learner.state())
     assert again.scales_ == learner.scales_

@@ -64,6 +64,14 @@ def test_another_request_into_the_same_folder_is_refused(word_model, word_corpus
         train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL | {"saes": ["topk(k=4, width=32)"], "seeds": (1,)})
 
 
+def test_measuring_is_told_of_every_dictionary(word_model, word_corpus, tmp_path) -> None:
+    told: list[tuple[int, int]] = []
+    made = train(
+        word_model, SITES[:1], word_corpus, tmp_path, **SMALL, measuring=lambda done, n: told.append((done, n))
+    )
+    assert told == [(done, len(made)) for done in range(len(made) + 1)]
+
+
 def test_a_run_killed_again_and_again_ends_bit_equal(train_in_a_child, tmp_path) -> None:
     """Killed inside a checkpoint and between two; every restart goes on from the last one that was committed."""
     whole, killed, how = tmp_path / "whole", tmp_path / "killed", {"sites": SITES[:1]} | SMALL

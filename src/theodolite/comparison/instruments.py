@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -156,7 +155,7 @@ def _named(spec: str, dictionary: Dictionary, site: str, others: list[Station]) 
     if (same := dictionary.fingerprint()) in prints:
         raise UserError(f"dictionary {spec!r} has the very weights of {prints[same]!r}: name it once")
     procedure, taken = _procedure(dictionary), {s.family for s in others}
-    twin = opening.twin_beside(Path(spec), dictionary)
+    twin = opening.twin_beside(spec, dictionary)
     sister = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
     if sister is not None:
         return Station(spec, sister.family, site, dictionary, twin)

@@ -31,7 +31,7 @@ class Plan:
     minutes: float
     gigabytes: float
     detectable: tuple[float, ...]
-    dictionaries: tuple[str, ...] = ()
+    dictionaries: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""

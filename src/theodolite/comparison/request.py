@@ -12,7 +12,7 @@ from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Contrast, Recipe, Shift, Source
-from theodolite.dictionaries.plan import TWIN_SUFFIX
+from theodolite.dictionaries.opening import twin_folder
 
 TABLES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
@@ -186,8 +186,9 @@ def _weights(name: str, given: str) -> dict[str, str]:
 
 def _folders(dictionaries: Sequence[str]) -> dict[str, str]:
     """Content of dictionaries given as folders, and of the twins beside them."""
-    named = [name for d in dictionaries for name in (d, d.rstrip("/") + TWIN_SUFFIX)]
-    return {f"dictionary {name}": _folder_sha256(Path(name)) for name in named if Path(name).is_dir()}
+    folders = {name: Path(name) for name in dictionaries}
+    folders |= {f"{name} (twin)": twin_folder(name) for name in dictionaries}
+    return {f"dictionary {name}": _folder_sha256(path) for name, path in folders.items() if path.is_dir()}
 
 
 def _folder_sha256(folder: Path) -> str:

@@ -4,6 +4,7 @@ Every rule is called with the pre-activations (n, f) and the decoder's rows (f, 
 at. A latent of 0 is not active; signed rules give negative ones.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ from theodolite.dictionaries import coding, sparse
 
 
 @dataclass(frozen=True, eq=False)
-class Activation:
+class Activation(ABC):
     """A rule with its numbers and tensors, and what becomes of it on another device or on rows of another scale."""
 
     name: ClassVar[str]
@@ -22,8 +23,9 @@ class Activation:
     signed: ClassVar[bool] = False  # latents may be negative
     reads_decoder: ClassVar[bool] = False  # latents change where the decoder does
 
+    @abstractmethod
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Latents (n, f)."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The fields that are tensors over latents."""

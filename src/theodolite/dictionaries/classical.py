@@ -1,5 +1,6 @@
 """What the classical baselines share: they sum statistics of batches and solve, where others follow gradients."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,9 @@ class Classical(Learner):
         """Those that it has: none of a gradient's."""
         return {name: value for name, value in super().options().items() if name not in GRADIENT_OPTIONS}
 
+    @abstractmethod
     def _absorb(self, statistics: dict[str, Tensor]) -> None:
-        raise NotImplementedError
+        """Take in the statistics of one batch."""
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
         self._absorb(gradients)

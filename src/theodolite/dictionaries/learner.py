@@ -6,6 +6,7 @@ replaces `_update` (`classical.py`).
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
@@ -49,7 +50,7 @@ class Step:
 
 
 @dataclass(eq=False)
-class Learner:
+class Learner(ABC):
     """A dictionary of `width` latents for rows of `d_in` numbers, fitted batch by batch.
 
     Rows are scaled to unit mean square distance from the geometric median of the first ones; `scale_` records the
@@ -99,21 +100,21 @@ class Learner:
         """The random unit rows that parameter `name` starts from, and keeps where it is frozen."""
         return seeded_rows(self.width, self.d_in, self.seed)
 
+    @abstractmethod
     def _parameters(self, x_nd: Tensor, centre_d: Tensor, rows_fd: Tensor) -> dict[str, Tensor]:
         """Parameters by name, from the first scaled rows, their geometric median and seeded random unit rows.
 
         What else the variant keeps (a threshold, a controller's state) goes into `buffers_`. With targets, rows and
         centre hold the targets' numbers behind the others, here and in `_step`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _step(self, x_nd: Tensor) -> Step:
         """Losses and gradients of one batch of scaled rows; changes no parameter."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _dictionary(self) -> Dictionary:
         """The dictionary on scaled rows."""
-        raise NotImplementedError
 
     def fit(self, batches: Iterable[Tensor | tuple[Tensor, Tensor]]) -> Self:
         """Train on every batch of rows, or of rows and targets, in order."""

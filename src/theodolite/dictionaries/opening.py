@@ -99,12 +99,21 @@ def open_dictionary(
     return _matching(formats.read(folder), model, site, spec)
 
 
-def twin_beside(folder: Path, dictionary: Dictionary) -> Dictionary | None:
-    """The twin that `theodolite train` wrote beside a dictionary (FOLDER.twin); None if none or another's is there."""
-    beside = folder.with_name(folder.name + TWIN_SUFFIX)
-    if not (beside / "config.json").is_file():
+def twin_folder(spec: str) -> Path:
+    """Where `theodolite train` puts the twin of the dictionary in a folder: beside it.
+
+    >>> twin_folder("/a/blocks.9.resid_post/").name
+    'blocks.9.resid_post.twin'
+    """
+    folder = Path(spec).absolute()
+    return folder.with_name(folder.name + TWIN_SUFFIX)
+
+
+def twin_beside(spec: str, dictionary: Dictionary) -> Dictionary | None:
+    """The twin beside a dictionary that was named by its folder; None if none or another's is there."""
+    if not (twin_folder(spec) / "config.json").is_file():
         return None
-    twin = native.load(beside)
+    twin = native.load(twin_folder(spec))
     same = all(twin.info.get(key) == dictionary.info.get(key) for key in ("model_hash", "site", "variant", "seed", "k"))
     return twin if same and twin.width == dictionary.width and frozen_part(twin.info) == "encoder" else None
 

@@ -71,10 +71,11 @@ def train(
     try:
         run = Training(material, plan, members, folder, log)
         run.go(progress, checkpoint_seconds, material.device != "cpu" if prefetch is None else prefetch)
-        for done, (name, path) in enumerate(results.items()):
-            if measuring:
-                measuring(done, len(results))
+        measured = measuring or (lambda done, total: None)
+        measured(0, len(results))
+        for done, (name, path) in enumerate(results.items(), start=1):
             run.finish(name, path)
+            measured(done, len(results))
     finally:
         log.end()
     checkpoint.clear(folder)
