@@ -21,6 +21,7 @@ data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
 
 Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
+Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
 Format = Literal["html", "latex", "svg", "csv"]
 Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
@@ -37,7 +38,7 @@ def compare(
     model: str | None = None,
     revision: str | None = None,
     sae: Many = None,
-    sites: Many = None,
+    sites: Sites = None,
     method: Many = None,
     device: str = "auto",
     dtype: str | None = None,
@@ -159,7 +160,7 @@ def train(
     data: Path | None = None,
     text: str = "text",
     format: Literal["raw", "chat"] = "raw",
-    site: Many = None,
+    sites: Sites = None,
     seed: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     tokens: int | None = None,
     width: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
@@ -192,7 +193,7 @@ def train(
         its text column.
     format
         whether its texts are raw or prompts for the model's chat template.
-    site
+    sites
         one or more sites (default: the three depths at which recipes read); two read together as A->B (transcoder) or
         A+B (crosscoder).
     seed
@@ -222,7 +223,7 @@ def train(
     with terminal.progress() as progress:
         lines = training.train(
             recipe, sae=sae, twins=frozen, model=model, revision=revision, data=data, text=text, format=format,
-            sites=site, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
+            sites=sites, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
             dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
             watch=lambda line: progress.say(told(line)),
         )  # fmt: skip

@@ -90,7 +90,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     model: Model, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    app(["train", "--data", str(csv), "--text", "body", "--site", SITE, "--dry-run"], result_action="return_value")
+    app(["train", "--data", str(csv), "--text", "body", "--sites", SITE, "--dry-run"], result_action="return_value")
     told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert told["tokens"] == str(2_000_000 // 2048 * 2048)
     assert float(told["minutes"]) > 0

@@ -1,6 +1,7 @@
 """Training end to end on a word model: folders, cards, and a killed run that ends bit-equal to one that was not."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -151,6 +152,29 @@ def test_estimate_says_tokens_bytes_and_minutes_without_training(word_model, wor
     assert 0 < told["minutes"] < 5
     assert told["checkpoint_gb"] > 0
     assert told["available_tokens"]["chat"] > 1000
+
+
+def test_minutes_count_the_passes_for_the_cards(word_model, word_corpus, monkeypatch) -> None:
+    """Two sites, each untouched, zeroed and with two dictionaries; 4 texts take .05 s, and so 32 take .4."""
+    loss = word_model.loss
+
+    def slow(texts, **options):
+        assert len(texts) == 4
+        time.sleep(0.05)
+        return loss(texts, **options)
+
+    monkeypatch.setattr(word_model, "loss", slow)
+    told = estimate(word_model, SITES, word_corpus, **SMALL)
+    assert told["minutes_measuring"] > (2 * 2 + 4) * 8 * 0.05 / 60
+    assert told["minutes"] > told["minutes_measuring"] + told["minutes_reading"]
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path) -> None:
+    (tmp_path / ".request.json.0a1b2c3d.tmp").touch()  # of a run that was killed as it began
+    checkpoint.claim(tmp_path, {"k": 3})
+    (tmp_path / "request.json").rename(tmp_path / "thesis.tex")
+    with pytest.raises(UserError, match=r"holds no training run but thesis\.tex: choose another folder"):
+        checkpoint.claim(tmp_path, {"k": 3})
 
 
 def test_estimate_starts_from_as_many_rows_as_training(word_model, word_corpus) -> None:

@@ -1,7 +1,7 @@
 """What a training run will take, from one small block and a few steps: the dry run of `theodolite train`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,13 @@ from torch import Tensor
 
 from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.corpus import Corpus
-from theodolite.dictionaries.plan import Member, Plan
+from theodolite.dictionaries.material import CE_TEXTS, Material
+from theodolite.dictionaries.plan import Member, Plan, kind
 from theodolite.dictionaries.stored import StoredRows
 from theodolite.dictionaries.stream import Rows
 from theodolite.dictionaries.train import FIRST, material_of
+
+TRIAL = 4  # texts on which a pass for the cross-entropy is timed
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,18 @@ def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **opti
     reading = (time.perf_counter() - begun) / len(block)
     known: dict[Any, _Cost] = {}  # seeds and sites of one kind cost the same
     costs = [_cost_once(known, member, plan, block) for member in members.values()]
-    tokens = plan.steps * plan.batch
+    tokens, held_out = plan.steps * plan.batch, material.held_out_tokens(plan.seed)
     steps, block_bytes = sum(c.seconds for c in costs), plan.block * _bytes(block.at) // len(block)
     states = sum(c.state for c in costs)
+    measuring = held_out * (reading + steps) + _seconds_of_cross_entropy(material, plan, members.values())
     return {
         "tokens": tokens,
         "available_tokens": stream.available(),
         "times_read": {part: round(stream.shares[part] * tokens / n, 2) for part, n in stream.available().items()},
         "dictionaries": len(members),
-        "minutes": plan.tokens * (reading + steps) / 60,
+        "minutes": (plan.tokens * (reading + steps) + measuring) / 60,
         "minutes_reading": plan.tokens * reading / 60,
+        "minutes_measuring": measuring / 60,
         # a block and, while it is put together, its copy; of gradients only one dictionary's are there at a time
         "memory_gb": (2 * block_bytes + states + max(c.gradients for c in costs)) / 1e9,
         "checkpoint_gb": (states + _carried(block, plan)) / 1e9,
@@ -73,6 +78,17 @@ def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
     seconds = (time.perf_counter() - begun) / len(inputs[0])
     weights = _bytes(trial.parameters_)
     return _Cost(seconds, _bytes(trial.state()), weights, weights // 2)
+
+
+def _seconds_of_cross_entropy(material: Material, plan: Plan, members: Iterable[Member]) -> float:
+    """Of the passes for the cards: untouched and zeroed once per site, and one with every dictionary."""
+    sites = [member.site for member in members if kind(member.site) == "one"]
+    ce = material.cross_entropy(sites[0], plan.seed, TRIAL) if sites else None
+    if ce is None:
+        return 0.0
+    begun = time.perf_counter()
+    n_texts = len(ce(None))
+    return (2 * len(set(sites)) + len(sites)) * (time.perf_counter() - begun) * CE_TEXTS / n_texts
 
 
 def _carried(block: Rows, plan: Plan) -> int:

@@ -56,10 +56,17 @@ class Texts:
         """The domain that cross-entropy and plateau speak of."""
         return card.judged_on(d.format for d in held_out_documents(self.corpus, seed))
 
-    def cross_entropy(self, site: str, seed: int) -> CrossEntropy:
+    def held_out_tokens(self, seed: int) -> int:
+        """How many tokens the model reads for `held_out`."""
+        documents, longest = held_out_documents(self.corpus, seed), self.corpus.recipe.max_tokens
+        texts = {form: [d.text for d in documents if d.format == form] for form in {d.format for d in documents}}
+        read = (self.model.tokens(some, format=form, max_tokens=longest) for form, some in texts.items())
+        return sum(int(tokens.mask.sum()) for tokens in read)
+
+    def cross_entropy(self, site: str, seed: int, n_texts: int = CE_TEXTS) -> CrossEntropy:
         """The model's cross-entropy on held-out texts, with rows at the site replaced."""
         format = card.FORMATS[self.judged_on(seed)]
-        texts = [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:CE_TEXTS]
+        texts = [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:n_texts]
         return cross_entropy(self.model, site, texts, self.corpus.recipe.max_tokens, format)
 
 
@@ -106,7 +113,12 @@ class Harvested:
         """The domain that the plateau speaks of."""
         return card.judged_on([self.rows.format])
 
-    def cross_entropy(self, site: str, seed: int) -> None:
+    def held_out_tokens(self, seed: int) -> int:
+        """About how many rows `held_out` has."""
+        train, held_out = self.rows.texts(seed)
+        return self.rows.rows() * len(held_out) // (len(train) + len(held_out))
+
+    def cross_entropy(self, site: str, seed: int, n_texts: int = CE_TEXTS) -> None:
         """Not measured: the texts are gone."""
         return
 

@@ -82,6 +82,10 @@ class StoredRows:
         kept_back = min(max(round(HELD_OUT * len(every)), 1), MOST[self.format])
         return np.sort(order[kept_back:]), np.sort(order[:kept_back])
 
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(self.store.commit(unit).rows["token_doc"] for unit in self.store.units())
+
     def held_out(self, sites: Sequence[str], seed: int) -> Rows:
         """Rows of the texts that no dictionary trains on."""
         _, kept_back = self.texts(seed)
@@ -127,7 +131,7 @@ class StoredStream:
 
     def available(self) -> dict[str, int]:
         """Rows in one pass."""
-        return {PART: sum(self.rows.store.commit(unit).rows["token_doc"] for unit in self.units)}
+        return {PART: self.rows.rows()}
 
 
 def _tensor(site: str) -> str:
