@@ -11,6 +11,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import checkpoint, native
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.estimate import estimate
+from theodolite.dictionaries.material import Texts
 from theodolite.dictionaries.train import train
 
 SITES = ["blocks.0.resid_post", "blocks.1.resid_post"]
@@ -155,17 +156,19 @@ def test_estimate_says_tokens_bytes_and_minutes_without_training(word_model, wor
 
 
 def test_minutes_count_the_passes_for_the_cards(word_model, word_corpus, monkeypatch) -> None:
-    """Two sites, each untouched, zeroed and with two dictionaries; 4 texts take .05 s, and so 32 take .4."""
+    """Two sites, each untouched, zeroed and with two dictionaries; 4 texts take .2 s, and the others alike."""
     loss = word_model.loss
 
     def slow(texts, **options):
         assert len(texts) == 4
-        time.sleep(0.05)
+        time.sleep(0.2)
         return loss(texts, **options)
 
     monkeypatch.setattr(word_model, "loss", slow)
     told = estimate(word_model, SITES, word_corpus, **SMALL)
-    assert told["minutes_measuring"] > (2 * 2 + 4) * 8 * 0.05 / 60
+    n_texts = len(Texts(word_model, word_corpus).judged_texts(0))
+    slept = (2 * 2 + 4) * n_texts / 4 * 0.2 / 60
+    assert slept < told["minutes_measuring"] < 1.5 * slept
     assert told["minutes"] > told["minutes_measuring"] + told["minutes_reading"]
 
 
@@ -173,7 +176,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path) -> None:
     (tmp_path / ".request.json.0a1b2c3d.tmp").touch()  # of a run that was killed as it began
     checkpoint.claim(tmp_path, {"k": 3})
     (tmp_path / "request.json").rename(tmp_path / "thesis.tex")
-    with pytest.raises(UserError, match=r"holds no training run but thesis\.tex: choose another folder"):
+    with pytest.raises(UserError, match=r"holds no training run \(found: thesis\.tex\): give --out a new folder"):
         checkpoint.claim(tmp_path, {"k": 3})
 
 

@@ -79,6 +79,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def contents(folder: Path) -> list[str]:
+    """Names in a folder, without hidden ones (what a `publish` that died left is hidden); [] where there is none."""
+    if not folder.is_dir():
+        return []
+    with _explained(folder):
+        return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
 def is_temporary(path: Path) -> bool:
     """Whether this is the unfinished file of a `publish` that died (or still runs)."""
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from theodolite.core.atomic import file_sha256, is_temporary, publish, read_json
+from theodolite.core.atomic import contents, file_sha256, publish, read_json
 from theodolite.core.errors import UserError
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -19,9 +19,10 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
     """Mark the folder as this request's; one that belongs to another, or holds anything else, is refused."""
     path, text = folder / "request.json", json.dumps(request, indent=1, sort_keys=True)
     if not path.is_file():
-        others = sorted(p.name for p in folder.iterdir() if not is_temporary(p)) if folder.is_dir() else []
-        if others:
-            raise UserError(f"{folder} holds no training run but {_short(others)}: choose another folder")
+        if others := contents(folder):
+            raise UserError(
+                f"{folder} is not empty and holds no training run (found: {_short(others)}): give --out a new folder"
+            )
         publish(path, text.encode())
         return
     here = json.loads(text)

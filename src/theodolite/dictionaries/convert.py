@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from theodolite.core.atomic import publish, read_json
+from theodolite.core.atomic import contents, publish, read_json
 from theodolite.core.errors import UserError, unknown
 from theodolite.dictionaries import formats, opening
 from theodolite.dictionaries.dictionary import Dictionary
@@ -32,7 +32,7 @@ def convert(source: str, out: str | Path, to: str = "theodolite") -> list[str]:
     if to not in NAMES:
         raise unknown("dictionary format", to, NAMES)
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_file() or contents(out):
         raise UserError(f"{out} exists: nothing was overwritten, name a new folder")
     dictionary, opened = _opened(source)
     written = write(dictionary, out, to=to)

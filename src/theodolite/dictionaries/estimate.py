@@ -1,7 +1,7 @@
 """What a training run will take, from one small block and a few steps: the dry run of `theodolite train`."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.corpus import Corpus
-from theodolite.dictionaries.material import CE_TEXTS, Material
+from theodolite.dictionaries.material import Texts
 from theodolite.dictionaries.plan import Member, Plan, kind
 from theodolite.dictionaries.stored import StoredRows
 from theodolite.dictionaries.stream import Rows
@@ -20,9 +20,10 @@ TRIAL = 4  # texts on which a pass for the cross-entropy is timed
 
 @dataclass(frozen=True)
 class _Cost:
-    """What one dictionary takes: seconds per row, bytes of its state, of its gradients, and of its finished file."""
+    """What one dictionary takes: seconds per row learnt and coded; bytes of its state, gradients and finished file."""
 
     seconds: float
+    coding: float
     state: int
     gradients: int
     file: int
@@ -39,10 +40,11 @@ def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **opti
     reading = (time.perf_counter() - begun) / len(block)
     known: dict[Any, _Cost] = {}  # seeds and sites of one kind cost the same
     costs = [_cost_once(known, member, plan, block) for member in members.values()]
-    tokens, held_out = plan.steps * plan.batch, material.held_out_tokens(plan.seed)
+    tokens, held_out = plan.steps * plan.batch, material.n_held_out(plan.seed)
     steps, block_bytes = sum(c.seconds for c in costs), plan.block * _bytes(block.at) // len(block)
     states = sum(c.state for c in costs)
-    measuring = held_out * (reading + steps) + _seconds_of_cross_entropy(material, plan, members.values())
+    measuring = held_out * (reading + sum(c.coding for c in costs))
+    measuring += _seconds_of_cross_entropy(material, plan, [*members.values()]) if isinstance(material, Texts) else 0
     return {
         "tokens": tokens,
         "available_tokens": stream.available(),
@@ -76,19 +78,24 @@ def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
     begun = time.perf_counter()
     float(trial.partial_fit(*inputs)["fvu"])  # reading the loss waits for the device
     seconds = (time.perf_counter() - begun) / len(inputs[0])
+    so_far, begun = trial.dictionary(), time.perf_counter()
+    so_far.fvu(*inputs)
+    coding = (time.perf_counter() - begun) / len(inputs[0])
     weights = _bytes(trial.parameters_)
-    return _Cost(seconds, _bytes(trial.state()), weights, weights // 2)
+    return _Cost(seconds, coding, _bytes(trial.state()), weights, weights // 2)
 
 
-def _seconds_of_cross_entropy(material: Material, plan: Plan, members: Iterable[Member]) -> float:
-    """Of the passes for the cards: untouched and zeroed once per site, and one with every dictionary."""
+def _seconds_of_cross_entropy(texts: Texts, plan: Plan, members: Sequence[Member]) -> float:
+    """Of `metrics.ce_recovered` for all: untouched and zeroed once per site, and one pass with every dictionary."""
     sites = [member.site for member in members if kind(member.site) == "one"]
-    ce = material.cross_entropy(sites[0], plan.seed, TRIAL) if sites else None
-    if ce is None:
+    if not sites:
         return 0.0
-    begun = time.perf_counter()
-    n_texts = len(ce(None))
-    return (2 * len(set(sites)) + len(sites)) * (time.perf_counter() - begun) * CE_TEXTS / n_texts
+    judged = texts.judged_texts(plan.seed)
+    for _ in ("to warm up", "timed"):
+        begun = time.perf_counter()
+        texts.cross_entropy_of(sites[0], judged[:TRIAL], plan.seed)(None)
+    seconds = (time.perf_counter() - begun) / len(judged[:TRIAL]) * len(judged)
+    return (2 * len(set(sites)) + len(sites)) * seconds
 
 
 def _carried(block: Rows, plan: Plan) -> int:

@@ -10,7 +10,7 @@ from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.held_out import held_out_documents, held_out_rows
 from theodolite.dictionaries.metrics import CrossEntropy, cross_entropy
 from theodolite.dictionaries.stored import StoredRows, StoredStream
-from theodolite.dictionaries.stream import Rows, Stream, parts_of
+from theodolite.dictionaries.stream import READ, Rows, Stream, parts_of
 
 CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over them per site
 
@@ -56,18 +56,30 @@ class Texts:
         """The domain that cross-entropy and plateau speak of."""
         return card.judged_on(d.format for d in held_out_documents(self.corpus, seed))
 
-    def held_out_tokens(self, seed: int) -> int:
-        """How many tokens the model reads for `held_out`."""
+    def n_held_out(self, seed: int) -> int:
+        """About how many rows `held_out` has: as many as are read for it."""
         documents, longest = held_out_documents(self.corpus, seed), self.corpus.recipe.max_tokens
-        texts = {form: [d.text for d in documents if d.format == form] for form in {d.format for d in documents}}
-        read = (self.model.tokens(some, format=form, max_tokens=longest) for form, some in texts.items())
-        return sum(int(tokens.mask.sum()) for tokens in read)
+        total = 0
+        for form, positions in READ.items():
+            texts = [d.text for d in documents if d.format == form]
+            if texts:
+                roles = self.model.tokens(texts, format=form, max_tokens=longest).roles
+                total += int(positions.mask(roles.cpu().numpy()).sum())
+        return total
 
-    def cross_entropy(self, site: str, seed: int, n_texts: int = CE_TEXTS) -> CrossEntropy:
+    def cross_entropy(self, site: str, seed: int) -> CrossEntropy:
         """The model's cross-entropy on held-out texts, with rows at the site replaced."""
+        return self.cross_entropy_of(site, self.judged_texts(seed), seed)
+
+    def judged_texts(self, seed: int) -> list[str]:
+        """The texts that the card's cross-entropy is measured on."""
         format = card.FORMATS[self.judged_on(seed)]
-        texts = [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:n_texts]
-        return cross_entropy(self.model, site, texts, self.corpus.recipe.max_tokens, format)
+        return [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:CE_TEXTS]
+
+    def cross_entropy_of(self, site: str, texts: list[str], seed: int) -> CrossEntropy:
+        """The same on any texts of that format."""
+        longest = self.corpus.recipe.max_tokens
+        return cross_entropy(self.model, site, texts, longest, card.FORMATS[self.judged_on(seed)])
 
 
 @dataclass(frozen=True)
@@ -113,12 +125,12 @@ class Harvested:
         """The domain that the plateau speaks of."""
         return card.judged_on([self.rows.format])
 
-    def held_out_tokens(self, seed: int) -> int:
+    def n_held_out(self, seed: int) -> int:
         """About how many rows `held_out` has."""
         train, held_out = self.rows.texts(seed)
-        return self.rows.rows() * len(held_out) // (len(train) + len(held_out))
+        return self.rows.n_rows() * len(held_out) // (len(train) + len(held_out))
 
-    def cross_entropy(self, site: str, seed: int, n_texts: int = CE_TEXTS) -> None:
+    def cross_entropy(self, site: str, seed: int) -> None:
         """Not measured: the texts are gone."""
         return
 

@@ -72,7 +72,7 @@ def parse(spec: str, registry: Mapping[str, type] | None = None) -> Spec:
     """
     word, params, view = split(spec, "dictionary")
     if view is not None:
-        raise UserError(f"cannot read dictionary {spec!r}: write name or name(param=value); its site is --site")
+        raise UserError(f"cannot read dictionary {spec!r}: write name or name(param=value); its site is --sites")
     cls = load_file(word) if is_file(word) else (variants() if registry is None else registry)[word]
     if not issubclass(cls, Learner):
         raise UserError(f"dictionary {word!r}: {cls.__name__} must subclass theodolite.dictionaries.learner.Learner")

@@ -171,5 +171,5 @@ def _placed(sites: tuple[str, ...], specs: list[Spec]) -> list[tuple[str, Spec]]
             )
     for site in sites:
         if kind(site) not in wanted.values():
-            raise UserError(f"no dictionary of this run reads a site like {site!r}: each has its own form of --site")
+            raise UserError(f"no dictionary of this run reads a site like {site!r}: each has its own form of --sites")
     return [(site, spec) for site in sites for spec in specs if wanted[str(spec)] == kind(site)]

@@ -82,7 +82,7 @@ class StoredRows:
         kept_back = min(max(round(HELD_OUT * len(every)), 1), MOST[self.format])
         return np.sort(order[kept_back:]), np.sort(order[:kept_back])
 
-    def rows(self) -> int:
+    def n_rows(self) -> int:
         """How many there are."""
         return sum(self.store.commit(unit).rows["token_doc"] for unit in self.store.units())
 
@@ -131,7 +131,7 @@ class StoredStream:
 
     def available(self) -> dict[str, int]:
         """Rows in one pass."""
-        return {PART: self.rows.rows()}
+        return {PART: self.rows.n_rows()}
 
 
 def _tensor(site: str) -> str:

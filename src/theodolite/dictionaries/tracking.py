@@ -38,6 +38,10 @@ class Means:
             so_far[key] = so_far.get(key, 0) + value.double()
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
+    def of(self, name: str, key: str) -> float:
+        """One loss of one dictionary."""
+        return float(self.sums[name][key]) / self.steps
+
     def losses(self, widths: dict[str, int]) -> dict[str, dict[str, float | None]]:
         """By dictionary and loss; `dead` is the share of latents."""
         means = {n: {k: float(v) / self.steps for k, v in losses.items()} for n, losses in self.sums.items()}

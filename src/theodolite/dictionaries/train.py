@@ -127,7 +127,7 @@ class Training:
                 read = time.monotonic()
                 means = self._train_on(rows)
                 self.seconds += time.monotonic() - begun
-                self._read_curve()
+                self._read_curve(means)
                 self._log(means, read - begun, time.monotonic() - read)
                 report(self.step * plan.batch, plan.steps * plan.batch)
                 if time.monotonic() - saved_at >= checkpoint_seconds or self.step >= plan.steps:
@@ -189,14 +189,14 @@ class Training:
             where = f"{name}, step {self.step + batch}, batch {batch} of block {self.cursor['blocks'] - 1}"
             raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
 
-    def _read_curve(self) -> None:
-        """FVU on held-out rows, if this block passed a point of the curve."""
+    def _read_curve(self, means: Means) -> None:
+        """FVU on held-out rows, and L0 on the block's, if it passed a point of the curve."""
         trained = self.step * self.plan.batch
         due = max((p for p in self.plan.curve if p <= trained), default=None)
         for name, learner in self.dictionaries.items():
             if due is None or (self.curve[name] and self.curve[name][-1]["tokens"] >= due):
                 continue
-            point: dict[str, float] = {"tokens": trained}
+            point: dict[str, float] = {"tokens": trained, "l0": means.of(name, "l0")}
             so_far = learner.dictionary()
             for domain, code in card.DOMAINS.items():
                 chosen = (self.held_out.domain == code).nonzero().squeeze(1)[:8192]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from theodolite.core.atomic import is_temporary, publish, remove
+from theodolite.core.atomic import contents, is_temporary, publish, remove
 from theodolite.core.errors import UserError, unknown
 from theodolite.store import keys
 from theodolite.store.shards import nonfinite_rows, serialised
@@ -53,7 +53,7 @@ class Store:
         path = folder / "manifest.json"
         if path.is_file():
             keys.check(path, wanted)
-        elif folder.is_dir() and any(not is_temporary(p) for p in folder.iterdir()):
+        elif contents(folder):
             raise UserError(f"{folder} holds files but no manifest.json, so it is not a store: choose an empty folder")
         else:
             publish(path, keys.canonical(wanted))

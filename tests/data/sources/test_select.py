@@ -58,8 +58,8 @@ def test_a_missing_text_is_empty_and_left_to_cleaning(tmp_path: Path) -> None:
     ("content", "fields", "words"),
     [
         (TABLE, {"field": "txt"}, "unknown column of source 'toy' 'txt': did you mean 'text'"),
-        (TABLE, {"field": "txt"}, "it is the text's: --text, or `field` in a recipe"),
-        (TABLE, {"label": "lbl"}, "it is the label's: --label, or `label` in a recipe"),
+        (TABLE, {"field": "txt"}, "name the text's with --text, or `field` in a recipe"),
+        (TABLE, {"label": "lbl"}, "name the label's with --label, or `label` in a recipe"),
         (TABLE, {"label": "lable"}, "did you mean 'label'"),
         (TABLE, {"where": {"topics": "a"}}, "did you mean 'topic'"),
         (TABLE, {"where": {"topic": "z"}}, r"no row is left .* \(0 were read\)"),

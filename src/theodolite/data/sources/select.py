@@ -42,7 +42,7 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
 def _where(table: pd.DataFrame, source: Source, origin: str) -> pd.DataFrame:
     for column, wanted in source.where.items():
         values = wanted if isinstance(wanted, list) else [wanted]
-        table = table[_column(table, column, origin).isin(values)]
+        table = table[_column(table, column, origin, "correct it in `where`").isin(values)]
     return table
 
 
@@ -52,7 +52,7 @@ def _texts(table: pd.DataFrame, name: str | None, origin: str) -> pd.Series:
     A million characters is nearly always an unclosed quote that swallowed the rest of the file, and cutting it would
     hide that.
     """
-    column = _column(table, name or "text", origin, "the text's: --text, or `field` in a recipe")
+    column = _column(table, name or "text", origin, "name the text's with --text, or `field` in a recipe")
     texts = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     long = texts.str.len() >= LONGEST
     if long.any():
@@ -66,7 +66,7 @@ def _labels(table: pd.DataFrame, source: Source, origin: str) -> pd.Series:
     if not isinstance(source.label, str):
         values = [source.label] * len(table)
         return pd.Series(values, index=table.index, name="label", dtype=object if source.label is None else int)
-    column = _column(table, source.label, origin, "the label's: --label, or `label` in a recipe")
+    column = _column(table, source.label, origin, "name the label's with --label, or `label` in a recipe")
     if missing := int(column.isna().sum()):
         raise UserError(
             f"{origin}: {missing} labels in column {source.label!r} are missing, "
@@ -106,9 +106,9 @@ def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: 
     return frame.iloc[sorted(order[source.skip : end])]
 
 
-def _column(table: pd.DataFrame, name: str, origin: str, role: str = "named by `where`") -> pd.Series:
+def _column(table: pd.DataFrame, name: str, origin: str, remedy: str) -> pd.Series:
     if name not in table.columns:
-        raise UserError(f"{unknown(f'column of {origin}', name, map(str, table.columns))}; it is {role}")
+        raise UserError(f"{unknown(f'column of {origin}', name, map(str, table.columns))}; {remedy}")
     return table[name]
 
 
