@@ -31,6 +31,7 @@ def test_train_writes_dictionaries_twins_cards_and_a_log(word_model, word_corpus
         assert set(card["domains"]) == {"held-out documents", "prompt content", "last template token"}
         assert 0 < card["domains"]["held-out documents"]["fvu"]["value"] < 0.6
         assert card["curve"][-1]["tokens"] == 8000
+        assert 2 < card["curve"][-1]["l0"] <= 3  # FVU is compared at one L0 only
         assert card["curve"][0]["held-out documents"] > card["curve"][-1]["held-out documents"]
         assert card["cross_entropy"]["untouched"] == 2.0
         assert 0.5 < card["cross_entropy"]["recovered"] < 1
