@@ -25,6 +25,24 @@ def test_without_a_doubling_nothing_is_said(curve: list[dict[str, float]]) -> No
     assert card.still_falling(curve, "d", decay_begins=1000) is None
 
 
+@pytest.mark.parametrize(
+    ("l0s", "expected"),
+    [
+        ([32, 32, 32, 32], 0.5),
+        ([300, 33, 31, 32], 0.5),  # at its L0 since a whole doubling
+        ([300, 33, 90, 32], None),  # it only passed by
+        ([300, 100, 50, 32], None),
+        ([None, None, None, 32], 0.5),  # begun by a version that kept no L0
+    ],
+)
+def test_fvu_is_compared_at_one_l0_only(l0s: list[float | None], expected: float | None) -> None:
+    curve = [
+        {"tokens": t, "d": 1 / t} | ({} if l0 is None else {"l0": l0})
+        for t, l0 in zip([100, 200, 400, 800], l0s, strict=True)
+    ]
+    assert card.still_falling(curve, "d", decay_begins=1000) == (expected and pytest.approx(expected))
+
+
 def test_a_run_of_one_block_is_neither_undertrained_nor_done(word_model, word_corpus, tmp_path) -> None:
     how = {"saes": ["topk(k=3, width=32)"], "twins": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
     (path,) = train(word_model, ["blocks.0.resid_post"], word_corpus, tmp_path, **how).values()

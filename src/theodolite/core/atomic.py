@@ -80,7 +80,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def contents(folder: Path) -> list[str]:
-    """Names in a folder, without hidden ones (what a `publish` that died left is hidden); [] where there is none."""
+    """Names in a folder, without hidden ones (what a `publish` that died left is hidden); [] where there is none.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     publish(Path(folder) / "b.txt", b"")
+    ...     publish(Path(folder) / ".a", b"")
+    ...     contents(Path(folder)), contents(Path(folder) / "none")
+    (['b.txt'], [])
+    """
     if not folder.is_dir():
         return []
     with _explained(folder):

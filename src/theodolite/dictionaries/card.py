@@ -52,7 +52,7 @@ def still_falling(curve: list[dict[str, float]], domain: str, decay_begins: floa
     """By what share FVU fell over the last doubling of tokens before the learning rate decayed; None on a short curve.
 
     FVU at half the tokens is read off the line between its neighbours, axes in logs: points lie where blocks ended.
-    Only points with the L0 of the last count: FVU rises while an L0 is steered down.
+    Only the last points that share an L0 count: FVU rises while an L0 is steered down.
 
     >>> curve = [{"tokens": 2, "d": 0.4}, {"tokens": 8, "d": 0.1}, {"tokens": 9, "d": 0.01}]
     >>> still_falling(curve, "d", decay_begins=8.5), still_falling(curve, "d", decay_begins=3)
@@ -60,12 +60,18 @@ def still_falling(curve: list[dict[str, float]], domain: str, decay_begins: floa
     >>> still_falling([{"l0": 90, **curve[0]}, {"l0": 32, **curve[1]}], "d", decay_begins=8.5)
     """
     before = [p for p in curve if p.get(domain, 0) > 0 and p["tokens"] <= decay_begins]
-    level = before[-1].get("l0") if before else None
-    points = [(p["tokens"], p[domain]) for p in before if not level or abs(p["l0"] / level - 1) <= OFF_TARGET]
+    points = [(p["tokens"], p[domain]) for p in _of_one_l0(before)]
     if not points or points[0][0] > points[-1][0] / 2:
         return None
     tokens, fvu = np.log(np.array(points).T)
     return round(float(1 - np.exp(fvu[-1] - np.interp(tokens[-1] - np.log(2), tokens, fvu))), 6)
+
+
+def _of_one_l0(curve: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The last points whose L0 is that of the very last, within a tenth; a run begun before L0 was kept has none."""
+    level = curve[-1].get("l0") if curve else None
+    near = [not level or abs(p.get("l0", level) / level - 1) <= OFF_TARGET for p in curve]
+    return curve[len(near) - near[::-1].index(False) :] if False in near else curve
 
 
 def undertrained(card: dict[str, Any], target_l0: float | None) -> bool | None:
