@@ -16,12 +16,13 @@ ROOMS = {
     "store": {"core", "data"},
     "readers": {"core", "data"},
     "dictionaries": {"core", "data", "store"},
+    "calibration": {"core", "data"},
     "models": {"core", "data", "store", "readers", "dictionaries"},
     "toys": {"core", "data", "store", "readers", "dictionaries", "models"},
     "report": {"core"},
-    "comparison": {"core", "data", "store", "readers", "dictionaries", "models", "toys", "report"},
+    "comparison": {"core", "data", "store", "readers", "dictionaries", "calibration", "models", "toys", "report"},
 }
-TORCH_FREE = {"core", "data", "readers", "report"}
+TORCH_FREE = {"core", "data", "readers", "calibration", "report"}
 FORBIDDEN = {
     r"\bpickle\b|\bjoblib\.(load|dump)": "pickle",
     r"torch\.load\b": "torch.load",

@@ -1,0 +1,240 @@
+"""The contract of everything that judges a classifier's predictions row by row."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import logit
+from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.utils.validation import check_is_fitted
+
+from theodolite.core.errors import UserError, unknown
+from theodolite.core.reader import Reader
+
+Array = np.ndarray
+TWENTIETHS = 20
+FEWEST = 30  # calibration rows of a class: fewer admit nothing
+SUPPORT, CALIBRATE = "support", "calibrate"
+# why a prediction is not relied on
+TOO_FEW, FAR, DISAGREE, BOUNDARY = (
+    "too few calibration rows",
+    "far from the data",
+    "neighbours disagree",
+    "near the boundary",
+)
+RARE = "class too rare"
+_SURE = 1 - 1e-9  # a probability of 1 has no log-odds
+
+
+class TooFewRows(UserWarning):
+    """There are not enough calibration rows of a class: nothing is admitted."""
+
+
+class CalibrationRows(UserWarning):
+    """Rows were not added to a support, because it is judged by them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows with the classifier's scores for them (its log-odds, or whatever its `decision_function` gives)."""
+
+    rows: Array
+    score_n: Array
+    target_n: Array
+    group_n: Array
+    id_n: Array
+
+    @property
+    def predicted_n(self) -> Array:
+        return (self.score_n > 0).astype(int)
+
+    @property
+    def right_n(self) -> Array:
+        return self.predicted_n == self.target_n
+
+
+class Calibrator(Reader):
+    """A two-class classifier that wraps another and says how far each of its predictions can be trusted.
+
+    estimator: an unfitted classifier, fitted on the support part; `FrozenEstimator(fitted)`, used as it is; None:
+    logistic regression. alpha: the accuracy wanted of what is admitted, above 1/2. calibrate: the share of the rows
+    that calibration gets where `fit` is not told. seed: of that split.
+
+    A method is one subclass in one file: `_calibrate(support, calibrate)` learns; `_probability(part)` is the positive
+    class's calibrated probability; `_confidence(part)`, higher where a prediction is safer, and `_reasons(part)`, ""
+    for what is admitted, have a default that goes by that probability.
+    """
+
+    log_odds = True
+    order_free = False
+
+    def __init__(self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0) -> None:
+        self.estimator = estimator
+        self.alpha = alpha
+        self.calibrate = calibrate
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any, part: Any = None, groups: Any = None, ids: Any = None) -> Self:
+        """Fit the classifier on one part of the rows and calibrate on another.
+
+        part: "support" or "calibrate" for each row, where the caller has split them; else a stratified split, in which
+        rows of one of `groups` stay together, or without these equal rows do. ids: what a row is called where it is an
+        exemplar (default: its place). A row, or an id, in both parts is refused.
+        """
+        rows, target_n = self._checked(X, y)
+        check_usable(rows, self.alpha)
+        part_n = self._parts(rows, target_n, groups) if part is None else told(part, target_n, (SUPPORT, CALIBRATE))
+        id_n = check_apart(rows, part_n, ids)
+        at = {name: np.flatnonzero(part_n == name) for name in (SUPPORT, CALIBRATE)}
+        self.estimator_ = _fitted(self.estimator, rows[at[SUPPORT]], target_n[at[SUPPORT]])
+        group_n = np.arange(len(target_n)) if groups is None else np.asarray(groups)
+        support, calibrate = (
+            Part(rows[i], scores(self.estimator_, rows[i]), target_n[i].astype(int), group_n[i], id_n[i])
+            for i in at.values()
+        )
+        fewest = int(np.bincount(calibrate.target_n, minlength=2).min())
+        self.too_few_ = fewest < FEWEST
+        if self.too_few_:
+            said = f"{fewest} calibration rows of a class, {FEWEST} are needed: nothing is admitted"
+            warnings.warn(said, TooFewRows, stacklevel=2)
+        self._calibrate(support, calibrate)
+        return self
+
+    def confidence(self, X: Any) -> Array:
+        """One number per row, higher where the prediction is safer; what it means is the method's own."""
+        return self._confidence(self._part(X))
+
+    def admit(self, X: Any) -> Array:
+        """Whether each prediction is relied on, at level `alpha`."""
+        return self.reasons(X) == ""
+
+    def reasons(self, X: Any) -> Array:
+        """Why each prediction is not relied on; "" for those that are."""
+        part = self._part(X)
+        return np.full(len(part.score_n), TOO_FEW, dtype=object) if self.too_few_ else self._reasons(part)
+
+    def _scores(self, rows: Any) -> Array:
+        return logit(np.clip(self._probability(self._seen(rows)), 1 - _SURE, _SURE))
+
+    def _calibrate(self, support: Part, calibrate: Part) -> None:
+        raise TypeError(f"{type(self).__name__} must define _calibrate(support, calibrate)")
+
+    def _probability(self, part: Part) -> Array:
+        raise TypeError(f"{type(self).__name__} must define _probability(part)")
+
+    def _confidence(self, part: Part) -> Array:
+        positive_n = self._probability(part)
+        return np.maximum(positive_n, 1 - positive_n)
+
+    def _reasons(self, part: Part) -> Array:
+        positive_n = self._probability(part)
+        return np.where(np.maximum(positive_n, 1 - positive_n) >= self.alpha, "", BOUNDARY).astype(object)
+
+    def _part(self, X: Any) -> Part:
+        check_is_fitted(self)
+        return self._seen(self._rows(X, reset=False))
+
+    def _parts(self, rows: Array, target_n: Array, groups: Any) -> Array:
+        groups = equal_rows(rows) if groups is None else groups
+        return np.array([SUPPORT, CALIBRATE], dtype=object)[split(target_n, self.calibrate, self.seed, groups)]
+
+    def _seen(self, rows: Any) -> Part:
+        unknown_n = np.full(rows.shape[0], -1)
+        return Part(rows, scores(self.estimator_, rows), unknown_n, unknown_n, unknown_n)
+
+
+def check_usable(rows: Any, alpha: float) -> None:
+    """Refuse a level that is none, and rows of which none differs from another."""
+    if not 0.5 < alpha < 1:
+        raise UserError(f"alpha={alpha}: give an accuracy above 0.5 and below 1 (not an error rate)")
+    if (rows == rows[:1]).all():
+        raise UserError(f"all {len(rows)} rows are the same: there is nothing to tell them apart by")
+
+
+def check_apart(rows: Array, part_n: Array, ids: Any = None) -> Array:
+    """The ids of the rows; a row or an id that stands in two parts would be judged by itself, and is refused."""
+    id_n = np.arange(len(rows)) if ids is None else np.asarray(ids, dtype=object)
+    if len(id_n) != len(rows):
+        raise UserError(f"{len(id_n)} ids for {len(rows)} rows: give one id per row")
+    for what, code_n in (("id", np.unique(id_n.astype(str), return_inverse=True)[1]), ("values", content(rows))):
+        order = np.argsort(code_n, kind="stable")
+        same = (code_n[order][1:] == code_n[order][:-1]) & (part_n[order][1:] != part_n[order][:-1])
+        if same.any():
+            one, other = order[np.flatnonzero(same)[0] :][:2]
+            raise UserError(
+                f"rows {one} and {other} have the same {what}, and one is in the part {part_n[one]!r}, the other in "
+                f"{part_n[other]!r}: a row may be in one part only"
+            )
+    return id_n
+
+
+def equal_rows(rows: Array) -> Array | None:
+    """A group number for each row, the same for equal rows; None if no two are equal."""
+    code_n = content(rows)
+    return code_n if code_n.max() + 1 < len(code_n) else None
+
+
+def content(rows: Array) -> Array:
+    """The same number for rows of the same bytes."""
+    whole = np.ascontiguousarray(rows)
+    return np.unique(whole.view(f"V{whole.dtype.itemsize * whole.shape[1]}").ravel(), return_inverse=True)[1]
+
+
+def split(target_n: Array, share: float, seed: int, groups: Any = None) -> Array:
+    """1 for this share of the rows, to the nearest twentieth, 0 for the others: the same of each class, none empty.
+
+    Whole groups go to one side.
+    """
+    n_folds = min(TWENTIETHS, int(np.bincount(target_n.astype(int)).min()))
+    if n_folds < 2:  # a class has one row
+        return np.arange(len(target_n)) % 2
+    wanted = min(max(round(share * n_folds), 1), n_folds - 1)
+    taken = np.concatenate([fold for _, fold in list(folds(n_folds, target_n, groups, seed))[:wanted]])
+    return np.isin(np.arange(len(target_n)), taken).astype(int)
+
+
+def folds(n: int, target_n: Array, groups: Any, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Stratified folds, (others, fold), by whole groups where some have more than one row: finding those is slow."""
+    if groups is None or len(np.unique(groups)) == len(target_n):
+        return StratifiedKFold(n, shuffle=True, random_state=seed).split(target_n, target_n)
+    return StratifiedGroupKFold(n, shuffle=True, random_state=seed).split(target_n, target_n, groups)
+
+
+def scores(classifier: Any, rows: Any) -> Array:
+    """A classifier's decision function, or the log-odds of its probabilities."""
+    if hasattr(classifier, "decision_function"):
+        return np.asarray(classifier.decision_function(rows), dtype=np.float64)
+    return logit(np.clip(classifier.predict_proba(rows)[:, 1], 1 - _SURE, _SURE))
+
+
+def _fitted(estimator: Any, rows: Any, target_n: Array) -> Any:
+    if isinstance(estimator, FrozenEstimator):
+        return estimator
+    if len(np.unique(target_n)) < 2:
+        raise UserError("the support part holds rows of 1 class: give it rows of both")
+    return clone(default(estimator)).fit(rows, target_n)
+
+
+def default(estimator: Any) -> BaseEstimator:
+    """The classifier that was given, or logistic regression."""
+    return LogisticRegression(max_iter=1000) if estimator is None else estimator
+
+
+def told(part: Any, target_n: Array, parts: Sequence[str]) -> Array:
+    """What each row is for, as the caller says: each has one of these words, and every part rows of both classes."""
+    part_n = np.asarray(part, dtype=object)
+    if part_n.shape != target_n.shape:
+        raise UserError(f"part has shape {part_n.shape}, there are {len(target_n)} rows: give one word per row")
+    for word in dict.fromkeys(part_n):
+        if word not in parts:
+            raise unknown("part", str(word), parts)
+    for name in parts:
+        classes = np.unique(target_n[part_n == name])
+        if len(classes) < 2:
+            raise UserError(f"part {name!r} holds rows of {len(classes)} class(es): give it rows of both")
+    return part_n

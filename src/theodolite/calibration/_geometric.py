@@ -1,0 +1,50 @@
+"""What methods share that look at where a row lies among the support."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import clone
+
+from theodolite.calibration._calibrator import FAR, Array, Part
+from theodolite.calibration.temperature import Temperature
+
+NEARLY_ALL = 0.95  # of the calibration rows lie inside a gate
+
+
+class Geometric(Temperature):
+    """A gate: a prediction is relied on where its row is as near as nearly all calibration rows, and it is sure enough.
+
+    space: a transformer, fitted on the support with its labels, in whose space rows are compared (None: as they are).
+    A method defines `_place(support, target_n)`, given support rows in that space, and `_nearness(placed)`; `outside`
+    is why a row beyond the gate is not relied on.
+    """
+
+    outside: ClassVar[str] = FAR
+
+    def __init__(
+        self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0, space: Any = None
+    ) -> None:
+        super().__init__(estimator, alpha, calibrate, seed)
+        self.space = space
+
+    def _calibrate(self, support: Part, calibrate: Part) -> None:
+        self.space_ = None if self.space is None else clone(self.space).fit(support.rows, support.target_n)
+        self._place(self._mapped(support.rows), support.target_n)
+        super()._calibrate(support, calibrate)
+        self.gate_ = float(np.quantile(self._confidence(calibrate), 1 - NEARLY_ALL))
+
+    def _mapped(self, rows: Any) -> Array:
+        return np.asarray(rows if self.space_ is None else self.space_.transform(rows))
+
+    def _confidence(self, part: Part) -> Array:
+        return self._nearness(self._mapped(part.rows), part.predicted_n)
+
+    def _reasons(self, part: Part) -> Array:
+        reason_n = super()._reasons(part)
+        return np.where(self._confidence(part) < self.gate_, self.outside, reason_n).astype(object)
+
+    def _place(self, placed_md: Array, target_m: Array) -> None:
+        raise TypeError(f"{type(self).__name__} must define _place(placed, target)")
+
+    def _nearness(self, placed_nd: Array, predicted_n: Array) -> Array:
+        raise TypeError(f"{type(self).__name__} must define _nearness(placed, predicted)")
