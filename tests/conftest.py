@@ -11,6 +11,7 @@ from theodolite.core.recipe import Source
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # pytest-xdist has the cores; tests of parallel work set their own
 
 
 @pytest.fixture(autouse=True)

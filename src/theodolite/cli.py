@@ -22,6 +22,13 @@ app.command(data)
 
 Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
+_ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
+_ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
+_SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
+Admit = Annotated[bool, Parameter(help=_ADMIT)]
+Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
+ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
 Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
@@ -40,7 +47,7 @@ def compare(
     sae: Many = None,
     sites: Sites = None,
     method: Many = None,
-    device: str = "auto",
+    device: Device = "auto",
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
@@ -49,7 +56,9 @@ def compare(
     final: bool = False,
     dry_run: bool = False,
     force: bool = False,
-    show_text: bool = False,
+    admit: Admit = False,
+    alpha: Alphas = None,
+    show_text: ShowText = False,
 ) -> None:
     """Put every method on the same rows and write a Run folder with one report page.
 
@@ -75,8 +84,6 @@ def compare(
         where in the network, for example blocks.17.resid_post.
     method
         only these methods, or your own as file.py or file.py:Class (added to the recipe's).
-    device
-        auto, cpu, cuda, cuda:1, mps.
     dtype
         auto, float32, bfloat16 (default: the recipe's).
     limit
@@ -93,8 +100,6 @@ def compare(
         print what would run, its cost and the smallest difference it could detect.
     force
         replace a Run of another recipe in the same folder.
-    show_text
-        name the words that tell the classes apart also where the data are harmful, private or not to be passed on.
     """
     from theodolite.comparison import runner
     from theodolite.report import terminal
@@ -103,7 +108,8 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
             revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            out=out, quick=quick, final=final, dry_run=dry_run, force=force, show_text=show_text, progress=progress,
+            out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
+            show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)
@@ -118,8 +124,11 @@ def read(
     column: str = "text",
     method: str | None = None,
     out: Path | None = None,
+    show_text: bool = False,
 ) -> None:
     """Score one text token by token, or every row of a file, with a method of a finished Run.
+
+    Of a run made with --admit, it also says whether to rely on the reading of the text, and why not.
 
     Parameters
     ----------
@@ -135,6 +144,8 @@ def read(
         which method (default: the first contrast's dense one).
     out
         CSV file for the scores.
+    show_text
+        the nearest labelled texts themselves, not their ids.
     """
     from theodolite.comparison import reading
     from theodolite.report import terminal
@@ -146,7 +157,7 @@ def read(
     if file is not None:
         terminal.show_scores(reading.read_file(run, file, column=column, method=method), out)
     else:
-        terminal.show_tokens(reading.read_text(run, text, method=method))
+        terminal.show_tokens(reading.read_text(run, text, method=method), texts_of=run if show_text else None)
 
 
 @app.command
@@ -255,7 +266,7 @@ def report(
     *,
     format: Format = "html",
     out: Path | None = None,
-    show_text: bool = False,
+    show_text: ShowText = False,
 ) -> None:
     """Write the report of one Run, or overlay several on the rows they share.
 
@@ -267,8 +278,6 @@ def report(
         html, latex, svg or csv.
     out
         where to write it (default: inside the first Run folder).
-    show_text
-        name the words that tell the classes apart also where the data are harmful, private or not to be passed on.
     """
     from theodolite.report import export, terminal
 
@@ -317,7 +326,7 @@ def audit(
     label: str = "label",
     positive: Many = None,
     group: str | None = None,
-    show_text: bool = False,
+    show_text: ShowText = False,
 ) -> None:
     """What a user would otherwise discover too late: duplicates, conflicts, shortcuts, what length alone can do.
 
@@ -333,8 +342,6 @@ def audit(
         the labels that count as 1; all others count as 0.
     group
         its group column.
-    show_text
-        name the words that tell the classes apart also where the data are harmful, private or not to be passed on.
     """
     from theodolite.comparison import auditing
     from theodolite.report import terminal

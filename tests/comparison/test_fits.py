@@ -53,6 +53,17 @@ def test_a_reader_remembers_which_dictionary_it_reads(views: Views, tmp_path: Pa
         assert _about(tmp_path / method / "reader")["station"] == station
 
 
+def test_jobs_in_processes_give_the_scores_of_jobs_in_this_one(
+    views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, scores = [Job("difference_in_means", SITE), Job("ridge", SITE)], []
+    for cores in ("1", "2"):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", cores)
+        scores.append([f.scores for f in run(jobs, views, 2, tmp_path / cores, lambda done, total: None)])
+    for one, other in zip(*scores, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
 def test_a_finished_job_is_not_fitted_again(views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [Job("difference_in_means", SITE)]
     (first,) = run(jobs, views, 2, tmp_path / "fits", lambda done, total: None)
@@ -76,13 +87,13 @@ def test_the_key_names_rows_seeds_code_and_versions(
     assert key() == first
     keys = {first, key(seeds=3), key(job=Job("logistic@latents", SITE, tuned=False))}
     keys |= {key(made_views(tmp_path, seed=1)), key(made_views(tmp_path, over_refusal=("xstest",)))}
-    fits._code.cache_clear()
+    fits.code.cache_clear()
     monkeypatch.setattr(fits, "version", lambda name: "0.0.0")
     keys.add(key())
-    fits._code.cache_clear()
+    fits.code.cache_clear()
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"edited")
     keys.add(key())
-    fits._code.cache_clear()
+    fits.code.cache_clear()
     assert len(keys) == 7
 
 

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 import theodolite
+from theodolite.comparison.reading import read_text
 from theodolite.core.errors import UserError
 from theodolite.core.run import differences
 from theodolite.dictionaries import opening
 from theodolite.models.model import Model
+from theodolite.report import html
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 METHODS = ["difference_in_means", "logistic", "k_sparse@latents", "logistic@state+latents", "word_ngrams", "majority"]
@@ -148,3 +150,43 @@ def test_a_run_made_without_the_dictionary_that_now_exists_is_not_reopened(
     monkeypatch.setattr(opening, "find", lambda model: [found])
     with pytest.raises(UserError, match=r"other dictionaries .*new: text-chat-0 at blocks.1.*--force"):
         compared(files, model, tmp_path / "a", **asked)
+
+
+def test_admit_judges_single_predictions_and_read_says_whether_to_rely_on_one(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
+    mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
+    table(460, 0).to_csv(mine, index=False)
+    table(80, 1).to_csv(other, index=False)
+    methods = ["logistic", "lat", "word_ngrams"]
+    asked = {"methods": methods, "admit": True, "alpha": [0.8, 0.9], "seeds": 2}
+    result = compared((mine, other), model, tmp_path / "run", **asked)
+    claims = result.run.read_json("admission")["claims"]
+    assert {(c["method"], c["dataset"]) for c in claims} == {
+        (m, d) for m in ("logistic", "lat") for d in ("in-distribution", "other")
+    }
+    rows = result.rows.query("task == 'admit' and metric == 'admitted'")
+    assert set(rows["method"]) == set(methods)
+    assert rows["value"].between(0, 1).all()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Does admitting only what is certified make a reader hold on new data?" in page
+    assert "not detectable" in page
+    assert "zzzz" not in page
+    detail = result.run.read_table("admission")
+    first = detail[(detail["seed"] == "0") & (detail["method"] == "logistic") & (detail["dataset"] == "other")].iloc[3]
+    (frame,) = [pd.read_parquet(path) for path in (tmp_path / "cache" / "views").glob("*/other.parquet")]
+    text = frame.set_index("id").loc[first["row"], "text"]
+    said = read_text(tmp_path / "run", text, method="logistic", model=model).admission
+    assert (said.reason, said.exemplars) == (first["reason"], first["exemplars"].split())
+    assert said.probability == pytest.approx(first["probability"], abs=1e-4)
+    with_text = html.page(result.run, show_text=True)
+    assert "zzzz" in with_text
+
+
+def test_alpha_without_admit_and_levels_that_are_none_are_refused(files, model, tmp_path) -> None:
+    with pytest.raises(UserError, match="give --admit too"):
+        compared(files, model, tmp_path / "run", alpha=[0.9])
+    with pytest.raises(UserError, match=r"alpha 1\.5: give an accuracy above"):
+        compared(files, model, tmp_path / "run", admit=True, alpha=[1.5])
+    with pytest.raises(UserError, match="needs 30 rows of each class to calibrate on"):
+        compared(files, model, tmp_path / "run", admit=True)
+    assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from theodolite.core.bootstrap import bootstrap_weights
-from theodolite.core.metrics import auroc, average_precision, brier, ece, rate_above, threshold_at
+from theodolite.core.metrics import augrc, aurc, auroc, average_precision, brier, ece, rate_above, threshold_at
 
 # Twelve rows, worked by hand. One positive and one negative are tied at .5.
 POSITIVE = [0.9, 0.8, 0.7, 0.6, 0.5, 0.3]
@@ -123,3 +123,23 @@ def test_two_thousand_replicates_of_eight_hundred_rows_take_a_tenth_of_a_second(
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.1
+
+
+def test_augrc_is_what_auroc_and_accuracy_make_of_it_also_with_ties_and_weights() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random(400) < 0.8
+    confidence = np.round(rng.normal(size=400) + right, 1)
+    signed = np.where(right, 1, -1) * (np.unique(confidence, return_inverse=True)[1] + 1)
+    w = rng.exponential(size=(3, 400))
+    accuracy = (w * right).sum(1) / w.sum(1)
+    expected = (1 - auroc(right.astype(int), confidence, w)) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2
+    assert augrc(np.zeros(400), signed, w) == pytest.approx(expected, rel=1e-9)
+    assert augrc(np.zeros(400), signed) == pytest.approx(augrc(np.zeros(400), signed, np.ones((1, 400)))[0])
+
+
+def test_aurc_is_the_mean_error_among_the_first_k() -> None:
+    rng = np.random.default_rng(0)
+    right, order = rng.random(50) < 0.7, rng.permutation(50) + 1
+    by_hand = np.mean([(~right)[np.argsort(-order)][:k].mean() for k in range(1, 51)])
+    assert aurc(np.zeros(50), np.where(right, order, -order)) == pytest.approx(by_hand)
+    assert np.isnan(aurc(np.zeros(2), np.full(2, np.nan)))

@@ -108,7 +108,7 @@ def test_scores_go_whole_to_a_file_and_without_text_to_standard_output(
 
 
 def read(*tokens: tuple[str, float]) -> SimpleNamespace:
-    return SimpleNamespace(method="lat", tokens=list(tokens), score=0.75, probability=0.625, cut=0)
+    return SimpleNamespace(method="lat", tokens=list(tokens), score=0.75, probability=0.625, cut=0, admission=None)
 
 
 def test_tokens_without_colour_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,3 +200,14 @@ def test_printing_a_few_lines_loads_no_heavy_library() -> None:
 
 def test_the_headline_of_the_fixture_has_the_columns_these_tests_count(run: Run) -> None:
     assert [c.kind for c in Sheet(run).headline("matched")] == ["left-out", "left-out", "primary", "primary"]
+
+
+def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"alpha": 0.9, "label": 1, "probability": 0.875, "q": 3, "d": 0.25, "q_prime": 2.5, "exemplars": ["a", "b"]}
+    reading = read(("How", 0.5))
+    for reason, words in (("", "relied on at 0.9"), ("far from the data", "not relied on: far from the data")):
+        reading.admission = SimpleNamespace(reason=reason, **said)
+        terminal.show_tokens(reading)
+        text = capsys.readouterr().out
+        assert f"Label 1, calibrated probability of 1 .875, {words} (q 3, d .250, q' 2.5)" in text
+        assert "Nearest labelled texts: a; b" in text

@@ -45,22 +45,27 @@ class Fitted:
 
 def run(jobs: Sequence[Job], views: Views, seeds: int, cache: Path, tick: Tick) -> Iterator[Fitted]:
     """Fit all jobs, unfinished ones in parallel; every finished job is kept on disk, so a second run starts there."""
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import delayed
 
     waiting = [job for job in jobs if not _is_done(_folder(cache, job, views, seeds))]
-    done = len(jobs) - len(waiting)
-    tick(done, len(jobs))
     here = Path.cwd()
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        work = (delayed(_work)(job, views, seeds, _folder(cache, job, views, seeds), here) for job in waiting)
-        with _interrupts_held():
-            results = Parallel(n_jobs=-1, return_as="generator_unordered")(work)
-        for _ in results:
-            done += 1
-            tick(done, len(jobs))
+    work = [delayed(_work)(job, views, seeds, _folder(cache, job, views, seeds), here) for job in waiting]
+    in_parallel(work, len(jobs), tick)
     for job in jobs:
         folder = _folder(cache, job, views, seeds)
         yield Fitted(job, pd.read_parquet(folder / "scores.parquet"), json.loads((folder / "fits.json").read_text()))
+
+
+def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> None:
+    """Carry out joblib's delayed calls on all cores, one thread each; of `total`, all but these are done already."""
+    from joblib import Parallel, parallel_config
+
+    tick(total - len(work), total)
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        with _interrupts_held():
+            results = Parallel(n_jobs=-1, return_as="generator_unordered")(work)
+        for done, _ in enumerate(results, start=total - len(work) + 1):
+            tick(done, total)
 
 
 def reader_folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
@@ -74,20 +79,17 @@ def _folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
     source = inspect.getsource(inspect.getmodule(method.cls) or method.cls)
     parts = {
         **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
-        "source": source, "code": _code(), "seeds": seeds,
+        "source": source, "code": code(), "seeds": seeds,
     }  # fmt: skip
     return cache / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @cache
-def _code() -> str:
-    """A hash of the code that makes scores of rows: ours beside the views', and the versions of the libraries."""
+def code(rooms: tuple[str, ...] = ("core", "readers"), modules: tuple[str, ...] = ("fits", "tune")) -> str:
+    """A hash of the code that makes scores of rows: whole rooms, modules of this one, and the libraries' versions."""
     root = Path(__file__).parents[1]
-    files = [path for folder in ("core", "readers") for path in sorted((root / folder).glob("*.py"))]
-    files += [
-        root / "data" / "splits.py",
-        *(root / "comparison" / f"{name}.py" for name in ("fits", "tune")),
-    ]
+    files = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
+    files += [root / "data" / "splits.py", *(root / "comparison" / f"{name}.py" for name in modules)]
     whole = hashlib.sha256(json.dumps({name: version(name) for name in LIBRARIES}).encode())
     for path in files:
         whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -122,15 +124,12 @@ def _work(job: Job, views: Views, seeds: int, folder: Path, here: Path) -> None:
 
 def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     start = time.perf_counter()
-    method = methods.parse(job.method)
+    method = configured(job.method, views, job.site)
     frame = views.frame("train")
     part = split(frame, seed)
     rows = np.flatnonzero((part == "train") & ~_left_out(frame, job.leave_out))
     X = views.get("train", method.view, job.site, seed, job.family)[rows]
     y = frame["label"].to_numpy()[rows]
-    if method.view == "state+latents" and "split" in inspect.signature(method.cls).parameters:
-        # both blocks get equal variance: 4,096 columns would outvote 576
-        method = replace(method, params={"split": views.get("train", "state", job.site).shape[1], **method.params})
     if job.tuned:
         tuned = tune(method, X, y, folds(frame.iloc[rows], seed=seed), seed=child_seed(seed, job.method))
         reader, platt, record = tuned.estimator, tuned.platt, _record(tuned, y)
@@ -155,6 +154,14 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     record |= {"seed": seed, "n_labels": len(rows), "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
     scores = pd.concat(scored, ignore_index=True)
     return scores.assign(method=job.label, site=job.site, seed=str(seed)), record
+
+
+def configured(spec: str, views: Views, site: str) -> methods.Method:
+    """The method, told where its view's two blocks meet: they get equal variance, or 4,096 columns outvote 576."""
+    method = methods.parse(spec)
+    if method.view != "state+latents" or "split" not in inspect.signature(method.cls).parameters:
+        return method
+    return replace(method, params={"split": views.get("train", "state", site).shape[1], **method.params})
 
 
 def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:

@@ -14,11 +14,14 @@ Key = tuple[str, str]  # method, site
 
 @dataclass(frozen=True)
 class Panel:
-    """One data set's rows with their bootstrap weights; scores and probabilities (S, n) per method and site."""
+    """One data set's rows, ids ascending, with their bootstrap weights; scores and probabilities (S, n) by method and
+    site, NaN where unscored.
+    """
 
     name: str
     split: str
     seeds: list[str]
+    rows: Array
     sample: Sample
     templates: Array | None
     scores: dict[Key, Array]
@@ -63,6 +66,7 @@ def read_panel(name: str, frame: pd.DataFrame, *, overlap: float, n_boot: int, s
         name=name,
         split=str(first["split"].iloc[0]),
         seeds=list(seeds),
+        rows=np.asarray(ids),
         sample=Sample.of(
             first["label"].to_numpy(int), groups, asked, overlap=overlap, n_boot=n_boot, seed=weights_seed
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
+from theodolite.comparison.primary import foresight
 from theodolite.comparison.rows import load_concept
 from theodolite.core import methods
 from theodolite.core import recipe as recipes
@@ -23,6 +24,7 @@ class Plan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
+    foresight: what certificates need, and what there is.
     """
 
     recipe: Recipe
@@ -32,6 +34,7 @@ class Plan:
     gigabytes: float
     detectable: tuple[float, ...]
     dictionaries: tuple[str, ...]
+    foresight: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -49,6 +52,7 @@ class Plan:
                 f"correlation between the two methods' scores: {found} (assumed: AUROC .85 of both, .01 between "
                 f"seeds, the first step of Holm's correction for {len(self.recipe.contrasts)} contrasts)"
             )
+        yield from self.foresight
 
 
 def plan(recipe: Recipe, instruments: Instruments) -> Plan:
@@ -76,6 +80,7 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
             f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
             for s in instruments.stations
         ),
+        tuple(foresight(recipe, concept.train.frame, bool(instruments.at(recipe.site)))),
     )  # fmt: skip
 
 

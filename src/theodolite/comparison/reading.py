@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from scipy.special import expit
 
 from theodolite.comparison.instruments import Instruments, open_instruments
+from theodolite.comparison.kept import JUDGES, Kept
+from theodolite.comparison.maps import Rows
+from theodolite.comparison.tune import Platt
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
@@ -36,7 +38,8 @@ class Reading:
     """One text: its tokens with the reader's score of each token's own row, and the score of the pooled row.
 
     probability is Platt's; per-token scores are readings, not probabilities. cut: tokens at the end of the text that
-    were not read, because the run cuts texts at its `max_tokens`.
+    were not read, because the run cuts texts at its `max_tokens`. admission: whether to rely on it, of a run that was
+    made with `--admit`.
     """
 
     method: str
@@ -44,6 +47,26 @@ class Reading:
     score: float
     probability: float
     cut: int = 0
+    admission: "Admission | None" = None
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What the run's judge of this method says of one text.
+
+    alpha: the accuracy it is certified for, on rows like those of the run. reason: why the reading is not relied on,
+    "" where it is. q, d, q_prime: similarity, distance quantile and rescaled similarity. exemplars: ids of the nearest
+    labelled texts.
+    """
+
+    alpha: float
+    label: int
+    probability: float
+    reason: str
+    q: int
+    d: float
+    q_prime: float
+    exemplars: list[str]
 
 
 class Sight:
@@ -55,17 +78,52 @@ class Sight:
         self.about = _about(folder)
         self.reader = load_reader(folder, _registry(self.about))
         self.view = str(self.about["view"])
+        self.platt = Platt(self.about["slope"], self.about["intercept"])
         if self.view not in VIEWS:
             raise UserError(
                 f"{self.about['method']} reads the view {self.view!r}; `read` needs one of {', '.join(VIEWS)}"
             )
-        self.instruments = None if self.view == "text" else _same_model(open_instruments(self.recipe, model), run)
+        judge = run.folder / JUDGES / str(self.about["method"])
+        self.judge = Kept(judge) if judge.is_dir() else None
+        needs_model = self.view != "text" or self.judge is not None
+        self.instruments = _same_model(open_instruments(self.recipe, model), run) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Scores and probabilities of whole texts: what the comparison would have given them."""
         score = self.reader.decision_function(texts if self.view == "text" else self._rows(texts))
-        return score, expit(self.about["slope"] * score + self.about["intercept"])
+        return score, self.platt(score)
+
+    def admission(self, text: str, score: np.ndarray) -> Admission | None:
+        """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
+        if self.judge is None:
+            return None
+        log_odds = self.platt.log_odds(score)
+        said = self.judge.say(self._views([text], [self.judge.map.site, *self.judge.map.blocks]), log_odds)
+        return Admission(
+            self.judge.choice["level"], int(said.predicted[0]), float(said.probability[0]), str(said.reason[0]),
+            int(said.q[0]), float(said.d[0]), float(said.q_prime[0]), [str(i) for i in said.exemplars[0]],
+        )  # fmt: skip
+
+    def _views(self, texts: list[str], sites: list[str]) -> Rows:
+        """Views of texts by name and site, from one pass of the model."""
+        pooling = self.recipe.pooling
+        positions = "all[-1]" if pooling == "last" else self.recipe.positions
+        read = self._model().read(texts, dict.fromkeys(sites), positions=positions, pooling=None, **self._how())
+
+        def rows(view: str, site: str) -> Any:
+            token = read[Site.parse(site)]
+            state = pool(token.rows, token.doc, pooling)
+            if view == "state":
+                return state
+            assert self.judge is not None
+            place = {"view": view, "site": site, "family": "", "station": self.judge.choice["station"]}
+            dictionary = _dictionary(self.instruments, self.about | place)
+            assert dictionary is not None
+            chunk = (token.doc, np.ones(len(token.doc), bool), torch.from_numpy(np.ascontiguousarray(token.rows)))
+            return getattr(pooled_latents(dictionary, [chunk], len(state), pooling), view)
+
+        return rows
 
     def tokens(self, text: str) -> list[tuple[str, float]]:
         """Each token at the recipe's positions with the score of its own row; none if the reader sees only text."""
@@ -130,8 +188,9 @@ def read_text(run: str | Path, text: str | None, *, method: str | None = None, m
     sight = Sight(Run.open(run), method, model)
     score, probability = sight.texts([text])
     return Reading(
-        sight.about["method"], sight.tokens(text), float(score[0]), float(probability[0]), sight.left_out(text)
-    )
+        sight.about["method"], sight.tokens(text), float(score[0]), float(probability[0]), sight.left_out(text),
+        sight.admission(text, score),
+    )  # fmt: skip
 
 
 def read_file(

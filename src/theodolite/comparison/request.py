@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from theodolite.comparison.primary import LADDER
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256, publish
@@ -63,6 +64,8 @@ def resolve(
     sites: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     quick: bool = False,
+    admit: bool = False,
+    alpha: Sequence[float] = (),
     weights: str = "",
     **overrides: object,
 ) -> Recipe:
@@ -85,6 +88,10 @@ def resolve(
         changes |= {"site": sites[0], "sites": list(sites)}
     if quick:
         changes = {**QUICK, **changes, "quick": True}
+    if alpha and not (admit or recipe.admit):
+        raise UserError("--alpha says at which accuracies predictions are admitted: give --admit too")
+    if admit or alpha:
+        changes["admit"] = list(alpha or recipe.admit or LADDER)
     if sae is not None:
         changes["dictionaries"] = [] if list(sae) == ["none"] else list(sae)
     known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]

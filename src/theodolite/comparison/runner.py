@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import conclusion, fits, request, tables
+from theodolite.comparison import admission, conclusion, fits, primary, reliance, request, tables
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
 from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
@@ -50,6 +50,8 @@ def compare(
     final: bool = False,
     dry_run: bool = False,
     force: bool = False,
+    admit: bool = False,
+    alpha: Sequence[float] = (),
     show_text: bool = False,
     progress: Progress = quiet,
     command: str = "",
@@ -69,7 +71,7 @@ def compare(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
             sae=sae, sites=sites,
             device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
-            show_text=show_text,
+            admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
             *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
@@ -79,7 +81,7 @@ def compare(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
         model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
-        seeds=seeds, quick=quick, final=final or None,
+        seeds=seeds, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
@@ -134,6 +136,8 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         run.settle(recipe.model_dump(mode="json"))
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        if recipe.admit:
+            primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
@@ -147,6 +151,10 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
     with stages("intervals"):
         _conclude(recipe, fitted, instruments, views, run)
+    if recipe.admit:
+        with stages("judging predictions") as tick:
+            cases = primary.cases(recipe, views, instruments.blocks)
+            reliance.conclude(list(admission.run(cases, views, cache_root() / "judges", tick)), views, run)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()

@@ -23,8 +23,12 @@ class Platt:
     slope: float
     intercept: float
 
+    def log_odds(self, score_n: np.ndarray) -> np.ndarray:
+        """slope * score + intercept, (n,)."""
+        return self.slope * score_n + self.intercept
+
     def __call__(self, score_n: np.ndarray) -> np.ndarray:
-        return expit(self.slope * score_n + self.intercept)
+        return expit(self.log_odds(score_n))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,47 @@ def ece(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
     return _ratio(np.abs(gap_kb).sum(0), w_nb.sum(0), shape)
 
 
+def mean(y: Array, s: Array, w: Array | None = None) -> Array:
+    """Of the scores themselves: a rate, where they are 0 and 1; the labels play no part.
+
+    >>> float(mean(np.array([1, 0, 1]), np.array([1.0, 0.0, np.nan])))
+    0.5
+    """
+    y, s, w_nb, shape, _ = _scored(y, s, w)
+    return _mean(s, w_nb, shape)
+
+
+def aurc(y: Array, s: Array, w: Array | None = None) -> Array:
+    """Area under the risk-coverage curve (1805.08206): the error among the most confident, averaged over their share.
+
+    s: the confidence, above 0, with a minus where the prediction is wrong; the labels play no part. Rows of equal
+    confidence are admitted together. Errors among the most confident weigh most: see `augrc`.
+
+    >>> round(float(aurc(np.zeros(4), np.array([4.0, 3.0, -2.0, 1.0]))), 5)     # errors 0, 0, 1/3, 1/4
+    0.14583
+    """
+    wrong_kb, all_kb, shape = _admitted_steps(y, s, w)
+    share_kb = np.diff(all_kb, axis=0, prepend=0)
+    risk_b = (share_kb * wrong_kb / np.maximum(all_kb, np.finfo(all_kb.dtype).tiny)).sum(0)
+    return _ratio(risk_b, share_kb.sum(0), shape)
+
+
+def augrc(y: Array, s: Array, w: Array | None = None) -> Array:
+    """Area under the generalised risk-coverage curve (Traub et al., 2407.01032).
+
+    The same for admitted errors as a share of *all* rows, so that no error weighs more than another. It is half the
+    error rate without skill, and
+    always (1 - AUROC of right against wrong) times accuracy times error, plus half the squared error.
+
+    >>> round(float(augrc(np.zeros(4), np.array([4.0, 3.0, -2.0, 1.0]))), 5)
+    0.09375
+    """
+    wrong_kb, all_kb, shape = _admitted_steps(y, s, w)
+    share_kb = np.diff(all_kb, axis=0, prepend=0)
+    between_kb = wrong_kb - np.diff(wrong_kb, axis=0, prepend=0) / 2
+    return _ratio((share_kb * between_kb).sum(0), share_kb.sum(0) ** 2, shape)
+
+
 def rate_above(y: Array, s: Array, threshold: float, label: int, w: Array | None = None) -> Array:
     """Share of the rows of `label` that score above a threshold fixed elsewhere: TPR for label 1, realised FPR for 0.
 
@@ -116,6 +157,17 @@ def threshold_at(negatives: Array, fpr: float, fewest: int = 10) -> float | None
     kept = np.sort(negatives[~np.isnan(negatives)])
     allowed = int(fpr * len(kept) + 1e-9)
     return float(kept[len(kept) - 1 - allowed]) if allowed >= fewest else None
+
+
+def _admitted_steps(y: Array, s: Array, w: Array | None) -> tuple[Array, Array, tuple[int, ...]]:
+    """Weight of the wrong and of all rows (steps, B) among those of at least each confidence, the largest first."""
+    _, s, w_nb, shape, _ = _scored(y, s, w)
+    order = np.argsort(-np.abs(s), kind="stable")
+    level_n = np.abs(s)[order]
+    last_k = np.flatnonzero(np.r_[level_n[1:] != level_n[:-1], True]) if len(s) else np.zeros(0, int)
+    w_nb = w_nb[order]
+    wrong_kb, all_kb = np.cumsum(w_nb * (s[order] < 0)[:, None], axis=0), np.cumsum(w_nb, axis=0)
+    return wrong_kb[last_k], all_kb[last_k], shape
 
 
 def _scored(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
@@ -112,8 +112,8 @@ class Recipe(Strict):
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
     with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
     `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
-    seeds and methods. `files` are hashes of the user's own data, methods, weights and dictionaries, filled in by
-    `compare`.
+    seeds and methods; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
+    the user's own data, methods, weights and dictionaries, filled in by `compare`.
     """
 
     name: str
@@ -145,6 +145,15 @@ class Recipe(Strict):
     limit: int | None = Field(default=None, ge=FEWEST_ROWS)
     quick: bool = False
     final: bool = False
+    admit: list[float] = Field(default_factory=list)
+
+    @field_validator("admit")
+    @classmethod
+    def _levels(cls, levels: list[float]) -> list[float]:
+        for alpha in levels:
+            if not 0.5 < alpha < 1:
+                raise ValueError(f"alpha {alpha:g}: give an accuracy above 0.5 and below 1")
+        return sorted(set(levels))
 
     @model_validator(mode="after")
     def _names_meet(self) -> Self:

@@ -34,7 +34,7 @@ IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own 
 LEFT_OUT = "leave-one-source-out:"  # and, before a source's name, that of the source kept out of training
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
-TASKS = {"matched", "free", "blocks", "contrast"}
+TASKS = {"matched", "free", "blocks", "contrast", "admit"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
 _OURS = ["artefacts", "exports", "report.html", "scores.parquet", "rows.csv", "rows.parquet", "manifest.json"]
 
@@ -221,6 +221,16 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{str(path)!r} is damaged ({error}): restore it, or run again with --force") from None
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Publish `artefacts/NAME.parquet`."""
+        assert not self._replaces, "begin() comes before anything is written"
+        self._publish(f"artefacts/{name}.parquet", parquet(table))
+
+    def read_table(self, name: str) -> pd.DataFrame | None:
+        """The content of `artefacts/NAME.parquet`, or None when this run made none."""
+        place = f"artefacts/{name}.parquet"
+        return self._read(place) if place in self.manifest["files"] else None
 
     def finish(self) -> None:
         """Write rows and scores, then the manifest that says so: a run is finished or it is not, never half."""

@@ -25,6 +25,12 @@ def folds(frame: pd.DataFrame, n: int = 3, seed: int = 0) -> np.ndarray:
     return _assign(frame, generator(seed, "folds", n), np.full(n, 1 / n))
 
 
+def one_of_each_cluster(frame: pd.DataFrame, at: np.ndarray) -> np.ndarray:
+    """Of these row numbers, ascending, the one with the smallest hash of each near-duplicate cluster."""
+    kept = frame.iloc[at].assign(at=at).sort_values("hash").drop_duplicates("cluster")
+    return np.sort(kept["at"].to_numpy())
+
+
 def _assign(frame: pd.DataFrame, rng: np.random.Generator, shares: np.ndarray) -> np.ndarray:
     """Part number of each row: clusters in random order, big ones first, each to the part that lacks it most."""
     cluster, sizes = _cluster_table(frame)

@@ -9,6 +9,7 @@ import jinja2
 from theodolite.core.atomic import publish
 from theodolite.core.run import Run
 from theodolite.report import context, findings, prose, tables
+from theodolite.report.admission import admission
 from theodolite.report.audit import audit
 from theodolite.report.blocks import Block, Figure, Section, Table
 from theodolite.report.sheet import Sheet
@@ -20,6 +21,7 @@ SECTIONS = (
     findings.free,
     findings.inside,
     findings.shifted,
+    admission,
     findings.where,
     findings.how_many,
     context.dictionary,

@@ -42,6 +42,7 @@ def show(result: Any) -> None:
         say(result.lines())
         return
     from theodolite.report import findings
+    from theodolite.report.admission import answer
     from theodolite.report.sheet import Sheet
 
     run, sheet = result.run, Sheet(result.run)
@@ -53,6 +54,8 @@ def show(result: Any) -> None:
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
     _console().print(headline(sheet))
+    if judged := answer(sheet):
+        paragraph(judged)
     if run.notes:
         paragraph(f"Counted: {counted(run.notes)}")
     paragraph("Time: " + ", ".join(f"{s['stage']} {duration(s['seconds'])}" for s in run.manifest["stages"]))
@@ -82,8 +85,11 @@ def show_scores(scores: "pd.DataFrame", out: Path | None) -> None:
     say([f"wrote {count(len(scores))} scores to {out}"])
 
 
-def show_tokens(reading: Any) -> None:
-    """A text coloured by each token's score, or without colour a line per token; then the whole and the strongest."""
+def show_tokens(reading: Any, texts_of: Path | None = None) -> None:
+    """A text coloured by each token's score, or without colour a line per token; then the whole and the strongest.
+
+    texts_of: the run whose texts stand for the ids of exemplars.
+    """
     console, tokens = _console(), reading.tokens
     scored = [token for token in tokens if math.isfinite(token[1])]
     if console.color_system:
@@ -94,8 +100,24 @@ def show_tokens(reading: Any) -> None:
     else:
         say(f"{signed(score):>8}  {token!r}" for token, score in tokens)
     paragraph(f"{reading.method}: {signed(reading.score)} for the whole text, probability {share(reading.probability)}")
+    if reading.admission:
+        show_admission(reading.admission, texts_of)
     if reading.cut:
         paragraph(f"The last {reading.cut} tokens were not read: the run cuts texts at its limit.")
+
+
+def show_admission(said: Any, texts_of: Path | None) -> None:
+    """Whether to rely on one reading, why not, and what that rests on."""
+    from theodolite.core.run import Run
+    from theodolite.report.admission import texts
+
+    known = texts(Run.open(texts_of)) if texts_of else {}
+    word = f"relied on at {said.alpha:g}" if not said.reason else f"not relied on: {said.reason}"
+    paragraph(
+        f"Label {said.label}, calibrated probability of 1 {share(said.probability)}, {word} "
+        f"(q {said.q}, d {share(said.d)}, q' {said.q_prime:.1f})"
+    )
+    paragraph(f"Nearest labelled texts: {'; '.join(known.get(i, i) for i in said.exemplars)}")
 
 
 def show_laws(laws: Sequence[Any]) -> bool:

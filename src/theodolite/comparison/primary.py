@@ -1,0 +1,110 @@
+"""The primary analysis of admission, fixed before any run, and what a run of it needs."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from theodolite.calibration._calibrator import FEWEST
+from theodolite.calibration.certified import needed
+from theodolite.comparison.views import FROM_DICTIONARY, Views
+from theodolite.core.errors import UserError
+from theodolite.core.methods import parse
+from theodolite.core.recipe import Recipe
+from theodolite.data.splits import PARTS, SHARES, one_of_each_cluster, split
+
+# These readers, at this level, each with a map and a gated confidence chosen on calibration rows and certified once.
+# Everything else that is judged is exploratory.
+READERS = ("logistic", "k_sparse@latents", "lat")
+ALPHA, DELTA = 0.9, 0.1
+LADDER = (0.7, 0.8, 0.9, 0.95)
+BESIDE = ("difference_in_means", "word_ngrams")  # any reader can be judged; on two maps, to save time
+BESIDE_MAPS = ("state", "pls")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reader and one training set. n_readers: primary ones, among whose certificates delta is divided."""
+
+    reader: str
+    seed: int
+    site: str
+    blocks: tuple[str, ...]
+    alphas: tuple[float, ...]
+    n_readers: int
+
+    @property
+    def level(self) -> float:
+        """The primary analysis' accuracy."""
+        return primary_level(self.alphas)
+
+    def delta(self, alpha: float) -> float:
+        """Of this reader's certificate at this accuracy."""
+        return _delta(alpha, self.alphas, self.n_readers)
+
+
+def judged_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
+    """Which of the recipe's methods are judged: the primary ones, then those beside."""
+    return [
+        reader
+        for reader in (*READERS, *BESIDE)
+        if reader in recipe.methods and (has_dictionary or parse(reader).view not in FROM_DICTIONARY)
+    ]
+
+
+def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> None:
+    """Refuse, before the model reads any row, what would leave nothing to judge or too few rows to calibrate on."""
+    if not judged_readers(recipe, has_dictionary):
+        raise UserError(
+            f"--admit judges {', '.join((*READERS, *BESIDE))}, and none of them can be fitted here: add one with "
+            "--method, or leave out --admit"
+        )
+    for seed in range(recipe.seeds):
+        labels = train["label"].to_numpy()[split(train, seed) == "calibrate"]
+        fewest = int(np.bincount(labels, minlength=2).min())
+        if fewest < FEWEST:
+            share = SHARES[PARTS.index("calibrate")]
+            raise UserError(
+                f"--admit needs {FEWEST} rows of each class to calibrate on, and training set {seed} leaves {fewest}: "
+                f"give at least {math.ceil(FEWEST / share)} rows of each class, or leave out --admit"
+            )
+
+
+def foresight(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[str]:
+    """What each level needs before anything can be certified, and what there is: lines for the plan of a run."""
+    n_readers = sum(r in READERS for r in judged_readers(recipe, has_dictionary))
+    part = split(train, 0)
+    rows = one_of_each_cluster(train, np.flatnonzero(part == "certify"))
+    there = int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
+    for alpha in recipe.admit:
+        delta = _delta(alpha, recipe.admit, n_readers)
+        yield (
+            f"certifying {alpha:g} needs at least {needed(alpha, delta)} rows without an error in every cell at delta "
+            f"{delta:.3g}; the rarer class has {there}"
+        )
+
+
+def _delta(alpha: float, alphas: Sequence[float], n_readers: int) -> float:
+    """Of one certificate: all those of the primary level fail with DELTA together, and so do all other rungs'."""
+    claims = max(n_readers, 1)
+    level = primary_level(alphas)
+    return DELTA / claims if alpha == level else DELTA / (claims * max(len(set(alphas) - {level}), 1))
+
+
+def primary_level(alphas: Sequence[float]) -> float:
+    """The accuracy that the primary analysis asks for: the fixed one, or the highest of others."""
+    return ALPHA if ALPHA in alphas else max(alphas)
+
+
+def cases(recipe: Recipe, views: Views, blocks: Sequence[str]) -> list[Case]:
+    """Every primary reader that the run has, then those beside, for every training set."""
+    there = judged_readers(recipe, views.has("latents", recipe.site))
+    n_primary = sum(r in READERS for r in there)
+    seen = tuple(b for b in dict.fromkeys([*blocks, recipe.site]) if views.has("state", b))
+    return [
+        Case(reader, seed, recipe.site, seen, tuple(recipe.admit), n_primary)
+        for reader in there
+        for seed in range(recipe.seeds)
+    ]

@@ -1,0 +1,335 @@
+"""When to rely on a prediction, as a section: claims, what each judge admits, curves, single predictions."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theodolite.core.cache import cache_root
+from theodolite.core.errors import UserError
+from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.report.blocks import Block, Figure, Line, Section, Table, Text, Value, absent, number
+from theodolite.report.curves import reliability, risk_coverage
+from theodolite.report.numbers import NONE, count, p_value, share, span, upper
+from theodolite.report.sheet import Sheet
+
+CELLS = {
+    "class_0": "of label 0", "class_1": "of label 1", "predicted_0": "predicted 0", "predicted_1": "predicted 1",
+}  # fmt: skip
+EXAMPLES = 5
+CHOSEN = "chosen"
+
+
+def admission(sheet: Sheet) -> Section:
+    """The section, or why the run has none."""
+    title = "When to rely on a prediction"
+    found = sheet.run.read_json("admission")
+    if not found:
+        return Section(title, [absent("This run judged no single predictions: theodolite compare NAME --admit does.")])
+    figures = _figures(sheet.run.rows)
+    detail = sheet.run.read_table("admission")
+    assert detail is not None
+    blocks: list[Block] = [
+        Text(_answer(sheet, found, figures), "lead"),
+        Text(_protocol(found)),
+        _claims(sheet, found, figures),
+        _choices(sheet, found),
+        _ladder(sheet, found, figures),
+        *(_judges(sheet, found, figures, dataset) for dataset in _headline(sheet, found)),
+        _maps(sheet, found, figures),
+        Figure(risk_coverage(sheet, detail, found["level"]), _RISK),
+        Figure(reliability(sheet, detail), _RELIABILITY),
+        *_examples(sheet, found, detail),
+        Text(LIMITS, "note"),
+    ]
+    return Section(title, blocks)
+
+
+_RISK = (
+    "Error among the most confident predictions of the chosen judge against their share, one line per data set, mean "
+    "over training sets. Dots: where the certificate stops. Dashed: the error allowed."
+)
+_RELIABILITY = (
+    "Share of label 1 against the calibrated probability, in ten bins of equal size, all training sets together; size "
+    "of a dot: number of rows. On the diagonal the probability is what it says."
+)
+LIMITS = (
+    "A certificate speaks of rows drawn like its certify rows, one per near-duplicate cluster, on average over what is "
+    "admitted: on a shift nothing is promised, and the figures above are what was measured. Rows that are elsewhere "
+    "can be told apart; rows that look the same and follow another rule cannot: not detectable, by this or any judge "
+    "that sees the rows alone."
+)
+
+
+def answer(sheet: Sheet) -> str:
+    """The question of the section, answered in words that carry their numbers; "" for a run without judges."""
+    found = sheet.run.read_json("admission")
+    return _answer(sheet, found, _figures(sheet.run.rows)) if found else ""
+
+
+def _answer(sheet: Sheet, found: dict[str, Any], figures: "Figures") -> str:
+    if not found["claims"]:
+        return "None of the readers of the primary analysis was among the methods: what is judged here is exploratory."
+    dataset, level = _headline(sheet, found)[-1], found["level"]
+    shifted = [c["word"] for c in found["claims"] if c["dataset"] != IN_DISTRIBUTION]
+    readers = "; ".join(_said(sheet, claim, figures) for claim in found["claims"] if claim["dataset"] == dataset)
+    if not shifted:
+        return f"There is no shift, so nothing is known about new kinds of rows. On the test rows: {readers}."
+    return (
+        f"Does admitting only what is certified make a reader hold on new data? On {dataset}: {readers}. "
+        f"Over all {len(shifted)} pairs of reader and shift, {level:g} is kept in {shifted.count('kept')}, broken in "
+        f"{shifted.count('broken')}, open in {shifted.count('open')}, and nothing is admitted in "
+        f"{shifted.count('nothing admitted')}."
+    )
+
+
+def _said(sheet: Sheet, claim: dict[str, Any], figures: "Figures") -> str:
+    """One reader on one data set: before and after admission."""
+    metrics = ("accuracy_of_all", "admitted", "accuracy")
+    every, admitted, kept = (
+        figures[claim["method"], CHOSEN, claim["alpha"], claim["dataset"], metric] for metric in metrics
+    )
+    before = f"{sheet.phrase(claim['method'])} is right on {share(every['value'])} of all rows and "
+    if not kept["n"]:
+        return before + "relies on none"
+    accuracy = f"{share(kept['value'])} {span(kept['lo'], kept['hi'])}".strip()
+    return f"{before}on {accuracy} of the {share(admitted['value'])} it relies on ({claim['alpha']:g} {_word(claim)})"
+
+
+def _word(claim: dict[str, Any]) -> str:
+    """The verdict, and for what is not kept the cell that is worst."""
+    if claim["word"] in ("kept", "nothing admitted"):
+        return str(claim["word"])
+    return f"{claim['word']}: {share(claim['accuracy'])} {CELLS[claim['least']]}, n = {count(claim['n'])}"
+
+
+def _protocol(found: dict[str, Any]) -> str:
+    sizes, readers = found["choices"][0]["sizes"], found["readers"]
+    fixed = "Fixed before any run: these readers, accuracy" if found["as_fixed"] else (
+        "Chosen for this run, so exploratory: these readers or this accuracy are not those fixed in the code. Accuracy"
+    )  # fmt: skip
+    each, delta, sure = found["delta_each"], found["delta"], 1 - found["delta"]
+    return (
+        f"{fixed} {found['level']:g}, and for each reader and training set the map and gated confidence that promise "
+        f"to admit most by the calibration rows. One certificate per reader and training set, at delta {each:.3g}: "
+        f"with probability {sure:g} those of a training set hold for all {readers} readers. The first training set has "
+        f"{count(sizes['support'])} support, {count(sizes['calibrate'])} calibration and {count(sizes['certify'])} "
+        "certify rows; of certify and test rows one per near-duplicate cluster counts. An accuracy is kept if all four "
+        "conditional ones (within each label, within each prediction) are shown to reach it, broken if one is shown "
+        "not to; p-values are Holm-corrected over reader and shift, those of the test rows are not corrected. All else "
+        f"is exploratory: judges that were not chosen are certified at delta {delta:g} each, and all other accuracies "
+        f"of one training set share {delta:g}."
+    )
+
+
+Figures = dict[tuple[str, str, float, str, str], dict[str, Any]]
+
+
+def _figures(rows: pd.DataFrame) -> Figures:
+    """Figures of task "admit" by reader, judge (with its map unless it is the chosen one), level, data set, metric."""
+    found: Figures = {}
+    for row in rows[rows["task"] == "admit"].to_dict("records"):
+        params = json.loads(row["params"])
+        judge = (
+            params["judge"]
+            if params["judge"] == CHOSEN or not params["map"]
+            else f"{params['judge']} on {params['map']}"
+        )
+        found[row["method"], judge, params["alpha"], row["dataset"], row["metric"]] = row | params
+    return found
+
+
+def _headline(sheet: Sheet, found: dict[str, Any]) -> list[str]:
+    """The test rows, and the primary shift or else the first, where there is any."""
+    shifts = [d for d in dict.fromkeys(claim["dataset"] for claim in found["claims"]) if d != IN_DISTRIBUTION]
+    primary = [d for d in shifts if d == sheet.run.recipe.get("primary")] or shifts[:1]
+    return [IN_DISTRIBUTION, *primary]
+
+
+def _interval(figure: dict[str, Any] | None) -> Value:
+    if figure is None or not figure["n"]:
+        return number(NONE)
+    return number(share(figure["value"]), span(figure["lo"], figure["hi"]))
+
+
+def _claims(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
+    names = ["All", "Admitted", "Accuracy of these", *(upper(words) for words in CELLS.values()), "n", "Training sets"]
+    head = (
+        Value("Reader"),
+        Value("Rows"),
+        *map(number, names),
+        Value("Accuracy is"),
+        *map(number, ["p kept", "p broken"]),
+    )
+    caption = (
+        f"Primary analysis at {found['level']:g}: accuracy on all rows, share admitted, and accuracy of what is "
+        "admitted [95 % interval], within each label and each prediction. n: rows that any training set admits; "
+        "training sets: how many admit any. Sets of one label make no claim."
+    )
+    return Table(caption, head, tuple(_claim(sheet, claim, figures) for claim in found["claims"]))
+
+
+def _claim(sheet: Sheet, claim: dict[str, Any], figures: Figures) -> Line:
+    place = (claim["method"], CHOSEN, claim["alpha"], claim["dataset"])
+    metrics = ("accuracy_of_all", "admitted", "accuracy", *(f"accuracy_{cell}" for cell in CELLS))
+    of = {metric: figures.get((*place, metric)) for metric in metrics}
+    n, sets = ((of["accuracy"] or {}).get(name, 0) for name in ("n", "training_sets"))
+    tests = (number(p_value(claim["p_kept"])), number(p_value(claim["p_broken"])))
+    words = (Value(sheet.phrase(claim["method"])), Value(claim["dataset"]))
+    return Line(
+        (*words, *map(_interval, of.values()), number(count(n)), number(str(sets)), Value(_word(claim)), *tests)
+    )
+
+
+def _choices(sheet: Sheet, found: dict[str, Any]) -> Table:
+    """What was chosen where, and the spread of the least q' of SDM's region over training sets."""
+    head = (
+        Value("Reader"), Value("Confidence and map, by training set"), number("Promised"),
+        number("Least q' of SDM's region"),
+        number("Certify rows (label 0, 1)"),
+    )  # fmt: skip
+    lines = []
+    for method in dict.fromkeys(choice["method"] for choice in found["choices"]):
+        of = [choice for choice in found["choices"] if choice["method"] == method]
+        chosen = [c["chosen"]["confidence"] + (f" on {c['chosen']['map']}" if c["chosen"]["map"] else "") for c in of]
+        cells = (
+            Value("; ".join(chosen)), number(" ".join(share(c["chosen"]["promised"][str(found["level"])]) for c in of)),
+            number(" ".join(NONE if c["q_min"] is None else f"{c['q_min']:.1f}" for c in of)),
+            number(", ".join(f"{c['certify'][0]}, {c['certify'][1]}" for c in of[:1])),
+        )  # fmt: skip
+        lines.append(Line((Value(sheet.phrase(method)), *cells)))
+    caption = (
+        "Chosen on calibration rows, training set by training set; promised: the share that would be admitted, were "
+        "these the certify rows. A dash: no region reaches the accuracy."
+    )
+    return Table(caption, head, tuple(lines))
+
+
+def _ladder(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
+    """Admitted share and accuracy at every level, in distribution and on the primary shift."""
+    datasets = _headline(sheet, found)
+    levels = sorted({key[2] for key in figures if key[1] == CHOSEN})
+    head = [Value("Reader"), number("Accuracy asked")]
+    head += [number(f"{what}, {dataset}") for dataset in datasets for what in ("Admitted", "Accuracy")]
+    lines = []
+    for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
+        for level in levels:
+            cells = [
+                _interval(figures.get((method, CHOSEN, level, dataset, metric)))
+                for dataset in datasets
+                for metric in ("admitted", "accuracy")
+            ]
+            lines.append(Line((Value(sheet.phrase(method)), number(f"{level:g}"), *cells)))
+    return Table(
+        "At every accuracy asked for, the confidence and map that promise most at it, certified.",
+        tuple(head),
+        tuple(lines),
+    )
+
+
+METRICS = {
+    "admitted": "Admitted", "accuracy": "Accuracy of these", "least": "Least cell", "aurc": "AURC", "augrc": "AUGRC",
+    "ece": "ECE", "brier": "Brier", "coverage": "Set holds label",
+}  # fmt: skip
+
+
+def _judges(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: str) -> Table:
+    """Every judge of every reader on one data set; of those that need a map, on the state and on PLS."""
+    head = (Value("Judge"), *map(number, METRICS.values()))
+    lines: list[Line] = []
+    for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
+        lines.append(Line((Value(upper(sheet.phrase(method))), *(Value("") for _ in METRICS)), heading=True))
+        names = dict.fromkeys(k[1] for k in figures if (k[0], k[2], k[3]) == (method, found["level"], dataset))
+        shown = [j for j in names if j == CHOSEN or " on " not in j or j.endswith((" on state", " on pls"))]
+        lines += [Line((Value(j), *_row(figures, method, j, found["level"], dataset))) for j in shown]
+    others = [m for m in dict.fromkeys(key[0] for key in figures) if m not in {c["method"] for c in found["claims"]}]
+    for method in others:
+        words = f"{upper(sheet.phrase(method))}, {CHOSEN}"
+        lines.append(Line((Value(words), *_row(figures, method, CHOSEN, found["level"], dataset))))
+    caption = (
+        f"Every judge on {dataset}, at {found['level']:g} [95 % interval]. AURC, AUGRC: of its confidence, lower is "
+        "better. Certified ones promise all four cells; sgr the error of all that is admitted; conformal ones the sets "
+        "alone; the others nothing. Those on other maps are in rows.csv."
+    )
+    return Table(caption, head, tuple(lines))
+
+
+def _row(figures: Figures, method: str, judge: str, level: float, dataset: str) -> list[Value]:
+    cells = []
+    for metric in METRICS:
+        if metric == "least":
+            of = [figures.get((method, judge, level, dataset, f"accuracy_{cell}")) for cell in CELLS]
+            seen = [f for f in of if f is not None and f["n"]]
+            cells.append(_interval(min(seen, key=lambda f: float(f["value"])) if seen else None))
+        else:
+            cells.append(_interval(figures.get((method, judge, level, dataset, metric))))
+    return cells
+
+
+def _maps(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
+    """Which map admits most at equal validity: certificates of q' and agreement, in distribution and shifted."""
+    scores = ("certified(sdm)", "certified(knn_agreement)")
+    places = [(score, dataset) for score in scores for dataset in _headline(sheet, found)]
+    head = [Value("Reader"), Value("Map")]
+    head += [number(f"{score}, {what}, {d}") for score, d in places for what in ("admitted", "least cell")]
+    lines = []
+    for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
+        on = f"{scores[0]} on "
+        for name in dict.fromkeys(k[1].removeprefix(on) for k in figures if k[0] == method and k[1].startswith(on)):
+            rows = [_row(figures, method, f"{score} on {name}", found["level"], d) for score, d in places]
+            cells = [cell for row in rows for cell in (row[0], row[2])]
+            lines.append(Line((Value(sheet.phrase(method)), Value(name), *cells)))
+    caption = (
+        f"Which map admits most: certificates at {found['level']:g} of SDM's q' and of the agreement of 50 neighbours, "
+        "by the space in which rows are compared."
+    )
+    return Table(caption, tuple(head), tuple(lines))
+
+
+def _examples(sheet: Sheet, found: dict[str, Any], detail: pd.DataFrame) -> list[Block]:
+    """Of the first training set, on the primary shift: what was admitted and wrong, and what was sure and rejected."""
+    dataset = _headline(sheet, found)[-1]
+    shown_as = texts(sheet.run) if sheet.show_text else {}
+    first = detail[(detail["seed"] == detail["seed"].iloc[0]) & (detail["dataset"] == dataset)]
+    blocks: list[Block] = []
+    for method, part in first.groupby("method", sort=False):
+        wrong = part[(part["reason"] == "") & (part["predicted"] != part["label"])]
+        sure = part[part["reason"] != ""].assign(sure=lambda f: np.maximum(f["probability"], 1 - f["probability"]))
+        for rows, by, what in ((wrong, "confidence", "Admitted and wrong"), (sure, "sure", "Sure and rejected")):
+            shown = rows.sort_values([by, "row"], ascending=[False, True], kind="stable")[:EXAMPLES]
+            name = sheet.phrase(str(method))
+            if not len(shown):
+                blocks.append(Text(f"{what}, {name} on {dataset}: none of {count(len(part))} rows."))
+                continue
+            caption = f"{what}: {name} on {dataset}, {count(len(rows))} of {count(len(part))} rows, the surest first."
+            blocks.append(_example_table(caption, shown.to_dict("records"), shown_as))
+    return blocks
+
+
+def _example_table(caption: str, rows: Sequence[dict[str, Any]], texts: dict[str, str]) -> Table:
+    head = [Value("Row"), number("Label"), number("Predicted"), number("Probability of 1"), Value("Reason")]
+    head += [number("q"), number("d"), number("q'"), Value("Nearest exemplars")]
+    lines = [
+        Line(
+            (
+                Value(texts.get(r["row"], r["row"])), number(str(r["label"])), number(str(r["predicted"])),
+                number(share(r["probability"])), Value(r["reason"] or "admitted"), number(count(r["q"])),
+                number(share(r["d"])), number(f"{r['q_prime']:.1f}"),
+                Value("; ".join(texts.get(i, i) for i in r["exemplars"].split()[: (1 if texts else 3)])),
+            )
+        )
+        for r in rows
+    ]  # fmt: skip
+    return Table(caption, tuple(head), tuple(lines))
+
+
+def texts(run: Run) -> dict[str, str]:
+    """Texts by row id, from the cache of the comparison; a run itself holds none."""
+    found = run.read_json("admission")
+    folder = cache_root() / "views" / (found["rows_at"] if found else "none")
+    if not folder.is_dir():
+        raise UserError(f"{str(folder)!r} is gone, and with it the texts: compare again, or leave out --show-text")
+    frames = [pd.read_parquet(path, columns=["id", "text"]) for path in sorted(folder.glob("*.parquet"))]
+    return {str(i): str(t) for frame in frames for i, t in zip(frame["id"], frame["text"], strict=True)}
