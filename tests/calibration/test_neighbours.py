@@ -69,3 +69,14 @@ def test_the_searches_are_two() -> None:
     (one, far), (other, also_far) = (search(rows[:1], 5) for search in (by_faiss(rows), by_scikit(rows)))
     assert one[0].tolist() == other[0].tolist()
     assert far == pytest.approx(also_far, rel=1e-5)
+
+
+def test_of_equal_distances_the_lower_index_wins_whoever_the_search_found() -> None:
+    """A search may find any of many equal rows; what ties with them is asked of all rows."""
+    support = Neighbours(np.repeat([[0.0], [5.0]], [100, 20], axis=0))
+
+    def from_the_end(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.tile(np.arange(99, 99 - n, -1), (len(rows), 1)), np.zeros(len(rows))
+
+    support._search = from_the_end
+    assert support.nearest(np.zeros((2, 1)), 5)[1].tolist() == [[0, 1, 2, 3, 4]] * 2

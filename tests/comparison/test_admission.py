@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+from theodolite.calibration.certified import Certified
+from theodolite.calibration.sdm import Sdm
 from theodolite.comparison import admission, reliance
 from theodolite.comparison.admission import CHOSEN, Admitted
-from theodolite.comparison.kept import Kept
+from theodolite.comparison.kept import Evidence, Kept
 from theodolite.comparison.primary import Case, foresight, require_enough
 from theodolite.comparison.reliance import _claims, evaluate
 from theodolite.comparison.sighted import Sighted
@@ -240,3 +242,13 @@ def test_a_mean_over_training_sets_rests_on_no_more_groups_than_the_small_ones_h
     right[0, :200], right[1:, 250] = 1.0, 1.0
     assert reliance._over(sample, "accuracy", mean, right)[1].n_groups == 6
     assert reliance._over(sample, "accuracy", mean, np.ones((5, n)))[1].n_groups == n
+
+
+def test_certify_rows_are_more_to_calibrate_on_where_nothing_is_certified() -> None:
+    X, y = gaussians(900, 3, seed=0)
+    part = np.repeat(np.array(["support", "calibrate", "certify"], dtype=object), 300)
+    evidence = Evidence(X, y, part, np.arange(900))
+    plain, certified = evidence.fit(Sdm()), evidence.fit(Certified(Sdm()))
+    assert (len(plain.rows_), len(plain.calibrate_.rows)) == (300, 600)
+    assert len(certified.method_.calibrate_.rows) == 300
+    assert len(evidence.uncertified().rows) == 600
