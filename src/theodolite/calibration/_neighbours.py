@@ -22,8 +22,8 @@ class Neighbours:
     """Support rows (m, d): a search by products finds candidates, differences in float64 give distances and order.
 
     Equal rows are exactly 0 apart, and neither the order nor a distance depends on how many queries are asked at once,
-    nor on whether scikit-learn or faiss (the extra `fast`) found the candidates. Memory is that of the rows, and of a
-    few answers: judges ask for the probability, confidence and reasons of the same rows in turn.
+    nor on whether scikit-learn or faiss (the extra `fast`) found the candidates. Memory is that of the rows, twice with
+    faiss, and of a few answers: judges ask for the probability, confidence and reasons of the same rows in turn.
 
     >>> Neighbours(np.array([[0.0], [3.0], [0.0]])).nearest(np.array([[1.0]]), 2)
     (array([[1., 1.]]), array([[0, 2]]))
@@ -87,7 +87,10 @@ _supports: OrderedDict[bytes, Neighbours] = OrderedDict()
 
 
 def neighbours(rows_md: Array) -> Neighbours:
-    """The search among these rows; that of equal rows if it is one of the last few: many judges share a support."""
+    """The search among these rows; that of equal rows if it is one of the last four, which are kept for it.
+
+    Many judges share a support. What is kept outlives them: up to four supports with their answers.
+    """
     key = _digest(rows_md)
     found = _supports.pop(key) if key in _supports else Neighbours(rows_md)
     _supports[key] = found
