@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
@@ -155,7 +156,8 @@ def prototypes() -> dict[str, str]:
         admitted = judge.admit(fresh)
         accuracy = (judge.predict(fresh) == labels)[admitted].mean()
         name = f"prototypes={n}: support rows, share admitted at .95, accuracy of these (20,000 fresh rows)"
-        found[name] = f"{len(judge.rows_):,}, {admitted.mean():.3f}, {accuracy:.4f}"
+        lo, hi = binomtest(int(admitted.sum()), len(fresh)).proportion_ci(method="wilson")
+        found[name] = f"{len(judge.rows_):,}, {admitted.mean():.3f} [{lo:.3f}, {hi:.3f}], {accuracy:.4f}"
     return found
 
 
