@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from theodolite.calibration._calibrator import CalibrationRows, TooFewRows
+from theodolite.core.calibrator import CalibrationRows, TooFewRows
 from theodolite.core.discover import discover
 
 METHODS = discover("theodolite.calibration", group="theodolite.calibrators", kind="calibrator")

@@ -7,14 +7,13 @@ from sklearn.cross_decomposition import PLSRegression
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from theodolite.calibration._calibrator import CalibrationRows, Calibrator, TooFewRows, split
-from theodolite.calibration._selected import Judged
 from theodolite.calibration.certified import Certified, cuts, doubt, promised, threshold
 from theodolite.calibration.gated import Gated
 from theodolite.calibration.knn_agreement import KnnAgreement
 from theodolite.calibration.max_softmax import MaxSoftmax
 from theodolite.calibration.sdm import Sdm
 from theodolite.calibration.sgr import Sgr
+from theodolite.core.calibrator import CalibrationRows, Calibrator, Judged, TooFewRows, split
 from theodolite.toys.admission import flipped, gaussians, off_support, pocket
 
 ALPHA = 0.95

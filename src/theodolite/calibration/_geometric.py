@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import clone
 
-from theodolite.calibration._calibrator import FAR, Array, Part
 from theodolite.calibration.temperature import Temperature
+from theodolite.core.calibrator import FAR, Array, Part
 
 NEARLY_ALL = 0.95  # of the calibration rows lie inside a gate
 

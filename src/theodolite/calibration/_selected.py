@@ -1,16 +1,18 @@
 """What methods share that choose, on rows of their own, from which confidence another method is relied on."""
 
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 
-from theodolite.calibration._calibrator import (
+from theodolite.calibration.max_softmax import MaxSoftmax
+from theodolite.core.calibrator import (
     CALIBRATE,
+    CERTIFY,
     SUPPORT,
     Array,
     Calibrator,
+    Judged,
     Part,
     check_apart,
     check_usable,
@@ -18,21 +20,10 @@ from theodolite.calibration._calibrator import (
     split,
     told,
 )
-from theodolite.calibration.max_softmax import MaxSoftmax
 from theodolite.core.errors import UserError
 
-CERTIFY = "certify"
 BELOW, NOWHERE = "below the certified confidence", "no confidence is enough for alpha"
 STALE = "the support has changed since"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a method said of rows, and what they were."""
-
-    confidence_n: Array
-    predicted_n: Array
-    target_n: Array
 
 
 class Selected(Calibrator):
@@ -72,7 +63,7 @@ class Selected(Calibrator):
         kept = None if groups is None else np.asarray(groups)[others]
         self.method_ = method.fit(rows[others], target_n[others], part=part_n[others], groups=kept, ids=id_n[others])
         self.estimator_, self.too_few_ = self.method_.estimator_, self.method_.too_few_
-        self.threshold_ = self._threshold(*(judged(self, rows[i], target_n[i]) for i in at.values()))
+        self.threshold_ = self._threshold(*(self.judged(rows[i], target_n[i]) for i in at.values()))
         self.support_version_ = _support_version(self.method_)
         return self
 
@@ -111,12 +102,6 @@ def judging(method: Any) -> Calibrator:
         name = type(method).__name__
         raise UserError(f"method is {name}: give a judge that promises nothing itself, such as MaxSoftmax({name}())")
     return method
-
-
-def judged(method: Calibrator, rows: Any, target_n: Array) -> Judged:
-    """What a fitted method says of labelled rows; the label is the one that `predict` gives, by the probability."""
-    part = method._part(rows)
-    return Judged(method._confidence(part), (method._probability(part) > 0.5).astype(int), target_n.astype(int))
 
 
 def _support_version(method: Any) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from theodolite.calibration._calibrator import Array, Calibrator, Part
+from theodolite.core.calibrator import Array, Calibrator, Part
 
 
 class Beta(Calibrator):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binom
 
-from theodolite.calibration._calibrator import RARE, Array, Part, TooFewRows
-from theodolite.calibration._selected import Judged, Selected
+from theodolite.calibration._selected import Selected
+from theodolite.core.calibrator import RARE, Array, Judged, Part, TooFewRows
 
 GRID = 25  # thresholds that may be tried
 

@@ -7,10 +7,10 @@ from scipy.optimize import linprog
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 
-from theodolite.calibration._calibrator import Array, Part
 from theodolite.calibration._temperature import best_temperature
 from theodolite.calibration.conformal import reasons, strangeness
 from theodolite.calibration.temperature import Temperature
+from theodolite.core.calibrator import Array, Part
 
 MOST = 500  # calibration rows: the size of the linear programmes
 HALVINGS = 30  # of [0, 1], in which the strangeness of a label lies

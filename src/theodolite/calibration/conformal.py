@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from theodolite.calibration._calibrator import BOUNDARY, Array, Part
 from theodolite.calibration.temperature import Temperature
+from theodolite.core.calibrator import BOUNDARY, Array, Part
 from theodolite.core.errors import unknown
 
 WITHIN = ("all", "class", "prediction")

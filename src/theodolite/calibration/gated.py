@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
-from theodolite.calibration._calibrator import CALIBRATE, FAR, SUPPORT, Array, Calibrator, Part
 from theodolite.calibration._selected import judging
 from theodolite.calibration.knn_distance import KnnDistance
 from theodolite.calibration.max_softmax import MaxSoftmax
+from theodolite.core.calibrator import CALIBRATE, FAR, SUPPORT, Array, Calibrator, Part
 from theodolite.core.errors import UserError
 
 _OUTSIDE = -np.inf  # a confidence that no threshold admits

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from theodolite.calibration._calibrator import Array, Calibrator, Part
+from theodolite.core.calibrator import Array, Calibrator, Part
 
 
 class Isotonic(Calibrator):

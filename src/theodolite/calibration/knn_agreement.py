@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from theodolite.calibration._calibrator import DISAGREE, Part
 from theodolite.calibration._geometric import Geometric
 from theodolite.calibration._neighbours import Array, neighbours
+from theodolite.core.calibrator import DISAGREE, Part
 
 
 class KnnAgreement(Geometric):

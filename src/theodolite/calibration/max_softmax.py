@@ -2,7 +2,7 @@
 
 from scipy.special import expit
 
-from theodolite.calibration._calibrator import Array, Calibrator, Part
+from theodolite.core.calibrator import Array, Calibrator, Part
 
 
 class MaxSoftmax(Calibrator):

@@ -12,7 +12,12 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from theodolite.calibration import _sdm
-from theodolite.calibration._calibrator import (
+from theodolite.calibration._exemplar_map import ExemplarMap as ExemplarMap
+from theodolite.calibration._neighbours import CAP, Array, neighbours
+from theodolite.calibration._prototypes import prototypes
+from theodolite.calibration._sdm import Sighting
+from theodolite.calibration._temperature import best_temperature
+from theodolite.core.calibrator import (
     BOUNDARY,
     DISAGREE,
     FAR,
@@ -24,10 +29,6 @@ from theodolite.calibration._calibrator import (
     folds,
     scores,
 )
-from theodolite.calibration._neighbours import CAP, Array, neighbours
-from theodolite.calibration._prototypes import prototypes
-from theodolite.calibration._sdm import Sighting
-from theodolite.calibration._temperature import best_temperature
 from theodolite.core.errors import UserError
 
 NO_REGION = "no region reaches alpha"
@@ -47,7 +48,7 @@ class Sdm(Calibrator):
     probabilities above alpha. That is an estimate, without a bound on how often it fails: `certified` gives one.
 
     space: where similarity is measured, a transformer fitted on the support (None: the rows as they are; "estimator":
-    the classifier's own `transform`, as of `_exemplar_map.ExemplarMap`).
+    the classifier's own `transform`, as of `ExemplarMap`, the published one, here too).
     far_space: the same for distance (None: as `space`). k: neighbours looked at. in_sample: the support's own
     predictions and log-odds come from the classifier fitted on it, as published, and not from `FOLDS` others that did
     not see the row; a frozen classifier's always do. alphas: levels of the ladder; `alpha` is added. splits: on how

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.stats import beta
 
-from theodolite.calibration._selected import Judged, Selected
+from theodolite.calibration._selected import Selected
+from theodolite.core.calibrator import Judged
 
 
 class Sgr(Selected):

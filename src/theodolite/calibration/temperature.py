@@ -2,8 +2,8 @@
 
 from scipy.special import expit
 
-from theodolite.calibration._calibrator import Array, Calibrator, Part
 from theodolite.calibration._temperature import best_temperature
+from theodolite.core.calibrator import Array, Calibrator, Part
 
 
 class Temperature(Calibrator):

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from theodolite.calibration._calibrator import DISAGREE
 from theodolite.calibration._geometric import Geometric
 from theodolite.calibration._neighbours import Array, Neighbours, neighbours
+from theodolite.core.calibrator import DISAGREE
 
 _LEAST = 1e-12
 

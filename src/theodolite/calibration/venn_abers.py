@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from theodolite.calibration._calibrator import Array, Calibrator, Part
+from theodolite.core.calibrator import Array, Calibrator, Part
 
 DECIMALS = 9  # of a score: products of other batches differ in the last bits, which must not tell equal rows apart
 

@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.calibration._calibrator import CALIBRATE, TooFewRows
-from theodolite.calibration._selected import CERTIFY, judged
 from theodolite.calibration.certified import Certified, preflight, promised
 from theodolite.calibration.sdm import Sdm
 from theodolite.comparison import judges, maps
@@ -31,6 +29,7 @@ from theodolite.comparison.stages import Tick
 from theodolite.comparison.views import Views
 from theodolite.core import methods
 from theodolite.core.atomic import publish
+from theodolite.core.calibrator import CALIBRATE, CERTIFY, TooFewRows
 
 Array = np.ndarray
 CHOSEN = "chosen"  # the judge of the primary analysis
@@ -130,7 +129,7 @@ class _Court:
         for name in (c for c in CONFIDENCES if c != PLAIN):
             judge = self.hear(judges.certified(name, table.look, level, DELTA), f"certified({name})", on)
             if name in GATED:
-                seen = judged(judge.method_, *table.evidence.of(CALIBRATE))
+                seen = judge.method_.judged(*table.evidence.of(CALIBRATE))
                 shares = {str(a): promised(seen, a, self.case.delta(a)) for a in self.case.alphas}
                 promises.append({"confidence": name, "map": on, "promised": shares})
         return promises

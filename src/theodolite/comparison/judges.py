@@ -12,7 +12,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 
-from theodolite.calibration._calibrator import Calibrator
 from theodolite.calibration.beta import Beta
 from theodolite.calibration.certified import Certified
 from theodolite.calibration.conditional_conformal import ConditionalConformal
@@ -28,6 +27,7 @@ from theodolite.calibration.sgr import Sgr
 from theodolite.calibration.temperature import Temperature
 from theodolite.calibration.trust_score import TrustScore
 from theodolite.calibration.venn_abers import VennAbers
+from theodolite.core.calibrator import Calibrator
 
 Array = np.ndarray
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from theodolite.calibration._calibrator import CALIBRATE, SUPPORT
-from theodolite.calibration._selected import CERTIFY
 from theodolite.calibration.sdm import Sdm
 from theodolite.comparison import judges, maps
 from theodolite.comparison.judges import Look
 from theodolite.core.atomic import publish, read_json
+from theodolite.core.calibrator import CALIBRATE, CERTIFY, SUPPORT
 from theodolite.core.errors import UserError
 
 Array = np.ndarray

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from theodolite.calibration._calibrator import FEWEST
 from theodolite.calibration.certified import needed
 from theodolite.comparison.views import FROM_DICTIONARY, Views
+from theodolite.core.calibrator import FEWEST
 from theodolite.core.errors import UserError
 from theodolite.core.methods import parse
 from theodolite.core.recipe import Recipe

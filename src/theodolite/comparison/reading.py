@@ -69,7 +69,7 @@ class Admission:
     exemplars: list[str]
 
 
-class Sight:
+class FittedReader:
     """A fitted reader of a Run with the model and dictionary it was fitted through."""
 
     def __init__(self, run: Run, method: str | None, model: Model | None = None) -> None:
@@ -185,11 +185,11 @@ def read_text(run: str | Path, text: str | None, *, method: str | None = None, m
     """The reading of one text."""
     if not text or not text.strip():
         raise UserError("no text to read: give one, or a file with --in")
-    sight = Sight(Run.open(run), method, model)
-    score, probability = sight.texts([text])
+    fitted = FittedReader(Run.open(run), method, model)
+    score, probability = fitted.texts([text])
     return Reading(
-        sight.about["method"], sight.tokens(text), float(score[0]), float(probability[0]), sight.left_out(text),
-        sight.admission(text, score),
+        fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
+        fitted.admission(text, score),
     )  # fmt: skip
 
 
@@ -207,16 +207,16 @@ def read_file(
     there = (texts.notna() & (texts.astype(str).str.strip() != "")).to_numpy()
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
-    sight = Sight(Run.open(run), method, model)
+    fitted = FittedReader(Run.open(run), method, model)
     score, probability = np.full((2, len(table)), np.nan)
     present = texts[there].astype(str).tolist()
-    score[there], probability[there] = sight.texts(present)
+    score[there], probability[there] = fitted.texts(present)
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
-    if cut := sight.cut(present):
-        most = sight.recipe.max_tokens
+    if cut := fitted.cut(present):
+        most = fitted.recipe.max_tokens
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
-    return table.assign(method=sight.about["method"], score=score, probability=probability)
+    return table.assign(method=fitted.about["method"], score=score, probability=probability)
 
 
 def _about(folder: Path) -> dict[str, Any]:

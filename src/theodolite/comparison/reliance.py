@@ -67,9 +67,9 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run) -> None:
             "level": case.level, "delta": DELTA, "delta_each": case.delta(case.level), "readers": case.n_readers,
             "claims": [asdict(claim) for claim in claims],
             "choices": [{"method": one.case.reader, "seed": one.case.seed} | one.record for one in admitted],
-            "rows_at": views.folder.name,
         },
     )  # fmt: skip
+    run.record("read_from", f"views/{views.folder.name}")
     for one in admitted:
         if one.record["preflight"]:
             run.note("certify", 1, f"{one.case.reader}, training set {one.case.seed}: {one.record['preflight']}")

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.calibration._calibrator import CALIBRATE, SUPPORT
-from theodolite.calibration._selected import CERTIFY
 from theodolite.comparison import maps
 from theodolite.comparison.fits import configured
 from theodolite.comparison.judges import Look
@@ -16,6 +14,7 @@ from theodolite.comparison.kept import Evidence
 from theodolite.comparison.primary import Case
 from theodolite.comparison.tune import tune
 from theodolite.comparison.views import SITELESS, Views
+from theodolite.core.calibrator import CALIBRATE, CERTIFY, SUPPORT
 from theodolite.core.reader import Reader
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.core.seeds import child_seed

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.core.atomic import publish
+from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.provenance import machine, versions
 from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
@@ -231,6 +232,14 @@ class Run:
         """The content of `artefacts/NAME.parquet`, or None when this run made none."""
         place = f"artefacts/{name}.parquet"
         return self._read(place) if place in self.manifest["files"] else None
+
+    def texts(self) -> dict[str, str]:
+        """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""
+        folder = cache_root() / self.facts.get("read_from", "views/none")
+        if not folder.is_dir():
+            raise UserError(f"{str(folder)!r} is gone, and with it the texts: compare again, or leave out --show-text")
+        frames = [pd.read_parquet(path, columns=["id", "text"]) for path in sorted(folder.glob("*.parquet"))]
+        return {str(i): str(t) for frame in frames for i, t in zip(frame["id"], frame["text"], strict=True)}
 
     def finish(self) -> None:
         """Write rows and scores, then the manifest that says so: a run is finished or it is not, never half."""

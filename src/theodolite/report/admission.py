@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from theodolite.core.cache import cache_root
-from theodolite.core.errors import UserError
-from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.blocks import Block, Figure, Line, Section, Table, Text, Value, absent, number
 from theodolite.report.curves import reliability, risk_coverage
 from theodolite.report.numbers import NONE, count, p_value, share, span, upper
@@ -89,7 +87,7 @@ def _said(sheet: Sheet, claim: dict[str, Any], figures: "Figures") -> str:
     """One reader on one data set: before and after admission."""
     metrics = ("accuracy_of_all", "admitted", "accuracy")
     every, admitted, kept = (
-        figures[claim["method"], CHOSEN, claim["alpha"], claim["dataset"], metric] for metric in metrics
+        figures[Place(claim["method"], CHOSEN, "", claim["alpha"], claim["dataset"], metric)] for metric in metrics
     )
     before = f"{sheet.phrase(claim['method'])} is right on {share(every['value'])} of all rows and "
     if not kept["n"]:
@@ -124,20 +122,28 @@ def _protocol(found: dict[str, Any]) -> str:
     )
 
 
-Figures = dict[tuple[str, str, float, str, str], dict[str, Any]]
+class Place(NamedTuple):
+    """Whose figure it is. map: the one a judge was put on; "" for the chosen judge, and for judges that need none."""
+
+    method: str
+    judge: str
+    map: str
+    level: float
+    dataset: str
+    metric: str
+
+
+Figures = dict[Place, dict[str, Any]]
 
 
 def _figures(rows: pd.DataFrame) -> Figures:
-    """Figures of task "admit" by reader, judge (with its map unless it is the chosen one), level, data set, metric."""
+    """Figures of task "admit" by their places."""
     found: Figures = {}
     for row in rows[rows["task"] == "admit"].to_dict("records"):
         params = json.loads(row["params"])
-        judge = (
-            params["judge"]
-            if params["judge"] == CHOSEN or not params["map"]
-            else f"{params['judge']} on {params['map']}"
-        )
-        found[row["method"], judge, params["alpha"], row["dataset"], row["metric"]] = row | params
+        on = "" if params["judge"] == CHOSEN else params["map"]
+        place = Place(row["method"], params["judge"], on, params["alpha"], row["dataset"], row["metric"])
+        found[place] = row | params
     return found
 
 
@@ -172,9 +178,9 @@ def _claims(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
 
 
 def _claim(sheet: Sheet, claim: dict[str, Any], figures: Figures) -> Line:
-    place = (claim["method"], CHOSEN, claim["alpha"], claim["dataset"])
+    place = Place(claim["method"], CHOSEN, "", claim["alpha"], claim["dataset"], "")
     metrics = ("accuracy_of_all", "admitted", "accuracy", *(f"accuracy_{cell}" for cell in CELLS))
-    of = {metric: figures.get((*place, metric)) for metric in metrics}
+    of = {metric: figures.get(place._replace(metric=metric)) for metric in metrics}
     n, sets = ((of["accuracy"] or {}).get(name, 0) for name in ("n", "training_sets"))
     tests = (number(p_value(claim["p_kept"])), number(p_value(claim["p_broken"])))
     words = (Value(sheet.phrase(claim["method"])), Value(claim["dataset"]))
@@ -210,14 +216,14 @@ def _choices(sheet: Sheet, found: dict[str, Any]) -> Table:
 def _ladder(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
     """Admitted share and accuracy at every level, in distribution and on the primary shift."""
     datasets = _headline(sheet, found)
-    levels = sorted({key[2] for key in figures if key[1] == CHOSEN})
+    levels = sorted({place.level for place in figures if place.judge == CHOSEN})
     head = [Value("Reader"), number("Accuracy asked")]
     head += [number(f"{what}, {dataset}") for dataset in datasets for what in ("Admitted", "Accuracy")]
     lines = []
     for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
         for level in levels:
             cells = [
-                _interval(figures.get((method, CHOSEN, level, dataset, metric)))
+                _interval(figures.get(Place(method, CHOSEN, "", level, dataset, metric)))
                 for dataset in datasets
                 for metric in ("admitted", "accuracy")
             ]
@@ -239,15 +245,18 @@ def _judges(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: str)
     """Every judge of every reader on one data set; of those that need a map, on the state and on PLS."""
     head = (Value("Judge"), *map(number, METRICS.values()))
     lines: list[Line] = []
-    for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
+    primary = dict.fromkeys(claim["method"] for claim in found["claims"])
+    for method in primary:
         lines.append(Line((Value(upper(sheet.phrase(method))), *(Value("") for _ in METRICS)), heading=True))
-        names = dict.fromkeys(k[1] for k in figures if (k[0], k[2], k[3]) == (method, found["level"], dataset))
-        shown = [j for j in names if j == CHOSEN or " on " not in j or j.endswith((" on state", " on pls"))]
-        lines += [Line((Value(j), *_row(figures, method, j, found["level"], dataset))) for j in shown]
-    others = [m for m in dict.fromkeys(key[0] for key in figures) if m not in {c["method"] for c in found["claims"]}]
-    for method in others:
-        words = f"{upper(sheet.phrase(method))}, {CHOSEN}"
-        lines.append(Line((Value(words), *_row(figures, method, CHOSEN, found["level"], dataset))))
+        at = dict.fromkeys(
+            place._replace(metric="") for place in figures
+            if (place.method, place.level, place.dataset) == (method, found["level"], dataset)
+            and place.map in ("", "state", "pls")
+        )  # fmt: skip
+        lines += [Line((Value(_judge_on(place)), *_row(figures, place))) for place in at]
+    for method in dict.fromkeys(place.method for place in figures if place.method not in primary):
+        place = Place(method, CHOSEN, "", found["level"], dataset, "")
+        lines.append(Line((Value(f"{upper(sheet.phrase(method))}, {CHOSEN}"), *_row(figures, place))))
     caption = (
         f"Every judge on {dataset}, at {found['level']:g} [95 % interval]. AURC, AUGRC: of its confidence, lower is "
         "better. Certified ones promise all four cells; sgr the error of all that is admitted; conformal ones the sets "
@@ -256,15 +265,20 @@ def _judges(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: str)
     return Table(caption, head, tuple(lines))
 
 
-def _row(figures: Figures, method: str, judge: str, level: float, dataset: str) -> list[Value]:
+def _judge_on(place: Place) -> str:
+    return f"{place.judge} on {place.map}" if place.map else place.judge
+
+
+def _row(figures: Figures, place: Place) -> list[Value]:
+    """All metrics of one place."""
     cells = []
     for metric in METRICS:
         if metric == "least":
-            of = [figures.get((method, judge, level, dataset, f"accuracy_{cell}")) for cell in CELLS]
+            of = [figures.get(place._replace(metric=f"accuracy_{cell}")) for cell in CELLS]
             seen = [f for f in of if f is not None and f["n"]]
             cells.append(_interval(min(seen, key=lambda f: float(f["value"])) if seen else None))
         else:
-            cells.append(_interval(figures.get((method, judge, level, dataset, metric))))
+            cells.append(_interval(figures.get(place._replace(metric=metric))))
     return cells
 
 
@@ -276,11 +290,10 @@ def _maps(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
     head += [number(f"{score}, {what}, {d}") for score, d in places for what in ("admitted", "least cell")]
     lines = []
     for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
-        on = f"{scores[0]} on "
-        for name in dict.fromkeys(k[1].removeprefix(on) for k in figures if k[0] == method and k[1].startswith(on)):
-            rows = [_row(figures, method, f"{score} on {name}", found["level"], d) for score, d in places]
+        for on in dict.fromkeys(p.map for p in figures if (p.method, p.judge) == (method, scores[0])):
+            rows = [_row(figures, Place(method, score, on, found["level"], d, "")) for score, d in places]
             cells = [cell for row in rows for cell in (row[0], row[2])]
-            lines.append(Line((Value(sheet.phrase(method)), Value(name), *cells)))
+            lines.append(Line((Value(sheet.phrase(method)), Value(on), *cells)))
     caption = (
         f"Which map admits most: certificates at {found['level']:g} of SDM's q' and of the agreement of 50 neighbours, "
         "by the space in which rows are compared."
@@ -291,7 +304,7 @@ def _maps(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
 def _examples(sheet: Sheet, found: dict[str, Any], detail: pd.DataFrame) -> list[Block]:
     """Of the first training set, on the primary shift: what was admitted and wrong, and what was sure and rejected."""
     dataset = _headline(sheet, found)[-1]
-    shown_as = texts(sheet.run) if sheet.show_text else {}
+    shown_as = sheet.run.texts() if sheet.show_text else {}
     first = detail[(detail["seed"] == detail["seed"].iloc[0]) & (detail["dataset"] == dataset)]
     blocks: list[Block] = []
     for method, part in first.groupby("method", sort=False):
@@ -323,13 +336,3 @@ def _example_table(caption: str, rows: Sequence[dict[str, Any]], texts: dict[str
         for r in rows
     ]  # fmt: skip
     return Table(caption, tuple(head), tuple(lines))
-
-
-def texts(run: Run) -> dict[str, str]:
-    """Texts by row id, from the cache of the comparison; a run itself holds none."""
-    found = run.read_json("admission")
-    folder = cache_root() / "views" / (found["rows_at"] if found else "none")
-    if not folder.is_dir():
-        raise UserError(f"{str(folder)!r} is gone, and with it the texts: compare again, or leave out --show-text")
-    frames = [pd.read_parquet(path, columns=["id", "text"]) for path in sorted(folder.glob("*.parquet"))]
-    return {str(i): str(t) for frame in frames for i, t in zip(frame["id"], frame["text"], strict=True)}

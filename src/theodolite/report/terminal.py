@@ -109,9 +109,8 @@ def show_tokens(reading: Any, texts_of: Path | None = None) -> None:
 def show_admission(said: Any, texts_of: Path | None) -> None:
     """Whether to rely on one reading, why not, and what that rests on."""
     from theodolite.core.run import Run
-    from theodolite.report.admission import texts
 
-    known = texts(Run.open(texts_of)) if texts_of else {}
+    known = Run.open(texts_of).texts() if texts_of else {}
     word = f"relied on at {said.alpha:g}" if not said.reason else f"not relied on: {said.reason}"
     paragraph(
         f"Label {said.label}, calibrated probability of 1 {share(said.probability)}, {word} "

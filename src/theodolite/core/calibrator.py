@@ -19,7 +19,7 @@ from theodolite.core.reader import Reader
 Array = np.ndarray
 TWENTIETHS = 20
 FEWEST = 30  # calibration rows of a class: fewer admit nothing
-SUPPORT, CALIBRATE = "support", "calibrate"
+SUPPORT, CALIBRATE, CERTIFY = "support", "calibrate", "certify"  # what rows are for
 # why a prediction is not relied on
 TOO_FEW, FAR, DISAGREE, BOUNDARY = (
     "too few calibration rows",
@@ -56,6 +56,15 @@ class Part:
     @property
     def right_n(self) -> Array:
         return self.predicted_n == self.target_n
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a method said of rows, and what they were."""
+
+    confidence_n: Array
+    predicted_n: Array
+    target_n: Array
 
 
 class Calibrator(Reader):
@@ -117,6 +126,12 @@ class Calibrator(Reader):
         """Why each prediction is not relied on; "" for those that are."""
         part = self._part(X)
         return np.full(len(part.score_n), TOO_FEW, dtype=object) if self.too_few_ else self._reasons(part)
+
+    def judged(self, X: Any, y: Any) -> Judged:
+        """What it says of labelled rows (0 and 1); the prediction is the one of `predict`, by the probability."""
+        part = self._part(X)
+        predicted_n = (self._probability(part) > 0.5).astype(int)
+        return Judged(self._confidence(part), predicted_n, np.asarray(y).astype(int))
 
     def _scores(self, rows: Any) -> Array:
         return logit(np.clip(self._probability(self._seen(rows)), 1 - _SURE, _SURE))
