@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -61,7 +62,8 @@ def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> None:
     from joblib import Parallel, parallel_config
 
     tick(total - len(work), total)
-    with parallel_config(backend="loky", inner_max_num_threads=1):
+    with warnings.catch_warnings(), parallel_config(backend="loky", inner_max_num_threads=1):
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
         with _interrupts_held():
             results = Parallel(n_jobs=-1, return_as="generator_unordered")(work)
         for done, _ in enumerate(results, start=total - len(work) + 1):

@@ -72,7 +72,7 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run) -> None:
     run.record("read_from", f"views/{views.folder.name}")
     for one in admitted:
         if one.record["preflight"]:
-            run.note("certify", 1, f"{one.case.reader}, training set {one.case.seed}: {one.record['preflight']}")
+            run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
             source = judge_folder(cache_root() / "judges", one.case, views)
             shutil.copytree(source, run.folder / JUDGES / one.case.reader, dirs_exist_ok=True)
