@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,7 +129,7 @@ def read(
 ) -> None:
     """Score one text token by token, or every row of a file, with a method of a finished Run.
 
-    Of a run made with --admit, it also says whether to rely on the reading of the text, and why not.
+    Of a run made with --admit, it also says which readings to rely on, and why not on the others.
 
     Parameters
     ----------
@@ -155,7 +156,9 @@ def read(
     if file is not None and out is not None and out.exists() and out.samefile(file):
         raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
     if file is not None:
-        terminal.show_scores(reading.read_file(run, file, column=column, method=method), out)
+        with terminal.progress() as progress:
+            scores = reading.read_file(run, file, column=column, method=method, progress=progress)
+        terminal.show_scores(scores, out)
     else:
         terminal.show_tokens(reading.read_text(run, text, method=method), texts_of=run if show_text else None)
 
@@ -363,6 +366,8 @@ def main() -> None:
     """Entry point: one clear line per error, a traceback only with --debug."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    if not debug:
+        warnings.formatwarning = lambda message, *_: f"theodolite: {message}\n"
     try:
         app(arguments)
     except KeyboardInterrupt:

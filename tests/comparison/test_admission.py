@@ -173,7 +173,7 @@ def test_foresight_counts_what_a_certificate_needs(judged) -> None:
     recipe = Recipe.model_construct(admit=[0.9], methods=["logistic"])
     (line,) = foresight(recipe, judged[0].frame("train"), False)
     assert line.startswith(
-        "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1; the rarer"
+        "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1/1; the rarer"
     )
 
 

@@ -124,6 +124,9 @@ def test_rows_without_text_are_not_scored_and_counted(made: Made, tmp_path: Path
         read_file(run.folder, tmp_path / "none.csv", model=model)
     with pytest.raises(UserError, match="unknown column 'texts'"):
         read_file(run.folder, tmp_path / "new.csv", column="texts", model=model)
+    got.to_csv(tmp_path / "scored.csv", index=False)
+    with pytest.raises(UserError, match="rename method, score, probability"):
+        read_file(run.folder, tmp_path / "scored.csv", method="difference_in_means", model=model)
 
 
 def test_a_text_longer_than_the_run_reads_is_counted(made: Made, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import theodolite
-from theodolite.comparison.reading import read_text
+from theodolite.comparison import reading
 from theodolite.core.errors import UserError
 from theodolite.core.run import differences
 from theodolite.dictionaries import opening
@@ -175,11 +175,34 @@ def test_admit_judges_single_predictions_and_read_says_whether_to_rely_on_one(mo
     first = detail[(detail["seed"] == "0") & (detail["method"] == "logistic") & (detail["dataset"] == "other")].iloc[3]
     (frame,) = [pd.read_parquet(path) for path in (tmp_path / "cache" / "views").glob("*/other.parquet")]
     text = frame.set_index("id").loc[first["row"], "text"]
-    said = read_text(tmp_path / "run", text, method="logistic", model=model).admission
+    said = reading.read_text(tmp_path / "run", text, method="logistic", model=model).admission
     assert (said.reason, said.exemplars) == (first["reason"], first["exemplars"].split())
     assert said.probability == pytest.approx(first["probability"], abs=1e-4)
+    assert said.name == result.run.recipe["positive" if said.label else "negative"]
+    assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, detail, monkeypatch)
     with_text = html.page(result.run, show_text=True)
     assert "zzzz" in with_text
+
+
+def assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, detail, monkeypatch) -> None:
+    """Rows of a shift with one empty text among them, read in three parts."""
+    monkeypatch.setattr(reading, "TEXTS", 30)
+    rows = pd.concat([frame.iloc[:2], frame.iloc[:1].assign(text=None, id="none"), frame.iloc[2:]])
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    ticks: list[tuple[str, int, int]] = []
+    with pytest.warns(UserWarning, match="have no text"):
+        got = reading.read_file(
+            tmp_path / "run", tmp_path / "new.csv", method="logistic", model=model,
+            progress=lambda *tick: ticks.append(tick),
+        )  # fmt: skip
+    assert ticks == [("reading", done, len(frame)) for done in (30, 60, len(frame))]
+    kept = detail.query("seed == '0' and method == 'logistic' and dataset == 'other'").set_index("row")
+    seen = got[got["id"] != "none"].set_index("id").loc[kept.index]
+    assert seen["reason"].tolist() == kept["reason"].tolist()
+    assert seen["predicted"].tolist() == kept["predicted"].tolist()
+    assert (seen["admitted"] == (kept["reason"] == "")).all()
+    assert set(seen["alpha"]) == {0.9}
+    assert got.loc[2, ["predicted", "admitted", "reason"]].isna().all()
 
 
 def test_alpha_without_admit_and_levels_that_are_none_are_refused(files, model, tmp_path) -> None:

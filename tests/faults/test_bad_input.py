@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def refused(result: tuple[int, str, str]) -> str:
     lines = [line for line in err.splitlines() if line.startswith("theodolite: ")]
     assert len(lines) == 1, err
     return lines[0]
+
+
+def test_a_warning_is_one_line_without_the_place_in_our_code(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main replaces it, and this puts it back
+    command("--version", plain=True)
+    assert warnings.formatwarning("1 row is empty", UserWarning, "cli.py", 9) == "theodolite: 1 row is empty\n"
 
 
 def test_an_unknown_name_is_guessed(command: Command) -> None:

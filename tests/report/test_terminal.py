@@ -203,11 +203,13 @@ def test_the_headline_of_the_fixture_has_the_columns_these_tests_count(run: Run)
 
 
 def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
-    said = {"alpha": 0.9, "label": 1, "probability": 0.875, "q": 3, "d": 0.25, "q_prime": 2.5, "exemplars": ["a", "b"]}
+    said = {"alpha": 0.9, "label": 1, "name": "harmful", "probability": 0.875, "exemplars": ["a", "b"]}
+    said |= {"q": 3, "d": 0.25, "q_prime": 2.5}
     reading = read(("How", 0.5))
     for reason, words in (("", "relied on at 0.9"), ("far from the data", "not relied on: far from the data")):
         reading.admission = SimpleNamespace(reason=reason, **said)
         terminal.show_tokens(reading)
-        text = capsys.readouterr().out
-        assert f"Label 1, calibrated probability of 1 .875, {words} (q 3, d .250, q' 2.5)" in text
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"Label 1 (harmful), calibrated probability of 1 .875, {words}." in text
+        assert "Similarity q 3, distance quantile d .250, the two as one q' 2.5." in text
         assert "Nearest labelled texts: a; b" in text

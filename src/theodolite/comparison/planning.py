@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
-from theodolite.comparison.primary import foresight
+from theodolite.comparison.primary import foresight, require_enough
 from theodolite.comparison.rows import load_concept
 from theodolite.core import methods
 from theodolite.core import recipe as recipes
@@ -58,7 +58,9 @@ class Plan:
 def plan(recipe: Recipe, instruments: Instruments) -> Plan:
     """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches."""
     concept = load_concept(recipe, instruments)
-    model = instruments.model
+    model, has_dictionary = instruments.model, bool(instruments.at(recipe.site))
+    if recipe.admit:
+        require_enough(recipe, concept.train.frame, has_dictionary)
     datasets = {"train": concept.train, **concept.shifts}
     tokens = {
         name: int(model.tokens(d.texts, format=recipe.format, max_tokens=recipe.max_tokens).mask.sum())
@@ -80,7 +82,7 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
             f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
             for s in instruments.stations
         ),
-        tuple(foresight(recipe, concept.train.frame, bool(instruments.at(recipe.site)))),
+        tuple(foresight(recipe, concept.train.frame, has_dictionary)),
     )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class Case:
 
     def delta(self, alpha: float) -> float:
         """Of this reader's certificate at this accuracy."""
-        return _delta(alpha, self.alphas, self.n_readers)
+        return DELTA / _sharing(alpha, self.alphas, self.n_readers)
 
 
 def judged_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
@@ -79,18 +79,17 @@ def foresight(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iter
     rows = one_of_each_cluster(train, np.flatnonzero(part == "certify"))
     there = int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
     for alpha in recipe.admit:
-        delta = _delta(alpha, recipe.admit, n_readers)
+        n = _sharing(alpha, recipe.admit, n_readers)
         yield (
-            f"certifying {alpha:g} needs at least {needed(alpha, delta)} rows without an error in every cell at delta "
-            f"{delta:.3g}; the rarer class has {there}"
+            f"certifying {alpha:g} needs at least {needed(alpha, DELTA / n)} rows without an error in every cell at "
+            f"delta {DELTA:g}/{n}; the rarer class has {there}"
         )
 
 
-def _delta(alpha: float, alphas: Sequence[float], n_readers: int) -> float:
-    """Of one certificate: all those of the primary level fail with DELTA together, and so do all other rungs'."""
-    claims = max(n_readers, 1)
+def _sharing(alpha: float, alphas: Sequence[float], n_readers: int) -> int:
+    """Certificates that fail with DELTA together: the readers' at the primary level, or theirs at all other rungs."""
     level = primary_level(alphas)
-    return DELTA / claims if alpha == level else DELTA / (claims * max(len(set(alphas) - {level}), 1))
+    return max(n_readers, 1) * (1 if alpha == level else len(set(alphas) - {level}))
 
 
 def primary_level(alphas: Sequence[float]) -> float:

@@ -12,8 +12,9 @@ import torch
 from scipy import sparse
 
 from theodolite.comparison.instruments import Instruments, open_instruments
-from theodolite.comparison.kept import JUDGES, Kept
+from theodolite.comparison.kept import JUDGES, Kept, Said
 from theodolite.comparison.maps import Rows
+from theodolite.comparison.stages import Progress, quiet
 from theodolite.comparison.tune import Platt
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core.activations import Activations
@@ -31,6 +32,7 @@ from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
 
 READERS = "readers"
+SCORED, JUDGED = ("method", "score", "probability"), ("predicted", "alpha", "admitted", "reason")  # columns of a file
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ class Reading:
 class Admission:
     """What the run's judge of this method says of one text.
 
-    alpha: the accuracy it is certified for, on rows like those of the run. reason: why the reading is not relied on,
-    "" where it is. q, d, q_prime: similarity, distance quantile and rescaled similarity. exemplars: ids of the nearest
-    labelled texts.
+    alpha: the accuracy it is certified for, on rows like those of the run. label: the predicted one, and its name.
+    reason: why the reading is not relied on, "" where it is. q, d, q_prime: similarity, distance quantile and rescaled
+    similarity. exemplars: ids of the nearest labelled texts.
     """
 
     alpha: float
     label: int
+    name: str
     probability: float
     reason: str
     q: int
@@ -98,12 +101,28 @@ class FittedReader:
         """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
         if self.judge is None:
             return None
-        log_odds = self.platt.log_odds(score)
-        said = self.judge.say(self._views([text], [self.judge.map.site, *self.judge.map.blocks]), log_odds)
+        said = self._said(self.judge, [text], score)
+        label = int(said.predicted[0])
         return Admission(
-            self.judge.choice["level"], int(said.predicted[0]), float(said.probability[0]), str(said.reason[0]),
-            int(said.q[0]), float(said.d[0]), float(said.q_prime[0]), [str(i) for i in said.exemplars[0]],
+            self.judge.choice["level"], label, (self.recipe.negative, self.recipe.positive)[label],
+            float(said.probability[0]), str(said.reason[0]), int(said.q[0]), float(said.d[0]), float(said.q_prime[0]),
+            [str(i) for i in said.exemplars[0]],
         )  # fmt: skip
+
+    def table(self, texts: list[str]) -> pd.DataFrame:
+        """Method, score and probability of each text; where the run kept a judge, what to rely on, and why not."""
+        score, probability = self.texts(texts)
+        found = pd.DataFrame(dict(zip(SCORED, (self.about["method"], score, probability), strict=True)))
+        if self.judge is None:
+            return found
+        said = self._said(self.judge, texts, score)
+        predicted, admitted = pd.array(said.predicted, dtype="Int8"), pd.array(said.reason == "", dtype="boolean")
+        return found.assign(
+            **dict(zip(JUDGED, (predicted, self.judge.choice["level"], admitted, said.reason), strict=True))
+        )
+
+    def _said(self, judge: Kept, texts: list[str], score: np.ndarray) -> Said:
+        return judge.say(self._views(texts, [judge.map.site, *judge.map.blocks]), self.platt.log_odds(score))
 
     def _views(self, texts: list[str], sites: list[str]) -> Rows:
         """Views of texts by name and site, from one pass of the model."""
@@ -178,6 +197,7 @@ class FittedReader:
 
 
 WHOLE = 2**31  # tokens, more than any text has
+TEXTS = 256  # of a file at a time: states of all their tokens are in memory
 VIEWS = ("state", "latents", "reconstruction", "error", "state+latents", "text")
 
 
@@ -194,11 +214,19 @@ def read_text(run: str | Path, text: str | None, *, method: str | None = None, m
 
 
 def read_file(
-    run: str | Path, file: str | Path, *, column: str = "text", method: str | None = None, model: Model | None = None
+    run: str | Path,
+    file: str | Path,
+    *,
+    column: str = "text",
+    method: str | None = None,
+    model: Model | None = None,
+    progress: Progress = quiet,
 ) -> pd.DataFrame:
-    """The table of a file with the columns `score` and `probability` added.
+    """The table of a file with the columns `method`, `score` and `probability` added.
 
-    Rows without text get NaN; these and texts that are longer than what the run reads are counted in a warning.
+    Of a run made with `--admit` also `predicted` (the label), `alpha` (the accuracy certified), `admitted` and the
+    `reason` where not. Rows without text get NaN; these and texts that are longer than what the run reads are counted
+    in a warning.
     """
     table = parse({str(file): read(str(file))})
     if column not in table:
@@ -208,15 +236,20 @@ def read_file(
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
     fitted = FittedReader(Run.open(run), method, model)
-    score, probability = np.full((2, len(table)), np.nan)
-    present = texts[there].astype(str).tolist()
-    score[there], probability[there] = fitted.texts(present)
+    if taken := [name for name in (*SCORED, *(JUDGED if fitted.judge else ())) if name in table]:
+        raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
+    present, found = texts[there].astype(str).tolist(), []
+    for start in range(0, len(present), TEXTS):
+        found.append(fitted.table(present[start : start + TEXTS]))
+        progress("reading", min(start + TEXTS, len(present)), len(present))
+    columns = pd.concat(found).set_axis(table.index[there]).reindex(table.index)
+    columns["method"] = fitted.about["method"]
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
     if cut := fitted.cut(present):
         most = fitted.recipe.max_tokens
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
-    return table.assign(method=fitted.about["method"], score=score, probability=probability)
+    return table.assign(**columns)
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ __all__ = ["progress", "say", "show", "show_audit", "show_laws", "show_scores", 
 
 WIDE = 160  # columns of a log, which nobody resizes
 NAMES, CELL = 32, 20  # columns that the methods' names and one number with its interval take
-SCORES = ("method", "score", "probability")
+SCORES = ("method", "score", "probability", "predicted", "alpha", "admitted", "reason")
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe-Ito vermillion and blue
 
 
@@ -113,8 +113,8 @@ def show_admission(said: Any, texts_of: Path | None) -> None:
     known = Run.open(texts_of).texts() if texts_of else {}
     word = f"relied on at {said.alpha:g}" if not said.reason else f"not relied on: {said.reason}"
     paragraph(
-        f"Label {said.label}, calibrated probability of 1 {share(said.probability)}, {word} "
-        f"(q {said.q}, d {share(said.d)}, q' {said.q_prime:.1f})"
+        f"Label {said.label} ({said.name}), calibrated probability of 1 {share(said.probability)}, {word}. "
+        f"Similarity q {said.q}, distance quantile d {share(said.d)}, the two as one q' {said.q_prime:.1f}."
     )
     paragraph(f"Nearest labelled texts: {'; '.join(known.get(i, i) for i in said.exemplars)}")
 
