@@ -155,7 +155,7 @@ def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(judged) ->
     train = judged[0].frame("train")
     recipe = Recipe.model_construct(methods=["lat"], seeds=2)
     require_enough(recipe, train, False)
-    with pytest.raises(UserError, match=r"needs 30 rows of each class .* leaves \d+: give at least 200"):
+    with pytest.raises(UserError, match="leaves 11 of the 73 of label 0: give at least 200 rows"):
         require_enough(recipe, train[:150], False)
     with pytest.raises(UserError, match="none of them can be fitted here: add one with --method"):
         require_enough(recipe.model_copy(update={"methods": ["k_sparse@latents"]}), train, False)
@@ -175,6 +175,8 @@ def test_foresight_counts_what_a_certificate_needs(judged) -> None:
     assert line.startswith(
         "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1/1; the rarer"
     )
+    (line,) = foresight(recipe, judged[0].frame("train")[:150], False)
+    assert line.endswith("the rarer class has 11: too few, so nothing will be relied on at it")
 
 
 def interval(value: float, sd: float, n_groups: int = 400) -> Interval:

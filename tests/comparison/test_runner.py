@@ -176,7 +176,11 @@ def test_admit_judges_single_predictions_and_read_says_whether_to_rely_on_one(mo
     (frame,) = [pd.read_parquet(path) for path in (tmp_path / "cache" / "views").glob("*/other.parquet")]
     text = frame.set_index("id").loc[first["row"], "text"]
     said = reading.read_text(tmp_path / "run", text, method="logistic", model=model).admission
-    assert (said.reason, said.exemplars) == (first["reason"], first["exemplars"].split())
+    assert (said.reason, [near.id for near in said.exemplars]) == (first["reason"], first["exemplars"].split())
+    labels = pd.read_parquet(next((tmp_path / "cache" / "views").glob("*/train.parquet"))).set_index("id")["label"]
+    assert [near.label for near in said.exemplars] == labels[[near.id for near in said.exemplars]].tolist()
+    assert [near.apart for near in said.exemplars] == sorted(near.apart for near in said.exemplars)
+    assert sum(said.shifts.values()) == 1
     assert said.probability == pytest.approx(first["probability"], abs=1e-4)
     assert said.name == result.run.recipe["positive" if said.label else "negative"]
     assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, detail, monkeypatch)

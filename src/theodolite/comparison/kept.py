@@ -53,7 +53,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of each row; arrays. exemplars: ids of the nearest support rows, nearest first, (n, 5)."""
+    """What is said of each row; arrays.
+
+    exemplars, labels, apart: ids of the nearest support rows, nearest first, their labels and how far they are, (n, 5).
+    """
 
     predicted: Array
     probability: Array
@@ -63,14 +66,17 @@ class Said:
     d: Array
     q_prime: Array
     exemplars: Array
+    labels: Array
+    apart: Array
 
 
 def said(judge: Any, sdm: Sdm, rows: Array) -> Said:
     """The chosen judge's word on rows, with what SDM sees there."""
     seen = sdm.sight(rows)
+    near = seen.exemplars[:, :EXEMPLARS]
     return Said(
         judge.predict(rows), judge.predict_proba(rows)[:, 1], judge.confidence(rows), judge.reasons(rows),
-        seen.q, seen.d, seen.q_prime, sdm.ids_[seen.exemplars[:, :EXEMPLARS]],
+        seen.q, seen.d, seen.q_prime, sdm.ids_[near], sdm.labels_[near], np.sqrt(seen.distances[:, :EXEMPLARS]),
     )  # fmt: skip
 
 

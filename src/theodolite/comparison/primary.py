@@ -62,13 +62,15 @@ def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) ->
             "--method, or leave out --admit"
         )
     for seed in range(recipe.seeds):
-        labels = train["label"].to_numpy()[split(train, seed) == "calibrate"]
-        fewest = int(np.bincount(labels, minlength=2).min())
-        if fewest < FEWEST:
+        label_n = train["label"].to_numpy()
+        left = np.bincount(label_n[split(train, seed) == "calibrate"], minlength=2)
+        rarer = int(left.argmin())
+        if left[rarer] < FEWEST:
             share = SHARES[PARTS.index("calibrate")]
             raise UserError(
-                f"--admit needs {FEWEST} rows of each class to calibrate on, and training set {seed} leaves {fewest}: "
-                f"give at least {math.ceil(FEWEST / share)} rows of each class, or leave out --admit"
+                f"--admit needs {FEWEST} rows of each class to calibrate on, and training set {seed} leaves "
+                f"{left[rarer]} of the {(label_n == rarer).sum()} of label {rarer}: give at least "
+                f"{math.ceil(FEWEST / share)} rows of each class, or leave out --admit"
             )
 
 
@@ -80,9 +82,10 @@ def foresight(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iter
     there = int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
     for alpha in recipe.admit:
         n = _sharing(alpha, recipe.admit, n_readers)
+        least = needed(alpha, DELTA / n)
         yield (
-            f"certifying {alpha:g} needs at least {needed(alpha, DELTA / n)} rows without an error in every cell at "
-            f"delta {DELTA:g}/{n}; the rarer class has {there}"
+            f"certifying {alpha:g} needs at least {least} rows without an error in every cell at delta {DELTA:g}/{n}; "
+            f"the rarer class has {there}{'' if there >= least else ': too few, so nothing will be relied on at it'}"
         )
 
 

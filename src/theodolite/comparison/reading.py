@@ -2,9 +2,10 @@
 
 import json
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from theodolite.core.discover import Registry, discover
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions, pool
 from theodolite.core.recipe import Recipe
-from theodolite.core.run import Run
+from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.site import Site
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
@@ -40,8 +41,8 @@ class Reading:
     """One text: its tokens with the reader's score of each token's own row, and the score of the pooled row.
 
     probability is Platt's; per-token scores are readings, not probabilities. cut: tokens at the end of the text that
-    were not read, because the run cuts texts at its `max_tokens`. admission: whether to rely on it, of a run that was
-    made with `--admit`.
+    were not read, because the run cuts texts at its `max_tokens`. admission: whether to rely on it, where the run was
+    made with `--admit` and judged this method.
     """
 
     method: str
@@ -52,13 +53,23 @@ class Reading:
     admission: "Admission | None" = None
 
 
+class Exemplar(NamedTuple):
+    """A labelled text near the one that is read, and how far it is in the judge's map."""
+
+    id: str
+    label: int
+    apart: float
+
+
 @dataclass(frozen=True)
 class Admission:
     """What the run's judge of this method says of one text.
 
-    alpha: the accuracy it is certified for, on rows like those of the run. label: the predicted one, and its name.
-    reason: why the reading is not relied on, "" where it is. q, d, q_prime: similarity, distance quantile and rescaled
-    similarity. exemplars: ids of the nearest labelled texts.
+    alpha: the accuracy it is certified for, on average over rows like those of the run. label: the predicted one, and
+    its name. reason: why the reading is not relied on, "" where it is. judge: its confidence and map; it relies on what
+    has at least the threshold. confidence: minus infinity where a gate holds the text back. q, d, q_prime: similarity,
+    distance quantile and rescaled similarity. shifts: on how many of the run's shifts that accuracy was kept, broken,
+    or neither; empty for methods about which no claim was made.
     """
 
     alpha: float
@@ -66,10 +77,14 @@ class Admission:
     name: str
     probability: float
     reason: str
+    judge: str
+    confidence: float
+    threshold: float
     q: int
     d: float
     q_prime: float
-    exemplars: list[str]
+    exemplars: list[Exemplar]
+    shifts: dict[str, int]
 
 
 class FittedReader:
@@ -88,6 +103,7 @@ class FittedReader:
             )
         judge = run.folder / JUDGES / str(self.about["method"])
         self.judge = Kept(judge) if judge.is_dir() else None
+        self.claims = (run.read_json("admission") or {}).get("claims", [])
         needs_model = self.view != "text" or self.judge is not None
         self.instruments = _same_model(open_instruments(self.recipe, model), run) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
@@ -101,12 +117,16 @@ class FittedReader:
         """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
         if self.judge is None:
             return None
-        said = self._said(self.judge, [text], score)
+        said, kept = self._said(self.judge, [text], score), self.judge
         label = int(said.predicted[0])
+        near = zip(said.exemplars[0], said.labels[0], said.apart[0], strict=True)
+        mine = [c for c in self.claims if c["method"] == self.about["method"] and c["dataset"] != IN_DISTRIBUTION]
         return Admission(
-            self.judge.choice["level"], label, (self.recipe.negative, self.recipe.positive)[label],
-            float(said.probability[0]), str(said.reason[0]), int(said.q[0]), float(said.d[0]), float(said.q_prime[0]),
-            [str(i) for i in said.exemplars[0]],
+            kept.choice["level"], label, (self.recipe.negative, self.recipe.positive)[label],
+            float(said.probability[0]), str(said.reason[0]), f"{kept.choice['confidence']} on {kept.map.name}",
+            float(said.confidence[0]), float(kept.judge.threshold_), int(said.q[0]), float(said.d[0]),
+            float(said.q_prime[0]), [Exemplar(str(i), int(c), float(d)) for i, c, d in near],
+            dict(Counter(claim["word"] for claim in mine)),
         )  # fmt: skip
 
     def table(self, texts: list[str]) -> pd.DataFrame:

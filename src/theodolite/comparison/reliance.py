@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from theodolite.calibration.certified import needed
 from theodolite.comparison.admission import CHOSEN, Admitted, judge_folder
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
 from theodolite.comparison.kept import JUDGES
@@ -65,6 +66,7 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run) -> None:
         {
             "as_fixed": case.level == ALPHA and {one.case.reader for one in primary} == set(READERS),
             "level": case.level, "delta": DELTA, "delta_each": case.delta(case.level), "readers": case.n_readers,
+            "needed": {f"{alpha:g}": needed(alpha, case.delta(alpha)) for alpha in case.alphas},
             "claims": [asdict(claim) for claim in claims],
             "choices": [{"method": one.case.reader, "seed": one.case.seed} | one.record for one in admitted],
         },

@@ -18,14 +18,14 @@ CELLS = {
 }  # fmt: skip
 EXAMPLES = 5
 CHOSEN = "chosen"
+TITLE = "When to rely on a prediction"
 
 
 def admission(sheet: Sheet) -> Section:
     """The section, or why the run has none."""
-    title = "When to rely on a prediction"
     found = sheet.run.read_json("admission")
     if not found:
-        return Section(title, [absent("This run judged no single predictions: theodolite compare NAME --admit does.")])
+        return Section(TITLE, [absent("This run judged no single predictions: theodolite compare NAME --admit does.")])
     figures = _figures(sheet.run.rows)
     detail = sheet.run.read_table("admission")
     assert detail is not None
@@ -42,7 +42,7 @@ def admission(sheet: Sheet) -> Section:
         *_examples(sheet, found, detail),
         Text(LIMITS, "note"),
     ]
-    return Section(title, blocks)
+    return Section(TITLE, blocks)
 
 
 _RISK = (
@@ -53,6 +53,7 @@ _RELIABILITY = (
     "Share of label 1 against the calibrated probability, in ten bins of equal size, all training sets together; size "
     "of a dot: number of rows. On the diagonal the probability is what it says."
 )
+BARE = "Without an interval: fewer than five training sets admit anything."
 LIMITS = (
     "A certificate speaks of rows drawn like its certify rows, one per near-duplicate cluster, on average over what is "
     "admitted: on a shift nothing is promised, and the figures above are what was measured. Rows that are elsewhere "
@@ -67,40 +68,56 @@ def answer(sheet: Sheet) -> str:
     return _answer(sheet, found, _figures(sheet.run.rows)) if found else ""
 
 
+def summary(sheet: Sheet) -> str:
+    """What came of all shifts, in a sentence; "" for a run without judges, or without claims about shifts."""
+    found = sheet.run.read_json("admission")
+    words = [c["word"] for c in found["claims"] if c["dataset"] != IN_DISTRIBUTION] if found else []
+    if not words:
+        return ""
+    pairs = f"{len(words)} pair" + "s" * (len(words) > 1)
+    return (
+        f"Relying only on what is certified on the run's own rows: over {pairs} of reader and shift an "
+        f"accuracy of {found['level']:g} is kept in {words.count('kept')}, broken in {words.count('broken')}, open in "
+        f"{words.count('open')}, and nothing is relied on in {words.count('nothing admitted')}."
+    )
+
+
 def _answer(sheet: Sheet, found: dict[str, Any], figures: "Figures") -> str:
     if not found["claims"]:
         return "None of the readers of the primary analysis was among the methods: what is judged here is exploratory."
-    dataset, level = _headline(sheet, found)[-1], found["level"]
-    shifted = [c["word"] for c in found["claims"] if c["dataset"] != IN_DISTRIBUTION]
+    dataset, over = _headline(sheet, found)[-1], summary(sheet)
     readers = "; ".join(_said(sheet, claim, figures) for claim in found["claims"] if claim["dataset"] == dataset)
-    if not shifted:
+    if not over:
         return f"There is no shift, so nothing is known about new kinds of rows. On the test rows: {readers}."
-    return (
-        f"Does admitting only what is certified make a reader hold on new data? On {dataset}: {readers}. "
-        f"Over all {len(shifted)} pairs of reader and shift, {level:g} is kept in {shifted.count('kept')}, broken in "
-        f"{shifted.count('broken')}, open in {shifted.count('open')}, and nothing is admitted in "
-        f"{shifted.count('nothing admitted')}."
-    )
+    return f"Does admitting only what is certified make a reader hold on new data? On {dataset}: {readers}. {over}"
 
 
 def _said(sheet: Sheet, claim: dict[str, Any], figures: "Figures") -> str:
     """One reader on one data set: before and after admission."""
     metrics = ("accuracy_of_all", "admitted", "accuracy")
-    every, admitted, kept = (
-        figures[Place(claim["method"], CHOSEN, "", claim["alpha"], claim["dataset"], metric)] for metric in metrics
-    )
-    before = f"{sheet.phrase(claim['method'])} is right on {share(every['value'])} of all rows and "
+    every, admitted, kept = (figures[_place(claim, metric)] for metric in metrics)
+    before = f"{sheet.phrase(claim['method'])} is right on {_stated(every)} of all {count(every['n'])} rows and "
     if not kept["n"]:
         return before + "relies on none"
-    accuracy = f"{share(kept['value'])} {span(kept['lo'], kept['hi'])}".strip()
-    return f"{before}on {accuracy} of the {share(admitted['value'])} it relies on ({claim['alpha']:g} {_word(claim)})"
+    after = f"on {_stated(kept)} of the {_stated(admitted)} it relies on"
+    return f"{before}{after} ({claim['alpha']:g} {_word(claim, figures)})"
 
 
-def _word(claim: dict[str, Any]) -> str:
+def _place(claim: dict[str, Any], metric: str) -> "Place":
+    """Where a figure of a claim stands: it is about the chosen judge."""
+    return Place(claim["method"], CHOSEN, "", claim["alpha"], claim["dataset"], metric)
+
+
+def _stated(figure: dict[str, Any]) -> str:
+    return f"{share(figure['value'])} {span(figure['lo'], figure['hi'])}".strip()
+
+
+def _word(claim: dict[str, Any], figures: "Figures") -> str:
     """The verdict, and for what is not kept the cell that is worst."""
     if claim["word"] in ("kept", "nothing admitted"):
         return str(claim["word"])
-    return f"{claim['word']}: {share(claim['accuracy'])} {CELLS[claim['least']]}, n = {count(claim['n'])}"
+    least = figures[_place(claim, f"accuracy_{claim['least']}")]
+    return f"{claim['word']}: {_stated(least)} {CELLS[claim['least']]}, n = {count(claim['n'])}"
 
 
 def _protocol(found: dict[str, Any]) -> str:
@@ -162,53 +179,49 @@ def _interval(figure: dict[str, Any] | None) -> Value:
 
 def _claims(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
     names = ["All", "Admitted", "Accuracy of these", *(upper(words) for words in CELLS.values()), "n", "Training sets"]
-    head = (
-        Value("Reader"),
-        Value("Rows"),
-        *map(number, names),
-        Value("Accuracy is"),
-        *map(number, ["p kept", "p broken"]),
-    )
+    tests = map(number, ["p kept", "p broken"])
+    head = (Value("Reader"), Value("Rows"), *map(number, names), Value("Accuracy is"), *tests)
     caption = (
         f"Primary analysis at {found['level']:g}: accuracy on all rows, share admitted, and accuracy of what is "
         "admitted [95 % interval], within each label and each prediction. n: rows that any training set admits; "
-        "training sets: how many admit any. Sets of one label make no claim."
+        f"training sets: how many admit any. {BARE} Data sets that hold one label make no claim."
     )
     return Table(caption, head, tuple(_claim(sheet, claim, figures) for claim in found["claims"]))
 
 
 def _claim(sheet: Sheet, claim: dict[str, Any], figures: Figures) -> Line:
-    place = Place(claim["method"], CHOSEN, "", claim["alpha"], claim["dataset"], "")
     metrics = ("accuracy_of_all", "admitted", "accuracy", *(f"accuracy_{cell}" for cell in CELLS))
-    of = {metric: figures.get(place._replace(metric=metric)) for metric in metrics}
+    of = {metric: figures.get(_place(claim, metric)) for metric in metrics}
     n, sets = ((of["accuracy"] or {}).get(name, 0) for name in ("n", "training_sets"))
     tests = (number(p_value(claim["p_kept"])), number(p_value(claim["p_broken"])))
     words = (Value(sheet.phrase(claim["method"])), Value(claim["dataset"]))
-    return Line(
-        (*words, *map(_interval, of.values()), number(count(n)), number(str(sets)), Value(_word(claim)), *tests)
-    )
+    word = Value(_word(claim, figures))
+    return Line((*words, *map(_interval, of.values()), number(count(n)), number(str(sets)), word, *tests))
 
 
 def _choices(sheet: Sheet, found: dict[str, Any]) -> Table:
     """What was chosen where, and the spread of the least q' of SDM's region over training sets."""
     head = (
-        Value("Reader"), Value("Confidence and map, by training set"), number("Promised"),
+        Value("Reader"), Value("Confidence and map, by training set"), number("Promised"), number("Relied on from"),
         number("Least q' of SDM's region"),
         number("Certify rows (label 0, 1)"),
     )  # fmt: skip
-    lines = []
+    lines, level = [], str(found["level"])
     for method in dict.fromkeys(choice["method"] for choice in found["choices"]):
         of = [choice for choice in found["choices"] if choice["method"] == method]
         chosen = [c["chosen"]["confidence"] + (f" on {c['chosen']['map']}" if c["chosen"]["map"] else "") for c in of]
         cells = (
-            Value("; ".join(chosen)), number(" ".join(share(c["chosen"]["promised"][str(found["level"])]) for c in of)),
+            Value("; ".join(chosen)), number(" ".join(share(c["chosen"]["promised"][level]) for c in of)),
+            number(" ".join(NONE if (t := c["threshold"][level]) is None else f"{t:.3g}" for c in of)),
             number(" ".join(NONE if c["q_min"] is None else f"{c['q_min']:.1f}" for c in of)),
             number(", ".join(f"{c['certify'][0]}, {c['certify'][1]}" for c in of[:1])),
         )  # fmt: skip
         lines.append(Line((Value(sheet.phrase(method)), *cells)))
     caption = (
-        "Chosen on calibration rows, training set by training set; promised: the share that would be admitted, were "
-        "these the certify rows. A dash: no region reaches the accuracy."
+        f"Chosen on the {count(found['choices'][0]['sizes']['calibrate'])} calibration rows, training set by training "
+        "set; promised: the share of them that would be admitted, were they the certify rows. Relied on is what has at "
+        "least this confidence and passes the gate: a low threshold is enough where the reader is right on nearly all "
+        "rows, for the certificate speaks of their average. A dash: nothing, or no region, reaches the accuracy."
     )
     return Table(caption, head, tuple(lines))
 
@@ -218,21 +231,29 @@ def _ladder(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
     datasets = _headline(sheet, found)
     levels = sorted({place.level for place in figures if place.judge == CHOSEN})
     head = [Value("Reader"), number("Accuracy asked")]
-    head += [number(f"{what}, {dataset}") for dataset in datasets for what in ("Admitted", "Accuracy")]
+    head += [number(f"{what}, {dataset}") for dataset in datasets for what in ("Admitted", "Accuracy", "n")]
     lines = []
     for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
         for level in levels:
-            cells = [
-                _interval(figures.get(Place(method, CHOSEN, "", level, dataset, metric)))
-                for dataset in datasets
-                for metric in ("admitted", "accuracy")
-            ]
+            cells = []
+            for dataset in datasets:
+                place = Place(method, CHOSEN, "", level, dataset, "accuracy")
+                cells += [_interval(figures.get(place._replace(metric="admitted"))), _interval(figures.get(place))]
+                cells.append(_n(figures, place))
             lines.append(Line((Value(sheet.phrase(method)), number(f"{level:g}"), *cells)))
-    return Table(
-        "At every accuracy asked for, the confidence and map that promise most at it, certified.",
-        tuple(head),
-        tuple(lines),
+    fewest = [min(choice["certify"]) for choice in found["choices"]]
+    least = ", ".join(f"{n} for {level}" for level, n in found["needed"].items())
+    caption = (
+        "At every accuracy asked for, the confidence and map that promise most at it, certified; each accuracy has a "
+        "judge and a delta of its own, so a higher one may admit more. A certificate needs so many rows without an "
+        f"error in every cell: {least}; the rarer label has {min(fewest)} to {max(fewest)} certify rows. n: rows that "
+        f"any training set admits. {BARE}"
     )
+    return Table(caption, tuple(head), tuple(lines))
+
+
+def _n(figures: Figures, place: Place) -> Value:
+    return number(count((figures.get(place) or {}).get("n", 0)))
 
 
 METRICS = {
@@ -243,26 +264,31 @@ METRICS = {
 
 def _judges(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: str) -> Table:
     """Every judge of every reader on one data set; of those that need a map, on the state and on PLS."""
-    head = (Value("Judge"), *map(number, METRICS.values()))
+    head = (Value("Judge"), *map(number, METRICS.values()), number("n"))
     lines: list[Line] = []
     primary = dict.fromkeys(claim["method"] for claim in found["claims"])
     for method in primary:
-        lines.append(Line((Value(upper(sheet.phrase(method))), *(Value("") for _ in METRICS)), heading=True))
+        lines.append(Line((Value(upper(sheet.phrase(method))), *(Value("") for _ in head[1:])), heading=True))
         at = dict.fromkeys(
             place._replace(metric="") for place in figures
             if (place.method, place.level, place.dataset) == (method, found["level"], dataset)
             and place.map in ("", "state", "pls")
         )  # fmt: skip
-        lines += [Line((Value(_judge_on(place)), *_row(figures, place))) for place in at]
+        lines += [_judge_line(_judge_on(place), figures, place) for place in at]
     for method in dict.fromkeys(place.method for place in figures if place.method not in primary):
         place = Place(method, CHOSEN, "", found["level"], dataset, "")
-        lines.append(Line((Value(f"{upper(sheet.phrase(method))}, {CHOSEN}"), *_row(figures, place))))
+        lines.append(_judge_line(f"{upper(sheet.phrase(method))}, {CHOSEN}", figures, place))
     caption = (
         f"Every judge on {dataset}, at {found['level']:g} [95 % interval]. AURC, AUGRC: of its confidence, lower is "
         "better. Certified ones promise all four cells; sgr the error of all that is admitted; conformal ones the sets "
-        "alone; the others nothing. Those on other maps are in rows.csv."
+        "alone; the others nothing. n: rows that any training set admits, on which accuracies rest; all else rests on "
+        f"all rows. {BARE} Judges on other maps are in rows.csv."
     )
     return Table(caption, head, tuple(lines))
+
+
+def _judge_line(name: str, figures: Figures, place: Place) -> Line:
+    return Line((Value(name), *_row(figures, place), _n(figures, place._replace(metric="accuracy"))))
 
 
 def _judge_on(place: Place) -> str:
@@ -296,14 +322,14 @@ def _maps(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
             lines.append(Line((Value(sheet.phrase(method)), Value(on), *cells)))
     caption = (
         f"Which map admits most: certificates at {found['level']:g} of SDM's q' and of the agreement of 50 neighbours, "
-        "by the space in which rows are compared."
+        f"by the space in which rows are compared. Shares are of all rows of a data set. {BARE}"
     )
     return Table(caption, tuple(head), tuple(lines))
 
 
 def _examples(sheet: Sheet, found: dict[str, Any], detail: pd.DataFrame) -> list[Block]:
     """Of the first training set, on the primary shift: what was admitted and wrong, and what was sure and rejected."""
-    dataset = _headline(sheet, found)[-1]
+    dataset, choice = _headline(sheet, found)[-1], {c["method"]: c["chosen"] for c in reversed(found["choices"])}
     shown_as = sheet.run.texts() if sheet.show_text else {}
     first = detail[(detail["seed"] == detail["seed"].iloc[0]) & (detail["dataset"] == dataset)]
     blocks: list[Block] = []
@@ -316,19 +342,25 @@ def _examples(sheet: Sheet, found: dict[str, Any], detail: pd.DataFrame) -> list
             if not len(shown):
                 blocks.append(Text(f"{what}, {name} on {dataset}: none of {count(len(part))} rows."))
                 continue
-            caption = f"{what}: {name} on {dataset}, {count(len(rows))} of {count(len(part))} rows, the surest first."
+            judge = f"{choice[method]['confidence']} on {choice[method]['map']}"
+            caption = (
+                f"{what}: {name} on {dataset}, of the first training set alone ({judge}), {count(len(rows))} of "
+                f"{count(len(part))} rows, highest {'confidence' if by == 'confidence' else 'probability'} first."
+            )
             blocks.append(_example_table(caption, shown.to_dict("records"), shown_as))
     return blocks
 
 
 def _example_table(caption: str, rows: Sequence[dict[str, Any]], texts: dict[str, str]) -> Table:
-    head = [Value("Row"), number("Label"), number("Predicted"), number("Probability of 1"), Value("Reason")]
+    head = [Value("Row"), number("Label"), number("Predicted"), number("Probability of 1"), number("Confidence")]
+    head += [Value("Reason")]
     head += [number("q"), number("d"), number("q'"), Value("Nearest exemplars")]
     lines = [
         Line(
             (
                 Value(texts.get(r["row"], r["row"])), number(str(r["label"])), number(str(r["predicted"])),
-                number(share(r["probability"])), Value(r["reason"] or "admitted"), number(count(r["q"])),
+                number(share(r["probability"])), number(_confidence(r["confidence"])),
+                Value(r["reason"] or "admitted"), number(count(r["q"])),
                 number(share(r["d"])), number(f"{r['q_prime']:.1f}"),
                 Value("; ".join(texts.get(i, i) for i in r["exemplars"].split()[: (1 if texts else 3)])),
             )
@@ -336,3 +368,7 @@ def _example_table(caption: str, rows: Sequence[dict[str, Any]], texts: dict[str
         for r in rows
     ]  # fmt: skip
     return Table(caption, tuple(head), tuple(lines))
+
+
+def _confidence(value: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else NONE

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from theodolite.report import tables
+from theodolite.report import admission, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
 from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
@@ -21,6 +21,8 @@ def verdict(sheet: Sheet) -> Section:
             "Verdict", [facts, absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")]
         )
     blocks: list[Block] = [Text(found["sentence"], "lead"), facts]
+    if judged := admission.summary(sheet):
+        blocks.append(Text(judged))
     if lines := found["contrasts"]:
         blocks += [
             Figure(
@@ -173,7 +175,7 @@ def how_many(sheet: Sheet) -> Section:
     """The k-sparse curve."""
     chart = k_sparse(sheet)
     if chart is None:
-        why = "No k-sparse reader was fitted" if reads_dictionary(sheet) else "There is no dictionary"
+        why = "No k-sparse reader was fitted at several k" if reads_dictionary(sheet) else "There is no dictionary"
         return Section("How many latents it takes", [absent(f"{why}, so there is no k-sparse curve.")])
     caption = (
         "A logistic on the k latents that training rows chose, against the dense probe, and on latents of a twin whose "

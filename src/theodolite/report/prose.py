@@ -65,7 +65,10 @@ def _design(sheet: Sheet) -> list[str]:
 
 def _choices(sheet: Sheet) -> list[str]:
     recipe = sheet.run.recipe
-    said = ["Only the contrasts of the verdict were fixed before the run; all else is exploratory and not adjusted."]
+    fixed = "the contrasts of the verdict"
+    if (sheet.run.read_json("admission") or {}).get("as_fixed"):
+        fixed += " and the primary analysis of single predictions"
+    said = [f"Only {fixed} were fixed before the run; all else is exploratory and not adjusted."]
     if sealed := recipe.get("sealed"):
         opened = "was opened by this run (--final)" if recipe.get("final") else "stayed closed in this run"
         said.append(f"The sealed data set {sealed} {opened}.")
@@ -74,7 +77,7 @@ def _choices(sheet: Sheet) -> list[str]:
 
 def methods(sheet: Sheet) -> Section:
     """A paragraph to copy into a paper."""
-    parts = (_read, _split, _tuned, _scored, _decided)
+    parts = (_read, _split, _tuned, _scored, _judged, _decided)
     text = " ".join(filter(None, (part(sheet, sheet.run.facts.get("protocol", {})) for part in parts)))
     return Section(
         "Methods paragraph", [Text("To copy. It states only what this run recorded.", "note"), Text(text, "copy")]
@@ -155,6 +158,22 @@ def _scored(sheet: Sheet, protocol: dict[str, Any]) -> str:
     return (
         "We report the expected AUROC of each procedure, the mean over its training sets; 95 % intervals add the "
         f"variance of refits to a cluster bootstrap of test rows ({count(protocol['bootstrap'])} replicates)."
+    )
+
+
+def _judged(sheet: Sheet, protocol: dict[str, Any]) -> str:
+    found = sheet.run.read_json("admission")
+    if not found or not found["claims"]:
+        return ""
+    of = "; ".join(dict.fromkeys(sheet.phrase(claim["method"]) for claim in found["claims"]))
+    certify = found["choices"][0]["certify"]
+    return (
+        f"Single predictions were judged at an accuracy of {found['level']:g} ({of}): for each reader and training set "
+        "the confidence and map that promised to admit most on the calibration rows, its threshold certified by "
+        f"learn-then-test (fixed sequence; accuracies within each label and each prediction) on {sum(certify)} rows "
+        f"({certify[0]} and {certify[1]} of the labels in the first training set), one per near-duplicate cluster, at "
+        f"delta {found['delta_each']:.3g} each. Whether the accuracy is kept or broken on a shift was tested "
+        "one-sidedly, adjusted after Holm over reader and shift."
     )
 
 

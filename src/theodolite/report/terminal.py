@@ -102,6 +102,8 @@ def show_tokens(reading: Any, texts_of: Path | None = None) -> None:
     paragraph(f"{reading.method}: {signed(reading.score)} for the whole text, probability {share(reading.probability)}")
     if reading.admission:
         show_admission(reading.admission, texts_of)
+    else:
+        paragraph("Whether to rely on it is not known: that takes a run made with --admit that judged this method.")
     if reading.cut:
         paragraph(f"The last {reading.cut} tokens were not read: the run cuts texts at its limit.")
 
@@ -112,11 +114,26 @@ def show_admission(said: Any, texts_of: Path | None) -> None:
 
     known = Run.open(texts_of).texts() if texts_of else {}
     word = f"relied on at {said.alpha:g}" if not said.reason else f"not relied on: {said.reason}"
+    paragraph(f"Label {said.label} ({said.name}), {word}. The judge's probability of 1: {share(said.probability)}.")
+    confidence = f"confidence {said.confidence:.3g}" if math.isfinite(said.confidence) else "held back by its gate"
+    stop = f"relies from {said.threshold:.3g} on" if math.isfinite(said.threshold) else "relies on nothing"
     paragraph(
-        f"Label {said.label} ({said.name}), calibrated probability of 1 {share(said.probability)}, {word}. "
-        f"Similarity q {said.q}, distance quantile d {share(said.d)}, the two as one q' {said.q_prime:.1f}."
+        f"Judge: {said.judge}, {confidence}, {stop}. Similarity q {said.q} (how many neighbours, nearest first, carry "
+        f"this label and were read right), distance quantile d {share(said.d)} (0: farther than all), q' "
+        f"{said.q_prime:.1f}."
     )
-    paragraph(f"Nearest labelled texts: {'; '.join(known.get(i, i) for i in said.exemplars)}")
+    paragraph(
+        f"An accuracy of {said.alpha:g} is certified on average over what is relied on of texts like the run's own. "
+        + _on_shifts(said.shifts)
+    )
+    say(["Nearest labelled texts, by distance:"])
+    say(f"{near.apart:8.3g}  label {near.label}  {known.get(near.id, near.id)}" for near in said.exemplars)
+
+
+def _on_shifts(shifts: dict[str, int]) -> str:
+    if not shifts:
+        return "Whether it holds on other texts, the run does not say of this method."
+    return f"On the run's {sum(shifts.values())} shifts: " + ", ".join(f"{w} in {n}" for w, n in shifts.items()) + "."
 
 
 def show_laws(laws: Sequence[Any]) -> bool:

@@ -1,0 +1,156 @@
+"""The section on single predictions says what a planted run holds: numbers with n and intervals, scope, causes."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted_run import FACTS, PRIMARY, RECIPE, VERDICT, row
+
+from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.report import findings, prose
+from theodolite.report.admission import BARE, CELLS, METRICS, admission, answer, summary
+from theodolite.report.blocks import Table, Text
+from theodolite.report.sheet import Sheet
+
+DATASETS = (IN_DISTRIBUTION, PRIMARY)
+JUDGES = (
+    ("chosen", "state", 0.9), ("chosen", "pls", 0.95), ("certified(sdm)", "state", 0.9), ("max_softmax", "", 0.9),
+)  # fmt: skip
+CHOICE = {"confidence": "gated(max_softmax)", "map": "state", "promised": {"0.9": 0.96, "0.95": 0.0}}
+
+
+def claim(dataset: str, word: str, accuracy: float) -> dict[str, Any]:
+    return {
+        "method": "logistic", "dataset": dataset, "alpha": 0.9, "word": word, "p_kept": 0.01, "p_broken": 0.75,
+        "least": "class_0", "accuracy": accuracy, "n": 308, "family": 1,
+    }  # fmt: skip
+
+
+def choice(seed: int) -> dict[str, Any]:
+    return {
+        "method": "logistic", "seed": seed, "chosen": CHOICE, "threshold": {"0.9": 0.5 + seed / 8, "0.95": None},
+        "certify": [87 - seed, 131], "sizes": {"support": 900, "calibrate": 240, "certify": 218}, "q_min": None,
+    }  # fmt: skip
+
+
+FOUND = {
+    "as_fixed": True, "level": 0.9, "delta": 0.1, "delta_each": 0.1, "readers": 1, "needed": {"0.9": 22, "0.95": 88},
+    "claims": [claim(IN_DISTRIBUTION, "kept", 0.97), claim(PRIMARY, "broken", 0.25)],
+    "choices": [choice(0), choice(1)],
+}  # fmt: skip
+
+
+def figure(judge: str, on: str, level: float, dataset: str, metric: str, value: float, n: int) -> dict[str, Any]:
+    params = {"judge": judge, "map": on, "alpha": level, "training_sets": 5}
+    made = row("logistic", dataset, task="admit", metric=metric, value=value, params=json.dumps(params))
+    return made | {"n": n}
+
+
+def figures() -> list[dict[str, Any]]:
+    """Every metric of every judge; the judge of .95 admits nothing."""
+    found = []
+    for dataset, accuracy in ((IN_DISTRIBUTION, 0.97), (PRIMARY, 0.5)):
+        for judge, on, level in JUDGES:
+            none = level == 0.95
+            for metric in (*METRICS, "accuracy_of_all", *(f"accuracy_{cell}" for cell in CELLS)):
+                if metric == "least":
+                    continue
+                n = 0 if none and metric.startswith("accuracy") and metric != "accuracy_of_all" else 616
+                value = {"accuracy_class_0": 0.25, "admitted": 0.0 if none else 0.875}.get(metric, accuracy)
+                found.append(figure(judge, on, level, dataset, metric, value, n))
+    return found
+
+
+def detail() -> pd.DataFrame:
+    """Of each data set four rows: right, wrong and admitted, rejected by a gate, rejected as near the boundary."""
+    rows = pd.DataFrame(
+        {
+            "row": ["a", "b", "c", "d"], "label": [1, 0, 0, 1], "predicted": [1, 1, 0, 0],
+            "probability": [0.9, 0.75, 0.01, 0.45], "confidence": [0.9, 0.75, -np.inf, 0.55],
+            "reason": ["", "", "far from the data", "near the boundary"],
+            "q": [3, 2, 0, 1], "d": [0.5, 0.25, 0.0, 0.75],
+            "q_prime": [2.5, 1.5, 0.0, 1.0], "exemplars": ["x y"] * 4, "method": "logistic", "seed": "0",
+        }
+    )  # fmt: skip
+    return pd.concat([rows.assign(dataset=dataset) for dataset in DATASETS], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
+    run = Run.create(tmp_path_factory.mktemp("run"), RECIPE, "d2" * 32)
+    run.add_rows([row("logistic", dataset) for dataset in DATASETS] + figures())
+    for name, value in FACTS.items():
+        run.record(name, value)
+    run.write_json("verdict", VERDICT)
+    run.write_json("admission", FOUND)
+    run.write_table("admission", detail())
+    run.finish()
+    return Sheet(run)
+
+
+def table(sheet: Sheet, caption: str) -> Table:
+    (found,) = [b for b in admission(sheet).blocks if isinstance(b, Table) and b.caption.startswith(caption)]
+    return found
+
+
+def words(of: Table) -> list[list[str]]:
+    return [[f"{cell.words} {cell.small}".strip() for cell in line.cells] for line in of.lines]
+
+
+def test_the_answer_has_n_and_intervals_and_counts_the_shifts(sheet: Sheet) -> None:
+    said = answer(sheet)
+    assert "is right on .500 [.466, .534] of all 616 rows and on .500 [.466, .534] of the .875 [.841, .909]" in said
+    assert "(0.9 broken: .250 [.216, .284] of label 0, n = 308)" in said
+    assert "over 1 pair of reader and shift an accuracy of 0.9 is kept in 0, broken in 1, open in 0" in said
+
+
+def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet) -> None:
+    assert Text(summary(sheet)) in findings.verdict(sheet).blocks
+    (points,) = prose.limits(sheet).blocks
+    assert any("and the primary analysis of single predictions were fixed before" in s for s in points.sentences)
+    copied = prose.methods(sheet).blocks[1]
+    assert isinstance(copied, Text)
+    assert "on 218 rows (87 and 131 of the labels in the first training set)" in copied.words
+
+
+def test_choices_name_where_each_judge_stops(sheet: Sheet) -> None:
+    (line,) = words(table(sheet, "Chosen on the 240 calibration rows"))
+    assert line[1:4] == ["gated(max_softmax) on state; gated(max_softmax) on state", ".960 .960", "0.5 0.625"]
+
+
+def test_the_ladder_says_why_a_level_admits_nothing_and_counts_rows(sheet: Sheet) -> None:
+    found = table(sheet, "At every accuracy asked for")
+    assert "22 for 0.9, 88 for 0.95; the rarer label has 86 to 87 certify rows" in found.caption
+    assert BARE in found.caption
+    at, above = words(found)
+    assert at[1:5] == ["0.9", ".875 [.863, .887]", ".970 [.958, .982]", "616"]
+    assert above[1:5] == ["0.95", ".000 [\N{MINUS SIGN}.012, .012]", "\N{EN DASH}", "0"]
+
+
+def test_every_judge_has_its_least_cell_and_n(sheet: Sheet) -> None:
+    found = table(sheet, f"Every judge on {PRIMARY}")
+    assert found.head[-1].words == "n"
+    _, *judges = words(found)
+    assert [line[0] for line in judges] == ["chosen", "certified(sdm) on state", "max_softmax"]
+    assert all(line[3] == ".250 [.216, .284]" and line[-1] == "616" for line in judges)
+
+
+def test_examples_name_their_training_set_and_judge_and_confidence(sheet: Sheet) -> None:
+    admitted, rejected = (table(sheet, what) for what in ("Admitted and wrong", "Sure and rejected"))
+    scope = f"on {PRIMARY}, of the first training set alone (gated(max_softmax) on state)"
+    assert scope in admitted.caption
+    assert f"{scope}, 2 of 4 rows, highest probability first" in rejected.caption
+    assert [line[:6] for line in words(admitted)] == [["b", "0", "1", ".750", "0.75", "admitted"]]
+    assert [(line[0], line[4], line[5]) for line in words(rejected)] == [
+        ("c", "\N{EN DASH}", "far from the data"),
+        ("d", "0.55", "near the boundary"),
+    ]
+
+
+def test_a_run_without_judges_says_how_to_have_them(run: Run) -> None:
+    (said,) = admission(Sheet(run)).blocks
+    assert isinstance(said, Text)
+    assert "theodolite compare NAME --admit" in said.words
+    assert (answer(Sheet(run)), summary(Sheet(run))) == ("", "")
