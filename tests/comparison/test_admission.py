@@ -70,7 +70,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Views, Path, list[
 
 @pytest.fixture(scope="module")
 def evaluated(judged):
-    return evaluate(judged[2], n_boot=400)
+    return evaluate(judged[2], lambda *_: None, n_boot=400)
 
 
 def figure(rows: list[dict], dataset: str, judge: str, on: str, metric: str) -> dict:

@@ -57,17 +57,23 @@ def run(jobs: Sequence[Job], views: Views, seeds: int, cache: Path, tick: Tick) 
         yield Fitted(job, pd.read_parquet(folder / "scores.parquet"), json.loads((folder / "fits.json").read_text()))
 
 
-def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> None:
-    """Carry out joblib's delayed calls on all cores, one thread each; of `total`, all but these are done already."""
+def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
+    """What joblib's delayed calls return, in the order they finish, on all cores with one thread each.
+
+    Of `total`, all but these are done already.
+    """
     from joblib import Parallel, parallel_config
 
+    found: list[Any] = []
     tick(total - len(work), total)
     with warnings.catch_warnings(), parallel_config(backend="loky", inner_max_num_threads=1):
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
         with _interrupts_held():
             results = Parallel(n_jobs=-1, return_as="generator_unordered")(work)
-        for done, _ in enumerate(results, start=total - len(work) + 1):
-            tick(done, total)
+        for result in results:
+            found.append(result)
+            tick(total - len(work) + len(found), total)
+    return found
 
 
 def reader_folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:

@@ -20,6 +20,7 @@ from scipy.stats import t as student
 from theodolite.calibration.certified import needed
 from theodolite.comparison.admission import CHOSEN, Admitted, judge_folder
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
+from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
 from theodolite.comparison.panel import Panel, read_panel
 from theodolite.comparison.primary import ALPHA, DELTA, READERS
@@ -28,6 +29,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.metrics import augrc, aurc, brier, ece, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
+from theodolite.core.tick import Tick
 from theodolite.core.verdict import LEVEL, holm
 
 Array = np.ndarray
@@ -54,9 +56,9 @@ class Claim:
     family: int
 
 
-def conclude(admitted: Sequence[Admitted], views: Views, run: Run) -> None:
+def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -> None:
     """All figures into the run, the primary readers' predictions one by one, and what was chosen and claimed."""
-    rows, claims = evaluate(admitted)
+    rows, claims = evaluate(admitted, tick)
     run.add_rows({"site": run.recipe["site"], "model": run.facts["model"]["name"]} | row for row in rows)
     primary = [one for one in admitted if one.case.reader in READERS]
     run.write_table("admission", pd.concat([one.detail for one in primary or admitted], ignore_index=True))
@@ -80,21 +82,21 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run) -> None:
             shutil.copytree(source, run.folder / JUDGES / one.case.reader, dirs_exist_ok=True)
 
 
-def evaluate(admitted: Sequence[Admitted], n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:
+def evaluate(admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:
     """Rows for `Run.add_rows`, task "admit", and the claims."""
-    from joblib import Parallel, delayed
+    from joblib import delayed
 
     names = list(dict.fromkeys(admitted[0].detail["dataset"]))
-    work = (delayed(_of_dataset)(name, [_only(one, name) for one in admitted], n_boot) for name in names)
-    found = Parallel(n_jobs=-1)(work)
+    work = [delayed(_of_dataset)(name, [_only(one, name) for one in admitted], n_boot) for name in names]
+    found = {name: (rows, figures) for name, rows, figures in in_parallel(work, len(work), tick)}
     level = admitted[0].case.level
     cells = {
         (key.method, name): {metric.removeprefix("accuracy_"): figure for metric, figure, _ in figures}
-        for name, _, of in zip(names, *zip(*found, strict=True), strict=True)
-        for key, figures in of.items()
+        for name in names
+        for key, figures in found[name][1].items()
         if key.judge == CHOSEN and key.method in READERS and key.alpha == level
     }
-    return [row for rows, _ in found for row in rows], _claims(cells, level)
+    return [row for name in names for row in found[name][0]], _claims(cells, level)
 
 
 class Key(NamedTuple):
@@ -117,7 +119,7 @@ def _only(one: Admitted, dataset: str) -> Admitted:
     return replace(one, judgements=kept.assign(at=place[kept["at"]]), detail=one.detail[inside])
 
 
-def _of_dataset(name: str, admitted: Sequence[Admitted], n_boot: int) -> tuple[list[Row], dict[Key, list[Figure]]]:
+def _of_dataset(name: str, admitted: Sequence[Admitted], n_boot: int) -> tuple[str, list[Row], dict[Key, list[Figure]]]:
     first = [one for one in admitted if one.case.reader == admitted[0].case.reader]
     frame = pd.concat([one.detail for one in first]).assign(site="", score=np.nan)
     few, many = (
@@ -128,7 +130,7 @@ def _of_dataset(name: str, admitted: Sequence[Admitted], n_boot: int) -> tuple[l
         key: list(_figures((many if key.judge == CHOSEN else few).sample, values))
         for key, values in _matrices(admitted, many).items()
     }
-    return [_row(many, key, *figure) for key, of in figures.items() for figure in of], figures
+    return name, [_row(many, key, *figure) for key, of in figures.items() for figure in of], figures
 
 
 def _matrices(admitted: Sequence[Admitted], panel: Panel) -> dict[Key, dict[str, Array]]:

@@ -154,7 +154,9 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
-            reliance.conclude(list(admission.run(cases, views, cache_root() / "judges", tick)), views, run)
+            judged = list(admission.run(cases, views, cache_root() / "judges", tick))
+        with stages("what to rely on") as tick:
+            reliance.conclude(judged, views, run, tick)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()
