@@ -214,6 +214,7 @@ def test_alpha_without_admit_and_levels_that_are_none_are_refused(files, model, 
         compared(files, model, tmp_path / "run", alpha=[0.9])
     with pytest.raises(UserError, match=r"alpha 1\.5: give an accuracy above"):
         compared(files, model, tmp_path / "run", admit=True, alpha=[1.5])
-    with pytest.raises(UserError, match="needs 30 rows of each class to calibrate on"):
-        compared(files, model, tmp_path / "run", admit=True)
+    for dry in (False, True):
+        with pytest.raises(UserError, match="needs 30 rows of each class to calibrate on"):
+            compared(files, model, tmp_path / "run", admit=True, dry_run=dry)
     assert not (tmp_path / "run").exists()
