@@ -4,7 +4,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -367,7 +367,7 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     if not debug:
-        warnings.formatwarning = lambda message, *_: f"theodolite: {message}\n"
+        warnings.formatwarning = _one_line
     try:
         app(arguments)
     except KeyboardInterrupt:
@@ -378,6 +378,16 @@ def main() -> None:
         _stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2, debug)
     except Exception as error:
         _stop(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug)
+
+
+_WITH_PLACE = warnings.formatwarning
+
+
+def _one_line(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+    """Our own warnings without the place in our code; others as Python shows them."""
+    if category is UserWarning:
+        return f"theodolite: {message}\n"
+    return _WITH_PLACE(message, category, *where, **line)
 
 
 def _stop(message: str, code: int, debug: bool) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from theodolite.calibration.certified import Certified
 from theodolite.calibration.sdm import Sdm
-from theodolite.comparison import admission, reliance
+from theodolite.comparison import admission, maps, reliance
 from theodolite.comparison.admission import CHOSEN, Admitted
 from theodolite.comparison.kept import Evidence, Kept
 from theodolite.comparison.primary import Case, foresight, require_enough
@@ -140,6 +140,11 @@ def test_a_kept_judge_says_what_it_said(judged) -> None:
     assert said.reason.astype(str).tolist() == then["reason"].tolist()
     assert said.probability == pytest.approx(then["probability"].to_numpy())
     assert [" ".join(ids) for ids in said.exemplars] == then["exemplars"].tolist()
+    place = {name: i for i, name in enumerate(kept.sdm.ids_)}
+    near = np.vectorize(place.get)(said.exemplars)
+    rows = maps.coordinates(kept.map, sighted.rows("same"), sighted.log_odds["same"])
+    asked, support = (kept.sdm.space_.transform(of) for of in (rows, kept.sdm.rows_))
+    assert said.apart == pytest.approx(np.linalg.norm(asked[:, None] - support[near], axis=2), rel=1e-4, abs=1e-6)
 
 
 def test_a_finished_case_is_not_judged_again_and_a_rerun_is_the_same(judged, tmp_path, monkeypatch) -> None:
@@ -170,13 +175,13 @@ def test_delta_is_divided_among_the_readers_and_the_other_rungs() -> None:
 
 
 def test_foresight_counts_what_a_certificate_needs(judged) -> None:
-    recipe = Recipe.model_construct(admit=[0.9], methods=["logistic"])
+    recipe = Recipe.model_construct(admit=[0.9], methods=["logistic"], seeds=2)
     (line,) = foresight(recipe, judged[0].frame("train"), False)
     assert line.startswith(
-        "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1/1; the rarer"
+        "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1; the rarer"
     )
     (line,) = foresight(recipe, judged[0].frame("train")[:150], False)
-    assert line.endswith("the rarer class has 11: too few, so nothing will be relied on at it")
+    assert line.endswith("the rarer class has 11 to 11, by training set: with fewer, nothing will be relied on at it")
 
 
 def interval(value: float, sd: float, n_groups: int = 400) -> Interval:

@@ -138,6 +138,14 @@ def train_words(folder: Path, options: dict[str, Any], crash_at: int) -> None:
     train(WordModel(), options.pop("sites"), make_corpus(), folder, checkpoint_seconds=0, **options)
 
 
+def lines_of(log: Path) -> int:
+    """Lines so far of a log that its writer may replace or remove at any time."""
+    try:
+        return log.read_text().count("\n")
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.fixture
 def train_in_a_child() -> Callable[..., int]:
     """Run `train_words` in a process of its own, and SIGKILL it once its log has `kill_after` lines; the exit code.
@@ -158,7 +166,7 @@ def train_in_a_child() -> Callable[..., int]:
         child.start()
         log = folder / "log.jsonl"
         while kill_after and child.is_alive():
-            if log.is_file() and log.read_text().count("\n") >= kill_after:
+            if lines_of(log) >= kill_after:
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGKILL)
                 break

@@ -79,6 +79,7 @@ def test_a_warning_is_one_line_without_the_place_in_our_code(command: Command, m
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main replaces it, and this puts it back
     command("--version", plain=True)
     assert warnings.formatwarning("1 row is empty", UserWarning, "cli.py", 9) == "theodolite: 1 row is empty\n"
+    assert "lib.py:9: FutureWarning: old" in warnings.formatwarning("old", FutureWarning, "lib.py", 9, line=None)
 
 
 def test_an_unknown_name_is_guessed(command: Command) -> None:

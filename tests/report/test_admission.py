@@ -55,7 +55,7 @@ def figures() -> list[dict[str, Any]]:
         for judge, on, level in JUDGES:
             none = level == 0.95
             for metric in (*METRICS, "accuracy_of_all", *(f"accuracy_{cell}" for cell in CELLS)):
-                if metric == "least":
+                if metric == "lowest":
                     continue
                 n = 0 if none and metric.startswith("accuracy") and metric != "accuracy_of_all" else 616
                 value = {"accuracy_class_0": 0.25, "admitted": 0.0 if none else 0.875}.get(metric, accuracy)
@@ -115,6 +115,14 @@ def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet) -> None:
     assert "on 218 rows (87 and 131 of the labels in the first training set)" in copied.words
 
 
+def test_claims_have_the_rows_they_rest_on(sheet: Sheet) -> None:
+    found = table(sheet, "Primary analysis at 0.9")
+    assert [cell.words for cell in found.head[2:6]] == ["All", "n of all", "Admitted", "Accuracy of these"]
+    kept, broken = words(found)
+    assert (kept[2:5], kept[-3]) == ([".970 [.958, .982]", "616", ".875 [.863, .887]"], "kept")
+    assert broken[-3] == "broken: .250 [.216, .284] of label 0, n = 308"
+
+
 def test_choices_name_where_each_judge_stops(sheet: Sheet) -> None:
     (line,) = words(table(sheet, "Chosen on the 240 calibration rows"))
     assert line[1:4] == ["gated(max_softmax) on state; gated(max_softmax) on state", ".960 .960", "0.5 0.625"]
@@ -134,7 +142,7 @@ def test_every_judge_has_its_least_cell_and_n(sheet: Sheet) -> None:
     assert found.head[-1].words == "n"
     _, *judges = words(found)
     assert [line[0] for line in judges] == ["chosen", "certified(sdm) on state", "max_softmax"]
-    assert all(line[3] == ".250 [.216, .284]" and line[-1] == "616" for line in judges)
+    assert all(line[3] == ".250 [.216, .284] of label 0, n = 616" and line[-1] == "616" for line in judges)
 
 
 def test_examples_name_their_training_set_and_judge_and_confidence(sheet: Sheet) -> None:

@@ -205,8 +205,16 @@ def test_the_headline_of_the_fixture_has_the_columns_these_tests_count(run: Run)
 
 def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
     near = [SimpleNamespace(id="a", label=1, apart=0.5), SimpleNamespace(id="b", label=0, apart=2.25)]
-    said = {"alpha": 0.9, "label": 1, "name": "harmful", "probability": 0.875, "exemplars": near, "threshold": 0.5}
-    said |= {"judge": "sdm on pls", "confidence": 0.75, "q": 3, "d": 0.25, "q_prime": 2.5}
+    said = {"alpha": 0.9, "label": 1, "name": "harmful", "probability": 0.875, "exemplars": near}
+    said |= {
+        "threshold": 0.5,
+        "delta": 0.1,
+        "judge": "sdm on pls",
+        "confidence": 0.75,
+        "q": 3,
+        "d": 0.25,
+        "q_prime": 2.5,
+    }
     said |= {"shifts": {"broken": 2, "open": 1}}
     reading = read(("How", 0.5))
     for reason, words in (("", "relied on at 0.9"), ("far from the data", "not relied on: far from the data")):
@@ -215,13 +223,15 @@ def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFix
         text = " ".join(capsys.readouterr().out.split())
         assert f"Label 1 (harmful), {words}. The judge's probability of 1: .875." in text
         assert "Judge: sdm on pls, confidence 0.75, relies from 0.5 on. Similarity q 3 " in text
-        assert "distance quantile d .250 (0: farther than all), q' 2.5." in text
-        assert "An accuracy of 0.9 is certified on average over what is relied on of texts like the run's own." in text
-        assert "On the run's 3 shifts: broken in 2, open in 1." in text
+        assert "distance quantile d .250 (0: farther than all of a class), q' 2.5." in text
+        assert "With probability 0.9 over certify rows, of texts like the run's own that are relied on at" in text
+        assert "On the 3 shifts of the run that hold both labels, over all training sets: broken in 2, open in" in text
         assert "0.5 label 1 a 2.25 label 0 b" in text
     nothing = said | {"confidence": -math.inf, "threshold": math.inf, "shifts": {}}
     reading.admission = SimpleNamespace(reason="far from the data", **nothing)
     terminal.show_tokens(reading)
     text = " ".join(capsys.readouterr().out.split())
-    assert "Judge: sdm on pls, held back by its gate, relies on nothing." in text
+    assert "Judge: sdm on pls, no confidence, relies on nothing." in text
+    assert "With probability" not in text
+    assert "No accuracy of 0.9 could be certified." in text
     assert "Whether it holds on other texts, the run does not say of this method." in text

@@ -77,16 +77,22 @@ def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) ->
 def foresight(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[str]:
     """What each level needs before anything can be certified, and what there is: lines for the plan of a run."""
     n_readers = sum(r in READERS for r in judged_readers(recipe, has_dictionary))
-    part = split(train, 0)
-    rows = one_of_each_cluster(train, np.flatnonzero(part == "certify"))
-    there = int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
+    there = [_rarer(train, seed) for seed in range(recipe.seeds)]
+    fewest, most = min(there), max(there)
     for alpha in recipe.admit:
         n = _sharing(alpha, recipe.admit, n_readers)
         least = needed(alpha, DELTA / n)
         yield (
-            f"certifying {alpha:g} needs at least {least} rows without an error in every cell at delta {DELTA:g}/{n}; "
-            f"the rarer class has {there}{'' if there >= least else ': too few, so nothing will be relied on at it'}"
+            f"certifying {alpha:g} needs at least {least} rows without an error in every cell at delta "
+            f"{DELTA / n:.3g}; the rarer class has {fewest} to {most}, by training set"
+            + ("" if fewest >= least else ": with fewer, nothing will be relied on at it")
         )
+
+
+def _rarer(train: pd.DataFrame, seed: int) -> int:
+    """Certify rows of the rarer class in one training set."""
+    rows = one_of_each_cluster(train, np.flatnonzero(split(train, seed) == "certify"))
+    return int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
 
 
 def _sharing(alpha: float, alphas: Sequence[float], n_readers: int) -> int:

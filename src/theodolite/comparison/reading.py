@@ -67,9 +67,10 @@ class Admission:
 
     alpha: the accuracy it is certified for, on average over rows like those of the run. label: the predicted one, and
     its name. reason: why the reading is not relied on, "" where it is. judge: its confidence and map; it relies on what
-    has at least the threshold. confidence: minus infinity where a gate holds the text back. q, d, q_prime: similarity,
-    distance quantile and rescaled similarity. shifts: on how many of the run's shifts that accuracy was kept, broken,
-    or neither; empty for methods about which no claim was made.
+    has at least the threshold, infinity where nothing was certified. confidence: minus infinity where the text is too
+    far away, or SDM's q' below 1. delta: how likely a certificate is to fail. q, d, q_prime: similarity, distance
+    quantile and rescaled similarity. shifts: on how many of the run's shifts that accuracy was kept, broken, or
+    neither; empty for methods about which no claim was made.
     """
 
     alpha: float
@@ -80,6 +81,7 @@ class Admission:
     judge: str
     confidence: float
     threshold: float
+    delta: float
     q: int
     d: float
     q_prime: float
@@ -124,8 +126,8 @@ class FittedReader:
         return Admission(
             kept.choice["level"], label, (self.recipe.negative, self.recipe.positive)[label],
             float(said.probability[0]), str(said.reason[0]), f"{kept.choice['confidence']} on {kept.map.name}",
-            float(said.confidence[0]), float(kept.judge.threshold_), int(said.q[0]), float(said.d[0]),
-            float(said.q_prime[0]), [Exemplar(str(i), int(c), float(d)) for i, c, d in near],
+            float(said.confidence[0]), float(kept.judge.threshold_), kept.choice["delta"], int(said.q[0]),
+            float(said.d[0]), float(said.q_prime[0]), [Exemplar(str(i), int(c), float(d)) for i, c, d in near],
             dict(Counter(claim["word"] for claim in mine)),
         )  # fmt: skip
 

@@ -113,7 +113,7 @@ def _stated(figure: dict[str, Any]) -> str:
 
 
 def _word(claim: dict[str, Any], figures: "Figures") -> str:
-    """The verdict, and for what is not kept the cell that is worst."""
+    """The verdict, and for what is not kept the cell that speaks most against the accuracy."""
     if claim["word"] in ("kept", "nothing admitted"):
         return str(claim["word"])
     least = figures[_place(claim, f"accuracy_{claim['least']}")]
@@ -122,7 +122,7 @@ def _word(claim: dict[str, Any], figures: "Figures") -> str:
 
 def _protocol(found: dict[str, Any]) -> str:
     sizes, readers = found["choices"][0]["sizes"], found["readers"]
-    fixed = "Fixed before any run: these readers, accuracy" if found["as_fixed"] else (
+    fixed = "Fixed in the code before this run: these readers, accuracy" if found["as_fixed"] else (
         "Chosen for this run, so exploratory: these readers or this accuracy are not those fixed in the code. Accuracy"
     )  # fmt: skip
     each, delta, sure = found["delta_each"], found["delta"], 1 - found["delta"]
@@ -178,7 +178,7 @@ def _interval(figure: dict[str, Any] | None) -> Value:
 
 
 def _claims(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
-    names = ["All", "Admitted", "Accuracy of these", *(upper(words) for words in CELLS.values()), "n", "Training sets"]
+    names = ["All", "n of all", "Admitted", "Accuracy of these", *map(upper, CELLS.values()), "n", "Training sets"]
     tests = map(number, ["p kept", "p broken"])
     head = (Value("Reader"), Value("Rows"), *map(number, names), Value("Accuracy is"), *tests)
     caption = (
@@ -196,7 +196,9 @@ def _claim(sheet: Sheet, claim: dict[str, Any], figures: Figures) -> Line:
     tests = (number(p_value(claim["p_kept"])), number(p_value(claim["p_broken"])))
     words = (Value(sheet.phrase(claim["method"])), Value(claim["dataset"]))
     word = Value(_word(claim, figures))
-    return Line((*words, *map(_interval, of.values()), number(count(n)), number(str(sets)), word, *tests))
+    every, *others = of.values()
+    total = (_interval(every), number(count((every or {}).get("n", 0))))
+    return Line((*words, *total, *map(_interval, others), number(count(n)), number(str(sets)), word, *tests))
 
 
 def _choices(sheet: Sheet, found: dict[str, Any]) -> Table:
@@ -257,7 +259,7 @@ def _n(figures: Figures, place: Place) -> Value:
 
 
 METRICS = {
-    "admitted": "Admitted", "accuracy": "Accuracy of these", "least": "Least cell", "aurc": "AURC", "augrc": "AUGRC",
+    "admitted": "Admitted", "accuracy": "Accuracy of these", "lowest": "Lowest cell", "aurc": "AURC", "augrc": "AUGRC",
     "ece": "ECE", "brier": "Brier", "coverage": "Set holds label",
 }  # fmt: skip
 
@@ -281,8 +283,8 @@ def _judges(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: str)
     caption = (
         f"Every judge on {dataset}, at {found['level']:g} [95 % interval]. AURC, AUGRC: of its confidence, lower is "
         "better. Certified ones promise all four cells; sgr the error of all that is admitted; conformal ones the sets "
-        "alone; the others nothing. n: rows that any training set admits, on which accuracies rest; all else rests on "
-        f"all rows. {BARE} Judges on other maps are in rows.csv."
+        "alone; the others nothing. n: rows that any training set admits, on which the accuracy rests; the lowest cell "
+        f"names its own, and all else rests on all rows. {BARE} Judges on other maps are in rows.csv."
     )
     return Table(caption, head, tuple(lines))
 
@@ -299,13 +301,22 @@ def _row(figures: Figures, place: Place) -> list[Value]:
     """All metrics of one place."""
     cells = []
     for metric in METRICS:
-        if metric == "least":
-            of = [figures.get(place._replace(metric=f"accuracy_{cell}")) for cell in CELLS]
-            seen = [f for f in of if f is not None and f["n"]]
-            cells.append(_interval(min(seen, key=lambda f: float(f["value"])) if seen else None))
+        if metric == "lowest":
+            cells.append(_lowest(figures, place))
         else:
             cells.append(_interval(figures.get(place._replace(metric=metric))))
     return cells
+
+
+def _lowest(figures: Figures, place: Place) -> Value:
+    """The lowest of the four conditional accuracies, which it is, and its rows."""
+    of = {cell: figures.get(place._replace(metric=f"accuracy_{cell}")) for cell in CELLS}
+    seen = {cell: figure for cell, figure in of.items() if figure is not None and figure["n"]}
+    if not seen:
+        return number(NONE)
+    cell, figure = min(seen.items(), key=lambda one: float(one[1]["value"]))
+    said = (span(figure["lo"], figure["hi"]), f"{CELLS[cell]}, n = {count(figure['n'])}")
+    return number(share(figure["value"]), " ".join(filter(None, said)))
 
 
 def _maps(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
@@ -313,7 +324,7 @@ def _maps(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
     scores = ("certified(sdm)", "certified(knn_agreement)")
     places = [(score, dataset) for score in scores for dataset in _headline(sheet, found)]
     head = [Value("Reader"), Value("Map")]
-    head += [number(f"{score}, {what}, {d}") for score, d in places for what in ("admitted", "least cell")]
+    head += [number(f"{score}, {what}, {d}") for score, d in places for what in ("admitted", "lowest cell")]
     lines = []
     for method in dict.fromkeys(claim["method"] for claim in found["claims"]):
         for on in dict.fromkeys(p.map for p in figures if (p.method, p.judge) == (method, scores[0])):

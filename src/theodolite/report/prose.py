@@ -166,14 +166,15 @@ def _judged(sheet: Sheet, protocol: dict[str, Any]) -> str:
     if not found or not found["claims"]:
         return ""
     of = "; ".join(dict.fromkeys(sheet.phrase(claim["method"]) for claim in found["claims"]))
-    certify = found["choices"][0]["certify"]
+    certify, shifted = found["choices"][0]["certify"], any(c["dataset"] != IN_DISTRIBUTION for c in found["claims"])
     return (
         f"Single predictions were judged at an accuracy of {found['level']:g} ({of}): for each reader and training set "
-        "the confidence and map that promised to admit most on the calibration rows, its threshold certified by "
+        "the map and confidence (SDM's q', or the maximum softmax or the agreement of neighbours behind a gate on "
+        "distance) that promised to admit most on the calibration rows, its threshold certified by "
         f"learn-then-test (fixed sequence; accuracies within each label and each prediction) on {sum(certify)} rows "
         f"({certify[0]} and {certify[1]} of the labels in the first training set), one per near-duplicate cluster, at "
-        f"delta {found['delta_each']:.3g} each. Whether the accuracy is kept or broken on a shift was tested "
-        "one-sidedly, adjusted after Holm over reader and shift."
+        f"delta {found['delta_each']:.3g} each. Whether the accuracy is kept or broken was tested one-sidedly, "
+        + ("adjusted after Holm over reader and shift, and unadjusted on the test rows." if shifted else "unadjusted.")
     )
 
 

@@ -115,16 +115,20 @@ def show_admission(said: Any, texts_of: Path | None) -> None:
     known = Run.open(texts_of).texts() if texts_of else {}
     word = f"relied on at {said.alpha:g}" if not said.reason else f"not relied on: {said.reason}"
     paragraph(f"Label {said.label} ({said.name}), {word}. The judge's probability of 1: {share(said.probability)}.")
-    confidence = f"confidence {said.confidence:.3g}" if math.isfinite(said.confidence) else "held back by its gate"
-    stop = f"relies from {said.threshold:.3g} on" if math.isfinite(said.threshold) else "relies on nothing"
+    confidence = f"confidence {said.confidence:.3g}" if math.isfinite(said.confidence) else "no confidence"
+    certified = math.isfinite(said.threshold)
+    stop = f"relies from {said.threshold:.3g} on" if certified else "relies on nothing"
     paragraph(
         f"Judge: {said.judge}, {confidence}, {stop}. Similarity q {said.q} (how many neighbours, nearest first, carry "
-        f"this label and were read right), distance quantile d {share(said.d)} (0: farther than all), q' "
-        f"{said.q_prime:.1f}."
+        f"this label and were read right), distance quantile d {share(said.d)} (0: farther than all of a "
+        f"class), q' {said.q_prime:.1f}."
+    )
+    promise = (
+        f"With probability {1 - said.delta:.3g} over certify rows, of texts like the run's own that are relied on at "
+        f"least {said.alpha:g} are read right, on average within each label and each prediction. "
     )
     paragraph(
-        f"An accuracy of {said.alpha:g} is certified on average over what is relied on of texts like the run's own. "
-        + _on_shifts(said.shifts)
+        (promise if certified else f"No accuracy of {said.alpha:g} could be certified. ") + _on_shifts(said.shifts)
     )
     say(["Nearest labelled texts, by distance:"])
     say(f"{near.apart:8.3g}  label {near.label}  {known.get(near.id, near.id)}" for near in said.exemplars)
@@ -133,7 +137,8 @@ def show_admission(said: Any, texts_of: Path | None) -> None:
 def _on_shifts(shifts: dict[str, int]) -> str:
     if not shifts:
         return "Whether it holds on other texts, the run does not say of this method."
-    return f"On the run's {sum(shifts.values())} shifts: " + ", ".join(f"{w} in {n}" for w, n in shifts.items()) + "."
+    words = ", ".join(f"{word} in {n}" for word, n in shifts.items())
+    return f"On the {sum(shifts.values())} shifts of the run that hold both labels, over all training sets: {words}."
 
 
 def show_laws(laws: Sequence[Any]) -> bool:
