@@ -1,6 +1,7 @@
 """The section on single predictions says what a planted run holds: numbers with n and intervals, scope, causes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,17 +78,22 @@ def detail() -> pd.DataFrame:
     return pd.concat([rows.assign(dataset=dataset) for dataset in DATASETS], ignore_index=True)
 
 
-@pytest.fixture(scope="module")
-def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
-    run = Run.create(tmp_path_factory.mktemp("run"), RECIPE, "d2" * 32)
+def shown(folder: Path, verdict: dict[str, Any] | None) -> Sheet:
+    run = Run.create(folder, RECIPE, "d2" * 32)
     run.add_rows([row("logistic", dataset) for dataset in DATASETS] + figures())
     for name, value in FACTS.items():
         run.record(name, value)
-    run.write_json("verdict", VERDICT)
+    if verdict:
+        run.write_json("verdict", verdict)
     run.write_json("admission", FOUND)
     run.write_table("admission", detail())
     run.finish()
     return Sheet(run)
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
+    return shown(tmp_path_factory.mktemp("run"), VERDICT)
 
 
 def table(sheet: Sheet, caption: str) -> Table:
@@ -106,8 +112,9 @@ def test_the_answer_has_n_and_intervals_and_counts_the_shifts(sheet: Sheet) -> N
     assert "over 1 pair of reader and shift an accuracy of 0.9 is kept in 0, broken in 1, open in 0" in said
 
 
-def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet) -> None:
-    assert Text(summary(sheet)) in findings.verdict(sheet).blocks
+def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet, tmp_path: Path) -> None:
+    for one in (sheet, shown(tmp_path, None)):
+        assert Text(summary(sheet)) in findings.verdict(one).blocks
     (points,) = prose.limits(sheet).blocks
     assert any("and the primary analysis of single predictions were fixed before" in s for s in points.sentences)
     copied = prose.methods(sheet).blocks[1]

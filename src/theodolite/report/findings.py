@@ -16,13 +16,11 @@ def verdict(sheet: Sheet) -> Section:
     """The answer in sentences, and the differences it rests on."""
     found = sheet.run.read_json("verdict")
     facts = Facts(tuple(subject(sheet)))
+    judged = [Text(words)] if (words := admission.summary(sheet)) else []
     if not found:
-        return Section(
-            "Verdict", [facts, absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")]
-        )
-    blocks: list[Block] = [Text(found["sentence"], "lead"), facts]
-    if judged := admission.summary(sheet):
-        blocks.append(Text(judged))
+        nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
+        return Section("Verdict", [facts, nothing, *judged])
+    blocks: list[Block] = [Text(found["sentence"], "lead"), facts, *judged]
     if lines := found["contrasts"]:
         blocks += [
             Figure(
