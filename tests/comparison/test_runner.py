@@ -199,7 +199,7 @@ def assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, 
             tmp_path / "run", tmp_path / "new.csv", method="logistic", model=model,
             progress=lambda *tick: ticks.append(tick),
         )  # fmt: skip
-    assert ticks == [("reading", done, len(frame)) for done in (30, 60, len(frame))]
+    assert ticks == [("reading", done, len(frame)) for done in (0, 30, 60, len(frame))]
     kept = detail.query("seed == '0' and method == 'logistic' and dataset == 'other'").set_index("row")
     seen = got[got["id"] != "none"].set_index("id").loc[kept.index]
     assert seen["reason"].tolist() == kept["reason"].tolist()

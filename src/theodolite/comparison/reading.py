@@ -261,6 +261,7 @@ def read_file(
     if taken := [name for name in (*SCORED, *(JUDGED if fitted.judge else ())) if name in table]:
         raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
     present, found = texts[there].astype(str).tolist(), []
+    progress("reading", 0, len(present))
     for start in range(0, len(present), TEXTS):
         found.append(fitted.table(present[start : start + TEXTS]))
         progress("reading", min(start + TEXTS, len(present)), len(present))
