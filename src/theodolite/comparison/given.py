@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.comparison import conclusion, fits, tables
+from theodolite.comparison import baselines, conclusion, fits, tables
 from theodolite.comparison.jobs import Job
 from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes
 from theodolite.comparison.stages import Progress, Stages
@@ -65,6 +65,7 @@ def compare_rows(
             run.record("labels", fitted[0].fits[0]["n_labels"])
             run.record("views", {f.job.label: "state" for f in fitted})
             run.record("protocol", tables.PROTOCOL)
+            run.write_json("baselines", baselines.facts(matched, fitted, recipe))
             conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
         run.finish()
     html.write(run)

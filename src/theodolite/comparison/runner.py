@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import admission, conclusion, fits, primary, reliance, request, tables
+from theodolite.comparison import admission, baselines, conclusion, fits, primary, reliance, request, tables
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
 from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
@@ -231,6 +231,7 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
         s.name: {name: views.facts(name, code_part(s))["fvu"] for name in ("train", *views.shifts)} for s in stations
     }
     run.record("fvu", fvu)
+    run.write_json("baselines", baselines.facts(matched, fitted, recipe))
     conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from theodolite.comparison import baselines
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
@@ -45,7 +46,8 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
     """
     chosen = [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
     primary = recipe.primary or IN_DISTRIBUTION
-    exploratory = [c for c in EXPLORATORY if c not in recipe.contrasts]
+    asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe)]
+    exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
         _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
         thresholds=_thresholds(chosen),
