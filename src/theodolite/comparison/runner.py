@@ -7,7 +7,17 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import admission, baselines, conclusion, fits, primary, reliance, request, tables
+from theodolite.comparison import (
+    admission,
+    baselines,
+    conclusion,
+    fits,
+    pooling_choice,
+    primary,
+    reliance,
+    request,
+    tables,
+)
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
 from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
@@ -45,6 +55,8 @@ def compare(
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
+    pooling: str | None = None,
+    positions: str | None = None,
     out: str | Path | None = None,
     quick: bool = False,
     final: bool = False,
@@ -69,7 +81,7 @@ def compare(
     if isinstance(data, tuple):
         _refuse(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
-            sae=sae, sites=sites,
+            sae=sae, sites=sites, pooling=pooling, positions=positions,
             device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
             admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
@@ -81,7 +93,7 @@ def compare(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
         model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
-        seeds=seeds, quick=quick, final=final or None, admit=admit, alpha=alpha,
+        seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
@@ -131,11 +143,14 @@ def _check_dictionaries(run: Run) -> None:
 
 def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
     with stages("model and data") as tick:
-        instruments = open_instruments(recipe, model, device)
+        instruments = open_instruments(recipe, model, device, tick.tell)
         recipe = settled(recipe, instruments.model)
-        run.settle(recipe.model_dump(mode="json"))
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        if pooling_choice.is_open(recipe):
+            recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
+            run.record("pooling", pooling_choice.facts(recipe, tried))
+        run.settle(recipe.model_dump(mode="json"))
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()

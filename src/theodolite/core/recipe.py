@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.positions import Positions
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.strict import Strict
 
@@ -107,7 +108,8 @@ class Recipe(Strict):
 
     The concept: `name`, `title`, names of the two classes `positive` and `negative`, and the `question` that prompting
     asks, with `few_shot` examples as (text, label). What is read: `model` at `revision` in `dtype`, each text in
-    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling`; `site` is the matched one, `sites`
+    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling` (either may be `auto`: chosen on
+    training rows); `site` is the matched one, `sites`
     all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
     with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
@@ -128,7 +130,7 @@ class Recipe(Strict):
     site: str = AUTO
     sites: list[str] = Field(default_factory=list)
     positions: str = "content"
-    pooling: Literal["mean", "last", "max"] = "mean"
+    pooling: Literal["mean", "last", "max", "auto"] = "mean"
     train: list[Source]
     shifts: dict[str, Shift] = Field(default_factory=dict)
     primary: str | None = None
@@ -146,6 +148,11 @@ class Recipe(Strict):
     quick: bool = False
     final: bool = False
     admit: list[float] = Field(default_factory=list)
+
+    @field_validator("positions")
+    @classmethod
+    def _known_positions(cls, positions: str) -> str:
+        return positions if positions == AUTO else str(Positions.parse(positions))
 
     @field_validator("admit")
     @classmethod
