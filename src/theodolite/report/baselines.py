@@ -44,7 +44,8 @@ def text_alone(sheet: Sheet) -> str:
     if line is None:
         return ""
     of = f"the highest of {line['n_text']} text-only methods on these rows" if line["n_text"] > 1 else "text only"
-    picked = f", p {_equals(line['p_adjusted'])} adjusted for that choice" if line["n_text"] > 1 else ""
+    adjusted = line["n_text"] > 1 and line["lo"] is not None
+    picked = f", p {_equals(line['p_adjusted'])} adjusted for that choice" if adjusted else ""
     needs = f"; {line['needs']}" if line["needs"] else ""
     return (
         f"From the text alone: {sheet.phrase(line['than'])} (AUROC {share(line['than_level'])}), {of}. "

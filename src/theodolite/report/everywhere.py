@@ -89,7 +89,7 @@ def _names(axes: Axes, sheet: Sheet, pairs: Sequence[Pair], left: float) -> None
     for y, pair in enumerate(pairs):
         one, other = _words(sheet, pair)
         axes.text(-left, y - 0.2, textwrap.shorten(one, 46, placeholder="..."), **beside)
-        axes.text(-left, y + 0.2, textwrap.shorten(other, 46, placeholder="..."), color=GREY, **beside)
+        axes.text(-left, y + 0.2, textwrap.shorten(other, 52, placeholder="..."), color=GREY, **beside)
 
 
 def _look(verdict: str) -> dict[str, Any]:
@@ -131,7 +131,8 @@ def _table(sheet: Sheet, pairs: Sequence[Pair], columns: Sequence[Column], lines
         words = [number(baselines.band_words(b), "easy" if b["easy"] else "") if b else None for b in found]
         rows.append(row(name, words))
     head = (Value("Difference in AUROC"), *(number(c.title, ROLES[c.kind]) for c in columns))
-    return Table("The same differences in numbers [95 % interval].", head, tuple(rows))
+    interval = " [95 % interval]" if any(x["lo"] is not None for x in lines.values()) else ""
+    return Table(f"The same differences in numbers{interval}.", head, tuple(rows))
 
 
 def _cell(line: dict[str, Any]) -> Value:
@@ -145,11 +146,12 @@ def _groups(lines: Sequence[dict[str, Any]]) -> str:
 
 def _caption(sheet: Sheet, lines: Lines) -> str:
     primary = sheet.run.recipe.get("primary")
+    goes_on = " A line that ends at the frame goes on." if any(x["lo"] is not None for x in lines.values()) else ""
     where = f"the panel {sheet.column(primary).title!r}" if primary else "the panel of test rows"
     return (
         f"Every contrast on every data set. {sheet.whiskers((x['lo'], x['hi']) for x in lines.values())} Shaded: "
         f"within {short(sheet.margin)} of zero. The recipe's own contrasts in {where} are the primary ones; all others "
-        "are exploratory. Shape and colour say the verdict; a line that ends at the frame goes on."
+        f"are exploratory. Shape and colour say the verdict.{goes_on}"
     )
 
 

@@ -47,7 +47,7 @@ def subject(sheet: Sheet) -> list[tuple[str, str]]:
     name = str(model.get("name", run.recipe.get("model")))
     if model.get("parameters"):
         name += f" ({size(model['parameters'])} parameters, {model.get('quantisation') or 'weights as published'})"
-    where = f"{run.recipe.get('site')}, {run.recipe.get('pooling')} over {run.recipe.get('positions')} tokens"
+    where = f"{run.recipe.get('site')}, {sheet.way(run.recipe.get('pooling'), run.recipe.get('positions'))}"
     return [
         ("Model", name),
         ("Matched site", where),
@@ -71,7 +71,7 @@ def sentence(sheet: Sheet, line: dict[str, Any]) -> str:
     needs = f" ({line['needs']})" if line.get("needs") else ""
     return (
         f"{upper(sheet.phrase(line['method']))} minus {sheet.phrase(line['than'])} on {line['dataset']}: AUROC "
-        f"{difference}, Holm p {_equals(p_value(line['p_holm']))}, n = {count(line['n'])} in "
+        f"{difference}, {_holm(line)}n = {count(line['n'])} in "
         f"{count(line['n_groups'])} groups: {line['verdict']}{needs}."
     )
 
@@ -183,7 +183,8 @@ def how_many(sheet: Sheet) -> Section:
         "A logistic on the k latents that training rows chose, against the dense probe, and on latents of a twin whose "
         "encoder was never trained: what the twin also reaches is no evidence for learned features."
     )
-    return Section("How many latents it takes", [Figure(chart, caption)])
+    columns = sheet.headline("matched")
+    return Section("How many latents it takes", [Figure(chart, f"{caption} {_lines(sheet, columns)}")])
 
 
 def refusal(sheet: Sheet) -> Section:
@@ -202,16 +203,25 @@ def refusal(sheet: Sheet) -> Section:
 
 def _read_as(sheet: Sheet, columns: Sequence[Column]) -> str:
     """What is drawn in a forest plot of these data sets."""
+    band = " Grey band: random directions, each draw with its better sign." if baselines.bands(sheet) else ""
+    drawn = _lines(sheet, columns, points=True)
+    return f"{drawn} Dashed line: chance; thin line: {sheet.phrase(sheet.reference)}.{band}"
+
+
+def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str:
+    """What the lines beside the methods' points are on these data sets; controls have their own."""
     cells = [
         cell
         for entry in sheet.entries("matched", columns)
         for column in columns
         if entry.group.key != "control" and (cell := sheet.cell("matched", entry.method, entry.site, column))
     ]
-    lines = sheet.whiskers(((c.lo, c.hi) for c in cells), points=any(c.points for c in cells))
-    bands = baselines.bands(sheet)
-    band = " Grey band: random directions, each draw with its better sign." if bands else ""
-    return f"{lines} Dashed line: chance; thin line: {sheet.phrase(sheet.reference)}.{band}"
+    return sheet.whiskers(((c.lo, c.hi) for c in cells), points=points and any(c.points for c in cells))
+
+
+def _holm(line: dict[str, Any]) -> str:
+    """The p-value after Holm; none where there is no interval either."""
+    return "" if line["lo"] is None else f"Holm p {_equals(p_value(line['p_holm']))}, "
 
 
 def _equals(p: str) -> str:

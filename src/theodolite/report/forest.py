@@ -129,7 +129,10 @@ def _random(axes: Axes, sheet: Sheet, column: Column) -> None:
 def _whisker(axes: Axes, y: float, cell: Cell, group: Group, left: float) -> None:
     look: dict[str, Any] = {"color": group.colour, "zorder": 3, "clip_on": False}
     if cell.points:
-        axes.plot(cell.points, [y] * len(cell.points), "|", ms=6, mew=1.2, alpha=0.8, **look)
+        inside = [point for point in cell.points if point >= left]
+        axes.plot(inside, [y] * len(inside), "|", ms=6, mew=1.2, alpha=0.8, **look)
+        if len(inside) < len(cell.points):
+            axes.plot(left, y, marker="<", ms=3.5, **look)
     elif np.isfinite(cell.lo):
         axes.plot([max(cell.lo, left), max(cell.hi, left)], [y, y], lw=1.4, solid_capstyle="butt", **look)
     if cell.value < left:

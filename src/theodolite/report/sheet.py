@@ -104,6 +104,10 @@ class Sheet:
         few = (self.run.recipe.get("seeds") or FEWEST_SEEDS) < FEWEST_SEEDS
         return "AUROC, mean and each training set" if few else "AUROC [95 % interval]"
 
+    def way(self, pooling: str | None, positions: str | None) -> str:
+        """How a text's tokens become one row, in words; `last` is the last token of all, whatever the positions."""
+        return "last token" if pooling == "last" else f"{pooling} over {positions} tokens"
+
     def whiskers(self, ends: Iterable[tuple[float | None, float | None]], points: bool = False) -> str:
         """What the lines beside the points of a figure are in this run, from the ends that it has.
 
@@ -219,7 +223,8 @@ def _cell(rows: Sequence[Any]) -> Cell:
     whole = next((row for row in rows if row.seed == "all"), None)
     if whole is None:
         return Cell(float(np.mean(seeds)) if seeds else np.nan, np.nan, np.nan, rows[0].n, rows[0].n_groups, seeds)
-    if whole.lo == whole.hi:  # a constant (the majority's score) is what it is: nothing was estimated
+    if whole.lo == whole.hi or (len(seeds) > 1 and set(seeds) == {float(whole.value)}):
+        # a constant (the majority's score) is what it is: nothing was estimated, and its seeds tell nothing more
         return Cell(float(whole.value), np.nan, np.nan, whole.n, whole.n_groups)
     points = () if np.isfinite([whole.lo, whole.hi]).all() else seeds
     return Cell(float(whole.value), float(whole.lo), float(whole.hi), whole.n, whole.n_groups, points)
