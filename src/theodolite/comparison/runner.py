@@ -1,6 +1,5 @@
 """The main job, top to bottom: recipe -> rows -> views -> fits -> figures -> one page."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,26 +134,26 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         recipe = settled(recipe, instruments.model)
         run.settle(recipe.model_dump(mode="json"))
         read = _dictionary_texts(recipe, instruments, run)
-        concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick, note=run.note)
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
-        views = build_views(recipe, concept, instruments, cache_root(), tick)
+        views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
     for note in cut_notes(views):
         run.note(*note)
     with stages("audit"):
         run.write_json("audit", _audit(recipe, concept, views).to_json())
     with stages("fitting") as tick:
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
-        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
+        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
     with stages("intervals"):
         _conclude(recipe, fitted, instruments, views, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
-            judged = list(admission.run(cases, views, cache_root() / "judges", tick))
+            judged = list(admission.run(cases, views, cache_root() / "judges", tick, run.note))
         with stages("what to rely on") as tick:
             reliance.conclude(judged, views, run, tick)
     with stages("keeping the readers"):
@@ -164,7 +163,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
 
 def _dictionary_texts(recipe: Recipe, instruments: Instruments, run: Run) -> list[str]:
     try:
-        return dictionary_texts(recipe, instruments)
+        return dictionary_texts(recipe, instruments, run.note)
     except UserError as error:
         run.note(
             "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
@@ -228,7 +227,8 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     stations = instruments.at(recipe.site)
     run.record("dictionaries", len(stations))
     fvu = {
-        s.name: {name: views.facts(name, code_part(s))["fvu"] for name in ("train", *views.shifts)} for s in stations
+        s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in ("train", *views.shifts)}
+        for s in stations
     }
     run.record("fvu", fvu)
     conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
@@ -248,6 +248,6 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            source = fits.reader_folder(cache_root() / "fits", f.job, views, recipe.seeds)
             name = f.job.label.replace("/", "-").replace(" ", "-")
-            shutil.copytree(source, run.folder / "artefacts" / "readers" / name, dirs_exist_ok=True)
+            folder = run.folder / "artefacts" / "readers" / name
+            fits.copy_reader(cache_root() / "fits", f.job, views, recipe.seeds, folder)
