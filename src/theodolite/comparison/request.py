@@ -11,6 +11,7 @@ from theodolite.comparison.primary import LADDER
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.code_hash import helpers_hash
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Contrast, Recipe, Shift, Source
 from theodolite.dictionaries.opening import twin_folder
@@ -111,7 +112,7 @@ def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
         return data
     content = data.to_parquet(index=False)
     path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
-    if not path.is_file():
+    if not path.is_file() or path.read_bytes() != content:
         publish(path, content)
     return path
 
@@ -175,6 +176,8 @@ def file_hashes(methods: Sequence[str]) -> dict[str, str]:
         if path is None or not path.is_file():
             raise UserError(f"no file {str(path)!r} for method {method!r}")
         found[method] = file_sha256(path)
+        if helpers := helpers_hash(path):
+            found[f"{method} (imports)"] = helpers
     return found
 
 

@@ -1,6 +1,5 @@
 """The main job, top to bottom: recipe -> rows -> views -> fits -> figures -> one page."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         instruments = open_instruments(recipe, model, device, tick.tell)
         recipe = settled(recipe, instruments.model)
         read = _dictionary_texts(recipe, instruments, run)
-        concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
         if pooling_choice.is_open(recipe):
             recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
             run.record("pooling", pooling_choice.facts(recipe, tried))
@@ -156,20 +155,20 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         run.begin()
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
-        views = build_views(recipe, concept, instruments, cache_root(), tick)
+        views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
     for note in cut_notes(views):
         run.note(*note)
     with stages("audit"):
         run.write_json("audit", _audit(recipe, concept, views).to_json())
     with stages("fitting") as tick:
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
-        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
+        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
     with stages("intervals"):
         _conclude(recipe, fitted, instruments, views, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
-            judged = list(admission.run(cases, views, cache_root() / "judges", tick))
+            judged = list(admission.run(cases, views, cache_root() / "judges", tick, run.note))
         with stages("what to rely on") as tick:
             reliance.conclude(judged, views, run, tick)
     with stages("keeping the readers"):
@@ -179,7 +178,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
 
 def _dictionary_texts(recipe: Recipe, instruments: Instruments, run: Run) -> list[str]:
     try:
-        return dictionary_texts(recipe, instruments)
+        return dictionary_texts(recipe, instruments, run.note)
     except UserError as error:
         run.note(
             "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
@@ -243,7 +242,8 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     stations = instruments.at(recipe.site)
     run.record("dictionaries", len(stations))
     fvu = {
-        s.name: {name: views.facts(name, code_part(s))["fvu"] for name in ("train", *views.shifts)} for s in stations
+        s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in ("train", *views.shifts)}
+        for s in stations
     }
     run.record("fvu", fvu)
     run.write_json("baselines", baselines.facts(matched, fitted, recipe))
@@ -264,6 +264,6 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            source = fits.reader_folder(cache_root() / "fits", f.job, views, recipe.seeds)
             name = f.job.label.replace("/", "-").replace(" ", "-")
-            shutil.copytree(source, run.folder / "artefacts" / "readers" / name, dirs_exist_ok=True)
+            folder = run.folder / "artefacts" / "readers" / name
+            fits.copy_reader(cache_root() / "fits", f.job, views, recipe.seeds, folder)
