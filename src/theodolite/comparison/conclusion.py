@@ -11,7 +11,7 @@ from theodolite.models.model import Model
 from theodolite.report.numbers import share, signed, span
 
 Fvu = dict[str, dict[str, float]]  # by dictionary and data set, on the token rows that were encoded
-TEXT_ALONE = ("word_ngrams", "char_ngrams", "length")
+TEXT_ALONE = ("word_ngrams", "char_ngrams", "cased_ngrams", "surface", "length")
 
 
 def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:

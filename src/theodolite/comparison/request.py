@@ -34,6 +34,8 @@ METHODS = [
     "logistic@state+latents",
     "word_ngrams",
     "char_ngrams",
+    "cased_ngrams",
+    "surface",
     "length",
     "sentence",
     "embedding",
@@ -118,7 +120,7 @@ def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
 
 
 def _require_unicode(table: pd.DataFrame) -> None:
-    """Refuse a lone surrogate (half a character, as a cut JSON escape leaves it), which no file and no tokenizer takes."""
+    """Refuse a lone surrogate: half a character, as a cut JSON escape leaves it, which no tokenizer takes."""
     for column in table.columns:
         for row, value in enumerate(table[column]):
             if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):

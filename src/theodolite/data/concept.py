@@ -46,7 +46,8 @@ def load(
     count_tokens: number of tokens of each text; with it, wrapped rows beyond the recipe's `max_tokens` leave, so that
     no request is ever cut. answer: the model's choice among options, where labels are what the model answers.
     dictionary_texts: what the dictionaries were trained on; near-duplicates of it leave the shifts, as those of
-    training rows do by the recipe's `leaks`. development: open the shifts with development templates too. The sealed shift opens when the recipe says `final`.
+    training rows do by the recipe's `leaks`. development: open the shifts with development templates too. The sealed
+    shift opens when the recipe says `final`.
     """
     opened = {name: shift for name, shift in recipe.shifts.items() if _is_open(name, shift, recipe, development)}
     train = gather("train", recipe.train, seed, answer)

@@ -19,7 +19,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with 0/1 labels; `counts` says what is missing from `frame` and why, `kept` what stayed and why it might not.
+    """Texts with 0/1 labels; `counts` says what left `frame` and why, `kept` what stayed although it is near a copy.
 
     Columns of `frame`: `id`, stable across runs; `text`, `label`, `source`; `cluster` of near-duplicates, global over
     one recipe; `hash` of the text, so that two runs can be paired without storing it; `template`, "" when the text
@@ -60,7 +60,7 @@ class Dataset:
         return replace(self, frame=frame.reset_index(drop=True), counts=counts)
 
     def keeping(self, kept: Iterable[Count]) -> "Dataset":
-        """The data set with these counts of rows that stayed although something speaks against them."""
+        """The data set with these counts of near-copies that stayed."""
         return replace(self, kept=(*self.kept, *(count for count in kept if count.n)))
 
 

@@ -97,7 +97,7 @@ def _near_by_label(
     """Which texts have a near-duplicate among the seen texts without a label (-1), with label 0, and with label 1."""
     queries = unit_rows(gram_counts(texts), idf)
     near = {label: np.zeros(len(texts), dtype=bool) for label in (_ANY, 0, 1)}
-    for block in _blocks(zip(seen.texts, chain(seen.labels, repeat(_ANY)))):
+    for block in _blocks(zip(seen.texts, chain(seen.labels, repeat(_ANY)), strict=False)):
         label = np.array([label for _, label in block])
         for i, j, _ in near_pairs(queries, unit_rows(gram_counts(form([text for text, _ in block])), idf), threshold):
             for value, rows in near.items():
