@@ -95,10 +95,17 @@ def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
     """The difference as it is, and a verdict that pays for having been picked among so many."""
     d = contrast.verdict.difference
     verdict = verdicts([d] * n_picked_from, contrast.verdict.margin)[0]  # Holm over k equal p-values is Bonferroni's
-    numbers = {key: getattr(d, key) for key in ("value", "lo", "hi", "n", "n_groups")}
     words = {"verdict": verdict.word, "needs": verdict.needs, "p_adjusted": verdict.p_different}
+    return difference(contrast) | words | {"n_text": n_picked_from}
+
+
+def difference(contrast: Contrasted) -> dict[str, Any]:
+    """One contrast as the report reads it: where, which two methods, the difference with its interval, the word."""
+    d = contrast.verdict.difference
     place = {"dataset": contrast.dataset, "method": contrast.method, "than": contrast.versus}
-    return place | numbers | words | {"n_text": n_picked_from}
+    numbers = {key: getattr(d, key) for key in ("value", "lo", "hi", "n", "n_groups")}
+    words = {"verdict": contrast.verdict.word, "needs": contrast.verdict.needs, "primary": contrast.primary}
+    return place | numbers | words
 
 
 def _random(levels: Levels, dataset: str, best: str) -> dict[str, Any] | None:

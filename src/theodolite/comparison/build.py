@@ -59,19 +59,24 @@ def build_views(
         inside = partial(_tell, tick, done, len(work))
         inside(0, 1)
         if not views.has_part(name, part.key, note):
-            made = _made(part, views, name, datasets[name], inside, note)
+            made = made_part(part, views, name, datasets[name], inside, note)
             views.end_part(name, part.key, made.facts, made.files)
     tick(TICKS * len(work), TICKS * len(work))
     return views
 
 
-def _made(part: "Part", views: Views, name: str, dataset: Dataset, tick: Tick, note: Report) -> "Made":
-    """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once."""
+def made_part(
+    part: "Part", views: Views, name: str, dataset: Dataset, tick: Tick, note: Report, read: Views | None = None
+) -> "Made":
+    """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once.
+
+    read: the views whose harvest the part is made from, where these are not `views` themselves.
+    """
     try:
         return part.make(views, name, dataset, tick)
     except Damaged:
         note("remade", 1, "damaged entries of the cache were made again: harvested rows")
-        shutil.rmtree(_harvest_folder(views, name))
+        shutil.rmtree(_harvest_folder(read or views, name))
         return part.make(views, name, dataset, tick)
 
 
@@ -162,7 +167,7 @@ def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
     }
 
 
-def _harvested(
+def harvested(
     recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
@@ -183,7 +188,7 @@ def _token_sites(recipe: Recipe) -> list[str]:
 
 
 def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
-    rows = _harvested(recipe, instruments, views, name, dataset, tick)
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
     files = [views.put(name, "state", block, rows.pooled(block, recipe.pooling)) for block in instruments.blocks]
     return Made({"tokens": rows.n_tokens}, files)
 
@@ -192,7 +197,7 @@ def _codes(
     recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Made:
     """Latents, reconstruction and error of one dictionary, latents of its twin; encoded per token, then pooled."""
-    rows = _harvested(recipe, instruments, views, name, dataset, tick)
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
     seen = pooled.pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
     files = [
         views.put(name, view, station.site, getattr(seen, view), station.key)
@@ -208,7 +213,7 @@ def _check(
     recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Made:
     """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
-    rows = _harvested(recipe, instruments, views, name, dataset, tick)
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
     samples = {site: _first_rows(rows.tokens(site)) for site in _token_sites(recipe)}
     self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}")
     return Made({}, [])

@@ -35,6 +35,8 @@ METHODS = [
     "logistic@state+latents",
     "word_ngrams",
     "char_ngrams",
+    "cased_ngrams",
+    "surface",
     "length",
     "sentence",
     "embedding",
@@ -110,11 +112,23 @@ def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
     """A name or path as it is; a DataFrame as a Parquet file in the cache, named by its content."""
     if not isinstance(data, pd.DataFrame):
         return data
+    _require_unicode(data)
     content = data.to_parquet(index=False)
     path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     if not path.is_file() or path.read_bytes() != content:
         publish(path, content)
     return path
+
+
+def _require_unicode(table: pd.DataFrame) -> None:
+    """Refuse a lone surrogate: half a character, as a cut JSON escape leaves it, which no tokenizer takes."""
+    for column in table.columns:
+        for row, value in enumerate(table[column]):
+            if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+                raise UserError(
+                    f"row {row} of the table holds half a character (a lone surrogate) in column {str(column)!r}: "
+                    "replace it or drop that row"
+                )
 
 
 def default_folder(recipe: Recipe) -> Path:

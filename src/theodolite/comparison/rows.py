@@ -9,12 +9,12 @@ import numpy as np
 
 from theodolite.comparison import corpora
 from theodolite.comparison.instruments import Instruments
-from theodolite.comparison.stages import Tick
 from theodolite.core import recipe as recipes
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
 from theodolite.core.recipe import Recipe
 from theodolite.core.sealed import Note, entry, no_note, seal
+from theodolite.core.tick import Tell, silent
 from theodolite.data import concept as concepts
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
@@ -28,7 +28,7 @@ def load_concept(
     instruments: Instruments,
     *,
     dictionary_texts: Sequence[str] = (),
-    tick: Tick = lambda *_: None,
+    tell: Tell = silent,
     note: Note = no_note,
 ) -> Concept:
     """The rows of a recipe; the model counts tokens, and answers where the labels are its own answers."""
@@ -43,10 +43,10 @@ def load_concept(
         for start in range(0, len(prompts), QUESTIONS):
             asked = slice(start, start + QUESTIONS)
             chosen += _answers(model, recipe, prompts[asked], options[asked], note)
-            tick(len(chosen), len(prompts))
+            tell("answers of the model", len(chosen), len(prompts))
         return np.array(chosen)
 
-    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts)
+    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts, tell=tell)
 
 
 def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]], note: Note) -> list[int]:

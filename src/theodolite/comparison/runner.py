@@ -144,6 +144,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     with stages("model and data") as tick:
         instruments = open_instruments(recipe, model, device, tick.tell)
         recipe = settled(recipe, instruments.model)
+        tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
         if pooling_choice.is_open(recipe):
@@ -153,6 +154,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
+        tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
@@ -163,8 +165,12 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     with stages("fitting") as tick:
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
+    with stages("other poolings") as tick:
+        repooled = other_poolings.evaluated(
+            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note
+        )
     with stages("intervals"):
-        _conclude(recipe, fitted, instruments, views, run)
+        _conclude(recipe, fitted, repooled, instruments, views, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
@@ -222,7 +228,14 @@ def _audit(recipe: Recipe, concept: Concept, views: Views) -> Any:
     return audit(concept.train, concept.shifts, latents=latents, latent_names=names)
 
 
-def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instruments, views: Views, run: Run) -> None:
+def _conclude(
+    recipe: Recipe,
+    fitted: list[fits.Fitted],
+    repooled: dict[str, other_poolings.Repooled],
+    instruments: Instruments,
+    views: Views,
+    run: Run,
+) -> None:
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
     matched, free = tables.matched(fitted, recipe), tables.free(fitted, recipe)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted)]
@@ -230,6 +243,11 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     names = ("train", *views.shifts)
     costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))
     run.add_rows(shared | row for row in costs)
+    if repooled:
+        again = [f for other in repooled.values() for f in other.fitted]
+        found = tables.with_costs(other_poolings.rows(repooled), again, _dictionary_names(instruments), {})
+        run.add_rows(shared | row for row in found)
+        run.write_json("poolings", other_poolings.facts(repooled, matched, recipe))
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
     run.record("views", {f.job.label: naming.parse(f.job.method).view for f in fitted})
     run.record("labels", fitted[0].fits[0]["n_labels"])

@@ -33,7 +33,10 @@ PROTOCOL = {
 # of the model do better than one that only has the text?
 EXPLORATORY = [
     Contrast(method="k_sparse@latents", than="k_sparse@twin"),
-    *(Contrast(method="logistic", than=text) for text in ("word_ngrams", "char_ngrams", "sentence")),
+    *(
+        Contrast(method="logistic", than=text)
+        for text in ("word_ngrams", "char_ngrams", "cased_ngrams", "surface", "sentence")
+    ),
 ]
 FREE = "free"  # the site of a method that chose one per training set
 HEATMAP_REPLICATES = 200  # 90 cells a data set: the width of their intervals is known to 5 %, which a colour hides

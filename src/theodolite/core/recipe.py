@@ -18,6 +18,8 @@ from theodolite.core.strict import Strict
 # The matched site is chosen once the number of blocks is known: blocks.17 of 30, as in the shipped recipes.
 AUTO = "auto"
 FEWEST_ROWS = 40  # 20 of each label, as data.clean asks for
+# Which near-copies of training rows leave the shifts: those with the same label, all, or none.
+LeakRule = Literal["drop-same", "drop-all", "keep-all"]
 TRAIN = "train"  # the data set readers learn from; no shift may bear its name, nor those of a Run's other data sets
 
 
@@ -112,10 +114,11 @@ class Recipe(Strict):
     training rows); `site` is the matched one, `sites`
     all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
-    with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
-    `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
-    seeds and methods; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
-    the user's own data, methods, weights and dictionaries, filled in by `compare`.
+    with training on the others. `leaks`: which near-copies of training rows leave the shifts, those of the same label,
+    all or none. `limit` is the most rows per data set, `private` keeps texts out of the report. How: `methods` (empty:
+    all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows, seeds and methods;
+    `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of the user's own
+    data, methods, weights and dictionaries, filled in by `compare`.
     """
 
     name: str
@@ -136,6 +139,7 @@ class Recipe(Strict):
     primary: str | None = None
     sealed: str | None = None
     leave_out: list[str] = Field(default_factory=list)
+    leaks: LeakRule = "drop-same"
     contrasts: list[Contrast] = Field(default_factory=list)
     methods: list[str] = Field(default_factory=list)
     few_shot: list[tuple[str, int]] = Field(default_factory=list)

@@ -35,7 +35,7 @@ IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own 
 LEFT_OUT = "leave-one-source-out:"  # and, before a source's name, that of the source kept out of training
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
-TASKS = {"matched", "free", "blocks", "contrast", "admit"}
+TASKS = {"matched", "free", "blocks", "contrast", "admit", "poolings"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
 _OURS = ["artefacts", "exports", "report.html", "scores.parquet", "rows.csv", "rows.parquet", "manifest.json"]
 
