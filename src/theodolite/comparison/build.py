@@ -23,6 +23,7 @@ from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.dictionaries import activations, dictionary, metrics, pooled, sparse
 from theodolite.dictionaries.opening import self_check
+from theodolite.dictionaries.origin import other_model
 from theodolite.models import model, prefix, prompting, sentence, sweep
 from theodolite.models.harvest import FORM, Harvest, harvest
 
@@ -138,7 +139,7 @@ def _codes(
     """Latents, reconstruction and error of one dictionary, latents of its twin; encoded per token, then pooled."""
     rows = _harvested(recipe, instruments, views, name, dataset, tick)
     if name == "train":
-        _check(station, rows, [recipe.site, *recipe.sites])
+        _check(station, rows, [recipe.site, *recipe.sites], other_model(station.dictionary, instruments.model))
     seen = pooled.pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
     for view in ("latents", "reconstruction", "error"):
         views.put(name, view, station.site, getattr(seen, view), station.key)
@@ -180,10 +181,10 @@ MAKERS: dict[str, tuple[ModuleType | Callable[..., Facts], ...]] = {
 }
 
 
-def _check(station: Station, rows: Harvest, sites: list[str]) -> None:
+def _check(station: Station, rows: Harvest, sites: list[str], trained_on: str) -> None:
     """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
     samples = {site: _first_rows(rows.tokens(site)) for site in sites}
-    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}")
+    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}", trained_on=trained_on)
 
 
 def _first_rows(chunks: Iterator[tuple[Any, Any, torch.Tensor]]) -> torch.Tensor:

@@ -82,6 +82,14 @@ def count(config: Mapping[str, Any], key: str, source: Path) -> int:
     return int(value)
 
 
+def flag(config: Mapping[str, Any], key: str, default: bool, source: Path) -> bool:
+    """A yes or no of a configuration; the text "false" would count as a yes, so only booleans are one."""
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not true or false")
+    return default if value is None else value
+
+
 def agree(config: Mapping[str, Any], sizes: Mapping[str, int], source: Path) -> None:
     """Refuse a configuration that gives the weights another size than they have."""
     wrong = {key: config[key] for key, size in sizes.items() if config.get(key, size) != size}
