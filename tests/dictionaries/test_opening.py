@@ -100,7 +100,7 @@ def test_folder_is_matched_against_model_and_site(fitted: Dictionary, tmp_path) 
 
 
 def test_a_dictionary_of_another_model_is_opened_and_held_to_a_smaller_error(fitted: Dictionary, tmp_path) -> None:
-    """A copy under another name and a fine-tune pass the self-check; rows of a stranger do not, and the cause is named."""
+    """A renamed copy and a fine-tune pass the self-check; rows of a stranger do not, and the cause is named."""
     copy = SimpleNamespace(**vars(MODEL) | {"name": "0a1b2c3d", "hash": "0" * 48})
     opened = open_dictionary(str(native.save(fitted, tmp_path / "d")), copy, SITE)
     said = other_model(opened, copy)

@@ -14,7 +14,6 @@ from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import Activation, TopKRule
 from theodolite.dictionaries.refit import magnitudes
 
-
 Normalise = Literal["none", "centre", "layer_norm", "constant_norm"]
 
 

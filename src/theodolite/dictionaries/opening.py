@@ -125,8 +125,9 @@ def self_check(
     refused.
 
     trained_on: the model it was trained on, where that is not known to be the one that gave the rows; it must then
-    leave less unexplained. rows: rows (n, d) by site; the other sites serve to name the likely cause: neighbouring site, input scale,
-    transposed matrix. A transcoder is given by the site it writes, and predicts those rows from the ones it reads.
+    leave less unexplained. rows: rows (n, d) by site; the other sites serve to name the likely cause: neighbouring
+    site, input scale, transposed matrix. A transcoder is given by the site it writes, and predicts those rows from the
+    ones it reads.
     """
     site = str(site)
     target_nd = rows[site]

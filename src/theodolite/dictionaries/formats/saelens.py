@@ -58,6 +58,7 @@ _READ = {
 def read(folder: Path, overrides: dict[str, Any] | None = None, factor: float | None = None) -> Dictionary:
     """A SAELens folder; `overrides` and the input `factor` are what SAELens' list of releases says beside it."""
     config = read_json(folder / "cfg.json") | (overrides or {})
+    _check_objects(config, folder)
     kind = _kind(config)
     t = weights.checked(weights.load(folder / WEIGHTS), TENSORS[kind], {"scaling_factor"}, folder)
     metadata = config.get("metadata") or config
@@ -70,7 +71,7 @@ def read(folder: Path, overrides: dict[str, Any] | None = None, factor: float | 
     if metadata.get("hook_head_index") is not None:
         raise UserError(f"dictionary {folder}: it reads attention head {metadata['hook_head_index']} alone, no site")
     subtract = weights.flag(config, "apply_b_dec_to_input", True, folder) and "transcoder" not in kind
-    info = _info(config, metadata, hook, "transcoder" in kind)
+    info = _info(config, metadata, hook, "transcoder" in kind, folder)
     how: dict[str, Any] = {"subtract_b_dec": subtract, "normalise": _row_treatment(config, info, folder)}
     t = _folded(t, config, folder, factor, subtract)
     rule = _rule(kind, t, config, folder)
@@ -100,6 +101,18 @@ def write(dictionary: Dictionary, folder: Path) -> None:
     }
     weights.save(tensors, folder / WEIGHTS)
     publish(folder / "cfg.json", json.dumps(config).encode())
+
+
+def _check_objects(config: dict[str, Any], folder: Path) -> None:
+    """Refuse a value that is no object where its keys are read below."""
+    inner = config.get("metadata")
+    for where, keys in (
+        (config, ("metadata", "activation_fn_kwargs", "model_from_pretrained_kwargs")),
+        (inner if isinstance(inner, dict) else {}, ("model_from_pretrained_kwargs", "training_architecture_details")),
+    ):
+        for key in keys:
+            if not isinstance(where.get(key) or {}, dict):
+                raise UserError(f"dictionary {folder}: its configuration says {key}={where[key]!r}, not an object")
 
 
 def _kind(config: dict[str, Any]) -> str:
@@ -201,12 +214,14 @@ def _factor(folder: Path) -> float:
             "activation_scaler.json is missing"
         )
     factor = read_json(scaler).get("scaling_factor")
-    if not isinstance(factor, int | float) or not factor > 0:
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
         raise UserError(f"{scaler}: scaling_factor must be a positive number, not {factor!r}")
     return float(factor)
 
 
-def _info(config: dict[str, Any], metadata: dict[str, Any], hook: Any, transcoder: bool) -> dict[str, Any]:
+def _info(
+    config: dict[str, Any], metadata: dict[str, Any], hook: Any, transcoder: bool, folder: Path
+) -> dict[str, Any]:
     info: dict[str, Any] = {"model": metadata.get("model_name"), "site": _site(hook), "source": "SAELens"}
     if hook:
         info["hook"] = hook
@@ -215,7 +230,7 @@ def _info(config: dict[str, Any], metadata: dict[str, Any], hook: Any, transcode
     details = metadata.get("training_architecture_details") or {}
     if (trained_as := metadata.get("training_architecture")) != config.get("architecture") and trained_as:
         info["variant"] = trained_as
-        info |= {"k": details["k"], "l0": float(details["k"])} if details.get("k") else {}
+        info |= {"k": details["k"], "l0": weights.number(details, "k", folder)} if details.get("k") else {}
         info |= {"groups": details["matryoshka_widths"]} if details.get("matryoshka_widths") else {}
     kept = {key: value for key, value in config.items() if key not in _READ}
     if config.get("metadata"):
