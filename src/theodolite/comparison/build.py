@@ -26,6 +26,7 @@ from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.dictionaries import pooled
 from theodolite.dictionaries.opening import self_check
+from theodolite.dictionaries.origin import other_model
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
 
@@ -215,7 +216,8 @@ def _check(
     """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
     rows = harvested(recipe, instruments, views, name, dataset, tick)
     samples = {site: _first_rows(rows.tokens(site)) for site in _token_sites(recipe)}
-    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}")
+    trained_on = other_model(station.dictionary, instruments.model)
+    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}", trained_on=trained_on)
     return Made({}, [])
 
 

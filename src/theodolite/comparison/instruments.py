@@ -11,7 +11,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
 from theodolite.core.tick import Tell, silent, told
-from theodolite.dictionaries import corpus, native, opening
+from theodolite.dictionaries import corpus, native, opening, origin
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.learner import frozen_part
@@ -101,6 +101,15 @@ def unchecked_notes(instruments: Instruments) -> list[tuple[str, int, str]]:
     unknown = [name for name, text in trained_on.items() if text not in known]
     said = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
     return [("unchecked", len(unknown), said)] if unknown else []
+
+
+def origin_notes(instruments: Instruments, max_tokens: int) -> list[tuple[str, int, str]]:
+    """Counted warnings of a run: what each dictionary was made for and does not get here."""
+    return [
+        ("dictionary", 1, f"{station.name} {remark}")
+        for station in instruments.stations
+        for remark in origin.remarks(station.dictionary, instruments.model, max_tokens)
+    ]
 
 
 def settled(recipe: Recipe, model: Model) -> Recipe:

@@ -25,7 +25,8 @@ from theodolite.comparison.panel import Panel, read_panel
 from theodolite.comparison.primary import ALPHA, DELTA, READERS
 from theodolite.comparison.views import FRAMES, Views
 from theodolite.core.cache import cache_root
-from theodolite.core.metrics import augrc, aurc, brier, ece, mean
+from theodolite.core.calibration_error import calibration_error
+from theodolite.core.metrics import augrc, aurc, brier, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
@@ -159,7 +160,7 @@ def _figures(sample: Sample, value: Mapping[str, Array]) -> Iterator[Figure]:
     yield _over(anyone, "aurc", aurc, value["signed"])
     yield _over(anyone, "augrc", augrc, value["signed"])
     yield _over(sample, "brier", brier, value["probability"])
-    yield _over(sample, "ece", ece, value["probability"])
+    yield _calibration(sample, value["probability"])
     yield _over(anyone, "coverage", mean, value["covered"])
 
 
@@ -179,6 +180,15 @@ def _over(sample: Sample, name: str, metric: Metric, values: Array) -> Figure:
         for group, all_of_them in zip(sample.groups, estimate.groups, strict=True)
     )
     return name, replace(replace(estimate, groups=groups).interval(), n_unscored=0), len(some)
+
+
+def _calibration(sample: Sample, probabilities: Array) -> Figure:
+    """The calibration error over the training sets that have any probability."""
+    some = np.flatnonzero((~np.isnan(probabilities) & sample.asked).any(1))
+    if not len(some):
+        return "ece", replace(_NOTHING, overlap=sample.overlap), 0
+    found = calibration_error(replace(sample, asked=sample.asked[some]), probabilities[some])
+    return "ece", replace(found, n_unscored=0), len(some)
 
 
 def _row(panel: Panel, key: Key, metric: str, figure: Interval, n_seeds: int) -> Row:

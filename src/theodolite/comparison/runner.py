@@ -19,7 +19,14 @@ from theodolite.comparison import (
 )
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
-from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
+from theodolite.comparison.instruments import (
+    Instruments,
+    available,
+    open_instruments,
+    origin_notes,
+    settled,
+    unchecked_notes,
+)
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import dictionary_texts, load_concept
@@ -207,7 +214,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
-    for note in unchecked_notes(instruments):
+    for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
         run.note(*note)
     if recipe.quick:
         run.note("quick", 1, "fewer rows, seeds and methods than a run to report: a first look")
