@@ -19,6 +19,7 @@ from theodolite.comparison.views import FROM_DICTIONARY, Views
 from theodolite.core import methods
 from theodolite.core.atomic import publish
 from theodolite.core.recipe import Recipe
+from theodolite.core.slug import slug
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.dictionaries import activations, dictionary, metrics, pooled, sparse
@@ -118,7 +119,7 @@ def _harvested(
 ) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
     return harvest(
-        instruments.model, dataset.texts, views.folder / "harvest" / name,
+        instruments.model, dataset.texts, views.folder / "harvest" / slug(name),
         token_sites=list(dict.fromkeys([recipe.site, *recipe.sites])), pooled_sites=instruments.blocks,
         poolings=(recipe.pooling,), positions=recipe.positions, format=recipe.format, max_tokens=recipe.max_tokens,
         progress=tick,

@@ -12,6 +12,7 @@ from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256
 from theodolite.core.cache import cache_root
 from theodolite.core.recipe import Recipe
+from theodolite.core.slug import slug
 from theodolite.data import concept as concepts
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency, near_pairs, unit_rows
 from theodolite.data.sources import rows
@@ -37,7 +38,7 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None) -> corpus.Co
     content = [file_sha256(Path(name).expanduser()) for name in files if Path(name).expanduser().is_file()]
     asked = [wanted.model_dump_json(), *content, *(recipes.load(name).digest() for name in recipes.names())]
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
-    path = (folder or cache_root() / "corpora") / f"{wanted.name}-{key[:16]}.jsonl.zst"
+    path = (folder or cache_root() / "corpora") / f"{slug(wanted.name)}-{key[:16]}.jsonl.zst"
     if not path.is_file():
         all_shown = [shown(recipes.load(name)) for name in recipes.names()]
         corpus.load(wanted, near=lambda texts: near_any(texts, all_shown)).save(path)

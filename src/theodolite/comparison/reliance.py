@@ -8,7 +8,6 @@ tests, Holm-corrected over reader x shift.
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from theodolite.comparison.views import Views
 from theodolite.core.cache import cache_root
 from theodolite.core.metrics import augrc, aurc, brier, ece, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.slug import slug
 from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
 from theodolite.core.verdict import LEVEL, holm
@@ -79,7 +79,7 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
             source = judge_folder(cache_root() / "judges", one.case, views)
-            shutil.copytree(source, run.folder / JUDGES / one.case.reader, dirs_exist_ok=True)
+            run.copy_in(source, f"{JUDGES}/{slug(run.shared(one.case.reader))}")
 
 
 def evaluate(admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:

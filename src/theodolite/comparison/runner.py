@@ -1,6 +1,5 @@
 """The main job, top to bottom: recipe -> rows -> views -> fits -> figures -> one page."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
+from theodolite.core.slug import slug
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.models.model import Model
@@ -88,16 +88,17 @@ def compare(
         return plan(settled(recipe, instruments.model), instruments)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command,
+        command=command, paths=request.local_paths(recipe),
     )  # fmt: skip
     if run.finished:
         _check_dictionaries(run)
     else:
-        try:
-            _carry_out(recipe, run, loaded, device, Stages(run, progress))
-        except UserError:
-            run.withdraw()
-            raise
+        with run.alone():
+            try:
+                _carry_out(recipe, run, loaded, device, Stages(run, progress))
+            except UserError:
+                run.withdraw()
+                raise
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
 
@@ -249,5 +250,4 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
             source = fits.reader_folder(cache_root() / "fits", f.job, views, recipe.seeds)
-            name = f.job.label.replace("/", "-").replace(" ", "-")
-            shutil.copytree(source, run.folder / "artefacts" / "readers" / name, dirs_exist_ok=True)
+            run.copy_in(source, f"artefacts/readers/{slug(run.shared(f.job.label))}")

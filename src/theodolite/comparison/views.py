@@ -17,6 +17,7 @@ from safetensors.numpy import save as to_bytes
 from scipy import sparse
 
 from theodolite.core.atomic import publish, read_json
+from theodolite.core.slug import slug
 
 SITELESS = {"text", "embedding", "sentence", "answer"}
 FROM_DICTIONARY = {"latents", "reconstruction", "error", "twin", "state+latents"}
@@ -105,7 +106,7 @@ class Views:
 
 
 def _slug(name: str) -> str:
-    return name.replace("/", "-")
+    return slug(name)
 
 
 def _pack(value: Any) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from theodolite.core.cache import cache_root
 
-_AFTER = r"(?![\w.-])"  # the next character does not continue the last component
+_AFTER = r"(?![\w-]|\.\w)"  # the next character does not continue the last component
 _BEFORE = r"(?<![\w/.~-])"
 _ABSOLUTE = re.compile(_BEFORE + r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\":,;()]+[\\/])+(?=[^\s\\/'\":,;()])")
 
@@ -24,20 +24,21 @@ _ABSOLUTE = re.compile(_BEFORE + r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\":,;()]+[\\/])
 class LocalPaths:
     """Paths of this machine by the names that stand for them.
 
-    >>> local = LocalPaths(["/home/me/m", "/data/m", "mine.py"])
+    >>> local = LocalPaths({"/home/me/m": "m", "/data/m": "m", "mine.py": "mine.py"})
     >>> local.paths["m-2"], local.shared({"model": "/home/me/m", "note": "read /data/m twice"})
     ('/data/m', {'model': 'm', 'note': 'read m-2 twice'})
     """
 
-    def __init__(self, paths: Iterable[str] = ()) -> None:
+    def __init__(self, wanted: Mapping[str, str] | None = None) -> None:
         self.names: dict[str, str] = {}
-        for path in dict.fromkeys(paths):
-            self.names[path] = _unused(Path(path).name or "root", set(self.names.values()))
+        for path, name in (wanted or {}).items():
+            self.names[path] = _unused(name, set(self.names.values()))
         self.paths = {name: os.path.abspath(os.path.expanduser(path)) for path, name in self.names.items()}
         written = {form: name for path, name in self.names.items() for form in {path, self.paths[name]} if form != name}
         longest = sorted(written, key=len, reverse=True)
         self._pattern = re.compile(_BEFORE + f"({'|'.join(map(re.escape, longest))})" + _AFTER) if written else None
         self._written = written
+        self.command = ""  # as it was typed
 
     def shared(self, value: Any) -> Any:
         """A JSON value, or a text, with every path replaced by its name; keys of objects too."""
@@ -103,5 +104,3 @@ def _unused(name: str, used: set[str]) -> str:
         n += 1
         found = f"{stem}-{n}{dot}{suffix}"
     return found
-
-

@@ -13,15 +13,13 @@ Everything downstream (a new metric, a figure, the paired comparison of two runs
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from theodolite.core import run_folder
@@ -29,6 +27,7 @@ from theodolite.core.atomic import contents, publish, read_json
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.local_paths import LocalPaths, shared_command, without_folders
+from theodolite.core.plain import canonical, checksum, plain, pretty
 from theodolite.core.provenance import machine, versions
 from theodolite.core.run_folder import MANIFEST, inside
 from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
@@ -72,15 +71,16 @@ class Run:
         *,
         force: bool = False,
         command: str = "",
-        paths: Iterable[str] = (),
+        paths: Mapping[str, str] | None = None,
     ) -> Self:
         """Start a run in `folder`, or reopen (finished) or resume (unfinished) the one there with the same digest.
 
         Another recipe's run is refused; with `force` it, or this recipe's own, is replaced, but not before `begin`.
-        Files with our names that belong to no run are never overwritten. paths: places on this machine that the recipe
-        names; in everything the run writes only their last components stand, and `local.json` says where they are.
+        Files with our names that belong to no run are never overwritten. paths: for each path of this machine that the
+        recipe holds, the name that stands for it in everything the run writes; `local.json` says where they are.
         """
         folder, local = Path(folder), LocalPaths(paths)
+        local.command = command
         run_folder.refuse_links(folder)
         taken = (folder / MANIFEST).exists()
         if taken and not force:
@@ -159,7 +159,12 @@ class Run:
                 "continue with that version, or --force to start again"
             )
         if not run.finished:
-            run.manifest |= {"facts": {}, "stages": [], "notes": [], "files": {}}  # the resumed stages state theirs again
+            run.manifest |= {
+                "facts": {},
+                "stages": [],
+                "notes": [],
+                "files": {},
+            }  # the resumed stages state theirs again
         return run
 
     @classmethod
@@ -175,7 +180,7 @@ class Run:
             raise UserError(f"{str(path)!r} is damaged ({error}): {_RESTORE}") from None
         if protocol != PROTOCOL:
             raise UserError(f"{str(path)!r} has protocol {protocol!r}; this version reads {PROTOCOL}")
-        if manifest.pop("checksum", None) not in (None, _checksum(manifest)) or run_folder.malformed(manifest):
+        if manifest.pop("checksum", None) not in (None, checksum(manifest)) or run_folder.malformed(manifest):
             raise UserError(f"{str(path)!r} is not what this run wrote: {_RESTORE}")
         return cls(Path(folder), manifest)
 
@@ -220,7 +225,7 @@ class Run:
         known |= {"run": self.id, "recipe": self.recipe["name"]}
         frame = pd.DataFrame([known | row for row in rows])
         assert set(frame["task"]) <= TASKS, f"tasks are {sorted(TASKS)}"
-        frame["params"] = [p if isinstance(p, str) else _canonical(p) for p in frame["params"]]
+        frame["params"] = [p if isinstance(p, str) else canonical(p) for p in frame["params"]]
         self._append(self._rows, frame, ROW_COLUMNS)
 
     def shared(self, value: Any) -> Any:
@@ -254,7 +259,7 @@ class Run:
 
     def record(self, name: str, value: Any) -> None:
         """State a fact that reports and later readers need: `model`, `views`, `labels`, `protocol` (docs/run.md)."""
-        self.manifest["facts"][name] = self.shared(_plain(value))
+        self.manifest["facts"][name] = self.shared(plain(value))
 
     def time(self, stage: str, seconds: float, peak_mb: float) -> None:
         """Record what a part of the run cost."""
@@ -263,7 +268,7 @@ class Run:
     def write_json(self, name: str, value: Any) -> None:
         """Publish `artefacts/NAME.json`."""
         assert self._replaces is None, "begin() comes before anything is written"
-        self._publish(f"artefacts/{name}.json", _pretty(self.shared(_plain(value))))
+        self._publish(f"artefacts/{name}.json", pretty(self.shared(plain(value))))
 
     def read_json(self, name: str) -> Any:
         """The content of `artefacts/NAME.json`, or None when this run made none."""
@@ -322,7 +327,9 @@ class Run:
         if not isinstance(found, dict) or not isinstance(found.get(name, ""), str):
             raise UserError(f"{str(path)!r} is damaged: {remedy}")
         if name not in found:
-            raise UserError(f"the run read {name!r} from a path of the machine it was made on ({LOCAL} is missing): {remedy}")
+            raise UserError(
+                f"the run read {name!r} from a path of the machine it was made on ({LOCAL} is missing): {remedy}"
+            )
         if not Path(found[name]).exists():
             raise UserError(f"the run read {name!r} from {found[name]!r}, which is gone: {remedy}")
         return found[name]
@@ -331,7 +338,9 @@ class Run:
         """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""
         folder = cache_root() / str(self.facts.get("read_from", "views/none"))
         if not folder.resolve().is_relative_to(cache_root().resolve() / "views"):
-            raise UserError(f"{str(self.folder)!r} names {str(folder)!r}, which is not in the cache: leave out --show-text")
+            raise UserError(
+                f"{str(self.folder)!r} names {str(folder)!r}, which is not in the cache: leave out --show-text"
+            )
         if not folder.is_dir():
             raise UserError(f"{str(folder)!r} is gone, and with it the texts: compare again, or leave out --show-text")
         frames = [pd.read_parquet(path, columns=["id", "text"]) for path in sorted(folder.glob("*.parquet"))]
@@ -359,8 +368,9 @@ class Run:
 
     def _write_manifest(self) -> None:
         if self._local.paths:
-            publish(inside(self.folder, LOCAL), _pretty({"paths": self._local.paths}), private=True)
-        publish(inside(self.folder, MANIFEST), _pretty(self.manifest | {"checksum": _checksum(self.manifest)}))
+            about = {"command": self._local.command, "paths": self._local.paths}
+            publish(inside(self.folder, LOCAL), pretty(about), private=True)
+        publish(inside(self.folder, MANIFEST), pretty(self.manifest | {"checksum": checksum(self.manifest)}))
 
     def _read(self, name: str) -> pd.DataFrame:
         if name not in self.manifest["files"]:
@@ -375,31 +385,6 @@ def differences(one: Run, other: Run) -> list[str]:
     if len(a) != len(b):
         return [f"{len(a)} rows against {len(b)}"]
     return [name for name in ROW_COLUMNS if name not in RERUN_MAY_DIFFER and not a[name].equals(b[name])]
-
-
-def _canonical(value: Any) -> str:
-    """Sorted keys and no spaces, so that equal values are equal strings."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON types; NaN and infinity become null, because JSON has no word for them."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _pretty(value: Any) -> bytes:
-    return (json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    """sha256 of everything else in a manifest: a changed number in it must not pass for a result."""
-    return hashlib.sha256(_canonical({k: v for k, v in manifest.items() if k != "checksum"}).encode()).hexdigest()
 
 
 def _now() -> str:

@@ -43,7 +43,15 @@ def is_run(manifest: Any, protocol: int) -> bool:
 
 def malformed(manifest: Mapping[str, Any]) -> bool:
     """Whether an entry of a manifest is missing or of another kind than every reader of it expects."""
-    kinds = {"id": str, "digest": str, "recipe": dict, "command": str, "versions": dict, "machine": dict, "started": str}
+    kinds = {
+        "id": str,
+        "digest": str,
+        "recipe": dict,
+        "command": str,
+        "versions": dict,
+        "machine": dict,
+        "started": str,
+    }
     kinds |= {"facts": dict, "stages": list, "notes": list, "files": dict}
     if any(not isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
         return True
@@ -64,7 +72,9 @@ def inside(folder: Path, name: str) -> Path:
         assert part not in ("..", "/"), f"{name!r} leaves the Run folder"
         path = path / part
         if path.is_symlink():
-            raise UserError(f"{str(path)!r} is a symbolic link, and a Run holds none: remove it, or choose another --out")
+            raise UserError(
+                f"{str(path)!r} is a symbolic link, and a Run holds none: remove it, or choose another --out"
+            )
     return path
 
 

@@ -96,4 +96,4 @@ def table(content: bytes, origin: str) -> "pd.DataFrame":
             batches.append(batch)
         return pa.Table.from_batches(batches, schema=file.schema_arrow).to_pandas()
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{origin} is no Parquet file, or is damaged: {error}") from None
+        raise UserError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None

@@ -30,7 +30,7 @@ def neutral(frame: "pd.DataFrame") -> "pd.DataFrame":
     columns = {}
     for place, name in enumerate(frame.columns):
         column = frame.iloc[:, place]
-        textual = not (column.dtype.kind in "biufcmM") if hasattr(column.dtype, "kind") else True
+        textual = column.dtype.kind not in "biufcmM" if hasattr(column.dtype, "kind") else True
         columns[place] = column.map(neutral_cell, na_action="ignore") if textual else column
     found = frame.copy(deep=False)
     for place, column in columns.items():
