@@ -1,8 +1,6 @@
 """Whatever a user gets wrong on the command line: one clear line, an exit code, no traceback, nothing lost."""
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys

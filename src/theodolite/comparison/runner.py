@@ -37,6 +37,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
+from theodolite.core.slug import slug
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.models.model import Model
@@ -106,16 +107,17 @@ def compare(
         return plan(settled(recipe, instruments.model), instruments)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command,
+        command=command, paths=request.local_paths(recipe),
     )  # fmt: skip
     if run.finished:
         _check_dictionaries(run)
     else:
-        try:
-            _carry_out(recipe, run, loaded, device, Stages(run, progress))
-        except UserError:
-            run.withdraw()
-            raise
+        with run.alone():
+            try:
+                _carry_out(recipe, run, loaded, device, Stages(run, progress))
+            except UserError:
+                run.withdraw()
+                raise
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
 
@@ -289,6 +291,5 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            name = f.job.label.replace("/", "-").replace(" ", "-")
-            folder = run.folder / "artefacts" / "readers" / name
-            fits.copy_reader(cache_root() / "fits", f.job, views, recipe.seeds, folder)
+            files = fits.reader_files(cache_root() / "fits", f.job, views, recipe.seeds)
+            run.copy_in(files, f"artefacts/readers/{slug(run.shared(f.job.label))}")
