@@ -1,5 +1,6 @@
 """Whatever a user gets wrong on the command line: one clear line, an exit code, no traceback, nothing lost."""
 
+import json
 import os
 import signal
 import subprocess
