@@ -145,8 +145,11 @@ class _Work:
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))
 
     def fields(self) -> dict[str, Any]:
+        """What the rows depend on beside the plan: what the model is, and what it is given (not how that was made)."""
         digest = hashlib.sha256(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
-        return {"model": self.model.hash, "dtype": str(self.model.dtype), "tokens": digest.hexdigest()}
+        parts = self.model.fingerprint()
+        network = {name: parts[name] for name in ("structure", "config")}
+        return {"model": parts["weights"], "dtype": str(self.model.dtype), "tokens": digest.hexdigest()} | network
 
     def n_tokens(self, numbers: Iterable[int] | None = None) -> int:
         """Tokens in some units, or in all."""
