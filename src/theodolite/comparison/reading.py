@@ -297,19 +297,45 @@ def _opened(recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Seq
     if not isinstance(model, Model):
         place = str(Path(model).expanduser().resolve()) if Path(model).exists() else str(model)
         recipe, model = recipe.model_copy(update={"model": place}), None
-    opened = open_instruments(recipe.model_copy(update={"dictionaries": named}), model)
+    opened = open_instruments(_as_read(recipe, run).model_copy(update={"dictionaries": named}), model)
     return _same_model(opened, run)
 
 
+def _as_read(recipe: Recipe, run: Run) -> Recipe:
+    """The recipe with the dtype in which the run read, where it left that to the machine."""
+    if recipe.dtype != "auto" or "model" not in run.facts:
+        return recipe
+    return recipe.model_copy(update={"dtype": run.facts["model"]["dtype"]})
+
+
 def _same_model(instruments: Instruments, run: Run) -> Instruments:
-    """The instruments, if their model has the weights that the run read."""
+    """The instruments, if their model has the weights that the run read, and reads a text as it did then."""
     then, now = run.facts["model"], instruments.model
+    again = "put it back, or compare again with --force"
     if then["hash"] != now.hash:
         raise UserError(
             f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
             f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
         )
+    parts = then.get("fingerprint", {})  # absent in a run of version 0.1
+    if other := [name for name, digest in now.fingerprint().items() if parts.get(name, digest) != digest]:
+        raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
+    around, here = then.get("template"), list(now.template_around())
+    if around not in (None, here) and run.recipe["format"] == "chat":
+        raise UserError(
+            f"the chat template of {then['name']!r} prints {_difference(around, here)}: a reader of the run would be "
+            "given other tokens than it was fitted on. Compare again with --force, or give the model a template "
+            "without a date"
+        )
     return instruments
+
+
+def _difference(then: list[str], now: list[str]) -> str:
+    """Where two renderings of a template part, in words."""
+    old, new = next((a, b) for a, b in zip(then, now, strict=True) if a != b)
+    start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    show = slice(max(start - 10, 0), start + 30)
+    return f"{new[show]!r} now and printed {old[show]!r} in the run"
 
 
 def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dictionary | None:

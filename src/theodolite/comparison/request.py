@@ -19,6 +19,11 @@ from theodolite.core.slug import slug
 from theodolite.dictionaries import corpus
 from theodolite.dictionaries.opening import twin_folder
 
+# Files of a model's folder that decide, with the weights, what it computes of a text
+BESIDE_WEIGHTS = (
+    "config.json", "tokenizer*", "*token*.json", "vocab*", "merges*", "*.model", "chat_template*",
+    "additional_chat_templates/*",
+)  # fmt: skip
 TABLES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 # What every comparison puts side by side unless the user names methods; `@` picks the view.
@@ -77,7 +82,7 @@ def resolve(
 ) -> Recipe:
     """The recipe a request stands for; a value of None leaves the recipe's own. The first site is the matched one.
 
-    weights: hash of a model that is already loaded. Whatever is named by a path has its content in the recipe's
+    weights: identity of a model that is already loaded. Whatever is named by a path has its content in the recipe's
     `files`, so that other weights under the same name are another recipe.
     """
     path = Path(what)
@@ -230,7 +235,7 @@ def file_hashes(methods: Sequence[str]) -> dict[str, str]:
 
 
 def _weights(name: str, given: str) -> dict[str, str]:
-    """Content of a model that its name does not pin: one handed over (hash `given`), a folder or a .gguf file."""
+    """Content of a model that its name does not pin: one handed over (identity `given`), a folder or a .gguf file."""
     from theodolite.models.hashing import folder_hash
     from theodolite.models.load import SHIPPED
 
@@ -239,7 +244,14 @@ def _weights(name: str, given: str) -> dict[str, str]:
         return {f"model {name}": given}
     if name in SHIPPED or not path.exists():
         return {}
-    return {f"model {name}": folder_hash(path) if path.is_dir() else file_sha256(path)}
+    if not path.is_dir():
+        return {f"model {name}": file_sha256(path)}
+    beside = sorted({file for pattern in BESIDE_WEIGHTS for file in path.glob(pattern) if file.is_file()})
+    lines = [f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n" for file in beside]
+    return {
+        f"model {name}": folder_hash(path),
+        f"model {name} (configuration, tokenizer, template)": hashlib.sha256("".join(lines).encode()).hexdigest(),
+    }
 
 
 def _folders(dictionaries: Sequence[str]) -> dict[str, str]:

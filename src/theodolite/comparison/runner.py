@@ -98,7 +98,8 @@ def compare(
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
-        model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
+        model=loaded.name if loaded is not None else model, revision=revision,
+        weights=loaded.identity if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
         seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
@@ -208,7 +209,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device)},
+         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around())},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
     run.record("available", available(recipe, model.hash))
