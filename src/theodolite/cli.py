@@ -23,11 +23,15 @@ app.command(data)
 
 Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
+_POOLING = "one row of each text: mean, last, max, or auto, chosen on training rows (default: the recipe's)."
+_WHERE = "tokens that mean and max go over: content, all, content[-1], suffix or auto (default: the recipe's)."
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
+Pooling = Annotated[str | None, Parameter(help=_POOLING)]
+Where = Annotated[str | None, Parameter(help=_WHERE)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
@@ -52,6 +56,8 @@ def compare(
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
+    pooling: Pooling = None,
+    positions: Where = None,
     out: Path | None = None,
     quick: bool = False,
     final: bool = False,
@@ -109,8 +115,8 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
             revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
-            show_text=show_text, progress=progress,
+            pooling=pooling, positions=positions, out=out, quick=quick, final=final, dry_run=dry_run, force=force,
+            admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)

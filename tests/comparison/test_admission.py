@@ -18,8 +18,7 @@ from theodolite.comparison.kept import Evidence, Kept
 from theodolite.comparison.primary import Case, foresight, require_enough
 from theodolite.comparison.reliance import _claims, evaluate
 from theodolite.comparison.sighted import Sighted
-from theodolite.comparison.views import Views
-from theodolite.core.atomic import publish
+from theodolite.comparison.views import Views, frame_hash
 from theodolite.core.errors import UserError
 from theodolite.core.metrics import mean
 from theodolite.core.recipe import Recipe
@@ -27,25 +26,29 @@ from theodolite.core.stats import Interval, Sample
 from theodolite.toys.admission import flipped, gaussians, off_support, pocket
 
 SITE, LEVEL = "blocks.1.resid_post", 0.9
-DATASETS = ("same", "off-support", "flipped")
 
 
-def put(views: Views, name: str, X: np.ndarray, y: np.ndarray) -> None:
+def labelled(name: str, y: np.ndarray) -> pd.DataFrame:
     ids = [f"{name}:{i}" for i in range(len(y))]
     frame = pd.DataFrame({"id": ids, "text": ids, "label": y, "source": "toy", "cluster": np.arange(len(y))})
-    frame = frame.assign(hash=ids, template="", request=ids, template_tokens=0)
-    publish(views.path(name), frame.to_parquet(index=False))
-    views.put(name, "state", SITE, X)
+    return frame.assign(hash=ids, template="", request=ids, template_tokens=0)
 
 
 def planted(folder: Path) -> Views:
     """Training rows with pockets; shifts that are the same, elsewhere, and of another rule."""
-    views = Views(folder / "views", "pocket", shifts=DATASETS)
-    put(views, "train", *pocket(2000, 4, seed=0))
-    put(views, "same", *pocket(1000, 4, seed=1))
     X, y = gaussians(250, 4, seed=2)
-    put(views, "off-support", off_support(X, 8, axis=3), np.random.default_rng(0).integers(0, 2, 250))
-    put(views, "flipped", X, flipped(X, y, axis=2, above=0.0))
+    data = {
+        "train": pocket(2000, 4, seed=0),
+        "same": pocket(1000, 4, seed=1),
+        "off-support": (off_support(X, 8, axis=3), np.random.default_rng(0).integers(0, 2, 250)),
+        "flipped": (X, flipped(X, y, axis=2, above=0.0)),
+    }
+    frames = {name: labelled(name, y) for name, (_, y) in data.items()}
+    hashes = {name: frame_hash(frame) for name, frame in frames.items()}
+    views = Views(folder / "views", {name: f"pocket-{name}" for name in data}, hashes)
+    for name, (x, _) in data.items():
+        views.put_frame(name, frames[name])
+        views.put(name, "state", SITE, x)
     return views
 
 
@@ -134,7 +137,7 @@ def test_scores_of_the_support_come_from_readers_that_did_not_see_the_row(judged
 
 def test_a_kept_judge_says_what_it_said(judged) -> None:
     views, folder, (one, *_) = judged
-    kept, sighted = Kept(admission.judge_folder(folder / "cache", case(0), views)), Sighted(case(0), views)
+    kept, sighted = Kept(admission._folder(folder / "cache", case(0), views) / "judge"), Sighted(case(0), views)
     said = kept.say(sighted.rows("same"), sighted.log_odds["same"])
     then = one.detail[one.detail["dataset"] == "same"]
     assert said.reason.astype(str).tolist() == then["reason"].tolist()
@@ -152,7 +155,7 @@ def test_a_finished_case_is_not_judged_again_and_a_rerun_is_the_same(judged, tmp
     (other,) = admission.run([case(0)], views, tmp_path / "cache", lambda *_: None)
     pd.testing.assert_frame_equal(one.judgements, other.judgements)
     pd.testing.assert_frame_equal(one.detail, other.detail)
-    monkeypatch.setattr(admission, "_work", None)
+    monkeypatch.setattr(admission, "_judge", None)
     assert len(list(admission.run([case(0)], views, tmp_path / "cache", lambda *_: None))) == 1
 
 

@@ -48,7 +48,7 @@ def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     )  # fmt: skip
     dictionary = Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.zeros(32), ReluRule(), subtract_b_dec=False)
     instruments = Instruments(model, (Station("both", "", SITE, dictionary),))
-    monkeypatch.setattr(sentence, "embed", lambda texts: np.ones((len(texts), 3)))
+    monkeypatch.setattr(sentence, "embed", lambda texts, note: np.ones((len(texts), 3)))
     monkeypatch.setattr(sentence, "truncated", lambda texts: 5)
     monkeypatch.setattr(prompting, "answer_log_odds", lambda model, texts, question, **how: np.ones(len(texts)))
     found = concept.load(recipe)

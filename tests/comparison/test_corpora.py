@@ -50,7 +50,7 @@ def instruments(monkeypatch: pytest.MonkeyPatch) -> Instruments:
     """One dictionary that has read READ and a text of the shift."""
     texts = [*READ, SHIFT[5] + " too"]
     documents = tuple(Document(text, "text", "raw", "toy", i, False) for i, text in enumerate(texts))
-    monkeypatch.setattr(corpora, "cached", lambda wanted: Corpus(wanted, documents, {}))
+    monkeypatch.setattr(corpora, "cached", lambda wanted, **_: Corpus(wanted, documents, {}))
     weights = torch.eye(4)
     info = {"training": {"corpus": "text-chat"}}
     dictionary = Dictionary(weights, torch.zeros(4), weights, torch.zeros(4), TopKRule(2), info=info)

@@ -1,5 +1,6 @@
 """Fits are cached under everything a score depends on; every method of every view can be fitted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 from scipy import sparse
 
 from theodolite.comparison import fits
-from theodolite.comparison.fits import reader_folder, run
+from theodolite.comparison.fits import run
 from theodolite.comparison.jobs import Job
 from theodolite.comparison.stages import peak_mb
-from theodolite.comparison.views import Views
-from theodolite.core.atomic import publish
+from theodolite.comparison.views import Views, frame_hash
+from theodolite.core import code_hash
+from theodolite.core.errors import UserError
+from theodolite.core.methods import parse
 
 SITE = "blocks.1.resid_post"
 DICTIONARY = "toy-0"
@@ -20,12 +23,15 @@ DICTIONARY = "toy-0"
 
 def made_views(folder: Path, *, seed: int = 0, over_refusal: tuple[str, ...] = ()) -> Views:
     """State and latents of 90 rows that the first column separates."""
-    views = Views(folder / "views", f"origin-{seed}", over_refusal=over_refusal, stations={("", SITE): [DICTIONARY]})
     rng, label = np.random.default_rng(seed), np.arange(90) % 2
     names = [f"row:{i}" for i in range(90)]
     frame = pd.DataFrame({"id": names, "text": "", "label": label, "source": "toy", "cluster": np.arange(90)})
     frame = frame.assign(hash=names, template="", request=names, template_tokens=0)
-    publish(views.path("train"), frame.to_parquet(index=False))
+    views = Views(
+        folder / "views", {"train": f"given-{seed}"}, {"train": frame_hash(frame)}, over_refusal,
+        {("", SITE): [DICTIONARY]},
+    )  # fmt: skip
+    views.put_frame("train", frame)
     X = rng.normal(size=(90, 5)) + 3 * label[:, None] * np.eye(5)[0]
     views.put("train", "state", SITE, X)
     views.put("train", "latents", SITE, sparse.csr_matrix(np.maximum(X, 0).astype(np.float32)), DICTIONARY)
@@ -67,7 +73,7 @@ def test_jobs_in_processes_give_the_scores_of_jobs_in_this_one(
 def test_a_finished_job_is_not_fitted_again(views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [Job("difference_in_means", SITE)]
     (first,) = run(jobs, views, 2, tmp_path / "fits", lambda done, total: None)
-    monkeypatch.setattr(fits, "_work", None)
+    monkeypatch.setattr(fits, "_one_seed", None)
     told: list[tuple[int, int]] = []
     (again,) = run(jobs, views, 2, tmp_path / "fits", lambda *now: told.append(now))
     assert told == [(1, 1)]
@@ -81,20 +87,103 @@ def test_the_key_names_rows_seeds_code_and_versions(
     job = Job("logistic@latents", SITE)
 
     def key(views: Views = views, seeds: int = 2, job: Job = job) -> str:
-        return str(reader_folder(tmp_path, job, views, seeds))
+        return str(fits._folder(tmp_path, job, views, seeds))
 
     first = key()
     assert key() == first
-    keys = {first, key(seeds=3), key(job=Job("logistic@latents", SITE, tuned=False))}
+    keys = {first, key(seeds=3), key(job=replace(job, tuned=False)), key(job=replace(job, method="ridge@latents"))}
     keys |= {key(made_views(tmp_path, seed=1)), key(made_views(tmp_path, over_refusal=("xstest",)))}
-    fits.code.cache_clear()
-    monkeypatch.setattr(fits, "version", lambda name: "0.0.0")
+    keys.add(key(replace(views, given=views.given | {"new": "rows"}, frames=views.frames | {"new": "labels"})))
+    keys.add(key(replace(views, frames={"train": "other labels of the same texts"})))
+    monkeypatch.setattr(code_hash, "version", lambda name: "0.0.0")
     keys.add(key())
-    fits.code.cache_clear()
-    monkeypatch.setattr(Path, "read_bytes", lambda path: b"edited")
+    monkeypatch.setattr(fits, "code_hash", lambda *entries: "edited")
     keys.add(key())
-    fits.code.cache_clear()
-    assert len(keys) == 7
+    assert len(keys) == 10
+
+
+def test_a_fit_depends_on_its_reader_and_the_numerics_and_not_on_report_or_models() -> None:
+    """A word changed on the page refits nothing; a reader's own modules and libraries refit it."""
+    parts = {method: code_hash.closure(fits._work, Job, Views, parse(method).cls) for method in ("ridge", "k_sparse")}
+    for found in parts.values():
+        rooms = {name.split(".")[1] for name in found.modules if "." in name}
+        assert rooms == {"core", "comparison", "data", "readers"}
+        assert {
+            f"theodolite.{name}" for name in ("comparison.tune", "comparison.views", "data.splits", "core.newton")
+        } <= (found.modules.keys())
+        assert {"numpy", "scipy", "scikit-learn"} <= found.libraries.keys()
+    assert "theodolite.readers._span" in parts["k_sparse"].modules
+    assert "theodolite.readers._span" not in parts["ridge"].modules
+
+
+def test_a_worker_that_would_make_another_key_refuses(views: Views, tmp_path: Path) -> None:
+    """Code that was edited after the key was made would be kept under the key of the old code."""
+    job = Job("difference_in_means", SITE)
+    with pytest.raises(UserError, match="edited while it ran"):
+        fits._work(job, views, 1, tmp_path / "key-of-older-code", Path.cwd())
+    assert not (tmp_path / "key-of-older-code").exists()
+
+
+def damage(path: Path, how: str) -> None:
+    """One flipped bit in the middle, half of the bytes, or no file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])
+@pytest.mark.parametrize("file", ["scores.parquet", "fits.json", "reader/config.json", "reader/model.safetensors"])
+def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, file: str, how: str) -> None:
+    jobs, notes = [Job("difference_in_means", SITE)], []
+    nothing = lambda done, total: None  # noqa: E731
+    (first,) = run(jobs, views, 1, tmp_path / "fits", nothing)
+    fits.copy_reader(tmp_path / "fits", jobs[0], views, 1, tmp_path / "before")
+    damage(fits._folder(tmp_path / "fits", jobs[0], views, 1) / file, how)
+    (again,) = run(jobs, views, 1, tmp_path / "fits", nothing, lambda *note: notes.append(note))
+    pd.testing.assert_frame_equal(first.scores, again.scores)
+    assert again.fits[0]["params"] == first.fits[0]["params"]
+    fits.copy_reader(tmp_path / "fits", jobs[0], views, 1, tmp_path / "after")
+    for path in (tmp_path / "before").iterdir():
+        assert (tmp_path / "after" / path.name).read_bytes() == path.read_bytes()
+    # a record that is gone is a job that is not finished, which is no damage
+    counted = [] if (file, how) == ("fits.json", "deleted") else [("remade", 1)]
+    assert [note[:2] for note in notes] == counted
+
+
+def test_what_a_killed_write_left_beside_a_reader_is_not_copied(views: Views, tmp_path: Path) -> None:
+    job = Job("difference_in_means", SITE)
+    list(run([job], views, 1, tmp_path / "fits", lambda done, total: None))
+    (fits._folder(tmp_path / "fits", job, views, 1) / "reader" / ".config.json.0123abcd.tmp").write_bytes(b"half")
+    fits.copy_reader(tmp_path / "fits", job, views, 1, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_no_near_duplicate_of_a_left_out_source_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a left-out row that lies in another source would be the row itself, seen in training."""
+    views, seen = made_views(tmp_path), []
+    frame = views.frame("train")
+    cluster = np.arange(90)
+    cluster[[10, 11, 12]] = cluster[[0, 1, 2]]  # rows of "kept" that are near rows 0 to 2 of "left"
+    frame = frame.assign(source=np.where(np.arange(90) < 10, "left:a", "kept"), cluster=cluster, text=np.arange(90))
+    views = replace(views, frames={"train": frame_hash(frame)})
+    views.put_frame("train", frame)
+    views.put("train", "state", SITE, np.column_stack([np.arange(90), frame["label"]]))
+
+    class Watched(parse("difference_in_means").cls):  # type: ignore[misc]
+        def fit(self, X: np.ndarray, y: np.ndarray) -> "Watched":
+            seen.extend(X[:, 0].astype(int))
+            return super().fit(X, y)
+
+    method = replace(parse("difference_in_means"), cls=Watched)
+    monkeypatch.setattr(fits, "configured", lambda *_: method)
+    for seed in range(3):
+        scores, _ = fits._one_seed(Job("difference_in_means", SITE, leave_out="left"), views, seed, tmp_path / "fit")
+        assert set(scores["row"]) == {f"row:{i}" for i in range(10)}
+    assert len(set(seen)) > 50
+    assert not set(frame.iloc[sorted(set(seen))]["cluster"]) & set(cluster[:10])
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 2**20)])

@@ -35,7 +35,7 @@ def recipe_with(methods: list[str], **changes: object) -> Recipe:
 
 def views_in(folder: Path, families: tuple[str, ...] = ()) -> Views:
     """State at two sites; latents of these families at the first."""
-    views = Views(folder, "origin", stations={(family, SITE): [f"{family}-0"] for family in families})
+    views = Views(folder, {"train": "given"}, {}, stations={(family, SITE): [f"{family}-0"] for family in families})
     for site in (SITE, DEEPER):
         views.put("train", "state", site, np.ones((2, 2)))
     for family in families:
@@ -86,7 +86,7 @@ def test_the_views_built_are_those_the_methods_read(
     source = Source(source="mine", file=str(tmp_path / "mine.csv"), field="text", label="label")
     spec = f"{tmp_path}/asks.py:Asks" if method == "FILE" else method
     recipe = recipe_with([spec], train=[source], sites=[SITE])
-    monkeypatch.setattr(sentence, "embed", lambda texts: np.ones((len(texts), 3)))
+    monkeypatch.setattr(sentence, "embed", lambda texts, note: np.ones((len(texts), 3)))
     monkeypatch.setattr(sentence, "truncated", lambda texts: 0)
     monkeypatch.setattr(prompting, "answer_log_odds", lambda model, texts, question, **how: np.ones(len(texts)))
     instruments = Instruments(Model(tiny_model(), byte_tokenizer(), name="tiny", hash="0" * 64))

@@ -147,3 +147,9 @@ def test_a_twin_that_appears_beside_a_dictionary_makes_another_request(tmp_path:
     (tmp_path / "mine.twin").mkdir()
     (tmp_path / "mine.twin" / "w").write_text("2")
     assert request.resolve("truth", **asked).digest() != alone
+
+
+def test_half_a_character_in_a_table_is_refused_by_its_row(tmp_path: Path) -> None:
+    table = pd.DataFrame({"text": pd.Series(["whole", "half \ud83d"], dtype=object), "label": [0, 1]})
+    with pytest.raises(UserError, match=r"row 1 of the table .* in column 'text'"):
+        request.as_path(table, tmp_path)

@@ -25,7 +25,7 @@ def answered(model: Model, monkeypatch: pytest.MonkeyPatch, size: int) -> tuple[
     monkeypatch.setattr(rows.concepts, "load", lambda recipe, answer, **_: found.extend(answer(PROMPTS, OPTIONS)))
     recipe = rows.recipes.load("answers-correctly")
     instruments = type("Instruments", (), {"model": model})()
-    rows.load_concept(recipe, instruments, tick=lambda done, total: told.append((done, total)))
+    rows.load_concept(recipe, instruments, tell=lambda what, done, total: told.append((done, total)))
     return [int(n) for n in found], told
 
 

@@ -14,7 +14,7 @@ SITE = "blocks.1.resid_post"
 @pytest.fixture
 def views(tmp_path: Path) -> Views:
     """Two dictionaries of one family, of which the first alone has a twin."""
-    made = Views(tmp_path, "origin", shifts=("new",), stations={("", SITE): ["a", "b"]})
+    made = Views(tmp_path, {"train": "one", "new": "two"}, {}, stations={("", SITE): ["a", "b"]})
     for name in ("train", "new"):
         made.put(name, "state", SITE, np.ones((2, 3)))
         for number, station in enumerate(("a", "b")):

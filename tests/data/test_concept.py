@@ -18,7 +18,7 @@ Write = Callable[..., Source]
 
 TRAIN, SHIFT, OTHER, CORPUS = (sentences(n, seed) for seed, n in enumerate((80, 60, 60, 20), start=10))
 LEAKED = [TRAIN[0] + " too", TRAIN[41].upper(), CORPUS[3], "Tell me a secret now please"]
-FEW_SHOT = [("tell me a secret now, please!", 1)]
+FEW_SHOT = [("tell me a secret now, please!", 0)]
 BOTH = [1, 0]
 COLUMNS = {"id", "text", "label", "source", "cluster", "hash", "template", "request", "unit", "template_tokens"}
 
@@ -56,7 +56,7 @@ def load(recipe: Recipe, **options: object) -> concept.Concept:
 def test_leaks_are_counted_by_cause_and_none_is_left(recipe: Recipe) -> None:
     found = load(recipe)
     plain = found.shifts["plain"]
-    assert plain.texts == SHIFT
+    assert set(plain.texts) == set(SHIFT)
     assert plain.counts == (
         Count("plain", "near a training row", 2),
         Count("plain", "near a few-shot prompt", 1),
@@ -152,7 +152,7 @@ def test_answers_become_labels_and_the_base_rate_a_note(tmp_path: Path, right: i
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     source = Source(source="q", file=str(tmp_path / "q.jsonl"), field="text", choices=Choices())
     train = concept.load(recipe_of([source]), answer=lambda prompts, _: (np.arange(len(prompts)) < right) * 1).train
-    assert train.y.tolist() == [1] * right + [0] * (80 - right)
+    assert train.y.sum() == right
     assert train.note == f"Base rate: the model answers {right / 80:.1%} of 80 {rest}"
 
 
@@ -171,16 +171,108 @@ def grouped(tmp_path: Path, file: str, texts: list[str], groups: list[str | None
 def test_rows_without_a_group_are_clusters_of_their_own(tmp_path: Path) -> None:
     groups = [f"a{i // 4}" if i < 40 else (None if i % 2 else "  ") for i in range(80)]
     train = concept.load(recipe_of([grouped(tmp_path, "t.csv", TRAIN, groups)])).train
-    assert train.frame.groupby("cluster").size().tolist() == [4] * 10 + [1] * 40
+    assert sorted(train.frame.groupby("cluster").size()) == [1] * 40 + [4] * 10
 
 
 def test_shift_rows_of_a_training_group_leave_and_are_counted(tmp_path: Path) -> None:
     train = grouped(tmp_path, "t.csv", TRAIN, [f"a{i // 2}" for i in range(80)])
     shift = grouped(tmp_path, "s.csv", SHIFT, ["a0", "a9", None, None, *["b"] * 56])
     found = concept.load(recipe_of([train], shifts={"s": Shift(rows=[shift])}))
-    assert found.shifts["s"].texts == SHIFT[2:]
+    assert set(found.shifts["s"].texts) == set(SHIFT[2:])
     assert found.shifts["s"].counts == (Count("s", "in a training group", 2),)
     assert set(found.train.frame["cluster"]).isdisjoint(found.shifts["s"].frame["cluster"])
+
+
+def test_a_group_is_its_value_whatever_the_file_is_called(tmp_path: Path) -> None:
+    """Shift rows of a training user leave also where the files have other names, and 3 and 3.0 are one user."""
+    table = pd.DataFrame({"text": TRAIN, "label": BOTH * 40, "who": [i // 2 for i in range(80)]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    blank = pd.DataFrame({"text": SHIFT, "label": BOTH * 30, "who": [3, 4, 5, *[77] * 56, None]})
+    blank.to_csv(tmp_path / "s.csv", index=False)
+    train, shift = (
+        Source(source=name, file=str(tmp_path / f"{name}.csv"), field="text", label="label", group="who")
+        for name in ("t", "s")
+    )
+    found = concept.load(recipe_of([train], shifts={"s": Shift(rows=[shift])})).shifts["s"]
+    assert found.counts == (Count("s", "in a training group", 3),)
+    assert set(found.texts) == set(SHIFT[3:])
+
+
+def test_groups_of_published_sources_are_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two generated sources number their groups each in its own way."""
+    tables = {"a": TRAIN, "b": SHIFT}
+
+    def table(name: str, *_: object) -> pd.DataFrame:
+        n = len(tables[name])
+        return pd.DataFrame({"text": tables[name], "label": (BOTH * 40)[:n], "n": np.arange(n) // 2})
+
+    monkeypatch.setattr("theodolite.data.sources.generated.table", table)
+    one, two = (Source(source=name, generated=name, field="text", group="n") for name in tables)
+    found = concept.load(recipe_of([one], shifts={"s": Shift(rows=[two])})).shifts["s"]
+    assert found.counts == ()
+    assert len(found) == len(SHIFT)
+
+
+@pytest.mark.parametrize(
+    ("rule", "same", "other"), [("drop-same", 0, 10), ("drop-all", 0, 0), ("keep-all", 12, 10)], ids=str
+)
+def test_near_copies_are_counted_by_label_and_the_rule_says_which_leave(
+    write_source: Write, rule: str, same: int, other: int
+) -> None:
+    """12 shift rows repeat a training row and its label, 10 repeat one and contradict it."""
+    near = [*(f"{text} too" for text in TRAIN[:12]), *(f"{text} not" for text in TRAIN[20:30])]
+    labels = [*(BOTH * 6), *(1 - y for y in BOTH * 5)]
+    train = write_source("t", TRAIN, BOTH * 40)
+    shift = write_source("s", [*SHIFT, *near], [*(BOTH * 30), *labels])
+    found = concept.load(recipe_of([train], shifts={"s": Shift(rows=[shift])}, leaks=rule))
+    causes = {"near a training row": (12, same), "near a training row of the other label": (10, other)}
+    shift = found.shifts["s"]
+    assert {c.cause: c.n for c in shift.kept} == {cause: kept for cause, (_, kept) in causes.items() if kept}
+    assert {c.cause: c.n for c in shift.counts} == {cause: n - kept for cause, (n, kept) in causes.items() if n > kept}
+    assert len(shift) == 60 + same + other
+    assert set(shift.frame["cluster"]).isdisjoint(found.train.frame["cluster"])
+    alone = concept.load(recipe_of([train])).train
+    pd.testing.assert_frame_equal(found.train.frame, alone.frame)  # what stays moves no training cluster
+
+
+def test_the_order_of_the_rows_in_the_files_plays_no_role(tmp_path: Path) -> None:
+    """Copies, a limit, length matching and pairing for templates draw the same rows from a shuffled file."""
+    templates = [json.dumps({"text": f"{bare} {{{{ prompt }}}}"}) for bare in sentences(20, 99)]
+    (tmp_path / "templates.jsonl").write_text("\n".join(templates), encoding="utf-8")
+    wrap = Wrap(templates=Source(source="templates", file=str(tmp_path / "templates.jsonl"), field="text"))
+    tables = {
+        "t": pd.DataFrame({"text": [*TRAIN, *map(str.upper, TRAIN[:20])], "label": BOTH * 50}),
+        "s": pd.DataFrame({"text": [*SHIFT, *(f"{text} more" for text in SHIFT)], "label": BOTH * 60}),
+    }
+
+    def loaded(order: int) -> concept.Concept:
+        for name, table in tables.items():
+            table.sample(frac=1, random_state=order).to_csv(tmp_path / f"{name}.csv", index=False)
+        train, shift = (Source(source=n, file=str(tmp_path / f"{n}.csv"), label="label") for n in tables)
+        shifts = {
+            "plain": Shift(rows=[shift]), "matched": Shift(rows=[shift], length_matched=True),
+            "wrapped": Shift(rows=[shift], wrap=wrap),
+        }  # fmt: skip
+        return concept.load(recipe_of([train], shifts=shifts, limit=60), count_tokens=count_words)
+
+    first, again = loaded(1), loaded(2)
+    assert first.counts == again.counts
+    for one, other in zip((first.train, *first.shifts.values()), (again.train, *again.shifts.values()), strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+
+
+def test_rows_in_one_template_are_told_apart_by_what_differs(write_source: Write) -> None:
+    """As whole texts all rows of a long template are one cluster; a shift in it is no leak of training."""
+    asked = "You are a careful reader of short statements, and answer them with one word only. Statement: {}. Is it so?"
+    bare = [sentences(1, seed, words=3)[0] for seed in range(140)]
+    texts = [asked.format(text) for text in bare]
+    train = write_source("t", [*texts[:80], texts[0] + "!"], [*(BOTH * 40), 1])
+    shift = write_source("s", texts[80:], BOTH * 30)
+    found = concept.load(recipe_of([train], shifts={"s": Shift(rows=[shift])}))
+    assert found.train.frame["cluster"].nunique() == 80
+    assert found.train.frame["cluster"].value_counts().iloc[0] == 2  # the copy is still a copy
+    assert len(found.shifts["s"]) == 60
+    assert "A template was detected: most of the text of 81 of 81 rows is shared" in found.train.note
 
 
 def test_requests_of_one_class_cannot_be_wrapped_and_the_error_says_so(recipe: Recipe, write_source: Write) -> None:

@@ -1,5 +1,6 @@
 """Harvest: rows on disk equal rows by hand; an interrupted harvest loses at most the unit under way."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +125,11 @@ def test_an_interrupted_harvest_goes_on_and_redoes_nothing(model: Model, tmp_pat
     assert len(seen) == 1 + len(again.store.units()) - 2
 
 
-def test_a_finished_harvest_runs_nothing(model: Model, tmp_path: Path) -> None:
+def test_a_finished_harvest_runs_nothing(model: Model, tmp_path: Path, spy: Callable[..., None]) -> None:
     first = harvest(model, TEXTS, tmp_path / "rows", **SETTINGS)
     ran: list[int] = []
-    handle = model.network.module.model.embed_tokens.register_forward_hook(lambda *_: ran.append(1))
-    try:
-        again = harvest(model, TEXTS, tmp_path / "rows", **SETTINGS)
-    finally:
-        handle.remove()
+    spy(model.network.module.model.embed_tokens, lambda args: ran.append(1))
+    again = harvest(model, TEXTS, tmp_path / "rows", **SETTINGS)
     assert ran == []
     assert all(np.array_equal(a, b) for a, b in zip(_content(again), _content(first), strict=True))
 
@@ -149,30 +147,23 @@ def test_other_rows_never_share_a_folder(model: Model, tmp_path: Path, change: d
         harvest(model, texts[::-1], tmp_path / "rows", **SETTINGS)
 
 
-def test_little_is_padded_and_the_template_runs_once(model: Model, tmp_path: Path) -> None:
+def test_little_is_padded_and_the_template_runs_once(model: Model, tmp_path: Path, spy: Callable[..., None]) -> None:
     ran: list[int] = []
-    embedding = model.network.module.model.embed_tokens
-    handle = embedding.register_forward_hook(lambda m, args, out: ran.append(args[0].numel()))
+    spy(model.network.module.model.embed_tokens, lambda args: ran.append(args[0].numel()))
     rng = np.random.default_rng(0)
     texts = ["x" * n for n in rng.integers(1, 60, 200)]
-    try:
-        harvest(model, texts, tmp_path / "rows", pooled_sites=SITES)
-    finally:
-        handle.remove()
+    harvest(model, texts, tmp_path / "rows", pooled_sites=SITES)
     tokens = model.tokens(texts)
     start = int((tokens.roles[0] == Role.PREFIX).sum())
     assert sum(ran) < 1.1 * int((tokens.lengths - start).sum()) + start
 
 
-def test_nothing_past_the_deepest_site_runs(model: Model, tmp_path: Path) -> None:
+def test_nothing_past_the_deepest_site_runs(model: Model, tmp_path: Path, spy: Callable[..., None]) -> None:
     ran: list[str] = []
     deeper = {"block": model.network.module.model.layers[2], "head": model.network.module.lm_head}
-    handles = [m.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, m in deeper.items()]
-    try:
-        harvest(model, TEXTS, tmp_path / "rows", **SETTINGS)
-    finally:
-        for handle in handles:
-            handle.remove()
+    for name, module in deeper.items():
+        spy(module, lambda args, name=name: ran.append(name))
+    harvest(model, TEXTS, tmp_path / "rows", **SETTINGS)
     assert ran == []
 
 

@@ -1,5 +1,6 @@
 """Reading and scoring texts: rows, embeddings, losses and log-probabilities against plain transformers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,14 +71,10 @@ def test_the_shared_start_changes_nothing(family: str) -> None:
             np.testing.assert_allclose(acts.rows, expected, atol=5e-5, rtol=1e-4, err_msg=str(site))
 
 
-def test_the_start_runs_once_and_the_rest_once(model: Model) -> None:
+def test_the_start_runs_once_and_the_rest_once(model: Model, spy: Callable[..., None]) -> None:
     seen: list[int] = []
-    embedding = model.network.module.model.embed_tokens
-    handle = embedding.register_forward_hook(lambda m, args, out: seen.append(args[0].numel()))
-    try:
-        model.read(TEXTS, SITES[1])
-    finally:
-        handle.remove()
+    spy(model.network.module.model.embed_tokens, lambda args: seen.append(args[0].numel()))
+    model.read(TEXTS, SITES[1])
     tokens = model.tokens(TEXTS)
     start = int((tokens.roles[0] == Role.PREFIX).sum())
     assert seen == [start, len(TEXTS) * (tokens.lengths.max() - start)]

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from theodolite.report.progress import Stage, progress
+from theodolite.report.progress import Lines, Stage, progress
 
 
 class Clock:
@@ -49,6 +49,57 @@ def test_units_done_in_an_earlier_run_took_no_time(clock: Clock) -> None:
     clock.now += 20
     stage.tick(35, 40)
     assert stage.left == 20
+
+
+def test_the_time_left_runs_down_between_reports_and_is_unknown_once_the_next_is_late(clock: Clock) -> None:
+    stage = Stage("fitting", clock)
+    stage.tick(0, 10)
+    for done in (1, 2):
+        clock.now += 10
+        stage.tick(done, 10)
+    assert stage.left == 80
+    clock.now += 5
+    assert stage.left == 75, "neither the number of five seconds ago nor one that grows while nothing happens"
+    clock.now += 30
+    assert stage.left is None
+    assert stage.words() == "2/10, 55.0 s, no unit finished for 35.0 s"
+    stage.tick(3, 10)
+    assert stage.left == pytest.approx(55 / 3 * 7)
+
+
+def test_a_step_that_never_finished_a_unit_says_so(clock: Clock) -> None:
+    stage = Stage("fitting", clock)
+    stage.tick(0, 10)
+    clock.now += 40
+    assert stage.words() == "0/10, 40.0 s, no unit finished for 40.0 s"
+
+
+def test_steps_of_a_stage_are_named_and_counted_on_their_own(clock: Clock) -> None:
+    console = log()
+    with progress(console, clock) as show:
+        show("model and data", 0, 0)
+        show("model and data: loading the model", 0, 0)
+        clock.now += 16
+        show("model and data: texts compared", 200, 800)
+        clock.now += 16
+        show("model and data: texts compared", 400, 800)
+        show("model and data", 1, 1)
+    assert written(console) == [
+        "model and data ... texts compared 200/800, 16.0 s",
+        "model and data ... texts compared 400/800, 32.0 s, about 32.0 s left",
+        "model and data: 32.0 s",
+    ]
+
+
+def test_a_log_hears_of_a_stage_that_reports_nothing(clock: Clock) -> None:
+    console = log()
+    lines = Lines(console, clock)
+    lines("fitting", 3, 9)
+    clock.now += 20
+    lines.beat()
+    clock.now += 5
+    lines.beat()
+    assert written(console) == ["fitting ... 3/9, 20.0 s, no unit finished for 20.0 s"]
 
 
 def test_a_new_count_forgets_the_speed_of_the_old_one(clock: Clock) -> None:

@@ -20,9 +20,9 @@ import pandas as pd
 from theodolite.calibration.certified import Certified, preflight, promised
 from theodolite.calibration.sdm import Sdm
 from theodolite.comparison import judges, maps
-from theodolite.comparison.fits import code, in_parallel
+from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.judges import CONFIDENCES, GATED, PLAIN, WITH_MAP, WITHOUT_MAP
-from theodolite.comparison.kept import keep, said
+from theodolite.comparison.kept import FILES, keep, said
 from theodolite.comparison.primary import BESIDE_MAPS, DELTA, READERS, Case
 from theodolite.comparison.sighted import Sighted, Table, table_of
 from theodolite.comparison.stages import Tick
@@ -30,12 +30,13 @@ from theodolite.comparison.views import Views
 from theodolite.core import methods
 from theodolite.core.atomic import publish
 from theodolite.core.calibrator import CALIBRATE, CERTIFY, TooFewRows
+from theodolite.core.code_hash import code_hash
+from theodolite.core.errors import UserError
+from theodolite.core.sealed import Note, copy_entry, entry, facts_of, no_note, seal
 
 Array = np.ndarray
 CHOSEN = "chosen"  # the judge of the primary analysis
-# what judgements depend on beside the views
-ROOMS = ("core", "readers", "calibration")
-MODULES = ("admission", "fits", "judges", "kept", "maps", "primary", "sighted", "tune")
+RECORD, TABLES = "record.json", ("judgements", "detail")
 
 
 @dataclass(frozen=True)
@@ -48,36 +49,38 @@ class Admitted:
     record: dict[str, Any]
 
 
-def run(cases: Sequence[Case], views: Views, cache: Path, tick: Tick) -> Iterator[Admitted]:
-    """Judge all cases, unfinished ones in parallel; each finished one is kept on disk."""
+def run(cases: Sequence[Case], views: Views, cache: Path, tick: Tick, note: Note = no_note) -> Iterator[Admitted]:
+    """Judge all cases, unfinished ones in parallel; each finished one is kept on disk, with the hashes of its files."""
     from joblib import delayed
 
-    waiting = [case for case in cases if not (_folder(cache, case, views) / "record.json").is_file()]
+    folders = [_folder(cache, case, views) for case in cases]
+    places = list(zip(cases, folders, strict=True))
+    waiting = [(case, folder) for case, folder in places if entry(folder / RECORD, "judgements", note) is None]
     here = Path.cwd()
-    work = [delayed(_work)(case, views, _folder(cache, case, views), here) for case in waiting]
-    in_parallel(work, len(cases), tick)
-    for case in cases:
-        folder = _folder(cache, case, views)
-        judgements, detail = (pd.read_parquet(folder / f"{name}.parquet") for name in ("judgements", "detail"))
-        yield Admitted(case, judgements, detail, json.loads((folder / "record.json").read_text()))
+    in_parallel([delayed(_work)(case, views, folder, here) for case, folder in waiting], len(cases), tick)
+    for case, folder in places:
+        judgements, detail = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
+        yield Admitted(case, judgements, detail, facts_of(folder / RECORD))
 
 
-def judge_folder(cache: Path, case: Case, views: Views) -> Path:
-    """Where the chosen judge of a case is kept, for reading new texts."""
-    return _folder(cache, case, views) / "judge"
+def copy_judge(cache: Path, case: Case, views: Views, folder: Path) -> None:
+    """Copy the chosen judge of a case, for reading new texts."""
+    copy_entry(_folder(cache, case, views) / RECORD, "judge", folder)
 
 
 def _folder(cache: Path, case: Case, views: Views) -> Path:
-    view = methods.parse(case.reader).view
+    method = methods.parse(case.reader)
     parts = {
-        **asdict(case), "code": code(ROOMS, MODULES),
-        "views": [views.key(view, case.site), views.key("state", case.site), views.key("latents", case.site)],
+        **asdict(case), "code": code_hash(_work, Views, method.cls),
+        "views": [views.key(view, case.site) for view in (method.view, "state", "latents")],
     }  # fmt: skip
     return cache / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _work(case: Case, views: Views, folder: Path, here: Path) -> None:
     os.chdir(here)  # as in fits
+    if _folder(folder.parent, case, views) != folder:
+        raise UserError("the program's code was edited while it ran: run the same command again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TooFewRows)  # counted in the record, and an error of the command
         sighted = Sighted(case, views)
@@ -86,9 +89,10 @@ def _work(case: Case, views: Views, folder: Path, here: Path) -> None:
         choice = {"confidence": record["chosen"]["confidence"], "level": case.level, "delta": case.delta(case.level)}
         choice["station"] = views.station("latents", case.site) if views.has("latents", case.site) else ""
         keep(folder / "judge", choice, table.map, table.look, table.evidence)
-    publish(folder / "judgements.parquet", found.to_parquet(index=False))
-    publish(folder / "detail.parquet", detail.to_parquet(index=False))
-    publish(folder / "record.json", json.dumps(record).encode())
+    for name, table_of_name in zip(TABLES, (found, detail), strict=True):
+        publish(folder / f"{name}.parquet", table_of_name.to_parquet(index=False))
+    judge = [folder / "judge" / name for name in FILES] if case.seed == 0 else []
+    seal(folder / RECORD, [*(folder / f"{name}.parquet" for name in TABLES), *judge], record)
 
 
 class _Court:

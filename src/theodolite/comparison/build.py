@@ -1,13 +1,12 @@
 """Rows become views: one truncated pass of the model per data set, then the dictionaries, then the text baselines."""
 
 import hashlib
-import inspect
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,44 +14,71 @@ import torch
 
 from theodolite.comparison.instruments import Instruments, Station
 from theodolite.comparison.stages import Tick
-from theodolite.comparison.views import FROM_DICTIONARY, Views
+from theodolite.comparison.views import FROM_DICTIONARY, Views, frame_hash
 from theodolite.core import methods
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import sweep
+from theodolite.core.code_hash import code_hash
+from theodolite.core.errors import Damaged
 from theodolite.core.recipe import Recipe
+from theodolite.core.sealed import Note as Report
+from theodolite.core.sealed import no_note
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
-from theodolite.dictionaries import activations, dictionary, metrics, pooled, sparse
+from theodolite.dictionaries import pooled
 from theodolite.dictionaries.opening import self_check
 from theodolite.dictionaries.origin import other_model
-from theodolite.models import model, prefix, prompting, sentence, sweep
-from theodolite.models.harvest import FORM, Harvest, harvest
+from theodolite.models import prompting, sentence
+from theodolite.models.harvest import Harvest, harvest
 
 CHECK_ROWS = 4096
-ROW_IDENTITY = ["id", "hash", "label", "source", "cluster", "template", "request"]
 Facts = dict[str, float]
 Note = tuple[str, int, str]  # kind, count, text of a counted warning
 TICKS = 1000  # parts of a step that progress is told in
 
 
-def build_views(recipe: Recipe, concept: Concept, instruments: Instruments, cache: Path, tick: Tick) -> Views:
-    """Every view of every data set. What is on disk is not made again: a new dictionary only adds its own views."""
-    origin = _origin(recipe, concept, instruments)
-    over_refusal = tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal)
+def build_views(
+    recipe: Recipe, concept: Concept, instruments: Instruments, cache: Path, tick: Tick, note: Report = no_note
+) -> Views:
+    """Every view of every data set. What is on disk is not made again: a new dictionary only adds its own views.
+
+    Every file is read and compared with its hash; what is damaged is made again, and counted in a note.
+    """
+    sweep(cache)
+    datasets = {"train": concept.train, **concept.shifts}
     views = Views(
-        cache / "views" / origin[:32], origin, tuple(concept.shifts), over_refusal, _stations(instruments),
-        {view: _code(view) for view in MAKERS},
+        cache / "views", {name: _given(recipe, dataset, instruments) for name, dataset in datasets.items()},
+        {name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
+        tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal), _stations(instruments),
+        {s.key: s.twin.fingerprint()[:12] for s in instruments.stations if s.twin is not None},
+        makers(recipe, instruments),
     )  # fmt: skip
     views.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    datasets = {"train": concept.train, **concept.shifts}
-    work = [(name, part) for name in datasets for part in _parts(recipe, instruments)]
+    work = [(name, part) for name in datasets for part in _parts(recipe, instruments, views, name, note)]
+    for name, dataset in datasets.items():
+        views.put_frame(name, dataset.frame, note)
     for done, (name, part) in enumerate(work):
         inside = partial(_tell, tick, done, len(work))
         inside(0, 1)
-        if not views.has_part(name, part.key):
-            publish(views.path(name), datasets[name].frame.to_parquet(index=False))
-            views.end_part(name, part.key, part.make(views, name, datasets[name], inside))
+        if not views.has_part(name, part.key, note):
+            made = made_part(part, views, name, datasets[name], inside, note)
+            views.end_part(name, part.key, made.facts, made.files)
     tick(TICKS * len(work), TICKS * len(work))
     return views
+
+
+def made_part(
+    part: "Part", views: Views, name: str, dataset: Dataset, tick: Tick, note: Report, read: Views | None = None
+) -> "Made":
+    """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once.
+
+    read: the views whose harvest the part is made from, where these are not `views` themselves.
+    """
+    try:
+        return part.make(views, name, dataset, tick)
+    except Damaged:
+        note("remade", 1, "damaged entries of the cache were made again: harvested rows")
+        shutil.rmtree(_harvest_folder(read or views, name))
+        return part.make(views, name, dataset, tick)
 
 
 def _tell(tick: Tick, step: int, steps: int, done: int, total: int) -> None:
@@ -61,27 +87,40 @@ def _tell(tick: Tick, step: int, steps: int, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
+class Made:
+    """What a step found out about one data set, and the files it wrote."""
+
+    facts: Facts
+    files: list[Path]
+
+
+@dataclass(frozen=True)
 class Part:
-    """A step that makes some of the views of one data set and returns facts about it; its key names it on disk."""
+    """A step that makes some of the views of one data set; its key names it on disk."""
 
     key: str
-    make: Callable[[Views, str, Dataset, Tick], Facts]
+    make: Callable[[Views, str, Dataset, Tick], Made]
 
 
-def _parts(recipe: Recipe, instruments: Instruments) -> list[Part]:
-    parts = [Part(_part("state"), partial(_states, recipe, instruments))]
-    parts += [Part(code_part(s), partial(_codes, recipe, instruments, s)) for s in instruments.stations]
-    makers = {"embedding": _embedding, "sentence": _sentence, "answer": _answer}
+def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, note: Report) -> list[Part]:
+    parts = [Part(_part(views, "state"), partial(_states, recipe, instruments))]
+    for s in instruments.stations:
+        if name == "train":  # a part of its own: the same texts may have been another run's shift, and not checked
+            parts.append(Part(f"{code_part(views, s)}.checked", partial(_check, recipe, instruments, s)))
+        parts.append(Part(code_part(views, s), partial(_codes, recipe, instruments, s)))
+    makers = {"embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer}
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
-    return parts + [Part(_part(v), partial(make, recipe, instruments)) for v, make in makers.items() if v in asked]
+    return parts + [
+        Part(_part(views, v), partial(make, recipe, instruments)) for v, make in makers.items() if v in asked
+    ]
 
 
 def tokens_read(views: Views, names: Sequence[str]) -> dict[str, int]:
     """Tokens the model under study read to make each view, over the data sets of these names; other views: none."""
     counted = {}
     for view in ("state", "embedding", "answer"):
-        if all(views.has_part(name, _part(view)) for name in names):
-            counted[view] = sum(int(views.facts(name, _part(view))["tokens"]) for name in names)
+        if all(views.ended(name, _part(views, view)) for name in names):
+            counted[view] = sum(int(views.facts(name, _part(views, view))["tokens"]) for name in names)
     return counted | dict.fromkeys(FROM_DICTIONARY, counted["state"])
 
 
@@ -95,96 +134,115 @@ def cut_notes(views: Views) -> list[Note]:
         ("truncated", int(cut), f"texts of {name} {words}")
         for view, words in where.items()
         for name in ("train", *views.shifts)
-        if views.has_part(name, _part(view)) and (cut := views.facts(name, _part(view))["cut"])
+        if views.ended(name, _part(views, view)) and (cut := views.facts(name, _part(views, view))["cut"])
     ]
 
 
-def code_part(station: Station) -> str:
+def code_part(views: Views, station: Station) -> str:
     """Name of the step that encodes a data set with one dictionary; its facts hold the `fvu` on those rows."""
-    return f"{station.site}.{station.key}.{_code('latents')}"
+    twin = views.twins.get(station.key, "")
+    return ".".join(filter(None, [station.site, station.key, twin, _part(views, "latents")]))
 
 
-def _part(view: str) -> str:
-    """Name of the step that makes a view: other code is another step, and what it made is made again."""
-    return f"{view}.{_code(view)}" if view in MAKERS else view
+def _part(views: Views, view: str) -> str:
+    """Name of the step that makes a view: other code or options are another step, and what it made is made again."""
+    return ".".join(filter(None, [view, views.makers.get(view, "")[:12]]))
 
 
-def _code(view: str) -> str:
-    sources = [inspect.getsource(maker) for maker in MAKERS[view]]
-    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:12]
+def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
+    """By view, a hash of the code that makes it and of the options that it alone depends on.
+
+    `state` is missing: everything that a data set is given depends on its code (see `_given`).
+    """
+    model = type(instruments.model)
+    coders = {type(d) for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None}
+    coders |= {type(d.activation) for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None}
+    from_dictionary = code_hash(_codes, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__)))
+    # the template as it is rendered now: some print today's date
+    asked = json.dumps([recipe.question, recipe.few_shot, instruments.model.template_around()])
+    return {
+        **dict.fromkeys(sorted(FROM_DICTIONARY), from_dictionary),
+        "embedding": code_hash(_embedding, Views, model),
+        "sentence": code_hash(_sentence, Views),
+        "answer": hashlib.sha256((code_hash(_answer, Views, model) + asked).encode()).hexdigest(),
+    }
 
 
-def _harvested(
+def harvested(
     recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
     return harvest(
-        instruments.model, dataset.texts, views.folder / "harvest" / name,
-        token_sites=list(dict.fromkeys([recipe.site, *recipe.sites])), pooled_sites=instruments.blocks,
+        instruments.model, dataset.texts, _harvest_folder(views, name),
+        token_sites=_token_sites(recipe), pooled_sites=instruments.blocks,
         poolings=(recipe.pooling,), positions=recipe.positions, format=recipe.format, max_tokens=recipe.max_tokens,
         progress=tick,
     )  # fmt: skip
 
 
-def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
-    rows = _harvested(recipe, instruments, views, name, dataset, tick)
-    for block in instruments.blocks:
-        views.put(name, "state", block, rows.pooled(block, recipe.pooling))
-    return {"tokens": rows.n_tokens}
+def _harvest_folder(views: Views, name: str) -> Path:
+    return views.home(name) / "harvest"
+
+
+def _token_sites(recipe: Recipe) -> list[str]:
+    return list(dict.fromkeys([recipe.site, *recipe.sites]))
+
+
+def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
+    files = [views.put(name, "state", block, rows.pooled(block, recipe.pooling)) for block in instruments.blocks]
+    return Made({"tokens": rows.n_tokens}, files)
 
 
 def _codes(
     recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
-) -> Facts:
+) -> Made:
     """Latents, reconstruction and error of one dictionary, latents of its twin; encoded per token, then pooled."""
-    rows = _harvested(recipe, instruments, views, name, dataset, tick)
-    if name == "train":
-        _check(station, rows, [recipe.site, *recipe.sites], other_model(station.dictionary, instruments.model))
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
     seen = pooled.pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
-    for view in ("latents", "reconstruction", "error"):
+    files = [
         views.put(name, view, station.site, getattr(seen, view), station.key)
+        for view in ("latents", "reconstruction", "error")
+    ]
     if station.twin is not None:
         twin = pooled.pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
-        views.put(name, "twin", station.site, twin.latents, station.key)
-    return {"fvu": seen.fvu}
+        files.append(views.put(name, "twin", station.site, twin.latents, f"{station.key}.{views.twins[station.key]}"))
+    return Made({"fvu": seen.fvu}, files)
 
 
-def _embedding(
-    recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
-) -> Facts:
+def _check(
+    recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
+) -> Made:
+    """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
+    samples = {site: _first_rows(rows.tokens(site)) for site in _token_sites(recipe)}
+    trained_on = other_model(station.dictionary, instruments.model)
+    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}", trained_on=trained_on)
+    return Made({}, [])
+
+
+def _embedding(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
     how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
-    views.put(name, "embedding", "", instruments.model.embed(dataset.texts, **how))
-    return {"tokens": int(instruments.model.tokens(dataset.texts, **how).mask.sum())}
+    file = views.put(name, "embedding", "", instruments.model.embed(dataset.texts, **how))
+    return Made({"tokens": int(instruments.model.tokens(dataset.texts, **how).mask.sum())}, [file])
 
 
-def _sentence(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
-    views.put(name, "sentence", "", sentence.embed(dataset.texts))
-    return {"cut": sentence.truncated(dataset.texts)}
+def _sentence(
+    note: Report, recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
+) -> Made:
+    file = views.put(name, "sentence", "", sentence.embed(dataset.texts, note=note))
+    return Made({"cut": sentence.truncated(dataset.texts)}, [file])
 
 
-def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
+def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
     ways = [[], recipe.few_shot] if recipe.few_shot else [[]]
     asked = (instruments.model, dataset.texts, recipe.question)
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
-    views.put(name, "answer", "", np.column_stack(columns))
+    file = views.put(name, "answer", "", np.column_stack(columns))
     read = [prompting.prompts(*asked, shots, max_tokens=recipe.max_tokens) for shots in ways]
-    return {"tokens": sum(int(tokens.mask.sum()) for tokens in read), "cut": int(read[0].truncated.sum())}
-
-
-# The code behind each view but `state`, whose rows are on disk under a number of their own (`harvest.FORM`).
-MAKERS: dict[str, tuple[ModuleType | Callable[..., Facts], ...]] = {
-    **dict.fromkeys(sorted(FROM_DICTIONARY), (_codes, pooled, dictionary, activations, sparse, metrics)),
-    "embedding": (_embedding, model),
-    "sentence": (_sentence, sentence),
-    "answer": (_answer, prompting, prefix, sweep),
-}
-
-
-def _check(station: Station, rows: Harvest, sites: list[str], trained_on: str) -> None:
-    """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
-    samples = {site: _first_rows(rows.tokens(site)) for site in sites}
-    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}", trained_on=trained_on)
+    cut = int(read[0].truncated.sum())
+    return Made({"tokens": sum(int(tokens.mask.sum()) for tokens in read), "cut": cut}, [file])
 
 
 def _first_rows(chunks: Iterator[tuple[Any, Any, torch.Tensor]]) -> torch.Tensor:
@@ -203,12 +261,19 @@ def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def _origin(recipe: Recipe, concept: Concept, instruments: Instruments) -> str:
-    """A hash of all that the views depend on beside the dictionaries: rows, labels, model, reading, prompts."""
-    whole = hashlib.sha256()
-    for name, dataset in (("train", concept.train), *concept.shifts.items()):
-        whole.update(name.encode() + dataset.frame[ROW_IDENTITY].to_csv(index=False).encode())
-    asked = {"format", "max_tokens", "positions", "pooling", "question", "few_shot", "site", "sites"}
-    facts = [recipe.model_dump(mode="json", include=asked), instruments.model.hash, str(instruments.model.dtype), FORM]
-    whole.update(json.dumps(facts, sort_keys=True).encode())
-    return whole.hexdigest()
+def _given(recipe: Recipe, dataset: Dataset, instruments: Instruments) -> str:
+    """A hash of all that every view of a data set depends on: what the model is given and is, and how rows are made.
+
+    Labels, sources and clusters are not in it: no view depends on them, and clusters are numbered over all data sets.
+    """
+    model = instruments.model
+    tokens = model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens)
+    read = hashlib.sha256(json.dumps([dataset.texts, list(tokens.ids.shape)]).encode())
+    read.update(tokens.ids.numpy().tobytes() + tokens.roles.numpy().tobytes())
+    facts = {
+        "read": read.hexdigest(), "model": model.identity, "dtype": str(model.dtype), "device": model.device.type,
+        "quantisation": model.quantisation, "format": recipe.format, "max_tokens": recipe.max_tokens,
+        "positions": recipe.positions, "pooling": recipe.pooling, "sites": sorted(_token_sites(recipe)),
+        "blocks": instruments.blocks, "code": code_hash(_states, Views, type(model)),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from theodolite.comparison import tables
 from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.instruments import Station
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN, Run
 from theodolite.models.model import Model
 from theodolite.report.numbers import share, signed, span
 
 Fvu = dict[str, dict[str, float]]  # by dictionary and data set, on the token rows that were encoded
-TEXT_ALONE = ("word_ngrams", "char_ngrams", "length")
 
 
 def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:
@@ -19,14 +19,15 @@ def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Sta
     about = [] if run.facts.get("rows_given") else _dictionary_notes(stations, fvu)
     notes = [*about, *(f"{a} against {b}: not run" for a, b in matched.missing)]
     decided = recipe.primary or IN_DISTRIBUTION
+    fixed = [*recipe.contrasts, *tables.EXPLORATORY]  # in the recipe or in our code: not one was picked by a result
+    asked = [c for c in matched.contrasts if Contrast(method=c.method, than=c.versus) in fixed]
     verdict = {
         "sentence": _sentence(matched, recipe, read),
         "contrasts": [_contrast(c) for c in matched.contrasts if c.primary],
         "exploratory": [
-            _contrast(c)
-            for c in matched.contrasts
-            if not c.primary and (c.dataset == decided or c.dataset.startswith(LEFT_OUT))
+            _contrast(c) for c in asked if not c.primary and (c.dataset == decided or c.dataset.startswith(LEFT_OUT))
         ],
+        "everywhere": [_contrast(c) for c in asked if c.metric == "auroc"],
         "notes": notes,
     }
     run.write_json("verdict", verdict)
@@ -62,7 +63,7 @@ def phrase(recipe: Recipe, model: Model, stations: Sequence[Station]) -> str:
 
 
 def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
-    """What can be quoted: data set, n, what was read, each primary contrast with its word, and the text alone."""
+    """What can be quoted: data set, n, what was read, each primary contrast with its word."""
     primary = [c for c in matched.contrasts if c.primary]
     if not primary:
         return f"{recipe.title}, reading {read}: no contrast could be run on {recipe.primary or 'the test rows'}."
@@ -79,18 +80,7 @@ def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
     ]
     counted = f"n = {d.n}, at least {d.n_groups} groups per class, {d.n_seeds} training sets"
     where = "the test rows" if dataset == IN_DISTRIBUTION else dataset
-    compared = max(level[method] for c in primary for method in (c.method, c.versus))
-    text = _text_alone({method: level[method] for method in TEXT_ALONE if method in level}, compared)
-    return f"AUROC on {where} ({counted}), reading {read}: {'; '.join(parts)}.{text}"
-
-
-def _text_alone(level: dict[str, float], compared: float) -> str:
-    """The best reader of the text without the model, and whether any compared method is measured above it."""
-    if not level:
-        return ""
-    best = max(level, key=lambda method: level[method])
-    found = f" From the text alone {best} has {share(level[best])}"
-    return f"{found}; none of these methods is measured above it." if level[best] >= compared else f"{found}."
+    return f"AUROC on {where} ({counted}), reading {read}: {'; '.join(parts)}."
 
 
 def _said(contrast: Contrasted) -> str:

@@ -11,7 +11,9 @@ from scipy import sparse
 from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256
 from theodolite.core.cache import cache_root
+from theodolite.core.code_hash import code_hash
 from theodolite.core.recipe import Recipe
+from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.data import concept as concepts
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency, near_pairs, unit_rows
 from theodolite.data.sources import rows
@@ -28,20 +30,27 @@ class Shown:
     idf: np.ndarray
 
 
-def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None) -> corpus.Corpus:
+def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note = no_note) -> corpus.Corpus:
     """The corpus without texts near a row of any shipped recipe; made once, kept in the cache.
 
     >>> cached(corpus.recipe("text-chat")).counts["near a recipe row"]          # doctest: +SKIP
     """
     files = [source.file for part in wanted.parts for source in part.sources if source.file and not source.revision]
     content = [file_sha256(Path(name).expanduser()) for name in files if Path(name).expanduser().is_file()]
-    asked = [wanted.model_dump_json(), *content, *(recipes.load(name).digest() for name in recipes.names())]
+    digests = [recipes.load(name).digest() for name in recipes.names()]
+    asked = [wanted.model_dump_json(), *content, *digests, code_hash(_cleared)]
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
     path = (folder or cache_root() / "corpora") / f"{wanted.name}-{key[:16]}.jsonl.zst"
-    if not path.is_file():
-        all_shown = [shown(recipes.load(name)) for name in recipes.names()]
-        corpus.load(wanted, near=lambda texts: near_any(texts, all_shown)).save(path)
+    record = path.with_suffix(".json")
+    if entry(record, "corpora", note) is None:
+        _cleared(wanted).save(path)
+        seal(record, [path])
     return corpus.Corpus.open(path)
+
+
+def _cleared(wanted: corpus.CorpusRecipe) -> corpus.Corpus:
+    all_shown = [shown(recipes.load(name)) for name in recipes.names()]
+    return corpus.load(wanted, near=lambda texts: near_any(texts, all_shown))
 
 
 def shown(recipe: Recipe) -> Shown:

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,20 @@ from theodolite.comparison.stages import Tick, peak_mb
 from theodolite.comparison.tune import Platt, Tuned, tune
 from theodolite.comparison.views import Views
 from theodolite.core import methods
+from theodolite.core.artefact import FILES as READER_FILES
 from theodolite.core.artefact import save_reader
 from theodolite.core.atomic import publish
+from theodolite.core.code_hash import code_hash
+from theodolite.core.errors import UserError
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
+from theodolite.core.sealed import Note, copy_entry, entry, facts_of, no_note, seal
 from theodolite.core.seeds import child_seed
 from theodolite.data.splits import folds, split
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.1)
-LIBRARIES = ("theodolite", "numpy", "scipy", "scikit-learn", "torch")
+RECORD, SCORES = "fits.json", "scores.parquet"
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,22 @@ class Fitted:
     fits: list[dict[str, Any]]
 
 
-def run(jobs: Sequence[Job], views: Views, seeds: int, cache: Path, tick: Tick) -> Iterator[Fitted]:
-    """Fit all jobs, unfinished ones in parallel; every finished job is kept on disk, so a second run starts there."""
+def run(
+    jobs: Sequence[Job], views: Views, seeds: int, cache: Path, tick: Tick, note: Note = no_note
+) -> Iterator[Fitted]:
+    """Fit all jobs, unfinished ones in parallel; every finished job is kept on disk, so a second run starts there.
+
+    What is kept is compared with its hashes; a damaged job is fitted again, and counted in a note.
+    """
     from joblib import delayed
 
-    waiting = [job for job in jobs if not _is_done(_folder(cache, job, views, seeds))]
+    folders = {job: _folder(cache, job, views, seeds) for job in jobs}
+    waiting = [job for job in jobs if entry(folders[job] / RECORD, "fits", note) is None]
     here = Path.cwd()
-    work = [delayed(_work)(job, views, seeds, _folder(cache, job, views, seeds), here) for job in waiting]
-    in_parallel(work, len(jobs), tick)
+    in_parallel([delayed(_work)(job, views, seeds, folders[job], here) for job in waiting], len(jobs), tick)
     for job in jobs:
-        folder = _folder(cache, job, views, seeds)
-        yield Fitted(job, pd.read_parquet(folder / "scores.parquet"), json.loads((folder / "fits.json").read_text()))
+        scores = pd.read_parquet(folders[job] / SCORES)
+        yield Fitted(job, scores, facts_of(folders[job] / RECORD))
 
 
 def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
@@ -76,36 +83,19 @@ def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
     return found
 
 
-def reader_folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
-    """Where the reader fitted on the first seed is saved, for reading new texts."""
-    return _folder(cache, job, views, seeds) / "reader"
+def copy_reader(cache: Path, job: Job, views: Views, seeds: int, folder: Path) -> None:
+    """Copy the reader fitted on the first seed, for reading new texts; only what the job's record names."""
+    copy_entry(_folder(cache, job, views, seeds) / RECORD, "reader", folder)
 
 
 def _folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
-    """The key names everything a score depends on: rows, method and its source text, our code, site, seeds."""
+    """The key names everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
     method = methods.parse(job.method)
-    source = inspect.getsource(inspect.getmodule(method.cls) or method.cls)
     parts = {
         **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
-        "source": source, "code": code(), "seeds": seeds,
+        "code": code_hash(_work, Job, Views, method.cls), "seeds": seeds,
     }  # fmt: skip
     return cache / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-@cache
-def code(rooms: tuple[str, ...] = ("core", "readers"), modules: tuple[str, ...] = ("fits", "tune")) -> str:
-    """A hash of the code that makes scores of rows: whole rooms, modules of this one, and the libraries' versions."""
-    root = Path(__file__).parents[1]
-    files = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
-    files += [root / "data" / "splits.py", *(root / "comparison" / f"{name}.py" for name in modules)]
-    whole = hashlib.sha256(json.dumps({name: version(name) for name in LIBRARIES}).encode())
-    for path in files:
-        whole.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()
-
-
-def _is_done(folder: Path) -> bool:
-    return (folder / "fits.json").is_file()
 
 
 @contextmanager
@@ -123,11 +113,13 @@ def _interrupts_held() -> Iterator[None]:
 
 def _work(job: Job, views: Views, seeds: int, folder: Path, here: Path) -> None:
     os.chdir(here)  # workers outlive a comparison; paths of the next one may be relative to another folder
+    if _folder(folder.parent, job, views, seeds) != folder:
+        raise UserError("the program's code, or that of a method, was edited while it ran: run the same command again")
     results = [_one_seed(job, views, seed, folder) for seed in range(seeds)]
-    folder.mkdir(parents=True, exist_ok=True)
     scores = pd.concat([scores for scores, _ in results], ignore_index=True)
-    publish(folder / "scores.parquet", scores.to_parquet(index=False))
-    publish(folder / "fits.json", json.dumps([fit for _, fit in results]).encode())
+    publish(folder / SCORES, scores.to_parquet(index=False))
+    reader = [folder / "reader" / name for name in READER_FILES if (folder / "reader" / name).is_file()]
+    seal(folder / RECORD, [folder / SCORES, *reader], [fit for _, fit in results])
 
 
 def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

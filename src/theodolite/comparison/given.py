@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.comparison import conclusion, fits, tables
+from theodolite.comparison import baselines, conclusion, fits, tables
 from theodolite.comparison.jobs import Job
 from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes
 from theodolite.comparison.stages import Progress, Stages
-from theodolite.comparison.views import Views
+from theodolite.comparison.views import Views, frame_hash
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
-from theodolite.core.atomic import publish
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe, Source
@@ -50,12 +49,12 @@ def compare_rows(
     if not run.finished:
         run.begin()
         stages = Stages(run, progress)
-        views = Views(cache_root() / "views" / f"rows-{content[:16]}", content)
-        publish(views.folder / "train.parquet", frame.to_parquet(index=False))
+        views = Views(cache_root() / "views", {"train": f"rows-{content}"}, {"train": frame_hash(frame)})
+        views.put_frame("train", frame, run.note)
         views.put("train", "state", SITE, rows)
         with stages("fitting") as tick:
             wanted = [Job(method, SITE) for method in recipe.methods]
-            fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
+            fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
         with stages("intervals"):
             matched = tables.matched(fitted, recipe)
             shared = tables.common(recipe, MODEL, content)
@@ -65,6 +64,7 @@ def compare_rows(
             run.record("labels", fitted[0].fits[0]["n_labels"])
             run.record("views", {f.job.label: "state" for f in fitted})
             run.record("protocol", tables.PROTOCOL)
+            run.write_json("baselines", baselines.facts(matched, fitted, recipe))
             conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
         run.finish()
     html.write(run)

@@ -10,6 +10,7 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
+from theodolite.core.tick import Tell, silent, told
 from theodolite.dictionaries import corpus, native, opening, origin
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
@@ -66,7 +67,9 @@ class Instruments:
         return [s for s in self.stations if (s.site, s.family) == (site, family)]
 
 
-def open_instruments(recipe: Recipe, model: Model | None = None, device: str = "auto") -> Instruments:
+def open_instruments(
+    recipe: Recipe, model: Model | None = None, device: str = "auto", tell: Tell = silent
+) -> Instruments:
     """The model of a recipe (or one already loaded) and the dictionaries it names.
 
     `shipped` stands for what the package carries and whatever `theodolite train` made for these weights. Nothing
@@ -74,16 +77,18 @@ def open_instruments(recipe: Recipe, model: Model | None = None, device: str = "
     matched site, of a family of its own unless it is a further seed of one that is there.
     """
     if model is None:
+        tell(f"loading {recipe.model}", 0, 0)
         dtype = compute_dtype(recipe.dtype)
         model = Model.from_pretrained(recipe.model, revision=recipe.revision, device=device, dtype=dtype)
     recipe = settled(recipe, model)
     sites = {recipe.site, *recipe.sites}
     if unknown := [site for site in sorted(sites) if (Site.parse(site).block or 0) >= model.n_blocks]:
         raise UserError(f"{recipe.model!r} has {model.n_blocks} blocks: no site {', '.join(unknown)}; choose --sites")
+    tell("opening dictionaries", 0, 0)
     stations = [s for s in _shipped(model) if s.site in sites] if "shipped" in recipe.dictionaries else []
     if len({s.family for s in stations}) == 1:  # a single kind is what the comparison is about, whatever its corpus
         stations = [replace(s, family="") for s in stations]
-    for spec in recipe.dictionaries:
+    for spec in told(recipe.dictionaries, "opening dictionaries", tell):
         if spec != "shipped":
             stations.append(_named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, stations))
     return Instruments(model, tuple(stations))

@@ -21,6 +21,7 @@ from theodolite.core.errors import UserError
 
 Array = np.ndarray
 FORMAT = 1
+FILES = ("judge.safetensors", "config.json")
 JUDGES = "artefacts/judges"  # in a run's folder, one of each method
 PARTS = (SUPPORT, CALIBRATE, CERTIFY)
 EXEMPLARS = 5  # whose ids are given with a prediction

@@ -8,7 +8,6 @@ tests, Holm-corrected over reader x shift.
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
@@ -18,14 +17,14 @@ import pandas as pd
 from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
-from theodolite.comparison.admission import CHOSEN, Admitted, judge_folder
+from theodolite.comparison.admission import CHOSEN, Admitted, copy_judge
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
 from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
 from theodolite.comparison.panel import Panel, read_panel
 from theodolite.comparison.power import accuracies, effective_rows, power
 from theodolite.comparison.primary import ALPHA, DELTA, READERS
-from theodolite.comparison.views import Views
+from theodolite.comparison.views import FRAMES, Views
 from theodolite.core.cache import cache_root
 from theodolite.core.calibration_error import calibration_error
 from theodolite.core.metrics import augrc, aurc, brier, mean
@@ -76,13 +75,12 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -
             "choices": [{"method": one.case.reader, "seed": one.case.seed} | one.record for one in admitted],
         },
     )  # fmt: skip
-    run.record("read_from", f"views/{views.folder.name}")
+    run.record("read_from", [f"views/{FRAMES}/{views.frame_path(name).name}" for name in views.given])
     for one in admitted:
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
-            source = judge_folder(cache_root() / "judges", one.case, views)
-            shutil.copytree(source, run.folder / JUDGES / one.case.reader, dirs_exist_ok=True)
+            copy_judge(cache_root() / "judges", one.case, views, run.folder / JUDGES / one.case.reader)
 
 
 def evaluate(admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:

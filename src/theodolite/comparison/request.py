@@ -11,6 +11,7 @@ from theodolite.comparison.primary import LADDER
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.code_hash import helpers_hash
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Contrast, Recipe, Shift, Source
 from theodolite.dictionaries.opening import twin_folder
@@ -34,6 +35,8 @@ METHODS = [
     "logistic@state+latents",
     "word_ngrams",
     "char_ngrams",
+    "cased_ngrams",
+    "surface",
     "length",
     "sentence",
     "embedding",
@@ -109,11 +112,23 @@ def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
     """A name or path as it is; a DataFrame as a Parquet file in the cache, named by its content."""
     if not isinstance(data, pd.DataFrame):
         return data
+    _require_unicode(data)
     content = data.to_parquet(index=False)
     path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
-    if not path.is_file():
+    if not path.is_file() or path.read_bytes() != content:
         publish(path, content)
     return path
+
+
+def _require_unicode(table: pd.DataFrame) -> None:
+    """Refuse a lone surrogate: half a character, as a cut JSON escape leaves it, which no tokenizer takes."""
+    for column in table.columns:
+        for row, value in enumerate(table[column]):
+            if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+                raise UserError(
+                    f"row {row} of the table holds half a character (a lone surrogate) in column {str(column)!r}: "
+                    "replace it or drop that row"
+                )
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -175,6 +190,8 @@ def file_hashes(methods: Sequence[str]) -> dict[str, str]:
         if path is None or not path.is_file():
             raise UserError(f"no file {str(path)!r} for method {method!r}")
         found[method] = file_sha256(path)
+        if helpers := helpers_hash(path):
+            found[f"{method} (imports)"] = helpers
     return found
 
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from theodolite.comparison import corpora
 from theodolite.comparison.instruments import Instruments
-from theodolite.comparison.stages import Tick
 from theodolite.core import recipe as recipes
-from theodolite.core.atomic import publish, read_json
 from theodolite.core.cache import cache_root
+from theodolite.core.code_hash import code_hash
 from theodolite.core.recipe import Recipe
+from theodolite.core.sealed import Note, entry, no_note, seal
+from theodolite.core.tick import Tell, silent
 from theodolite.data import concept as concepts
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
@@ -23,7 +24,12 @@ QUESTIONS = 64  # answered at a time; a run that stops goes on behind the last o
 
 
 def load_concept(
-    recipe: Recipe, instruments: Instruments, *, dictionary_texts: Sequence[str] = (), tick: Tick = lambda *_: None
+    recipe: Recipe,
+    instruments: Instruments,
+    *,
+    dictionary_texts: Sequence[str] = (),
+    tell: Tell = silent,
+    note: Note = no_note,
 ) -> Concept:
     """The rows of a recipe; the model counts tokens, and answers where the labels are its own answers."""
     model = instruments.model
@@ -36,31 +42,39 @@ def load_concept(
         chosen: list[int] = []
         for start in range(0, len(prompts), QUESTIONS):
             asked = slice(start, start + QUESTIONS)
-            chosen += _answers(model, recipe, prompts[asked], options[asked])
-            tick(len(chosen), len(prompts))
+            chosen += _answers(model, recipe, prompts[asked], options[asked], note)
+            tell("answers of the model", len(chosen), len(prompts))
         return np.array(chosen)
 
-    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts)
+    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts, tell=tell)
 
 
-def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]]) -> list[int]:
-    """Number of the option with the highest mean log-probability for each prompt, -1 without any; kept in the cache."""
-    facts = [model.hash, str(model.dtype), recipe.format, recipe.max_tokens, prompts, options]
-    path = cache_root() / "answers" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
-    if path.is_file():
-        chosen: list[int] = read_json(path)["chosen"]
-        return chosen
+def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]], note: Note) -> list[int]:
+    """`_chosen`, kept in the cache."""
+    code = code_hash(_chosen, type(model))
+    facts = [
+        model.identity, str(model.dtype), model.device.type, model.quantisation, list(model.template_around()), code,
+        recipe.format, recipe.max_tokens, prompts, options,
+    ]  # fmt: skip
+    record = cache_root() / "answers" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
+    found: list[int] | None = entry(record, "answers of the model", note)
+    if found is None:
+        found = _chosen(model, recipe, prompts, options)
+        seal(record, facts=found)
+    return found
+
+
+def _chosen(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]]) -> list[int]:
+    """Number of the option with the highest mean log-probability for each prompt, -1 without any."""
     repeated = [p for p, mine in zip(prompts, options, strict=True) for _ in mine]
     flat = [" " + option for mine in options for option in mine]
     how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
     loss = model.logprobs(repeated, flat, **how).loss if flat else np.empty(0)
     ends = np.cumsum([len(mine) for mine in options])
-    chosen = [int(part.argmin()) if len(part) else -1 for part in np.split(loss, ends[:-1])]
-    publish(path, json.dumps({"chosen": chosen}).encode())
-    return chosen
+    return [int(part.argmin()) if len(part) else -1 for part in np.split(loss, ends[:-1])]
 
 
-def dictionary_texts(recipe: Recipe, instruments: Instruments) -> list[str]:
+def dictionary_texts(recipe: Recipe, instruments: Instruments, note: Note = no_note) -> list[str]:
     """What our dictionaries were trained on, where a shift of the recipe may resemble it.
 
     The corpora were cleared of the shipped recipes' rows when they were made (`corpora.cached`); rows of a user's own
@@ -69,5 +83,5 @@ def dictionary_texts(recipe: Recipe, instruments: Instruments) -> list[str]:
     if not recipe.shifts or (recipe.name in recipes.names() and recipe.shifts == recipes.load(recipe.name).shifts):
         return []
     trained_on = {s.dictionary.info.get("training", {}).get("corpus") for s in instruments.stations}
-    read = [corpora.cached(corpus.recipe(name)) for name in corpus.names() if name in trained_on]
+    read = [corpora.cached(corpus.recipe(name), note=note) for name in corpus.names() if name in trained_on]
     return list(dict.fromkeys(document.text for each in read for document in each.documents))

@@ -1,13 +1,22 @@
 """The main job, top to bottom: recipe -> rows -> views -> fits -> figures -> one page."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import admission, conclusion, fits, primary, reliance, request, tables
+from theodolite.comparison import (
+    admission,
+    baselines,
+    conclusion,
+    fits,
+    pooling_choice,
+    primary,
+    reliance,
+    request,
+    tables,
+)
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
 from theodolite.comparison.instruments import (
@@ -52,6 +61,8 @@ def compare(
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
+    pooling: str | None = None,
+    positions: str | None = None,
     out: str | Path | None = None,
     quick: bool = False,
     final: bool = False,
@@ -76,7 +87,7 @@ def compare(
     if isinstance(data, tuple):
         _refuse(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
-            sae=sae, sites=sites,
+            sae=sae, sites=sites, pooling=pooling, positions=positions,
             device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
             admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
@@ -88,7 +99,7 @@ def compare(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
         model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
-        seeds=seeds, quick=quick, final=final or None, admit=admit, alpha=alpha,
+        seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
@@ -138,30 +149,39 @@ def _check_dictionaries(run: Run) -> None:
 
 def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
     with stages("model and data") as tick:
-        instruments = open_instruments(recipe, model, device)
+        instruments = open_instruments(recipe, model, device, tick.tell)
         recipe = settled(recipe, instruments.model)
-        run.settle(recipe.model_dump(mode="json"))
+        tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
-        concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
+        if pooling_choice.is_open(recipe):
+            recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
+            run.record("pooling", pooling_choice.facts(recipe, tried))
+        run.settle(recipe.model_dump(mode="json"))
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
+        tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
     with stages("reading the model") as tick:
-        views = build_views(recipe, concept, instruments, cache_root(), tick)
+        views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
     for note in cut_notes(views):
         run.note(*note)
     with stages("audit"):
         run.write_json("audit", _audit(recipe, concept, views).to_json())
     with stages("fitting") as tick:
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
-        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
+        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
+    with stages("other poolings") as tick:
+        repooled = other_poolings.evaluated(
+            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note
+        )
     with stages("intervals"):
-        _conclude(recipe, fitted, instruments, views, run)
+        _conclude(recipe, fitted, repooled, instruments, views, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
-            judged = list(admission.run(cases, views, cache_root() / "judges", tick))
+            judged = list(admission.run(cases, views, cache_root() / "judges", tick, run.note))
         with stages("what to rely on") as tick:
             reliance.conclude(judged, views, run, tick)
     with stages("keeping the readers"):
@@ -171,7 +191,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
 
 def _dictionary_texts(recipe: Recipe, instruments: Instruments, run: Run) -> list[str]:
     try:
-        return dictionary_texts(recipe, instruments)
+        return dictionary_texts(recipe, instruments, run.note)
     except UserError as error:
         run.note(
             "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
@@ -215,7 +235,14 @@ def _audit(recipe: Recipe, concept: Concept, views: Views) -> Any:
     return audit(concept.train, concept.shifts, latents=latents, latent_names=names)
 
 
-def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instruments, views: Views, run: Run) -> None:
+def _conclude(
+    recipe: Recipe,
+    fitted: list[fits.Fitted],
+    repooled: dict[str, other_poolings.Repooled],
+    instruments: Instruments,
+    views: Views,
+    run: Run,
+) -> None:
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
     matched, free = tables.matched(fitted, recipe), tables.free(fitted, recipe)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted)]
@@ -223,6 +250,11 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     names = ("train", *views.shifts)
     costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))
     run.add_rows(shared | row for row in costs)
+    if repooled:
+        again = [f for other in repooled.values() for f in other.fitted]
+        found = tables.with_costs(other_poolings.rows(repooled), again, _dictionary_names(instruments), {})
+        run.add_rows(shared | row for row in found)
+        run.write_json("poolings", other_poolings.facts(repooled, matched, recipe))
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
     run.record("views", {f.job.label: naming.parse(f.job.method).view for f in fitted})
     run.record("labels", fitted[0].fits[0]["n_labels"])
@@ -235,9 +267,11 @@ def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instrument
     stations = instruments.at(recipe.site)
     run.record("dictionaries", len(stations))
     fvu = {
-        s.name: {name: views.facts(name, code_part(s))["fvu"] for name in ("train", *views.shifts)} for s in stations
+        s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in ("train", *views.shifts)}
+        for s in stations
     }
     run.record("fvu", fvu)
+    run.write_json("baselines", baselines.facts(matched, fitted, recipe))
     conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
 
 
@@ -255,6 +289,6 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            source = fits.reader_folder(cache_root() / "fits", f.job, views, recipe.seeds)
             name = f.job.label.replace("/", "-").replace(" ", "-")
-            shutil.copytree(source, run.folder / "artefacts" / "readers" / name, dirs_exist_ok=True)
+            folder = run.folder / "artefacts" / "readers" / name
+            fits.copy_reader(cache_root() / "fits", f.job, views, recipe.seeds, folder)

@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from theodolite.core.run import Run
-from theodolite.core.tick import Tick
+from theodolite.core.tick import Tick as Tick
 
 Progress = Callable[[str, int, int], None]
 
@@ -16,18 +17,36 @@ def quiet(stage: str, done: int, total: int) -> None:
     """No progress shown: the default in Python, where the caller decides what to print."""
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Called with (units done, units in all) of a stage; `tell` also names the step that these are units of."""
+
+    stage: str
+    progress: Progress
+
+    def __call__(self, done: int, total: int) -> None:
+        self.progress(self.stage, done, total)
+
+    def tell(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Report a step inside the stage, as `stage: what`."""
+        self.progress(f"{self.stage}: {what}", done, total)
+
+
 class Stages:
-    """`with stages("fitting") as tick:` times the block and forwards `tick(done, total)` to the progress display."""
+    """`with stages("fitting") as tick:` times the block and forwards `tick(done, total)` to the progress display.
+
+    A stage of several steps names the present one with `tick.tell("reading mine.csv", done, total)`.
+    """
 
     def __init__(self, run: Run, progress: Progress) -> None:
         self.run = run
         self.progress = progress
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[Tick]:
+    def __call__(self, name: str) -> Iterator[Steps]:
         start = time.perf_counter()
         self.progress(name, 0, 0)
-        yield lambda done, total: self.progress(name, done, total)
+        yield Steps(name, self.progress)
         self.progress(name, 1, 1)
         self.run.time(name, time.perf_counter() - start, peak_mb())
 

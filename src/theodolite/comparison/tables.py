@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from theodolite.comparison import baselines
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
@@ -32,7 +33,10 @@ PROTOCOL = {
 # of the model do better than one that only has the text?
 EXPLORATORY = [
     Contrast(method="k_sparse@latents", than="k_sparse@twin"),
-    *(Contrast(method="logistic", than=text) for text in ("word_ngrams", "char_ngrams", "sentence")),
+    *(
+        Contrast(method="logistic", than=text)
+        for text in ("word_ngrams", "char_ngrams", "cased_ngrams", "surface", "sentence")
+    ),
 ]
 FREE = "free"  # the site of a method that chose one per training set
 HEATMAP_REPLICATES = 200  # 90 cells a data set: the width of their intervals is known to 5 %, which a colour hides
@@ -45,7 +49,8 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
     """
     chosen = [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
     primary = recipe.primary or IN_DISTRIBUTION
-    exploratory = [c for c in EXPLORATORY if c not in recipe.contrasts]
+    asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe)]
+    exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
         _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
         thresholds=_thresholds(chosen),

@@ -21,6 +21,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.reader import Reader
 
 FORMAT = 1
+FILES = ("config.json", "model.safetensors")
 _KEYS = {"format", "method", "origin", "params", "fitted", "arrays", "about"}
 
 

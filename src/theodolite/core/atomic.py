@@ -12,8 +12,10 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from theodolite.core.errors import UserError
 
 CHUNK = 1 << 22
 _SUFFIX = ".tmp"
+_DAY = 86_400  # seconds
 _steps = itertools.count(1)
 _crash_at = int(os.environ.get("THEODOLITE_CRASH_AT", "0"))
 
@@ -100,9 +103,41 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(_SUFFIX)
 
 
+def sweep(folder: Path) -> int:
+    """Remove what killed writes left in a folder and below; returns how many files.
+
+    A temporary file names the computer and process that writes it: one of this computer goes when that process is
+    gone, any other when it is a day old.
+    """
+    dead = [path for path in folder.rglob(f".*{_SUFFIX}") if is_temporary(path) and _is_abandoned(path)]
+    for path in dead:
+        path.unlink(missing_ok=True)
+    return len(dead)
+
+
+def _is_abandoned(path: Path) -> bool:
+    host, _, rest = path.name.removesuffix(_SUFFIX).rpartition(".")[2].partition("-")
+    pid = rest.partition("-")[0]
+    if os.name == "posix" and host == _host() and pid.isdecimal():
+        try:
+            os.kill(int(pid), 0)  # asks, and sends nothing
+        except ProcessLookupError:
+            return True
+        except OSError:  # it runs, as another user's
+            return False
+    try:
+        return time.time() - path.stat().st_mtime > _DAY
+    except OSError:  # renamed or removed meanwhile
+        return False
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
 def _temporary(target: Path) -> Path:
     """A new empty file beside `target`, with the mode the finished file will have."""
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}")
+    path = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     if target.exists():
         path.chmod(stat.S_IMODE(target.stat().st_mode))

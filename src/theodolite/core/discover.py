@@ -133,16 +133,17 @@ def _split(spec: str) -> tuple[Path, str | None]:
 
 
 def _module(path: Path) -> ModuleType:
-    """A file as a module, once: kept in `sys.modules` so that its classes travel to worker processes."""
-    name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    """A file as a module: kept in `sys.modules` so that its classes travel, anew where the file was edited since."""
+    content = path.read_bytes()
+    name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:8]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
-        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            # These very bytes: a loader would take bytecode of an earlier edit of the same size and second.
+            exec(compile(content, str(path), "exec"), vars(module))
         except Exception as error:
             del sys.modules[name]
             raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error

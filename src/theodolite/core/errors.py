@@ -29,3 +29,7 @@ def did_you_mean(name: str, known: Iterable[str], n: int = 1) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
     return f"did you mean {', '.join(map(repr, near))}?" if near else ""
+
+
+class Damaged(UserError):
+    """A file of a cache or store is missing or is not what was written; whoever can make it again does so."""

@@ -11,12 +11,15 @@ from pydantic import Field, field_validator, model_validator
 
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.positions import Positions
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.strict import Strict
 
 # The matched site is chosen once the number of blocks is known: blocks.17 of 30, as in the shipped recipes.
 AUTO = "auto"
 FEWEST_ROWS = 40  # 20 of each label, as data.clean asks for
+# Which near-copies of training rows leave the shifts: those with the same label, all, or none.
+LeakRule = Literal["drop-same", "drop-all", "keep-all"]
 TRAIN = "train"  # the data set readers learn from; no shift may bear its name, nor those of a Run's other data sets
 
 
@@ -107,13 +110,15 @@ class Recipe(Strict):
 
     The concept: `name`, `title`, names of the two classes `positive` and `negative`, and the `question` that prompting
     asks, with `few_shot` examples as (text, label). What is read: `model` at `revision` in `dtype`, each text in
-    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling`; `site` is the matched one, `sites`
+    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling` (either may be `auto`: chosen on
+    training rows); `site` is the matched one, `sites`
     all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
-    with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
-    `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
-    seeds and methods; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
-    the user's own data, methods, weights and dictionaries, filled in by `compare`.
+    with training on the others. `leaks`: which near-copies of training rows leave the shifts, those of the same label,
+    all or none. `limit` is the most rows per data set, `private` keeps texts out of the report. How: `methods` (empty:
+    all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows, seeds and methods;
+    `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of the user's own
+    data, methods, weights and dictionaries, filled in by `compare`.
     """
 
     name: str
@@ -128,12 +133,13 @@ class Recipe(Strict):
     site: str = AUTO
     sites: list[str] = Field(default_factory=list)
     positions: str = "content"
-    pooling: Literal["mean", "last", "max"] = "mean"
+    pooling: Literal["mean", "last", "max", "auto"] = "mean"
     train: list[Source]
     shifts: dict[str, Shift] = Field(default_factory=dict)
     primary: str | None = None
     sealed: str | None = None
     leave_out: list[str] = Field(default_factory=list)
+    leaks: LeakRule = "drop-same"
     contrasts: list[Contrast] = Field(default_factory=list)
     methods: list[str] = Field(default_factory=list)
     few_shot: list[tuple[str, int]] = Field(default_factory=list)
@@ -146,6 +152,11 @@ class Recipe(Strict):
     quick: bool = False
     final: bool = False
     admit: list[float] = Field(default_factory=list)
+
+    @field_validator("positions")
+    @classmethod
+    def _known_positions(cls, positions: str) -> str:
+        return positions if positions == AUTO else str(Positions.parse(positions))
 
     @field_validator("admit")
     @classmethod

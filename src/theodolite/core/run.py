@@ -24,7 +24,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.provenance import machine, versions
@@ -35,7 +35,7 @@ IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own 
 LEFT_OUT = "leave-one-source-out:"  # and, before a source's name, that of the source kept out of training
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
-TASKS = {"matched", "free", "blocks", "contrast", "admit"}
+TASKS = {"matched", "free", "blocks", "contrast", "admit", "poolings"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
 _OURS = ["artefacts", "exports", "report.html", "scores.parquet", "rows.csv", "rows.parquet", "manifest.json"]
 
@@ -235,10 +235,12 @@ class Run:
 
     def texts(self) -> dict[str, str]:
         """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""
-        folder = cache_root() / self.facts.get("read_from", "views/none")
-        if not folder.is_dir():
-            raise UserError(f"{str(folder)!r} is gone, and with it the texts: compare again, or leave out --show-text")
-        frames = [pd.read_parquet(path, columns=["id", "text"]) for path in sorted(folder.glob("*.parquet"))]
+        paths = [cache_root() / place for place in self.facts.get("read_from", ())]
+        if not paths or not all(path.is_file() and file_sha256(path) == path.stem for path in paths):
+            raise UserError(
+                f"the texts of {str(self.folder)!r} are no longer in the cache: compare again, or leave out --show-text"
+            )
+        frames = [pd.read_parquet(path, columns=["id", "text"]) for path in paths]
         return {str(i): str(t) for frame in frames for i, t in zip(frame["id"], frame["text"], strict=True)}
 
     def finish(self) -> None:

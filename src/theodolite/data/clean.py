@@ -14,8 +14,8 @@ MIN_PER_CLASS = 20
 def clean(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[Count]]:
     """The usable rows of a frame with `text` and `label`, in order, and how many left for which reason.
 
-    Copies are texts equal up to case and spaces; the first is kept. Where copies disagree on the label all of them go:
-    sae-probes' ToxicChat has three such texts.
+    Copies are texts of one label that are equal up to case and spaces; the first is kept. Where the same text has both
+    labels all its rows go. Texts that differ in case or spaces and in the label stay: there, case may be the concept.
 
     >>> frame = pd.DataFrame({"text": ["a b", "A  b", "c", "c", " "], "label": [1, 1, 0, 1, 0]})
     >>> kept, counts = clean(frame, "toy")
@@ -48,8 +48,8 @@ def require_classes(dataset: Dataset, one_class: bool = False) -> None:
 def _faults() -> Iterator[tuple[str, Callable[[pd.DataFrame], pd.Series]]]:
     yield "no label", lambda f: f["label"].isna()
     yield "no text", lambda f: ~f["text"].map(lambda t: isinstance(t, str) and bool(t.strip()))
-    yield "conflicting labels", lambda f: f["label"].groupby(f["text"].map(canonical)).transform("nunique") > 1
-    yield "duplicate", lambda f: f["text"].map(canonical).duplicated()
+    yield "conflicting labels", lambda f: f["label"].groupby(f["text"].str.strip()).transform("nunique") > 1
+    yield "duplicate", lambda f: pd.DataFrame({"text": f["text"].map(canonical), "label": f["label"]}).duplicated()
 
 
 def _require_binary(labels: pd.Series, name: str) -> None:

@@ -1,18 +1,19 @@
 """A recipe's rows, ready to be read: training mix and shifts, cleaned, clustered, free of leaks, wrapped, matched."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from theodolite.core.recipe import Recipe, Shift
 from theodolite.core.seeds import child_seed
-from theodolite.data import wrapping
+from theodolite.core.tick import Tell, silent, told
+from theodolite.data import boilerplate, wrapping
 from theodolite.data.answers import Answer
 from theodolite.data.clean import require_classes
 from theodolite.data.dataset import Count, Dataset
 from theodolite.data.gather import gather
-from theodolite.data.leakage import without_leaks
+from theodolite.data.leakage import Seen, counted, without_leaks
 from theodolite.data.matching import length_matched
 from theodolite.data.near_duplicates import clusters, gram_counts, inverse_frequency, joined_by_group
 from theodolite.data.templates import CountTokens, templates
@@ -40,29 +41,39 @@ def load(
     answer: Answer | None = None,
     dictionary_texts: Sequence[str] = (),
     development: bool = False,
+    tell: Tell = silent,
 ) -> Concept:
-    """Read and prepare everything a recipe names; equal arguments give equal rows in equal order.
+    """Read and prepare everything a recipe names; equal rows in any order give equal data sets in equal order.
 
     count_tokens: number of tokens of each text; with it, wrapped rows beyond the recipe's `max_tokens` leave, so that
     no request is ever cut. answer: the model's choice among options, where labels are what the model answers.
-    dictionary_texts: what the dictionaries were trained on; near-duplicates of it leave the shifts. development: open
-    the shifts with development templates too. The sealed shift opens when the recipe says `final`.
+    dictionary_texts: what the dictionaries were trained on; near-duplicates of it leave the shifts, as those of
+    training rows do by the recipe's `leaks`. development: open the shifts with development templates too. The sealed
+    shift opens when the recipe says `final`. tell: is called with each step and how far it is.
     """
     opened = {name: shift for name, shift in recipe.shifts.items() if _is_open(name, shift, recipe, development)}
+    tell("reading the training rows", 0, 0)
     train = gather("train", recipe.train, seed, answer)
-    shifts = {name: gather(name, shift.rows, seed, answer, shift.note) for name, shift in opened.items()}
-    idf = inverse_frequency(gram_counts(train.texts))
-    seen = {
-        "near a training row": train.texts,
-        "near a few-shot prompt": [text for text, _ in recipe.few_shot],
-        "near dictionary text": dictionary_texts,
+    shifts = {
+        name: gather(name, shift.rows, seed, answer, shift.note)
+        for name, shift in told(list(opened.items()), "reading data sets", tell)
     }
-    unseen = [_outside_groups(dataset, train) for dataset in without_leaks(shifts, seen, idf).values()]
-    train, *clean_shifts = _clustered([train, *unseen], idf)
+    shared = boilerplate.find(train.texts)
+    form = shared.stripped
+    idf = inverse_frequency(gram_counts(form(train.texts)))
+    seen = [
+        Seen("near a training row", train.texts, train.y.tolist()),
+        Seen("near a few-shot prompt", [text for text, _ in recipe.few_shot], [label for _, label in recipe.few_shot]),
+        Seen("near dictionary text", dictionary_texts),
+    ]
+    unseen = [_outside_groups(d, train) for d in without_leaks(shifts, seen, idf, recipe.leaks, form, tell).values()]
+    tell("grouping near-copies", 0, 0)
+    train, *clean_shifts = _clustered(train, unseen, idf, shared)
     shifts = _development_apart({dataset.name: dataset for dataset in clean_shifts}, opened)
     shifts = {name: _shaped(dataset, opened[name], recipe, seed, count_tokens) for name, dataset in shifts.items()}
     wrapped = {name: dataset for name, dataset in shifts.items() if opened[name].wrap}
-    shifts |= without_leaks(wrapped, seen, idf)
+    shifts |= without_leaks(wrapped, seen, idf, recipe.leaks, form, tell)
+    shifts = {name: counted(dataset) for name, dataset in shifts.items()}
     train = _limited(train, recipe.limit, seed)
     _check(train, shifts, opened)
     return Concept(train, shifts, held=tuple(name for name in recipe.shifts if name not in opened))
@@ -85,19 +96,42 @@ def _outside_groups(dataset: Dataset, train: Dataset) -> Dataset:
     return dataset.without(seen.to_numpy(), "in a training group")
 
 
-def _clustered(datasets: list[Dataset], idf: np.ndarray) -> list[Dataset]:
-    """Near-duplicate clusters over all data sets at once, merged inside the groups a source names.
+def _clustered(
+    train: Dataset, shifts: Sequence[Dataset], idf: np.ndarray, shared: boilerplate.Boilerplate
+) -> list[Dataset]:
+    """Near-duplicate clusters of the training rows, and over all shifts at once, merged inside the groups of a source.
 
-    No shift row is near a training row any more, so the clusters of the training rows do not depend on which shifts are
-    open.
+    Training rows are clustered alone, so that their clusters do not depend on which shifts are open; a shift row that
+    is kept although it is near a training row joins no cluster of training. Numbers are global over the recipe, and
+    follow the order of the rows, which is that of their hashes.
     """
-    cluster = clusters([text for dataset in datasets for text in dataset.texts], idf=idf)
-    cluster = joined_by_group(cluster, [group for dataset in datasets for group in dataset.frame["group"]])
-    pieces = np.split(cluster, np.cumsum([len(dataset) for dataset in datasets])[:-1])
+    own = [boilerplate.joined(shared, boilerplate.find(dataset.texts)) for dataset in shifts]
+    forms = [form.stripped(dataset.texts) for form, dataset in zip(own, shifts, strict=True)]
+    first = _joined(shared.stripped(train.texts), [train], idf)
+    rest = _joined([text for texts in forms for text in texts], shifts, idf) + first.max(initial=-1) + 1
+    pieces = np.split(rest, np.cumsum([len(dataset) for dataset in shifts])[:-1]) if shifts else []
     return [
-        dataset.replaced(dataset.frame.assign(cluster=piece).drop(columns="group"))
-        for dataset, piece in zip(datasets, pieces, strict=True)
+        replace(
+            dataset.replaced(dataset.frame.assign(cluster=piece).drop(columns="group")),
+            note=" ".join(filter(None, [dataset.note, _template_note(form, dataset)])),
+        )
+        for dataset, form, piece in zip([train, *shifts], [shared, *own], [first, *pieces], strict=True)
     ]
+
+
+def _joined(forms: Sequence[str], datasets: Sequence[Dataset], idf: np.ndarray) -> np.ndarray:
+    groups = [group for dataset in datasets for group in dataset.frame["group"]]
+    return joined_by_group(clusters(forms, idf=idf), groups)
+
+
+def _template_note(shared: boilerplate.Boilerplate, dataset: Dataset) -> str:
+    n = int(shared.fills(dataset.texts).sum())
+    if not n:
+        return ""
+    return (
+        f"A template was detected: most of the text of {n} of {len(dataset)} rows is shared with many others; "
+        "near-duplicates are sought in what differs."
+    )
 
 
 def _development_apart(shifts: dict[str, Dataset], opened: dict[str, Shift]) -> dict[str, Dataset]:

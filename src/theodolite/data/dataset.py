@@ -1,6 +1,7 @@
 """Labelled rows with their provenance, and a line for everything that was taken out on the way."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with 0/1 labels; `counts` says what is missing from `frame` and why.
+    """Texts with 0/1 labels; `counts` says what left `frame` and why, `kept` what stayed although it is near a copy.
 
     Columns of `frame`: `id`, stable across runs; `text`, `label`, `source`; `cluster` of near-duplicates, global over
     one recipe; `hash` of the text, so that two runs can be paired without storing it; `template`, "" when the text
@@ -32,6 +33,7 @@ class Dataset:
     redistributable: bool = True
     note: str = ""
     counts: tuple[Count, ...] = ()
+    kept: tuple[Count, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -57,6 +59,10 @@ class Dataset:
         counts = (*self.counts, Count(self.name, cause, lost)) if lost else self.counts
         return replace(self, frame=frame.reset_index(drop=True), counts=counts)
 
+    def keeping(self, kept: Iterable[Count]) -> "Dataset":
+        """The data set with these counts of near-copies that stayed."""
+        return replace(self, kept=(*self.kept, *(count for count in kept if count.n)))
+
 
 def content_hash(text: str) -> str:
     """16 hex digits of the text's sha256.
@@ -65,6 +71,15 @@ def content_hash(text: str) -> str:
     'ba7816bf8f01cfea'
     """
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order of their texts' hashes, then of their other columns: that of the file plays no role.
+
+    Whatever is drawn by row number afterwards (a limit, a deal of templates, folds) therefore follows the texts.
+    """
+    keys = frame.astype(str).assign(text=[content_hash(text) for text in frame["text"]])
+    return frame.loc[keys.sort_values(list(keys), kind="stable").index]
 
 
 def identified(frame: pd.DataFrame) -> pd.DataFrame:

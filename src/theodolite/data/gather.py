@@ -9,15 +9,18 @@ from theodolite.core.recipe import Source
 from theodolite.data import sources
 from theodolite.data.answers import Answer, ask
 from theodolite.data.clean import clean
-from theodolite.data.dataset import Dataset, identified
+from theodolite.data.dataset import Dataset, identified, in_order
 
 BASE_RATE = (0.3, 0.7)  # outside, a model at the floor or the ceiling leaves little to predict
 
 
 def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None = None, note: str = "") -> Dataset:
-    """One data set from its sources: all columns of a `Dataset` but `cluster`, and `group` ("" where there is none)."""
+    """One data set from its sources: all columns of a `Dataset` but `cluster`, and `group` ("" where there is none).
+
+    The rows are in an order of their own (`in_order`), whatever that of the files.
+    """
     frames = [_read(part, seed, answer) for part in parts]
-    frame, counts = clean(pd.concat(frames, ignore_index=True), name)
+    frame, counts = clean(in_order(pd.concat(frames, ignore_index=True)), name)
     return Dataset(
         name=name,
         frame=identified(frame),
@@ -30,6 +33,7 @@ def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None 
 
 def _read(part: Source, seed: int, answer: Answer | None) -> pd.DataFrame:
     frame = sources.rows(part, seed)
+    frame = frame.loc[in_order(frame[["text"]]).index].reset_index(drop=True)  # the order in which a model answers
     group = _group(frame, part)
     if part.choices:
         frame = ask(frame, part.choices, answer, part.source)
@@ -43,9 +47,18 @@ def _group(frame: pd.DataFrame, part: Source) -> pd.Series:
         return pd.Series("", index=frame.index)
     if part.group not in frame:
         raise UserError(f"source {part.source!r} has no column {part.group!r} to group by (it has {', '.join(frame)})")
-    value = frame[part.group]
-    blank = value.isna() | (value.astype(str).str.strip() == "")  # else all rows without a group were one group
-    return (part.source + ":" + value.astype(str)).mask(blank, "")
+    value = frame[part.group].map(_group_name)
+    # In files of the user's own a value of one column is one group, whatever the files are called: the same users may
+    # be in two of them. Published sources number their groups each in its own way.
+    of = part.group if part.file is not None else part.source
+    return (of + ":" + value).mask(value == "", "")  # else all rows without a group were one group
+
+
+def _group_name(value: object) -> str:
+    """The value as text, "" where there is none; 3 and 3.0 are one group: a blank elsewhere makes a column floats."""
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def _base_rate(frame: pd.DataFrame) -> str:

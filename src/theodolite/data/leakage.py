@@ -1,55 +1,123 @@
-"""Shift rows that training has already seen, nearly word for word: found against every text the methods learn from."""
+"""Shift rows that training has already seen, nearly word for word: found against every text the methods learn from.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+A near-copy of a training row with the *same* label is a leak. One with the other label ("is in" against "is not in") is
+what such a set is made to test, and stays unless the recipe's `leaks` says otherwise; either way it is counted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, repeat
 
 import numpy as np
 
-from theodolite.data.dataset import Dataset
+from theodolite.core.recipe import LeakRule
+from theodolite.core.tick import Tell, silent, told
+from theodolite.data.dataset import Count, Dataset
 from theodolite.data.near_duplicates import THRESHOLD, gram_counts, near_pairs, unit_rows
 
+OTHER_LABEL = " of the other label"  # ends the cause of a near-copy whose original has another label
 _BLOCK = 2000  # seen texts held as vectors at a time
+_ANY = -1  # the label of a text that has none: it is a copy whatever the row's label
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Texts that methods or dictionaries learn from; `labels` is empty where they have none."""
+
+    cause: str
+    texts: Iterable[str]
+    labels: Sequence[int] = ()
 
 
 def without_leaks(
-    shifts: Mapping[str, Dataset], seen: Mapping[str, Iterable[str]], idf: np.ndarray
+    shifts: Mapping[str, Dataset],
+    seen: Sequence[Seen],
+    idf: np.ndarray,
+    rule: LeakRule = "drop-same",
+    form: Callable[[Sequence[str]], list[str]] = list,
+    tell: Tell = silent,
 ) -> dict[str, Dataset]:
-    """The shifts less every row with a near-duplicate among the texts in `seen`, which maps a cause to texts.
+    """The shifts less the near-duplicates of what was seen that `rule` drops, counted by cause.
 
-    A row with several causes is counted under the first.
+    What stays although it is near carries its cause in the column `near` ("" for the others). A row with several
+    causes is counted under the first; one that is near texts of both labels is near one of the same label. form: what
+    of each text is compared, for rows and for seen texts alike.
     """
+    left = {name: _with_near(dataset) for name, dataset in shifts.items()}
     if not shifts:
         return {}
-    left = dict(shifts)
-    texts = [text for dataset in shifts.values() for text in dataset.texts]
-    for cause, bad in leaks(texts, seen, idf).items():
-        ends = np.cumsum([len(dataset) for dataset in shifts.values()])[:-1]
-        for (name, dataset), rows in zip(shifts.items(), np.split(bad, ends), strict=True):
-            leaking = left[name].frame["id"].isin(dataset.frame["id"][rows])
-            left[name] = left[name].without(leaking.to_numpy(), cause)
+    texts = form([text for dataset in shifts.values() for text in dataset.texts])
+    y = np.concatenate([dataset.y for dataset in shifts.values()])
+    ends = np.cumsum([len(dataset) for dataset in shifts.values()])[:-1]
+    for each in seen:
+        counted_off = replace(each, texts=told(each.texts, f"looking for rows {each.cause}", tell))
+        same, other = _same_and_other(texts, y, counted_off, idf, form)
+        for cause, bad in ((each.cause, same), (each.cause + OTHER_LABEL, other)):
+            drops = rule == "drop-all" or (rule == "drop-same" and bad is same)
+            for (name, dataset), rows in zip(shifts.items(), np.split(bad, ends), strict=True):
+                marked = left[name].frame["id"].isin(dataset.frame["id"][rows]).to_numpy()
+                left[name] = left[name].without(marked, cause) if drops else _marked(left[name], marked, cause)
     return left
+
+
+def counted(dataset: Dataset) -> Dataset:
+    """The data set without the column `near`; how many rows stayed although they are near something, under `kept`."""
+    causes = dataset.frame["near"]
+    kept = [Count(dataset.name, str(cause), int(n)) for cause, n in causes[causes != ""].value_counts().items()]
+    return dataset.replaced(dataset.frame.drop(columns="near")).keeping(sorted(kept, key=lambda count: count.cause))
 
 
 def leaks(
     texts: Sequence[str], seen: Mapping[str, Iterable[str]], idf: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, np.ndarray]:
-    """For each cause, which of `texts` have a near-duplicate (cosine >= threshold) among its texts.
+    """For each cause, which of `texts` have a near-duplicate (cosine >= threshold) among its texts, whatever its label.
 
     Each iterable is read once, block by block, so that a corpus need not fit in memory as vectors. `idf` weighs the
     4-grams and is the same for all causes.
     """
+    return {
+        cause: _near_by_label(texts, Seen(cause, references), idf, list, threshold)[_ANY]
+        for cause, references in seen.items()
+    }
+
+
+def _same_and_other(
+    texts: Sequence[str], y: np.ndarray, seen: Seen, idf: np.ndarray, form: Callable[[Sequence[str]], list[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are near a text of their label (or of none), and which only near texts of the other."""
+    near = _near_by_label(texts, seen, idf, form)
+    same = near[_ANY] | np.where(y == 1, near[1], near[0])
+    return same, np.where(y == 1, near[0], near[1]) & ~same
+
+
+def _near_by_label(
+    texts: Sequence[str],
+    seen: Seen,
+    idf: np.ndarray,
+    form: Callable[[Sequence[str]], list[str]],
+    threshold: float = THRESHOLD,
+) -> dict[int, np.ndarray]:
+    """Which texts have a near-duplicate among the seen texts without a label (-1), with label 0, and with label 1."""
     queries = unit_rows(gram_counts(texts), idf)
-    found = {}
-    for cause, references in seen.items():
-        near = np.zeros(len(texts), dtype=bool)
-        for block in _blocks(references):
-            for i, _, _ in near_pairs(queries, unit_rows(gram_counts(block), idf), threshold):
-                near[i] = True
-        found[cause] = near
-    return found
+    near = {label: np.zeros(len(texts), dtype=bool) for label in (_ANY, 0, 1)}
+    for block in _blocks(zip(seen.texts, chain(seen.labels, repeat(_ANY)), strict=False)):
+        label = np.array([label for _, label in block])
+        for i, j, _ in near_pairs(queries, unit_rows(gram_counts(form([text for text, _ in block])), idf), threshold):
+            for value, rows in near.items():
+                rows[i[label[j] == value]] = True
+    return near
 
 
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    stream = iter(texts)
+def _blocks(pairs: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    stream = iter(pairs)
     while block := list(islice(stream, _BLOCK)):
         yield block
+
+
+def _with_near(dataset: Dataset) -> Dataset:
+    return dataset if "near" in dataset.frame else dataset.replaced(dataset.frame.assign(near=""))
+
+
+def _marked(dataset: Dataset, rows: np.ndarray, cause: str) -> Dataset:
+    near = dataset.frame["near"]
+    return dataset.replaced(dataset.frame.assign(near=near.mask(rows & (near == "").to_numpy(), cause)))

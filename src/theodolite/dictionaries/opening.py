@@ -46,12 +46,12 @@ def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list
     `folder` is where `theodolite train` writes unless told otherwise.
     """
     shipped = Path(str(resources.files("theodolite.dictionaries"))) / "shipped"
-    found = []
+    found, weights = [], model.hash  # reads all weights: once
     for root in (shipped, Path(folder) if folder else trained_folder(model)):
         for config in sorted(root.rglob("config.json")):
             stored = native.read_config(config.parent)
             info = stored["info"]
-            ours = info.get("model_hash") == model.hash and "training" in info and "read_site" not in info
+            ours = info.get("model_hash") == weights and "training" in info and "read_site" not in info
             if ours and info.get("site") and site in (None, info["site"]):
                 k = stored["rule"].get("k") or info.get("k") or 0
                 size = {"width": stored["width"], "k": int(k)}

@@ -1,6 +1,8 @@
 """Where the sites lie in each family of transformers models."""
 
 import re
+import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -134,12 +136,26 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# One lock per module for all networks on it; a module leaves the table with its last user
+_locks: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
+_locks_lock = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Network:
     """A transformers model together with the family that says where its sites lie."""
 
     module: Any
     family: Family
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while hooks are on the module: a pass in another thread would run them too.
+
+        All networks on one module share it. A thread that holds it may take it again.
+        """
+        with _locks_lock:
+            return _locks.setdefault(self.module, threading.RLock())
 
     @classmethod
     def of(cls, module: Any) -> "Network":

@@ -145,8 +145,10 @@ class _Work:
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))
 
     def fields(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
-        return {"model": self.model.hash, "dtype": str(self.model.dtype), "tokens": digest.hexdigest()}
+        digest = hashlib.sha256(repr(tuple(self.tokens.ids.shape)).encode())
+        digest.update(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
+        model = {"model": self.model.hash, "identity": self.model.identity, "device": self.model.device.type}
+        return {**model, "dtype": str(self.model.dtype), "tokens": digest.hexdigest()}
 
     def n_tokens(self, numbers: Iterable[int] | None = None) -> int:
         """Tokens in some units, or in all."""

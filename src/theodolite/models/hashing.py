@@ -51,10 +51,11 @@ def model_hash(model: torch.nn.Module) -> str:
 def _combined(names: Iterable[str], get: Callable[[str], torch.Tensor]) -> str:
     """sha256 over one line per tensor, in the order of names; hashlib lets threads run side by side."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        lines = pool.map(lambda name: _line(name, get(name)), sorted(names))
+        lines = pool.map(lambda name: tensor_line(name, get(name)), sorted(names))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _line(name: str, tensor: torch.Tensor) -> str:
+def tensor_line(name: str, tensor: torch.Tensor) -> str:
+    """Name, dtype, shape and sha256 of the bytes of a tensor."""
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     return f"{name} {tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(raw).hexdigest()}\n"

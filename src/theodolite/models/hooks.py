@@ -23,7 +23,7 @@ def attached(network: Network, sites: Iterable[Site], visit: Visit) -> Iterator[
     """Call `visit(site, h)` whenever a site is reached and let the pass go on with the tensor it returns.
 
     `Reached` ends the block quietly. The hooks are gone afterwards, whatever happened. A site that the pass never
-    reached is an error.
+    reached is an error. The network's lock is held meanwhile, so that no other thread's pass meets these hooks.
     """
     seen: set[Site] = set()
 
@@ -32,16 +32,17 @@ def attached(network: Network, sites: Iterable[Site], visit: Visit) -> Iterator[
         return visit(site, h)
 
     wanted, handles = list(sites), []
-    try:
-        for site in wanted:
-            handles.append(_hook(network, site, visited))  # noqa: PERF401 (all made so far must be removable)
-        with suppress(Reached):
-            yield
-        if missed := [str(site) for site in wanted if site not in seen]:
-            raise UserError(f"the forward pass never reached {', '.join(missed)}")
-    finally:
-        for handle in handles:
-            handle.remove()
+    with network.lock:
+        try:
+            for site in wanted:
+                handles.append(_hook(network, site, visited))  # noqa: PERF401 (all made so far must be removable)
+            with suppress(Reached):
+                yield
+            if missed := [str(site) for site in wanted if site not in seen]:
+                raise UserError(f"the forward pass never reached {', '.join(missed)}")
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _hook(network: Network, site: Site, visit: Visit) -> Any:

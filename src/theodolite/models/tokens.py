@@ -110,6 +110,17 @@ def chat_template(tokenizer: Any) -> Template:
     return Template(prefix, suffix)
 
 
+def template_around(tokenizer: Any) -> tuple[str, str]:
+    """The text that a chat template puts before and behind the user's text, as it is rendered right now."""
+    placeholder = "zeta7placeholder7zeta"  # no template writes it or changes letters and digits
+    chat = [{"role": "user", "content": placeholder}]
+    rendered = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+    before, found, behind = rendered.partition(placeholder)
+    if not found:
+        raise UserError("the chat template of this tokenizer leaves out the user's text: use another, or format raw")
+    return before, behind
+
+
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """Length of the longest common start.
 

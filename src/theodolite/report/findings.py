@@ -1,15 +1,16 @@
 """The first half of a report: what came out, and the data it came out of."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from theodolite.report import admission, tables
+from theodolite.report import admission, baselines, everywhere, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
 from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
 from theodolite.report.numbers import count, p_value, signed, size, span, upper
 from theodolite.report.plots import k_sparse
-from theodolite.report.sheet import Sheet
+from theodolite.report.sheet import Column, Sheet
 
 
 def verdict(sheet: Sheet) -> Section:
@@ -20,14 +21,17 @@ def verdict(sheet: Sheet) -> Section:
     if not found:
         nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
         return Section("Verdict", [facts, nothing, *judged])
-    blocks: list[Block] = [Text(found["sentence"], "lead"), facts, *judged]
+    blocks: list[Block] = [Text(found["sentence"], "lead"), *map(Text, baselines.sentences(sheet)), facts, *judged]
     if lines := found["contrasts"]:
+        drawn = sheet.whiskers((line["lo"], line["hi"]) for line in lines)
         blocks += [
             Figure(
-                contrasts(sheet, lines), "The contrasts fixed before the run, on rows and training sets they share."
+                contrasts(sheet, lines),
+                f"The contrasts fixed before the run, on rows and training sets they share. {drawn}",
             ),
             tables.contrasts(sheet, lines, "The same contrasts in numbers."),
         ]
+    blocks += everywhere.blocks(sheet)
     if lines := found.get("exploratory"):
         said = "Exploratory contrasts, each on its own: p-values and intervals are not corrected for their number."
         blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
@@ -43,7 +47,7 @@ def subject(sheet: Sheet) -> list[tuple[str, str]]:
     name = str(model.get("name", run.recipe.get("model")))
     if model.get("parameters"):
         name += f" ({size(model['parameters'])} parameters, {model.get('quantisation') or 'weights as published'})"
-    where = f"{run.recipe.get('site')}, {run.recipe.get('pooling')} over {run.recipe.get('positions')} tokens"
+    where = f"{run.recipe.get('site')}, {sheet.way(run.recipe.get('pooling'), run.recipe.get('positions'))}"
     return [
         ("Model", name),
         ("Matched site", where),
@@ -67,7 +71,7 @@ def sentence(sheet: Sheet, line: dict[str, Any]) -> str:
     needs = f" ({line['needs']})" if line.get("needs") else ""
     return (
         f"{upper(sheet.phrase(line['method']))} minus {sheet.phrase(line['than'])} on {line['dataset']}: AUROC "
-        f"{difference}, Holm p {_equals(p_value(line['p_holm']))}, n = {count(line['n'])} in "
+        f"{difference}, {_holm(line)}n = {count(line['n'])} in "
         f"{count(line['n_groups'])} groups: {line['verdict']}{needs}."
     )
 
@@ -115,7 +119,7 @@ def inside(sheet: Sheet) -> Section:
         )
     if any(c.kind == "left-out" for c in columns):
         words = left_out + words
-    return Section("In distribution", [Text(words), Figure(chart, f"In distribution. {_read_as(sheet)}")])
+    return Section("In distribution", [Text(words), Figure(chart, f"In distribution. {_read_as(sheet, columns)}")])
 
 
 def shifted(sheet: Sheet) -> Section:
@@ -139,7 +143,7 @@ def shifted(sheet: Sheet) -> Section:
     ):
         chart = forest(sheet, part) if part else None
         if chart:
-            blocks.append(Figure(chart, f"{name}. {_read_as(sheet)}"))
+            blocks.append(Figure(chart, f"{name}. {_read_as(sheet, part)}"))
     dataset = (primary or columns)[0].dataset
     for only, caption in (
         (
@@ -179,7 +183,8 @@ def how_many(sheet: Sheet) -> Section:
         "A logistic on the k latents that training rows chose, against the dense probe, and on latents of a twin whose "
         "encoder was never trained: what the twin also reaches is no evidence for learned features."
     )
-    return Section("How many latents it takes", [Figure(chart, caption)])
+    columns = sheet.headline("matched")
+    return Section("How many latents it takes", [Figure(chart, f"{caption} {_lines(sheet, columns)}")])
 
 
 def refusal(sheet: Sheet) -> Section:
@@ -196,8 +201,27 @@ def refusal(sheet: Sheet) -> Section:
     return Section("Over-refusal", blocks or [absent("This recipe has no over-refusal set.")])
 
 
-def _read_as(sheet: Sheet) -> str:
-    return f"Whiskers: 95 % intervals; dashed line: chance; thin line: {sheet.phrase(sheet.reference)}."
+def _read_as(sheet: Sheet, columns: Sequence[Column]) -> str:
+    """What is drawn in a forest plot of these data sets."""
+    band = " Grey band: random directions, each draw with its better sign." if baselines.bands(sheet) else ""
+    drawn = _lines(sheet, columns, points=True)
+    return f"{drawn} Dashed line: chance; thin line: {sheet.phrase(sheet.reference)}.{band}"
+
+
+def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str:
+    """What the lines beside the methods' points are on these data sets; controls have their own."""
+    cells = [
+        cell
+        for entry in sheet.entries("matched", columns)
+        for column in columns
+        if entry.group.key != "control" and (cell := sheet.cell("matched", entry.method, entry.site, column))
+    ]
+    return sheet.whiskers(((c.lo, c.hi) for c in cells), points=points and any(c.points for c in cells))
+
+
+def _holm(line: dict[str, Any]) -> str:
+    """The p-value after Holm; none where there is no interval either."""
+    return "" if line["lo"] is None else f"Holm p {_equals(p_value(line['p_holm']))}, "
 
 
 def _equals(p: str) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from theodolite.report.baselines import bands
 from theodolite.report.chart import BAND, GREY, HAIR, INK, WIDTH, Chart, style, title
 from theodolite.report.names import Group
 from theodolite.report.numbers import count, share, short, signed, span, upper
-from theodolite.report.sheet import Cell, Column, Entry, Sheet
+from theodolite.report.sheet import POOLED, Cell, Column, Entry, Sheet
 
 LINE, LABELS, GAP, TOP = 0.172, 2.3, 0.18, 0.62  # inches
 SIZES = {"*": 8, "P": 6.2, "X": 5.8, "d": 5.4}  # points; thin markers drawn larger, so that all look alike
@@ -34,6 +35,7 @@ def forest(sheet: Sheet, columns: Sequence[Column], task: str = "matched") -> Ch
             _frame(axes, limits, height, places)
             _title(axes, column, panel, int(width * 13))
             _reference(axes, sheet, task, column)
+            _random(axes, sheet, column)
             for place, entry, cell in zip(places, entries, panel, strict=True):
                 if cell is not None:
                     _whisker(axes, place, cell, entry.group, limits[0])
@@ -117,10 +119,20 @@ def _reference(axes: Axes, sheet: Sheet, task: str, column: Column) -> None:
             axes.axvline(cell.value, color=entry.group.colour, lw=0.8, alpha=0.6, zorder=1)
 
 
+def _random(axes: Axes, sheet: Sheet, column: Column) -> None:
+    """The band that random directions of the activations cover, behind everything else."""
+    band = bands(sheet).get(column.dataset) if column.metric == POOLED else None
+    if band:
+        axes.axvspan(band["lo"], band["hi"], color=BAND, zorder=-1, lw=0)
+
+
 def _whisker(axes: Axes, y: float, cell: Cell, group: Group, left: float) -> None:
     look: dict[str, Any] = {"color": group.colour, "zorder": 3, "clip_on": False}
     if cell.points:
-        axes.plot(cell.points, [y] * len(cell.points), "|", ms=6, mew=1.2, alpha=0.8, **look)
+        inside = [point for point in cell.points if point >= left]
+        axes.plot(inside, [y] * len(inside), "|", ms=6, mew=1.2, alpha=0.8, **look)
+        if len(inside) < len(cell.points):
+            axes.plot(left, y, marker="<", ms=3.5, **look)
     elif np.isfinite(cell.lo):
         axes.plot([max(cell.lo, left), max(cell.hi, left)], [y, y], lw=1.4, solid_capstyle="butt", **look)
     if cell.value < left:

@@ -13,6 +13,8 @@ NAMES = {
     "k_sparse": "k-sparse logistic",
     "word_ngrams": "word n-grams",
     "char_ngrams": "character n-grams",
+    "cased_ngrams": "case-sensitive character n-grams",
+    "surface": "surface form (casing, marks, white space)",
     "length": "text length",
     "sentence": "MiniLM embedding, logistic",
     "embedding": "mean token embedding, logistic",

@@ -1,5 +1,6 @@
 """How far a run is: one line per stage in a terminal, and a line now and then in a log file."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,28 +14,40 @@ from theodolite.report.numbers import count, duration
 
 Clock = Callable[[], float]
 EVERY = 15.0  # seconds between the lines of a log
+# A report is late, and the time left not known, once it takes this many times as long as the slowest so far, but not
+# before so many seconds.
+LATE, PATIENCE = 3.0, 5.0
 
 
 @dataclass
 class Stage:
-    """One stage of a run as far as it has come; its units may be counted anew, from download to tokens to fits."""
+    """One stage of a run as far as it has come; its units may be counted anew, from download to tokens to fits.
+
+    step: what the stage is doing now, "" where it has one thing to do.
+    """
 
     name: str
     clock: Clock
     done: int = 0
     total: int = 0
+    step: str = ""
     started: float = field(init=False)
     counted: tuple[float, int] = field(init=False)  # when the present count began, and at which unit
+    reported: float = field(init=False)  # when the last unit was through
+    slowest: float = 0.0  # seconds between two reports of the present count, at most
 
     def __post_init__(self) -> None:
-        self.started = self.clock()
+        self.started = self.reported = self.clock()
         self.counted = (self.started, 0)
 
-    def tick(self, done: int, total: int) -> None:
-        """Take note of a report; another total, or fewer units than before, begins a new count."""
-        if total != self.total or done < self.done:
-            self.counted = (self.clock(), done)
-        self.done, self.total = done, total
+    def tick(self, done: int, total: int, step: str = "") -> None:
+        """Take note of a report; another step or total, or fewer units than before, begins a new count."""
+        now = self.clock()
+        if (step, total) != (self.step, self.total) or done < self.done:
+            self.counted, self.slowest, self.reported = (now, done), 0.0, now
+        elif done > self.done:
+            self.slowest, self.reported = max(self.slowest, now - self.reported), now
+        self.done, self.total, self.step = done, total, step
 
     @property
     def seconds(self) -> float:
@@ -42,33 +55,48 @@ class Stage:
         return self.clock() - self.started
 
     @property
+    def silence(self) -> float:
+        """Seconds since the last unit was through, or since the present count began."""
+        return self.clock() - self.reported
+
+    @property
     def left(self) -> float | None:
-        """Seconds to go at the speed of the present count; None before its first unit is through."""
-        since, first = self.counted
-        if not first < self.done < self.total:
+        """Seconds to go at the speed of the present count, from its last report on.
+
+        None before its first unit is through, and where the next one is so late that the speed is no longer known.
+        """
+        (since, first), last = self.counted, self.reported
+        late = self.silence > max(LATE * self.slowest, PATIENCE)
+        if late or not first < self.done < self.total:
             return None
-        return (self.clock() - since) / (self.done - first) * (self.total - self.done)
+        return max((last - since) / (self.done - first) * (self.total - self.done) - self.silence, 0.0)
 
     def words(self) -> str:
-        """Units, time so far, time left."""
+        """The step, its units, time so far, time left; or for how long nothing was heard."""
         units = [f"{count(self.done)}/{count(self.total)}"] if self.total > 1 else []
         left = [] if self.left is None else [f"about {duration(self.left)} left"]
-        return ", ".join([*units, duration(self.seconds), *left])
+        waited = self.total > 1 and self.silence > max(LATE * self.slowest, PATIENCE)
+        quiet = [f"no unit finished for {duration(self.silence)}"] if waited else []
+        return " ".join(filter(None, [self.step, ", ".join([*units, duration(self.seconds), *left, *quiet])]))
 
 
 class Display:
-    """Called with (stage, units done, units in all); total 0 means not known, another name ends the stage before."""
+    """Called with (stage, units done, units in all); total 0 means not known, another name ends the stage before.
+
+    A name `stage: step` is a step of that stage.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.stage: Stage | None = None
 
     def __call__(self, name: str, done: int, total: int) -> None:
+        name, _, step = name.partition(": ")
         if self.stage is None or self.stage.name != name:
             self.end()
             self.stage = Stage(name, self.clock)
             self.begun(self.stage)
-        self.stage.tick(done, total)
+        self.stage.tick(done, total, step)
         self.ticked(self.stage)
 
     def say(self, lines: Iterable[str]) -> None:
@@ -91,19 +119,34 @@ class Display:
 
 
 class Lines(Display):
-    """For logs: a line when a stage ends, and while it lasts at most one every fifteen seconds."""
+    """For logs: a line when a stage ends, and while it lasts one every fifteen seconds, also where nothing reports."""
 
     def __init__(self, console: Console, clock: Clock) -> None:
         super().__init__(clock)
         self.console = console
         self.last = clock()
+        self.lock = threading.RLock()  # the heartbeat is a thread of its own
 
     def say(self, lines: Iterable[str]) -> None:
         self._print("\n".join(lines))
 
+    def __call__(self, name: str, done: int, total: int) -> None:
+        with self.lock:
+            super().__call__(name, done, total)
+
     def ticked(self, stage: Stage) -> None:
         if self.clock() - self.last >= EVERY:
             self._print(f"{stage.name} ... {stage.words()}")
+
+    def beat(self) -> None:
+        """Say where a stage is that has not reported for long."""
+        with self.lock:
+            if self.stage is not None:
+                self.ticked(self.stage)
+
+    def end(self) -> None:
+        with self.lock:
+            super().end()
 
     def ended(self, stage: Stage) -> None:
         self._print(f"{stage.name}: {duration(stage.seconds)}")
@@ -143,9 +186,10 @@ def progress(console: Console | None = None, clock: Clock = time.monotonic) -> I
     """A display on standard error; a stage in which the block fails or is interrupted is not called complete."""
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        display: Display = Lines(console, clock)
-        yield display
-        display.end()
+        lines = Lines(console, clock)
+        with _beating(lines.beat):
+            yield lines
+        lines.end()
         return
     columns = (
         SpinnerColumn(finished_text=" "),
@@ -154,6 +198,24 @@ def progress(console: Console | None = None, clock: Clock = time.monotonic) -> I
         _Words(),
     )
     with Progress(*columns, console=console) as bars:
-        display = Bars(bars, clock)
+        display: Display = Bars(bars, clock)
         yield display
         display.end()
+
+
+@contextmanager
+def _beating(beat: Callable[[], None]) -> Iterator[None]:
+    """Call `beat` every second until the block ends: a stalled stage cannot speak for itself."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(1.0):
+            beat()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

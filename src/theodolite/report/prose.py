@@ -95,8 +95,19 @@ def _read(sheet: Sheet, protocol: dict[str, Any]) -> str:
     return (
         f"{told} texts in {model.get('name', recipe.get('model'))}"
         f"{' (' + ', '.join(about) + ')' if about else ''}. Texts were {text} and cut at {recipe.get('max_tokens')} "
-        f"tokens; activations were read at {recipe.get('site')} and pooled ({recipe.get('pooling')}) over "
-        f"{recipe.get('positions')} tokens.{_latents(sheet)}"
+        f"tokens; activations were read at {recipe.get('site')} "
+        f"({sheet.way(recipe.get('pooling'), recipe.get('positions'))}).{_chosen(sheet)}{_latents(sheet)}"
+    )
+
+
+def _chosen(sheet: Sheet) -> str:
+    """How pooling and positions were chosen, where the recipe left them open."""
+    found = sheet.run.facts.get("pooling")
+    if not found:
+        return ""
+    return (
+        f" Pooling and positions were chosen among {len(found['candidates'])} candidates by the log loss of "
+        f"{found['reader']} on out-of-fold training rows."
     )
 
 

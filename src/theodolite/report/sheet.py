@@ -4,7 +4,7 @@ The order is fixed by the recipe, never by the result, so that every table and f
 same place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT, Run
 from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.core.verdict import MARGIN
 from theodolite.report.names import DRAW, GROUPS, Group, group, words
-from theodolite.report.numbers import size, upper
+from theodolite.report.numbers import missing, size, upper
 
 POOLED, WITHIN = "auroc", "auroc_within_template"
 
@@ -103,6 +103,23 @@ class Sheet:
         """What a cell of a table holds: a figure and its interval, or the training sets where they are too few."""
         few = (self.run.recipe.get("seeds") or FEWEST_SEEDS) < FEWEST_SEEDS
         return "AUROC, mean and each training set" if few else "AUROC [95 % interval]"
+
+    def way(self, pooling: str | None, positions: str | None) -> str:
+        """How a text's tokens become one row, in words; `last` is the last token of all, whatever the positions."""
+        return "last token" if pooling == "last" else f"{pooling} over {positions} tokens"
+
+    def whiskers(self, ends: Iterable[tuple[float | None, float | None]], points: bool = False) -> str:
+        """What the lines beside the points of a figure are in this run, from the ends that it has.
+
+        points: the figure shows single training sets as ticks where a number has no interval.
+        """
+        known = [not missing(lo) and not missing(hi) for lo, hi in ends]
+        said = "Lines: 95 % intervals over training sets and test rows." if any(known) else "No intervals are drawn"
+        if not any(known):
+            seeds = self.run.recipe.get("seeds")
+            few = (seeds or FEWEST_SEEDS) < FEWEST_SEEDS
+            said += f": {seeds} training sets are too few for one." if few else "."
+        return said + (" Ticks: single training sets, where there is no interval." if points else "")
 
     @property
     def several_sources(self) -> bool:
@@ -206,6 +223,9 @@ def _cell(rows: Sequence[Any]) -> Cell:
     whole = next((row for row in rows if row.seed == "all"), None)
     if whole is None:
         return Cell(float(np.mean(seeds)) if seeds else np.nan, np.nan, np.nan, rows[0].n, rows[0].n_groups, seeds)
+    if whole.lo == whole.hi or (len(seeds) > 1 and set(seeds) == {float(whole.value)}):
+        # a constant (the majority's score) is what it is: nothing was estimated, and its seeds tell nothing more
+        return Cell(float(whole.value), np.nan, np.nan, whole.n, whole.n_groups)
     points = () if np.isfinite([whole.lo, whole.hi]).all() else seeds
     return Cell(float(whole.value), float(whole.lo), float(whole.hi), whole.n, whole.n_groups, points)
 

@@ -56,7 +56,7 @@ def metrics(sheet: Sheet, task: str, dataset: str, caption: str, only: str = "")
 
 
 def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corrected: str = "; Holm") -> Table:
-    """Differences, each with the word it earned and what would change it."""
+    """Differences, each with the word it earned and what would change it; no p where there is no interval either."""
     tests = {key: name for key, name in TESTS.items() if any(line.get(key) is not None for line in lines)}
     head = [Value("Difference in AUROC"), Value("On"), number("Value")]
     head += [number("p", name + corrected) for name in tests.values()]
@@ -67,7 +67,7 @@ def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corre
             Value(upper(sheet.phrase(line["method"])), f"minus {sheet.phrase(line['than'])}"),
             Value(sheet.column(line["dataset"]).title, "within template" if line.get("metric") == WITHIN else ""),
             number(signed(line["value"]), span(line["lo"], line["hi"], sign=True)),
-            *(number(p_value(line[key])) for key in tests),
+            *(number(NONE if line["lo"] is None else p_value(line[key])) for key in tests),
             Value(verdict, line.get("needs") or "", f"verdict {verdict}"),
             number(count(line["n"]), f"{count(line['n_groups'])} groups"),
         )

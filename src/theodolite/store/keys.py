@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import Damaged, UserError
 
 PROTOCOL = 1
 
@@ -37,7 +37,7 @@ def check(path: Path, wanted: dict[str, Any]) -> None:
     except (ValueError, TypeError, KeyError):
         intact = False
     if not intact:
-        raise UserError(f"{path} is damaged: delete {path.parent} and run again")
+        raise Damaged(f"{path} is damaged: delete {path.parent} and run again")
     if found["protocol"] != PROTOCOL:
         raise UserError(f"{path.parent} has store protocol {found['protocol']}, this version reads {PROTOCOL}")
     if found["key"] != wanted["key"]:

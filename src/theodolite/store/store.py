@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from theodolite.core.atomic import contents, is_temporary, publish, remove
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.errors import Damaged, UserError, unknown
 from theodolite.store import keys
 from theodolite.store.shards import nonfinite_rows, serialised
 
@@ -54,7 +54,7 @@ class Store:
         if path.is_file():
             keys.check(path, wanted)
         elif contents(folder):
-            raise UserError(f"{folder} holds files but no manifest.json, so it is not a store: choose an empty folder")
+            raise Damaged(f"{folder} holds files but no manifest.json, so it is not a store: choose an empty folder")
         else:
             publish(path, keys.canonical(wanted))
         return cls(folder, str(wanted["key"]))
@@ -94,12 +94,13 @@ class Store:
         path = self._commit_path(unit)
         try:
             commit = Commit(**json.loads(path.read_bytes()))
+            foreign = commit.unit != unit or Path(commit.shard).name != commit.shard
         except FileNotFoundError:
             raise UserError(f"unit {unit} of {self.folder} is not finished: run the same command again") from None
         except (ValueError, TypeError):
-            raise UserError(f"{path} is damaged: {self._remedy}") from None
-        if commit.unit != unit or Path(commit.shard).name != commit.shard:
-            raise UserError(f"{path} names another unit or folder: {self._remedy}")
+            raise Damaged(f"{path} is damaged: {self._remedy}") from None
+        if foreign:
+            raise Damaged(f"{path} names another unit or folder: {self._remedy}")
         return commit
 
     def read(self, unit: int, names: Sequence[str] | None = None, *, framework: str = "pt") -> dict[str, Any]:
@@ -110,7 +111,7 @@ class Store:
         path = self.folder / "shards" / commit.shard
         if unit not in self._checked:
             if damage := _damage(path, commit, deep=True):
-                raise UserError(f"{damage}: {self._remedy}")
+                raise Damaged(f"{damage}: {self._remedy}")
             self._checked.add(unit)
         for name in names or ():
             if name not in commit.rows:
@@ -168,4 +169,14 @@ def _damage(path: Path, commit: Commit, *, deep: bool) -> str:
         return f"{path} has {path.stat().st_size} bytes instead of {commit.size}"
     if deep and hashlib.sha256(path.read_bytes()).hexdigest() != commit.sha256:
         return f"{path} is damaged (its sha256 is not the committed one)"
+    if deep and commit.rows != _rows(path):  # the commit has no hash of its own
+        return f"{path} holds other tensors than its commit names"
     return ""
+
+
+def _rows(shard: Path) -> dict[str, int]:
+    """Rows of each tensor, out of a shard's header."""
+    from safetensors import safe_open
+
+    with safe_open(shard, framework="np") as file:
+        return {name: int(file.get_slice(name).get_shape()[0]) for name in file.keys()}  # noqa: SIM118

@@ -1,0 +1,156 @@
+"""What the best reader of the model is held against: the strongest text-only baseline, and random directions.
+
+The reader is chosen on training rows, by cross-validated log loss, so that the rows it is scored on have no part in
+the choice. The text-only baseline is the strongest on those very rows: that flatters the baseline, never the model, and
+the p-value of the contrast is multiplied by the number of baselines it was picked from (Bonferroni).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from theodolite.comparison.evaluate import Contrasted, Evaluation
+from theodolite.comparison.fits import Fitted
+from theodolite.core import methods
+from theodolite.core.recipe import Contrast, Recipe
+from theodolite.core.run import LEFT_OUT
+from theodolite.core.verdict import verdicts
+
+MODEL_VIEWS = {"state", "latents", "reconstruction", "error", "state+latents", "answer"}
+TEXT_VIEWS = {"text", "sentence"}  # what needs the text and no activation of the model under study
+RANDOM = "random_direction"
+EASY = 0.7  # an AUROC that a direction which knows nothing reaches only where the data set hardly asks for learning
+
+Levels = dict[tuple[str, str], Any]  # by data set and method: the row of the AUROC over all seeds
+
+
+def chosen(fitted: Sequence[Fitted], recipe: Recipe) -> dict[str, str]:
+    """By the source left out ("" for none): which method that reads the model has the lowest cross-validated log loss.
+
+    The loss is of out-of-fold training rows, the mean over training sets. One that tells nothing by design (a random
+    direction, shuffled labels) is no candidate.
+    """
+    losses: dict[str, dict[str, float]] = {}
+    for f in _own(fitted, recipe):
+        method = methods.parse(f.job.method)
+        if method.view in MODEL_VIEWS and (method.cls.learns or method.view == "answer"):
+            loss = float(np.mean([fit["cv_log_loss"] for fit in f.fits]))
+            losses.setdefault(f.job.leave_out, {})[f.job.method] = loss
+    return {left_out: min(by, key=by.__getitem__) for left_out, by in losses.items()}
+
+
+def text_only(fitted: Sequence[Fitted], recipe: Recipe) -> list[str]:
+    """Methods that have the text alone and learn from it."""
+    parsed = {f.job.method: methods.parse(f.job.method) for f in _own(fitted, recipe)}
+    return [name for name, method in parsed.items() if method.view in TEXT_VIEWS and method.cls.learns]
+
+
+def contrasts(fitted: Sequence[Fitted], recipe: Recipe) -> list[Contrast]:
+    """Every chosen method against every text-only one, for `evaluate` to pair on the rows they share."""
+    best = dict.fromkeys(chosen(fitted, recipe).values())
+    return [Contrast(method=method, than=text) for method in best for text in text_only(fitted, recipe)]
+
+
+def facts(matched: Evaluation, fitted: Sequence[Fitted], recipe: Recipe) -> dict[str, Any]:
+    """What the report says of text and chance, by data set: artefacts/baselines.json.
+
+    `chosen`: as the function; `text`: the chosen method against the strongest text-only one; `random`: the band of
+    random directions, and whether it makes the data set easy.
+    """
+    best, texts = chosen(fitted, recipe), text_only(fitted, recipe)
+    levels: Levels = {
+        (row["dataset"], row["method"]): row
+        for row in matched.rows
+        if (row["task"], row["metric"], row["seed"]) == ("matched", "auroc", "all")
+    }
+    datasets = list(dict.fromkeys(dataset for dataset, _ in levels))
+    on = {dataset: best.get(_left_out(dataset), "") for dataset in datasets}
+    text = [_against_text(matched, levels, dataset, on[dataset], texts) for dataset in datasets]
+    random = [_random(levels, dataset, on[dataset]) for dataset in datasets]
+    return {
+        "chosen": best, "text_only": texts, "easy_from": EASY,
+        "text": [t for t in text if t], "random": [r for r in random if r],
+    }  # fmt: skip
+
+
+def _against_text(
+    matched: Evaluation, levels: Levels, dataset: str, method: str, texts: Sequence[str]
+) -> dict[str, Any] | None:
+    """The method against the text-only one with the highest AUROC on this data set; None where they share no rows."""
+    found = {
+        c.versus: c
+        for c in matched.contrasts
+        if (c.dataset, c.metric, c.method) == (dataset, "auroc", method) and c.versus in texts
+    }
+    if not found:
+        return None
+    strongest = max(found, key=lambda text: levels[dataset, text]["value"])
+    return _contrast(found[strongest], len(found)) | {
+        "level": levels[dataset, method]["value"], "than_level": levels[dataset, strongest]["value"],
+    }  # fmt: skip
+
+
+def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
+    """The difference as it is, and a verdict that pays for having been picked among so many."""
+    d = contrast.verdict.difference
+    verdict = verdicts([d] * n_picked_from, contrast.verdict.margin)[0]  # Holm over k equal p-values is Bonferroni's
+    words = {"verdict": verdict.word, "needs": verdict.needs, "p_adjusted": verdict.p_different}
+    return difference(contrast) | words | {"n_text": n_picked_from}
+
+
+def difference(contrast: Contrasted) -> dict[str, Any]:
+    """One contrast as the report reads it: where, which two methods, the difference with its interval, the word."""
+    d = contrast.verdict.difference
+    place = {"dataset": contrast.dataset, "method": contrast.method, "than": contrast.versus}
+    numbers = {key: getattr(d, key) for key in ("value", "lo", "hi", "n", "n_groups")}
+    words = {"verdict": contrast.verdict.word, "needs": contrast.verdict.needs, "primary": contrast.primary}
+    return place | numbers | words
+
+
+def _random(levels: Levels, dataset: str, best: str) -> dict[str, Any] | None:
+    """The band of random directions of dense activations on one data set; None where none was drawn.
+
+    A draw's sign is luck, and one labelled text would settle it: each counts with the better sign. Easy is a data set
+    on which every draw passes EASY, or the highest does and is level with the best method: each lies in the other's
+    interval (below five training sets, without intervals: it is as high).
+    """
+    drawn = [
+        _better_sign(row)
+        for (name, method), row in levels.items()
+        if name == dataset and method.startswith(RANDOM) and "@" not in method and np.isfinite(row["value"])
+    ]
+    if not drawn:
+        return None
+    low, (high, reach) = min(drawn)[0], max(drawn)
+    top, level = levels.get((dataset, best)), False
+    if top is not None and np.isfinite(top["value"]):
+        floor = top["lo"] if np.isfinite(top["lo"]) else top["value"]
+        level = high > EASY and high >= floor and reach >= top["value"]
+    return {
+        "dataset": dataset, "draws": len(drawn), "lo": low, "hi": high, "best": best,
+        "easy": bool(low > EASY or level), "level_with_best": bool(level),
+    }  # fmt: skip
+
+
+def _better_sign(row: dict[str, Any]) -> tuple[float, float]:
+    """AUROC of a direction or of its reverse, whichever is above chance, and the upper end of its interval."""
+    value, lo, hi = (float(row[key]) for key in ("value", "lo", "hi"))
+    if value < 0.5:
+        value, hi = 1 - value, 1 - lo
+    return value, hi if np.isfinite(hi) else value
+
+
+def _own(fitted: Sequence[Fitted], recipe: Recipe) -> list[Fitted]:
+    """Fits of the recipe's methods at the matched site: no other dictionaries, no sweep over blocks."""
+    return [
+        f
+        for f in fitted
+        if f.job.method in recipe.methods and f.job.tuned and not f.job.family and f.job.site in ("", recipe.site)
+    ]
+
+
+def _left_out(dataset: str) -> str:
+    """The source that was kept out of training for this data set, alone or against an over-refusal set."""
+    before, _, rest = dataset.partition(LEFT_OUT)
+    return "" if before else rest.partition(" vs ")[0]

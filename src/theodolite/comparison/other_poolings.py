@@ -1,0 +1,184 @@
+"""What the recipe's contrasts give where a text's tokens become one row in another way.
+
+On some data sets pooling decides more than the method does, and a run shows one. The token rows of the matched site are
+on disk already, so the other poolings need no further pass of the model: the methods of the fixed contrasts are fitted
+on them anew, with the search they had.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theodolite.comparison import fits
+from theodolite.comparison.baselines import difference
+from theodolite.comparison.build import Made, Part, code_part, harvested, made_part
+from theodolite.comparison.evaluate import Evaluation, evaluate
+from theodolite.comparison.fits import Fitted
+from theodolite.comparison.instruments import Instruments, Station
+from theodolite.comparison.jobs import Job
+from theodolite.comparison.views import FROM_DICTIONARY, Views
+from theodolite.core import methods
+from theodolite.core.code_hash import code_hash
+from theodolite.core.positions import POOLINGS, pool
+from theodolite.core.recipe import Recipe
+from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
+from theodolite.core.sealed import Note, no_note
+from theodolite.core.tick import Tick
+from theodolite.data.concept import Concept
+from theodolite.data.dataset import Dataset
+from theodolite.dictionaries.pooled import pooled_latents
+from theodolite.models.harvest import Harvest
+
+TASK = "poolings"
+POOLED_VIEWS = {"state", *FROM_DICTIONARY}
+
+
+@dataclass(frozen=True)
+class Repooled:
+    """Figures and contrasts of one other pooling, and the fits they come from."""
+
+    evaluation: Evaluation
+    fitted: list[Fitted]
+
+
+def evaluated(
+    recipe: Recipe,
+    concept: Concept,
+    instruments: Instruments,
+    views: Views,
+    fitted: Sequence[Fitted],
+    cache: Path,
+    tick: Tick,
+    note: Note = no_note,
+) -> dict[str, Repooled]:
+    """The fixed contrasts by pooling, for every other than the recipe's; one that gives equal rows is left out.
+
+    cache: the folder of fits. A method that reads no activations keeps the scores it has. No source is left out again.
+    """
+    names = [m for m in _contrasted(recipe) if methods.parse(m).view in POOLED_VIEWS]
+    jobs = [Job(m, recipe.site) for m in names if views.has(methods.parse(m).view, recipe.site)]
+    kept = [f for f in fitted if f.job in [Job(m, "") for m in _contrasted(recipe)]]
+    found: dict[str, Repooled] = {}
+    others = [p for p in POOLINGS if p != recipe.pooling] if jobs else []
+    for number, pooling in enumerate(others):
+        tick(number, len(others))
+        other = pooled_views(recipe, pooling, concept, instruments, views, note)
+        if _same(views, other, recipe.site):
+            continue
+        again = list(fits.run(jobs, other, recipe.seeds, cache, lambda done, total: None, note))
+        scores = pd.concat([f.scores for f in [*again, *kept]], ignore_index=True)
+        primary = recipe.primary or IN_DISTRIBUTION
+        figures = evaluate(scores, contrasts=recipe.contrasts, primary=primary, task=TASK)
+        found[pooling] = Repooled(figures, again)
+    return found
+
+
+def pooled_views(
+    recipe: Recipe, pooling: str, concept: Concept, instruments: Instruments, views: Views, note: Note = no_note
+) -> Views:
+    """Views of the matched site's token rows pooled another way: states, and what the main dictionaries make of them.
+
+    Their key names the rows they are made from, the pooling, and the code that pools.
+    """
+    code = code_hash(_states, _codes, Views)
+    stations = instruments.at(recipe.site)
+    other = replace(
+        views,
+        given={
+            name: hashlib.sha256(json.dumps([key, "pooled again", pooling, code]).encode()).hexdigest()
+            for name, key in views.given.items()
+        },
+        stations={("", recipe.site): [s.key for s in stations]} if stations else {},
+    )
+    for name, dataset in {"train": concept.train, **concept.shifts}.items():
+        read = partial(harvested, recipe, instruments, views)
+        parts = [Part("state", partial(_states, recipe.site, pooling, read))]
+        parts += [Part(code_part(other, s), partial(_codes, s, pooling, read)) for s in stations]
+        for part in parts:
+            if not other.has_part(name, part.key, note):
+                made = made_part(part, other, name, dataset, lambda done, total: None, note, read=views)
+                other.end_part(name, part.key, made.facts, made.files)
+    return other
+
+
+def rows(found: Mapping[str, Repooled]) -> list[dict[str, Any]]:
+    """AUROC of every method and the difference of every contrast, for `Run.add_rows`."""
+    return [
+        row | {"task": TASK, "pooling": pooling}
+        for pooling, other in found.items()
+        for row in other.evaluation.rows
+        if (row["metric"], row["seed"]) == ("auroc", "all")
+    ]
+
+
+def facts(found: Mapping[str, Repooled], matched: Evaluation, recipe: Recipe) -> dict[str, Any]:
+    """What the report says, by pooling, the recipe's own first: the fixed contrasts and the AUROC of their methods."""
+    parts = {recipe.pooling: matched} | {pooling: other.evaluation for pooling, other in found.items()}
+    fixed = [(c.method, c.than) for c in recipe.contrasts]
+    return {
+        pooling: {
+            "contrasts": [
+                difference(c)
+                for c in evaluation.contrasts
+                if c.metric == "auroc" and (c.method, c.versus) in fixed and not c.dataset.startswith(LEFT_OUT)
+            ],
+            "levels": [
+                {key: row[key] for key in ("method", "dataset", "value", "lo", "hi")}
+                for row in evaluation.rows
+                if (row["metric"], row["seed"]) == ("auroc", "all")
+                and row["task"] in ("matched", TASK)
+                and row["method"] in _contrasted(recipe)
+                and not row["dataset"].startswith(LEFT_OUT)
+            ],
+        }
+        for pooling, evaluation in parts.items()
+    }
+
+
+def _contrasted(recipe: Recipe) -> list[str]:
+    return list(dict.fromkeys(m for c in recipe.contrasts for m in (c.method, c.than)))
+
+
+def _states(site: str, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+    states = pooled_states(read(name, dataset, tick), site, pooling)
+    return Made({}, [views.put(name, "state", site, states)])
+
+
+def _codes(station: Station, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+    """As in `build`, of the same token rows."""
+    rows, site = read(name, dataset, tick), station.site
+    seen = pooled_latents(station.dictionary, rows.tokens(site), len(dataset), pooling)
+    files = [
+        views.put(name, view, site, getattr(seen, view), station.key) for view in ("latents", "reconstruction", "error")
+    ]
+    if station.twin is not None:
+        twin = pooled_latents(station.twin, rows.tokens(site), len(dataset), pooling)
+        files.append(views.put(name, "twin", site, twin.latents, f"{station.key}.{views.twins[station.key]}"))
+    return Made({"fvu": seen.fvu}, files)
+
+
+def pooled_states(rows: Harvest, site: str, pooling: str) -> np.ndarray:
+    """One float32 row per text (n, d) from its token rows, as the harvest pools: `last` is the last token of all."""
+    texts, found = [], []
+    for text_n, selected_n, x_nd in rows.tokens(site):
+        order = np.argsort(text_n, kind="stable")
+        last_n = np.append(np.diff(text_n[order]) != 0, True)
+        order = order[last_n if pooling == "last" else selected_n[order]]
+        found.append(np.asarray(pool(x_nd.float().numpy()[order], text_n[order], pooling), np.float32))
+        texts.append(np.unique(text_n[order]))
+    return np.concatenate(found)[np.argsort(np.concatenate(texts))]
+
+
+def _same(one: Views, other: Views, site: str) -> bool:
+    """Whether two poolings give equal rows of every data set up to rounding: those of a single token do."""
+    return all(
+        np.allclose(one.get(name, "state", site), other.get(name, "state", site), rtol=1e-4, atol=1e-4)
+        for name in one.given
+    )

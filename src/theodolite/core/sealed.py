@@ -1,0 +1,85 @@
+"""Entries of a cache: files that count once a record names their hashes, and only while they still have them.
+
+The record is a JSON file that is published after the files it names. It holds their sizes and sha256, facts about the
+entry, and the sha256 of both, so that a flipped bit of the record itself is found too.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.errors import Damaged
+
+Note = Callable[[str, int, str], None]  # kind, count and text of a warning of the Run
+
+
+def no_note(kind: str, count: int, text: str) -> None:
+    """Nobody is told: the default where no Run is written."""
+
+
+def seal(record: Path, files: Iterable[Path] = (), facts: Any = "whole") -> None:
+    """Publish the record of files that lie in its folder or below, with facts in JSON; call it when they are written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     seal(Path(folder) / "entry.json", facts={"fvu": 0.25})
+    ...     unseal(Path(folder) / "entry.json")
+    {'fvu': 0.25}
+    """
+    hashes = {path.relative_to(record.parent).as_posix(): file_sha256(path) for path in files}
+    body = json.loads(json.dumps({"facts": facts, "files": hashes}))  # as it will be read: keys are words
+    publish(record, json.dumps({**body, "sha256": _digest(body)}, sort_keys=True).encode())
+
+
+def unseal(record: Path) -> Any:
+    """The facts of an entry, every file of which was read and has its hash; `Damaged` names what has not."""
+    body = _body(record)
+    for name, digest in body["files"].items():
+        path = record.parent / name
+        if not path.is_file() or file_sha256(path) != digest:
+            raise Damaged(f"{path} is missing or damaged: run the same command again, which makes it again")
+    return body["facts"]
+
+
+def copy_entry(record: Path, inside: str, target: Path) -> None:
+    """Copy the files of an entry that lie in its folder `inside`: never what a killed write left beside them."""
+    home = record.parent / inside
+    for name in _body(record)["files"]:
+        path = record.parent / name
+        if path.is_relative_to(home):
+            publish(target / path.relative_to(home), path.read_bytes())
+
+
+def facts_of(record: Path) -> Any:
+    """The facts of an entry; its files are not read."""
+    return _body(record)["facts"]
+
+
+def entry(record: Path, kind: str, note: Note = no_note) -> Any:
+    """The facts of a whole entry; None where it is yet to be made, or to be made again, which is counted in a note."""
+    if not record.is_file():
+        return None
+    try:
+        return unseal(record)
+    except Damaged:
+        note("remade", 1, f"damaged entries of the cache were made again: {kind}")
+        return None
+
+
+def _body(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_bytes())
+        body = {"facts": found["facts"], "files": found["files"]}
+        intact = found["sha256"] == _digest(body)
+    except (OSError, ValueError, TypeError, KeyError):
+        intact = False
+    if not intact:
+        raise Damaged(f"{record} is missing or damaged: run the same command again, which makes it again")
+    return body
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""What the verdict says beside the primary contrasts: the text alone, decisions on other data sets, easy data sets."""
+
+from typing import Any
+
+from theodolite.core.run import IN_DISTRIBUTION
+from theodolite.report.numbers import p_value, share, signed, span
+from theodolite.report.sheet import Sheet
+
+DECIDED = {"better", "worse"}  # what a first page must name; the rest is in the figure
+NAMED = 4  # decided contrasts named in the sentence; the figure shows all
+
+
+def bands(sheet: Sheet) -> dict[str, dict[str, Any]]:
+    """By data set: what random directions of the activations read there, each draw with its better sign."""
+    return {band["dataset"]: band for band in _facts(sheet).get("random", [])}
+
+
+def band_words(band: dict[str, Any]) -> str:
+    """A band as numbers: lowest to highest draw.
+
+    >>> band_words({"lo": 0.52, "hi": 0.89})
+    '.520 to .890'
+    """
+    return f"{share(band['lo'])} to {share(band['hi'])}"
+
+
+def sentences(sheet: Sheet) -> list[str]:
+    """The paragraphs that follow the verdict's own sentence, as far as the run has what they speak of."""
+    return [words for words in (text_alone(sheet), elsewhere(sheet), easy(sheet)) if words]
+
+
+def text_alone(sheet: Sheet) -> str:
+    """The strongest text-only baseline where the verdict is decided, against the best reader of the model."""
+    facts = _facts(sheet)
+    if not facts or not facts["chosen"]:
+        return ""
+    if not facts["text_only"]:
+        return (
+            ""
+            if sheet.run.facts.get("rows_given")
+            else "No text-only method was run: what the text alone gives is unknown."
+        )
+    line = next((t for t in facts["text"] if t["dataset"] == _decided_on(sheet)), None)
+    if line is None:
+        return ""
+    of = f"the highest of {line['n_text']} text-only methods on these rows" if line["n_text"] > 1 else "text only"
+    adjusted = line["n_text"] > 1 and line["lo"] is not None
+    picked = f", p {_equals(line['p_adjusted'])} adjusted for that choice" if adjusted else ""
+    needs = f"; {line['needs']}" if line["needs"] else ""
+    return (
+        f"From the text alone: {sheet.phrase(line['than'])} (AUROC {share(line['than_level'])}), {of}. "
+        f"Of the methods that read the model, the one with the lowest cross-validated log loss on training rows is "
+        f"{sheet.phrase(line['method'])} ({share(line['level'])}): difference {_difference(line)} "
+        f"({line['verdict']}{picked}{needs})."
+    )
+
+
+def elsewhere(sheet: Sheet) -> str:
+    """Contrasts that are decided on other data sets than the verdict's, the largest by name."""
+    lines = [line for line in everywhere(sheet) if not line["primary"] and line["dataset"] != _decided_on(sheet)]
+    decided = sorted((x for x in lines if x["verdict"] in DECIDED), key=lambda x: -abs(x["value"]))
+    if not lines or not decided:
+        return ""
+    named = "; ".join(
+        f"{sheet.phrase(x['method'])} is {x['verdict']} than {sheet.phrase(x['than'])} on "
+        f"{_place(sheet, x['dataset'])} ({_difference(x)})"
+        for x in decided[:NAMED]
+    )
+    more = f"; {len(decided) - NAMED} more are in the figure of all data sets" if len(decided) > NAMED else ""
+    luck = max(1, round(0.05 * len(lines)))
+    return (
+        f"On the other data sets {len(decided)} of {len(lines)} contrasts show a difference, each tested on its own "
+        f"(about {luck} would by chance alone): {named}{more}."
+    )
+
+
+def easy(sheet: Sheet) -> str:
+    """Data sets that a direction which knows nothing reads too."""
+    facts = _facts(sheet)
+    found = [band for band in facts.get("random", []) if band["easy"]]
+    if not found:
+        return ""
+    said = [
+        f"{_place(sheet, band['dataset'])} ({band_words(band)}"
+        + (f", level with {sheet.phrase(band['best'])})" if band["level_with_best"] else ")")
+        for band in found
+    ]
+    return (
+        f"Easy: {'; '.join(said)}. There random directions of the same activations, which know nothing of the labels "
+        "but their sign, already tell the classes apart, so a high AUROC says little about a method."
+    )
+
+
+def everywhere(sheet: Sheet) -> list[dict[str, Any]]:
+    """Every contrast on every data set: those fixed beforehand, and the chosen reader against the strongest text."""
+    return list((sheet.run.read_json("verdict") or {}).get("everywhere", []))
+
+
+def against_text(sheet: Sheet) -> list[dict[str, Any]]:
+    """The chosen reader of the model against the strongest text-only method, a line per data set."""
+    return list(_facts(sheet).get("text", []))
+
+
+def _facts(sheet: Sheet) -> dict[str, Any]:
+    found: dict[str, Any] = sheet.run.read_json("baselines") or {}
+    return found
+
+
+def _decided_on(sheet: Sheet) -> str:
+    return str(sheet.run.recipe.get("primary") or IN_DISTRIBUTION)
+
+
+def _place(sheet: Sheet, dataset: str) -> str:
+    """A data set inside a sentence."""
+    return "the test rows" if dataset == IN_DISTRIBUTION else sheet.column(dataset).title
+
+
+def _difference(line: dict[str, Any]) -> str:
+    return f"{signed(line['value'])} {span(line['lo'], line['hi'], sign=True)}".strip()
+
+
+def _equals(p: float) -> str:
+    words = p_value(p)
+    return words if words.startswith("<") else f"= {words}"
