@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,9 @@ from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
+from theodolite.readers._text import NgramReader
 
+BLANK = "no known n-gram"  # why a reading of the text alone is not relied on: it would be that of any unknown text
 SCORED, JUDGED = ("method", "score", "probability"), ("predicted", "alpha", "admitted", "reason")  # columns of a file
 
 
@@ -42,7 +44,8 @@ class Reading:
 
     probability is Platt's; per-token scores are readings, not probabilities. cut: tokens at the end of the text that
     were not read, because the run cuts texts at its `max_tokens`. admission: whether to rely on it, where the run was
-    made with `--admit` and judged this method.
+    made with `--admit` and judged this method. blank: it holds nothing that this reader of the text knows, so the score
+    is a constant.
     """
 
     method: str
@@ -51,6 +54,7 @@ class Reading:
     probability: float
     cut: int = 0
     admission: "Admission | None" = None
+    blank: bool = False
 
 
 class Exemplar(NamedTuple):
@@ -117,6 +121,17 @@ class FittedReader:
         score = self.reader.decision_function(texts if self.view == "text" else self._rows(texts))
         return score, self.platt(score)
 
+    def blank(self, texts: list[str]) -> np.ndarray:
+        """Which texts hold nothing that a reader of the text knows, (n,)."""
+        return self.reader.blank(texts) if isinstance(self.reader, NgramReader) else np.zeros(len(texts), bool)
+
+    def failed_everywhere(self) -> bool:
+        """Whether the certified accuracy was kept on no shift of the run and broken on one."""
+        words = {
+            c["word"] for c in self.claims if c["method"] == self.about["method"] and c["dataset"] != IN_DISTRIBUTION
+        }
+        return "kept" not in words and "broken" in words
+
     def admission(self, text: str, score: np.ndarray) -> Admission | None:
         """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
         if self.judge is None:
@@ -146,7 +161,8 @@ class FittedReader:
         )
 
     def _said(self, judge: Kept, texts: list[str], score: np.ndarray) -> Said:
-        return judge.say(self._views(texts, [judge.map.site, *judge.map.blocks]), self.platt.log_odds(score))
+        said = judge.say(self._views(texts, [judge.map.site, *judge.map.blocks]), self.platt.log_odds(score))
+        return withheld(said, self.blank(texts))
 
     def _views(self, texts: list[str], sites: list[str]) -> Rows:
         """Views of texts by name and site, from one pass of the model."""
@@ -244,7 +260,7 @@ def read_text(
     score, probability = fitted.texts([text])
     return Reading(
         fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
-        fitted.admission(text, score),
+        fitted.admission(text, score), bool(fitted.blank([text])[0]),
     )  # fmt: skip
 
 
@@ -286,7 +302,22 @@ def read_file(
     if cut := fitted.cut(present):
         most = fitted.recipe.max_tokens
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
+    if blank := int(fitted.blank(present).sum()):
+        warnings.warn(
+            f"{blank} of {len(table)} rows have a text without any n-gram that {fitted.about['method']} knows: all of "
+            "them get the same score, which says nothing about them",
+            stacklevel=2,
+        )
+    if fitted.judge and fitted.failed_everywhere():
+        warnings.warn(
+            "`admitted` speaks of texts like the run's own: the accuracy was kept on none of its shifts", stacklevel=2
+        )
     return table.assign(**columns)
+
+
+def withheld(said: Said, blank_n: np.ndarray) -> Said:
+    """The same, with nothing relied on where the reader knows nothing of the text: its score is the intercept."""
+    return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 
 def _opened(recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None) -> Instruments:

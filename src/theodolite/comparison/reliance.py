@@ -9,7 +9,7 @@ tests, Holm-corrected over reader x shift.
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
 from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
 from theodolite.comparison.panel import Panel, read_panel
+from theodolite.comparison.power import accuracies, effective_rows, power
 from theodolite.comparison.primary import ALPHA, DELTA, READERS
 from theodolite.comparison.views import FRAMES, Views
 from theodolite.core.cache import cache_root
@@ -55,6 +56,7 @@ class Claim:
     accuracy: float
     n: int
     family: int
+    power: dict[str, float] = field(default_factory=dict)  # chance of "kept", by the true accuracy
 
 
 def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -> None:
@@ -213,7 +215,14 @@ def _claims(cells: Mapping[tuple[str, str], Mapping[str, Interval]], alpha: floa
         replace(claim, p_kept=k, p_broken=b, family=len(family))
         for claim, k, b in zip(family, kept, broken, strict=True)
     ]
-    return [_worded(c) for c in [*(c for c in found if c.dataset == IN_DISTRIBUTION), *corrected]]
+    claims = [*(c for c in found if c.dataset == IN_DISTRIBUTION), *corrected]
+    return [replace(_worded(c), power=_power(two_classes[c.method, c.dataset], c)) for c in claims]
+
+
+def _power(cells: Mapping[str, Interval], claim: Claim) -> dict[str, float]:
+    """How likely "kept" was, by the true accuracy of both labels, at the first step of Holm's correction."""
+    of = {c: cells[c] for c in CELLS}
+    return {f"{true:g}": power(of, claim.alpha, true, LEVEL / claim.family) for true in accuracies(claim.alpha)}
 
 
 def _tested(method: str, dataset: str, cells: Mapping[str, Interval], alpha: float) -> Claim:
@@ -247,8 +256,7 @@ def _p_value(figure: Interval, alpha: float, below: bool) -> float:
     """
     if figure.n_seeds < FEWEST_SEEDS or math.isnan(figure.value):
         return 1.0
-    varied = figure.sd_rows > 0 and 0 < figure.value < 1
-    n = min(figure.value * (1 - figure.value) / figure.sd_rows**2, figure.n) if varied else max(figure.n_groups, 1)
+    n = effective_rows(figure)
     error = math.hypot(math.sqrt(alpha * (1 - alpha) / n), figure.sd_seeds)
     beyond = (alpha - figure.value if below else figure.value - alpha) - 0.5 / n
     return float(student.sf(beyond / error, max(figure.df, 1)))

@@ -101,7 +101,7 @@ def show_tokens(reading: Any, texts_of: Path | None = None) -> None:
         paragraph("Strongest tokens: " + ", ".join(f"{token!r} {signed(score)}" for token, score in strongest))
     else:
         say(f"{signed(score):>8}  {token!r}" for token, score in tokens)
-    paragraph(f"{reading.method}: {signed(reading.score)} for the whole text, probability {share(reading.probability)}")
+    paragraph(_whole(reading))
     if reading.admission:
         show_admission(reading.admission, texts_of)
     else:
@@ -115,8 +115,10 @@ def show_admission(said: Any, texts_of: Path | None) -> None:
     from theodolite.core.run import Run
 
     known = Run.open(texts_of).texts() if texts_of else {}
-    word = f"relied on at {said.alpha:g}" if not said.reason else f"not relied on: {said.reason}"
-    paragraph(f"Label {said.label} ({said.name}), {word}. The judge's probability of 1: {share(said.probability)}.")
+    paragraph(
+        f"Label {said.label} ({said.name}), {_word(said)}. The judge's probability of 1: {share(said.probability)}."
+        f"{_contradiction(said)}"
+    )
     confidence = f"confidence {said.confidence:.3g}" if math.isfinite(said.confidence) else "no confidence"
     certified = math.isfinite(said.threshold)
     stop = f"relies from {said.threshold:.3g} on" if certified else "relies on nothing"
@@ -134,6 +136,38 @@ def show_admission(said: Any, texts_of: Path | None) -> None:
     )
     say(["Nearest labelled texts, by distance:"])
     say(f"{near.apart:8.3g}  label {near.label}  {known.get(near.id, near.id)}" for near in said.exemplars)
+
+
+def _whole(reading: Any) -> str:
+    """Score and probability of the whole text, or that there is no reading of it."""
+    numbers = f"{signed(reading.score)} for the whole text, probability {share(reading.probability)}"
+    if not reading.blank:
+        return f"{reading.method}: {numbers}"
+    return (
+        f"{reading.method}: no reading. The text holds none of the n-grams that it learnt, so every such text gets the "
+        f"same score ({numbers})"
+    )
+
+
+def _word(said: Any) -> str:
+    """Whether the reading is relied on; a certificate that was kept on no shift speaks of the run's own texts only."""
+    if said.reason:
+        return f"not relied on: {said.reason}"
+    broken, n = said.shifts.get("broken", 0), sum(said.shifts.values())
+    if n and broken and not said.shifts.get("kept"):
+        return (
+            f"certified at {said.alpha:g} for texts like the run's own alone: the accuracy was kept on none of its {n} "
+            f"shifts, and broken on {broken}"
+        )
+    return f"relied on at {said.alpha:g}"
+
+
+def _contradiction(said: Any) -> str:
+    """A sentence where at least half of the nearest labelled texts carry the other label."""
+    others = sum(near.label != said.label for near in said.exemplars)
+    if not others or 2 * others < len(said.exemplars):
+        return ""
+    return f" {others} of the {len(said.exemplars)} nearest labelled texts carry the other label."
 
 
 def _on_shifts(shifts: dict[str, int]) -> str:
