@@ -19,7 +19,7 @@ from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
@@ -44,6 +44,7 @@ def compare(
     device: str = "auto",
     dtype: str | None = None,
     limit: int | None = None,
+    leaks: LeakRule | None = None,
     seeds: int | None = None,
     out: str | Path | None = None,
     quick: bool = False,
@@ -70,8 +71,8 @@ def compare(
         _refuse(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
             sae=sae, sites=sites,
-            device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
-            admit=admit, alpha=alpha, show_text=show_text,
+            device=device != "auto", dtype=dtype, limit=limit is not None, leaks=leaks, quick=quick, final=final,
+            dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
             *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
@@ -80,7 +81,7 @@ def compare(
     recipe = request.resolve(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
         model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
-        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
+        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
         seeds=seeds, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
@@ -187,6 +188,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+        for kept in dataset.kept:
+            run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments):
         run.note(*note)
     if recipe.quick:
