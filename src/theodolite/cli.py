@@ -34,6 +34,7 @@ Where = Annotated[str | None, Parameter(help=_WHERE)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
+Leaks = Literal["drop-same", "drop-all", "keep-all"]
 Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
@@ -54,6 +55,7 @@ def compare(
     device: Device = "auto",
     dtype: str | None = None,
     limit: int | None = None,
+    leaks: Leaks | None = None,
     seeds: int | None = None,
     pooling: Pooling = None,
     positions: Where = None,
@@ -94,6 +96,9 @@ def compare(
         auto, float32, bfloat16 (default: the recipe's).
     limit
         at most this many training rows and rows per shift (40 or more).
+    leaks
+        near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all
+        all, keep-all none; they are counted by label either way.
     seeds
         number of train/test splits; each refits everything.
     out
@@ -113,9 +118,9 @@ def compare(
     with terminal.progress() as progress:
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
-            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            pooling=pooling, positions=positions, out=out, quick=quick, final=final, dry_run=dry_run, force=force,
-            admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
+            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, leaks=leaks,
+            seeds=seeds, pooling=pooling, positions=positions, out=out, quick=quick, final=final, dry_run=dry_run,
+            force=force, admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)

@@ -35,7 +35,7 @@ from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
 from theodolite.core.slug import slug
 from theodolite.data.audit import audit
@@ -61,6 +61,7 @@ def compare(
     device: str = "auto",
     dtype: str | None = None,
     limit: int | None = None,
+    leaks: LeakRule | None = None,
     seeds: int | None = None,
     pooling: str | None = None,
     positions: str | None = None,
@@ -89,8 +90,8 @@ def compare(
         _refuse(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
             sae=sae, sites=sites, pooling=pooling, positions=positions,
-            device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
-            admit=admit, alpha=alpha, show_text=show_text,
+            device=device != "auto", dtype=dtype, limit=limit is not None, leaks=leaks, quick=quick, final=final,
+            dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
             *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
@@ -100,7 +101,7 @@ def compare(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
         model=loaded.name if loaded is not None else model, revision=revision,
         weights=loaded.identity if loaded else "",
-        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
+        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
         seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
@@ -217,6 +218,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+        for kept in dataset.kept:
+            run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
         run.note(*note)
     if recipe.quick:
