@@ -11,6 +11,7 @@ from theodolite.comparison import (
     baselines,
     conclusion,
     fits,
+    other_poolings,
     pooling_choice,
     primary,
     reliance,

@@ -41,7 +41,7 @@ def show(result: Any) -> None:
     if hasattr(result, "lines"):
         say(result.lines())
         return
-    from theodolite.report import baselines, findings
+    from theodolite.report import findings
     from theodolite.report.admission import answer
     from theodolite.report.sheet import Sheet
 
@@ -53,7 +53,7 @@ def show(result: Any) -> None:
     paragraph(verdict["sentence"])
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
-    for words in baselines.sentences(sheet):
+    for words in findings.beside(sheet):
         paragraph(words)
     _console().print(headline(sheet))
     if judged := answer(sheet):
