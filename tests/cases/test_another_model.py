@@ -117,7 +117,7 @@ def test_shards_are_those_of_the_index(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file name"):
         load(two)
     (two / INDEX).write_text("[]")
-    with pytest.raises(UserError, match="index.json is damaged"):
+    with pytest.raises(UserError, match=r"index\.json is damaged"):
         load(two)
 
 

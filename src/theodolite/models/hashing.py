@@ -18,7 +18,8 @@ def folder_hash(folder: Path) -> str:
     """The hash of a folder's weights: over tensor names, dtypes, shapes and bytes, not over file layout.
 
     Sharding, header order and files that are not the model's (see `weight_files`) do not change it; config, tokenizer
-    and revision are not in it. It reads every byte (.2 s for 540 MB on 2 cores, in parallel), which is also what finds a damaged file.
+    and revision are not in it. It reads every byte (.2 s for 540 MB on 2 cores, in parallel), which is also what finds
+    a damaged file.
     """
     homes: dict[str, Any] = {}
     for path in weight_files(folder):
