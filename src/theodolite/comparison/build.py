@@ -17,7 +17,7 @@ from theodolite.comparison.instruments import Instruments, Station
 from theodolite.comparison.stages import Tick
 from theodolite.comparison.views import FROM_DICTIONARY, Views
 from theodolite.core import methods
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import make_folder, publish
 from theodolite.core.recipe import Recipe
 from theodolite.core.slug import slug
 from theodolite.data.concept import Concept
@@ -42,7 +42,7 @@ def build_views(recipe: Recipe, concept: Concept, instruments: Instruments, cach
         cache / "views" / origin[:32], origin, tuple(concept.shifts), over_refusal, _stations(instruments),
         {view: _code(view) for view in MAKERS},
     )  # fmt: skip
-    views.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(views.folder, 0o700)
     datasets = {"train": concept.train, **concept.shifts}
     work = [(name, part) for name in datasets for part in _parts(recipe, instruments)]
     for done, (name, part) in enumerate(work):

@@ -24,7 +24,7 @@ from theodolite.comparison.tune import Platt, Tuned, tune
 from theodolite.comparison.views import Views
 from theodolite.core import methods
 from theodolite.core.artefact import save_reader
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import make_folder, publish
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
@@ -126,7 +126,7 @@ def _interrupts_held() -> Iterator[None]:
 def _work(job: Job, views: Views, seeds: int, folder: Path, here: Path) -> None:
     os.chdir(here)  # workers outlive a comparison; paths of the next one may be relative to another folder
     results = [_one_seed(job, views, seed, folder) for seed in range(seeds)]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, 0o700)
     scores = pd.concat([scores for scores, _ in results], ignore_index=True)
     publish(folder / "scores.parquet", scores.to_parquet(index=False))
     publish(folder / "fits.json", json.dumps([fit for _, fit in results]).encode())

