@@ -53,7 +53,6 @@ def build_views(
         {s.key: s.twin.fingerprint()[:12] for s in instruments.stations if s.twin is not None},
         makers(recipe, instruments),
     )  # fmt: skip
-    views.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     work = [(name, part) for name in datasets for part in _parts(recipe, instruments, views, name, note)]
     for name, dataset in datasets.items():
         views.put_frame(name, dataset.frame, note)

@@ -1,4 +1,4 @@
-"""YAML without its traps: what it says is JSON, every key once, and no deeper and no longer than the file makes it look.
+"""YAML without its traps: what it says is JSON, every key once, and no deeper and no longer than it looks.
 
 Nine lines of aliases stand for a billion values ("billion laughs"), a thousand brackets exhaust the stack, a later key
 silently replaces an earlier one, and `1:30`, `010` or `2024-01-01`
@@ -33,7 +33,7 @@ def load(text: str, origin: str) -> Any:
             _check_keys(node, origin, set())
         value = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not YAML: {error}") from None
+        raise UserError(f"{origin} is not YAML and cannot be parsed: {' '.join(str(error).split())}") from None
     except ValueError as error:  # 5,000 digits, or the 40th of May
         raise UserError(f"{origin} holds a number or date that cannot be read: {error}") from None
     _check_json(value, origin, "")
@@ -69,7 +69,7 @@ def check(text: str, origin: str, most: int) -> None:
             if count > most:
                 raise UserError(f"{origin} stands for more than {most:,} values, its aliases (*name) written out")
     except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not YAML: {error}") from None
+        raise UserError(f"{origin} is not YAML and cannot be parsed: {' '.join(str(error).split())}") from None
 
 
 def _check_keys(node: yaml.Node, origin: str, seen: set[int]) -> None:

@@ -28,7 +28,7 @@ def neutral(frame: "pd.DataFrame") -> "pd.DataFrame":
     apostrophe gives every text back. Text that is a plain number (-1.5) stays as it is, and so do number columns.
     """
     columns = {}
-    for place, name in enumerate(frame.columns):
+    for place in range(frame.shape[1]):
         column = frame.iloc[:, place]
         textual = column.dtype.kind not in "biufcmM" if hasattr(column.dtype, "kind") else True
         columns[place] = column.map(neutral_cell, na_action="ignore") if textual else column

@@ -24,10 +24,10 @@ def parse(
 ) -> pd.DataFrame:
     """One table of all records in `files`, by name; with several files a column `member` says which.
 
-    The name's suffix gives the format unless `form` does; a trailing `.zst` or `.gz` is decompressed. `field` is only used for
-    its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. Options: `encoding` (else UTF-8), for CSV
-    `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is one text). Lists of
-    plain values are joined with " | ".
+    The name's suffix gives the format unless `form` does; a trailing `.zst` or `.gz` is decompressed. `field` is only
+    used for its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. Options: `encoding` (else UTF-8),
+    for CSV `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is one text).
+    Lists of plain values are joined with " | ".
 
     >>> parse({"f.json": b'{"seeds": [{"value": "a", "by": ["x", "y"]}, {"value": "b"}]}'}, field="seeds[].value")
       value     by
