@@ -11,7 +11,8 @@ import torch
 import yaml
 
 import theodolite
-from theodolite.comparison.reading import read_file, read_text
+from theodolite.comparison.kept import Said
+from theodolite.comparison.reading import read_file, read_text, withheld
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
 from theodolite.core.run import Run
@@ -106,9 +107,9 @@ def test_a_text_gets_the_score_that_the_comparison_gave_it(made: Made, method: s
 
 def test_a_file_of_ones_own_is_read_with_its_code(made: Made) -> None:
     run, model, folder = made
-    method = f"{folder}/mine.py:Mine"
-    text, score, _ = stored(made, method)
-    assert read_text(run.folder, text, method=method, model=model).score == pytest.approx(score, abs=1e-4)
+    text, score, _ = stored(made, "mine.py:Mine")
+    own = f"{folder}/mine.py:Mine"
+    assert read_text(run.folder, text, method=own, model=model).score == pytest.approx(score, abs=1e-4)
 
 
 def test_rows_without_text_are_not_scored_and_counted(made: Made, tmp_path: Path) -> None:
@@ -139,6 +140,25 @@ def test_a_text_longer_than_the_run_reads_is_counted(made: Made, tmp_path: Path)
     pd.DataFrame({"text": [long, short]}).to_csv(tmp_path / "new.csv", index=False)
     with pytest.warns(UserWarning, match=f"1 of 2 rows have a text cut at {most} tokens"):
         read_file(run.folder, tmp_path / "new.csv", method="difference_in_means", model=model)
+
+
+def test_a_text_without_a_known_ngram_is_no_reading_and_counted(made: Made, tmp_path: Path) -> None:
+    run, model, _ = made
+    unknown, known = (read_text(run.folder, text, method="word_ngrams", model=model) for text in ("qqq", "old qqq"))
+    assert unknown.blank
+    assert not known.blank
+    assert unknown.score == read_text(run.folder, "xyx 42", method="word_ngrams", model=model).score
+    assert not read_text(run.folder, "qqq", method="difference_in_means", model=model).blank
+    pd.DataFrame({"text": ["qqq", "old mill", "42 43"]}).to_csv(tmp_path / "new.csv", index=False)
+    with pytest.warns(UserWarning, match="2 of 3 rows have a text without any n-gram that word_ngrams knows"):
+        read_file(run.folder, tmp_path / "new.csv", method="word_ngrams", model=model)
+
+
+def test_a_blank_text_is_not_relied_on_however_sure_the_judge() -> None:
+    nothing = np.zeros(2)
+    sure = Said(*(nothing for _ in range(3)), np.array(["", "far from the data"], object), *(nothing for _ in range(6)))
+    assert withheld(sure, np.array([True, False])).reason.tolist() == ["no known n-gram", "far from the data"]
+    assert withheld(sure, np.array([False, False])).reason.tolist() == ["", "far from the data"]
 
 
 def test_a_run_that_keeps_no_reader_says_why(tmp_path: Path) -> None:

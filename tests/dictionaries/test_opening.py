@@ -16,10 +16,12 @@ from theodolite.dictionaries import convert, native, opening
 from theodolite.dictionaries.activations import JumpReluRule, ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.opening import find, open_dictionary, self_check
+from theodolite.dictionaries.origin import other_model
 from theodolite.dictionaries.variants.topk import TopK
+from theodolite.models.families import LLAMA
 
 SITE, NEXT = "blocks.3.resid_post", "blocks.4.resid_post"
-MODEL = SimpleNamespace(name="org/tiny", hash="abc123" * 8, d_model=8)
+MODEL = SimpleNamespace(name="org/tiny", hash="abc123" * 8, d_model=8, network=SimpleNamespace(family=LLAMA))
 
 
 def rows(seed: int, mixing: int = 0) -> torch.Tensor:
@@ -93,10 +95,37 @@ def test_folder_is_matched_against_model_and_site(fitted: Dictionary, tmp_path) 
         open_dictionary(folder, MODEL, NEXT)
     with pytest.raises(UserError, match="reads 8 dimensions, org/tiny has 16"):
         open_dictionary(folder, SimpleNamespace(**vars(MODEL) | {"d_model": 16}), SITE)
-    with pytest.raises(UserError, match="trained on org/tiny, not on org/other"):
-        open_dictionary(folder, SimpleNamespace(name="org/other", hash="0", d_model=8), SITE)
     with pytest.raises(UserError, match="no dictionary folder"):
         open_dictionary(str(tmp_path / "none"), MODEL, SITE)
+
+
+def test_a_dictionary_of_another_model_is_opened_and_held_to_a_smaller_error(fitted: Dictionary, tmp_path) -> None:
+    """A renamed copy and a fine-tune pass the self-check; rows of a stranger do not, and the cause is named."""
+    copy = SimpleNamespace(**vars(MODEL) | {"name": "0a1b2c3d", "hash": "0" * 48})
+    opened = open_dictionary(str(native.save(fitted, tmp_path / "d")), copy, SITE)
+    said = other_model(opened, copy)
+    assert said == "org/tiny, not on 0a1b2c3d"
+    assert self_check(opened, {SITE: rows(99)}, SITE, trained_on=said)["fvu"] < 0.4
+    noisy = rows(99) + 6 * torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+    assert 0.5 < self_check(opened, {SITE: noisy}, SITE)["fvu"] < 1  # what its own model may show
+    with pytest.raises(UserError, match=r"was trained on org/tiny, not on 0a1b2c3d, and does not fit .* FVU 0\..*0\.5"):
+        self_check(opened, {SITE: noisy}, SITE, trained_on=said)
+    assert other_model(opened, MODEL) == ""
+    tuned = SimpleNamespace(**vars(MODEL) | {"hash": "1" * 48})
+    assert other_model(opened, tuned) == "other weights of org/tiny (hash abc123abc123, here 111111111111)"
+
+
+def test_a_dictionary_of_centred_rows_is_told_from_its_rows(fitted: Dictionary) -> None:
+    """A file need not say that the model's weights were centred; then the error says what to write into it."""
+    x = rows(99)
+    mean = x.mean(1, keepdim=True)
+    centred = TopK(8, width=12, k=2, lr=2e-2).fit(r - r.mean(1, keepdim=True) for r in map(rows, range(100)))
+    plain = centred.dictionary()
+    assert self_check(plain, {SITE: x - mean}, SITE)["fvu"] < 0.4
+    with pytest.raises(UserError, match=r'"model_from_pretrained_kwargs": \{"center_writing_weights": true\}'):
+        self_check(plain, {SITE: x - mean + 1.0}, SITE)
+    treated = replace(plain, normalise="centre")
+    assert self_check(treated, {SITE: x}, SITE)["fvu"] == pytest.approx(plain.fvu(x - mean), rel=1e-4)
 
 
 def test_what_train_wrote_is_found_by_site_seed_twin_and_corpus(fitted: Dictionary, tmp_path, monkeypatch) -> None:

@@ -108,7 +108,8 @@ def test_scores_go_whole_to_a_file_and_without_text_to_standard_output(
 
 
 def read(*tokens: tuple[str, float]) -> SimpleNamespace:
-    return SimpleNamespace(method="lat", tokens=list(tokens), score=0.75, probability=0.625, cut=0, admission=None)
+    about = {"score": 0.75, "probability": 0.625, "cut": 0, "admission": None, "blank": False}
+    return SimpleNamespace(method="lat", tokens=list(tokens), **about)
 
 
 def test_tokens_without_colour_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +170,7 @@ AUDIT = {
     ],
     "shortcuts": {
         "n_candidates": 40, "n_permutations": 500, "n_rows": 100,
-        "shortcuts": [{"kind": "term", "name": "[please]", "z": 4.0, "p": 0.002, "share_positive": 0.5,
+        "shortcuts": [{"kind": "term", "name": "[please]", "effect": 0.375, "z": 4.0, "p": 0.002, "share_positive": 0.5,
                        "share_negative": 0.125, "n": 30}],
     },
 }  # fmt: skip
@@ -179,8 +180,8 @@ def test_an_audit_shows_losses_baselines_and_shortcuts(capsys: pytest.CaptureFix
     terminal.show_audit(SimpleNamespace(to_json=lambda: AUDIT))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["duplicate", "7"] in lines
-    assert ["train", "itself", ".750", "[.625,", ".875]", "\N{EN DASH}", "120", "100", "groups"] in lines
-    assert ["term", "[please]", "+4.0", ".002", ".500", ".125", "30"] in lines
+    assert ["train", "itself", ".750", "[.625,", ".875]", *["\N{EN DASH}"] * 3, "120", "100", "groups"] in lines
+    assert ["term", "[please]", "+.375", "+4.0", ".002", ".500", ".125", "30"] in lines
 
 
 def test_an_audit_shows_notes_as_they_are_and_no_word_of_hidden_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +216,7 @@ def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFix
         "d": 0.25,
         "q_prime": 2.5,
     }
-    said |= {"shifts": {"broken": 2, "open": 1}}
+    said |= {"shifts": {"kept": 1, "broken": 1, "open": 1}}
     reading = read(("How", 0.5))
     for reason, words in (("", "relied on at 0.9"), ("far from the data", "not relied on: far from the data")):
         reading.admission = SimpleNamespace(reason=reason, **said)
@@ -225,8 +226,9 @@ def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFix
         assert "Judge: sdm on pls, confidence 0.75, relies from 0.5 on. Similarity q 3 " in text
         assert "distance quantile d .250 (0: farther than all of a class), q' 2.5." in text
         assert "With probability 0.9 over certify rows, of texts like the run's own that are relied on at" in text
-        assert "On the 3 shifts of the run that hold both labels, over all training sets: broken in 2, open in" in text
+        assert "On the 3 shifts of the run that hold both labels, over all training sets: kept in 1, broken in" in text
         assert "0.5 label 1 a 2.25 label 0 b" in text
+        assert "probability of 1: .875. 1 of the 2 nearest labelled texts carry the other label." in text
     nothing = said | {"confidence": -math.inf, "threshold": math.inf, "shifts": {}}
     reading.admission = SimpleNamespace(reason="far from the data", **nothing)
     terminal.show_tokens(reading)
@@ -235,3 +237,39 @@ def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFix
     assert "With probability" not in text
     assert "No accuracy of 0.9 could be certified." in text
     assert "Whether it holds on other texts, the run does not say of this method." in text
+
+
+@pytest.mark.parametrize(
+    ("shifts", "relied"),
+    [
+        ({"broken": 3}, False),
+        ({"broken": 1, "open": 2}, False),
+        ({"broken": 1, "nothing admitted": 1}, False),
+        ({"kept": 1, "broken": 2}, True),
+        ({"open": 3}, True),
+        ({}, True),
+    ],
+)
+def test_a_certificate_that_failed_on_the_shifts_is_not_called_relied_on(
+    shifts: dict[str, int], relied: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = [SimpleNamespace(id=str(i), label=1, apart=0.5) for i in range(5)]
+    terminal.show_admission(
+        SimpleNamespace(
+            alpha=0.9, label=1, name="harmful", probability=0.99, reason="", judge="sdm on pls", confidence=1.0,
+            threshold=0.5, delta=0.1, q=5, d=0.5, q_prime=3.0, exemplars=near, shifts=shifts,
+        ),
+        None,
+    )  # fmt: skip
+    first = capsys.readouterr().out.splitlines()[0]
+    assert ("relied on at 0.9" in first) == relied
+    assert ("kept on none of its" in first) == (not relied)
+    assert "other label" not in first
+
+
+def test_a_text_of_unknown_words_is_no_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    reading = read()
+    reading.blank = True
+    terminal.show_tokens(reading)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("lat: no reading. The text holds none of the n-grams that it learnt")

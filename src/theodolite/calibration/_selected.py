@@ -1,5 +1,7 @@
 """What methods share that choose, on rows of their own, from which confidence another method is relied on."""
 
+import hashlib
+from collections import Counter
 from typing import Any, Self
 
 import numpy as np
@@ -31,9 +33,9 @@ class Selected(Calibrator):
 
     method: a calibrator, unfitted, that promises nothing itself; its own split is made in what is left. certify: the
     share of rows kept for the choice where `fit` is not told (`part` then names "support", "calibrate" and "certify");
-    one row of each group takes part. delta: how often, over certify parts, the guarantee may fail. A method defines
-    `_threshold(calibrate, certify)`, infinity where nothing can be relied on; what it chooses freely it chooses on the
-    former.
+    one row of each group takes part, drawn by the seed whatever the order of the rows. delta: how often, over certify
+    parts, the guarantee may fail. A method defines `_threshold(calibrate, certify)`, infinity where nothing can be
+    relied on; what it chooses freely it chooses on the former.
     """
 
     def __init__(
@@ -58,7 +60,11 @@ class Selected(Calibrator):
         else:
             part_n = told(part, target_n, (SUPPORT, CALIBRATE, CERTIFY))
         id_n = check_apart(rows, part_n, ids)
-        at = {CALIBRATE: np.flatnonzero(part_n == CALIBRATE), CERTIFY: _one_of_each(rows, part_n, groups)}
+        certify = np.flatnonzero(part_n == CERTIFY)
+        group_n = equal_rows(rows) if groups is None else np.asarray(groups)
+        if group_n is not None:
+            certify = certify[one_of_each(rows[certify], target_n[certify], group_n[certify], self.seed)]
+        at = {CALIBRATE: np.flatnonzero(part_n == CALIBRATE), CERTIFY: certify}
         others = part_n != CERTIFY
         kept = None if groups is None else np.asarray(groups)[others]
         self.method_ = method.fit(rows[others], target_n[others], part=part_n[others], groups=kept, ids=id_n[others])
@@ -111,8 +117,22 @@ def _support_version(method: Any) -> str:
     return " ".join([*inner, str(versions[-1]["sha256"])] if versions else inner)
 
 
-def _one_of_each(rows: Array, part_n: Array, groups: Any) -> Array:
-    """The first certify row of each group, or of equal ones: rows that tell one story are no independent trials."""
-    (at,) = np.nonzero(part_n == CERTIFY)
-    group_n = equal_rows(rows) if groups is None else np.asarray(groups)
-    return at if group_n is None else np.sort(at[np.unique(group_n[at], return_index=True)[1]])
+def one_of_each(rows: Array, target_n: Array, group_n: Array, seed: int) -> Array:
+    """Places of one row of each group, each of its rows as likely: rows that tell one story are no independent trials.
+
+    The draw is a hash of the row, its label and the seed, so that it is the same in whatever order the rows come: the
+    first row of a group would be of one label in a file that is sorted by it. Equal rows count by their number.
+
+    >>> rows, target = np.array([[1.0], [2.0], [3.0]]), np.array([0, 1, 0])
+    >>> one_of_each(rows, target, np.array([7, 7, 9]), seed=0).tolist()
+    [0, 2]
+    """
+    said = [row.tobytes() + bytes([int(y)]) for row, y in zip(np.ascontiguousarray(rows), target_n, strict=True)]
+    times: Counter[bytes] = Counter()
+    drawn = []
+    for row in said:
+        times[row] += 1
+        drawn.append(hashlib.sha256(row + f"{seed} {times[row]}".encode()).digest())
+    order = np.argsort(np.array(drawn, dtype="S32"), kind="stable")
+    first = np.unique(np.asarray(group_n)[order], return_index=True)[1]
+    return np.sort(order[first])

@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from theodolite.comparison.panel import Key, Panel, read_panel
-from theodolite.core.metrics import auroc, average_precision, brier, ece, rate_above
+from theodolite.core.calibration_error import calibration_error
+from theodolite.core.metrics import auroc, average_precision, brier, rate_above
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, Metric
 from theodolite.core.verdict import Verdict, verdicts
@@ -104,7 +105,7 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
             yield "all", "auroc_within_template", sample.estimate(within, scores).interval()
         yield "all", "average_precision", sample.estimate(average_precision, scores).interval()
     yield "all", "brier", sample.estimate(brier, probabilities).interval()
-    yield "all", "ece", sample.estimate(ece, probabilities).interval()
+    yield "all", "ece", calibration_error(sample, probabilities)
     yield from (("all", metric, figure) for metric, figure in _rates(panel, key, thresholds))
 
 

@@ -9,7 +9,7 @@ tests, Holm-corrected over reader x shift.
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +17,19 @@ import pandas as pd
 from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
-from theodolite.comparison.admission import CHOSEN, Admitted, copy_judge
+from theodolite.comparison.admission import CHOSEN, Admitted, judge_files
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
 from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
 from theodolite.comparison.panel import Panel, read_panel
+from theodolite.comparison.power import accuracies, effective_rows, power
 from theodolite.comparison.primary import ALPHA, DELTA, READERS
 from theodolite.comparison.views import FRAMES, Views
 from theodolite.core.cache import cache_root
-from theodolite.core.metrics import augrc, aurc, brier, ece, mean
+from theodolite.core.calibration_error import calibration_error
+from theodolite.core.metrics import augrc, aurc, brier, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.slug import slug
 from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
 from theodolite.core.verdict import LEVEL, holm
@@ -53,6 +56,7 @@ class Claim:
     accuracy: float
     n: int
     family: int
+    power: dict[str, float] = field(default_factory=dict)  # chance of "kept", by the true accuracy
 
 
 def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -> None:
@@ -77,7 +81,8 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
-            copy_judge(cache_root() / "judges", one.case, views, run.folder / JUDGES / one.case.reader)
+            files = judge_files(cache_root() / "judges", one.case, views)
+            run.copy_in(files, f"{JUDGES}/{slug(run.shared(one.case.reader))}")
 
 
 def evaluate(admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:
@@ -159,7 +164,7 @@ def _figures(sample: Sample, value: Mapping[str, Array]) -> Iterator[Figure]:
     yield _over(anyone, "aurc", aurc, value["signed"])
     yield _over(anyone, "augrc", augrc, value["signed"])
     yield _over(sample, "brier", brier, value["probability"])
-    yield _over(sample, "ece", ece, value["probability"])
+    yield _calibration(sample, value["probability"])
     yield _over(anyone, "coverage", mean, value["covered"])
 
 
@@ -179,6 +184,15 @@ def _over(sample: Sample, name: str, metric: Metric, values: Array) -> Figure:
         for group, all_of_them in zip(sample.groups, estimate.groups, strict=True)
     )
     return name, replace(replace(estimate, groups=groups).interval(), n_unscored=0), len(some)
+
+
+def _calibration(sample: Sample, probabilities: Array) -> Figure:
+    """The calibration error over the training sets that have any probability."""
+    some = np.flatnonzero((~np.isnan(probabilities) & sample.asked).any(1))
+    if not len(some):
+        return "ece", replace(_NOTHING, overlap=sample.overlap), 0
+    found = calibration_error(replace(sample, asked=sample.asked[some]), probabilities[some])
+    return "ece", replace(found, n_unscored=0), len(some)
 
 
 def _row(panel: Panel, key: Key, metric: str, figure: Interval, n_seeds: int) -> Row:
@@ -201,7 +215,14 @@ def _claims(cells: Mapping[tuple[str, str], Mapping[str, Interval]], alpha: floa
         replace(claim, p_kept=k, p_broken=b, family=len(family))
         for claim, k, b in zip(family, kept, broken, strict=True)
     ]
-    return [_worded(c) for c in [*(c for c in found if c.dataset == IN_DISTRIBUTION), *corrected]]
+    claims = [*(c for c in found if c.dataset == IN_DISTRIBUTION), *corrected]
+    return [replace(_worded(c), power=_power(two_classes[c.method, c.dataset], c)) for c in claims]
+
+
+def _power(cells: Mapping[str, Interval], claim: Claim) -> dict[str, float]:
+    """How likely "kept" was, by the true accuracy of both labels, at the first step of Holm's correction."""
+    of = {c: cells[c] for c in CELLS}
+    return {f"{true:g}": power(of, claim.alpha, true, LEVEL / claim.family) for true in accuracies(claim.alpha)}
 
 
 def _tested(method: str, dataset: str, cells: Mapping[str, Interval], alpha: float) -> Claim:
@@ -235,8 +256,7 @@ def _p_value(figure: Interval, alpha: float, below: bool) -> float:
     """
     if figure.n_seeds < FEWEST_SEEDS or math.isnan(figure.value):
         return 1.0
-    varied = figure.sd_rows > 0 and 0 < figure.value < 1
-    n = min(figure.value * (1 - figure.value) / figure.sd_rows**2, figure.n) if varied else max(figure.n_groups, 1)
+    n = effective_rows(figure)
     error = math.hypot(math.sqrt(alpha * (1 - alpha) / n), figure.sd_seeds)
     beyond = (alpha - figure.value if below else figure.value - alpha) - 0.5 / n
     return float(student.sf(beyond / error, max(figure.df, 1)))

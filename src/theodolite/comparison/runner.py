@@ -20,7 +20,14 @@ from theodolite.comparison import (
 )
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
-from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
+from theodolite.comparison.instruments import (
+    Instruments,
+    available,
+    open_instruments,
+    origin_notes,
+    settled,
+    unchecked_notes,
+)
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import dictionary_texts, load_concept
@@ -29,8 +36,9 @@ from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
+from theodolite.core.slug import slug
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.models.model import Model
@@ -54,6 +62,7 @@ def compare(
     device: str = "auto",
     dtype: str | None = None,
     limit: int | None = None,
+    leaks: LeakRule | None = None,
     seeds: int | None = None,
     pooling: str | None = None,
     positions: str | None = None,
@@ -82,8 +91,8 @@ def compare(
         _refuse(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
             sae=sae, sites=sites, pooling=pooling, positions=positions,
-            device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
-            admit=admit, alpha=alpha, show_text=show_text,
+            device=device != "auto", dtype=dtype, limit=limit is not None, leaks=leaks, quick=quick, final=final,
+            dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
             *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
@@ -91,8 +100,9 @@ def compare(
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
-        model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
-        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
+        model=loaded.name if loaded is not None else model, revision=revision,
+        weights=loaded.identity if loaded else "",
+        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
         seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
@@ -100,16 +110,17 @@ def compare(
         return plan(settled(recipe, instruments.model), instruments)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command,
+        command=command, paths=request.local_paths(recipe),
     )  # fmt: skip
     if run.finished:
         _check_dictionaries(run)
     else:
-        try:
-            _carry_out(recipe, run, loaded, device, Stages(run, progress))
-        except UserError:
-            run.withdraw()
-            raise
+        with run.alone():
+            try:
+                _carry_out(recipe, run, loaded, device, Stages(run, progress))
+            except UserError:
+                run.withdraw()
+                raise
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
 
@@ -200,7 +211,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device)},
+         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around())},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
     run.record("available", available(recipe, model.hash))
@@ -208,7 +219,9 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
-    for note in unchecked_notes(instruments):
+        for kept in dataset.kept:
+            run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
+    for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
         run.note(*note)
     if recipe.quick:
         run.note("quick", 1, "fewer rows, seeds and methods than a run to report: a first look")
@@ -283,6 +296,5 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            name = f.job.label.replace("/", "-").replace(" ", "-")
-            folder = run.folder / "artefacts" / "readers" / name
-            fits.copy_reader(cache_root() / "fits", f.job, views, recipe.seeds, folder)
+            files = fits.reader_files(cache_root() / "fits", f.job, views, recipe.seeds)
+            run.copy_in(files, f"artefacts/readers/{slug(run.shared(f.job.label))}")

@@ -80,7 +80,7 @@ def ece(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
 
     Bins hold equal numbers of rows (quantiles of `p`; equal probabilities stay together), not equal widths, which
     leave most bins empty for confident readers. Never 0 by chance: a calibrated reader shows about
-    sqrt(2 p (1 - p) bins / (pi n)).
+    sqrt(2 p (1 - p) bins / (pi n)); `calibration_error` takes that out.
 
     >>> float(ece(np.array([1, 0, 0, 0]), np.full(4, 0.5)))
     0.25
@@ -88,10 +88,28 @@ def ece(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
     y, p, w_nb, shape, _ = _scored(y, p, w)
     if not len(p):
         return _ratio(w_nb.sum(0), w_nb.sum(0), shape)
+    return _ratio(np.abs(_gaps(y, p, w_nb, bins)).sum(0), w_nb.sum(0), shape)
+
+
+def ece_noise(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
+    """How far reweighting moves the bins' gaps: the same sum of |gap under `w` - gap of the rows as they are|.
+
+    >>> float(ece_noise(np.array([1, 0, 0, 0]), np.full(4, 0.5)))
+    0.0
+    """
+    y, p, w_nb, shape, _ = _scored(y, p, w)
+    if not len(p):
+        return _ratio(w_nb.sum(0), w_nb.sum(0), shape)
+    total_b = np.maximum(w_nb.sum(0), np.finfo(w_nb.dtype).tiny)
+    as_it_is = _gaps(y, p, np.ones((len(p), 1), w_nb.dtype), bins) / len(p)
+    return np.abs(_gaps(y, p, w_nb, bins) / total_b - as_it_is).sum(0).reshape(shape)[()]
+
+
+def _gaps(y: Array, p: Array, w_nb: Array, bins: int) -> Array:
+    """Sum of (probability - label) in each bin, (k, B): bins of equal numbers of rows, equal probabilities together."""
     edges = np.unique(np.quantile(p, np.arange(1, bins) / bins, method="higher"))
     member_kn = np.searchsorted(edges, p, side="right") == np.arange(len(edges) + 1)[:, None]
-    gap_kb = (member_kn * (p - y)).astype(w_nb.dtype) @ w_nb
-    return _ratio(np.abs(gap_kb).sum(0), w_nb.sum(0), shape)
+    return (member_kn * (p - y)).astype(w_nb.dtype) @ w_nb
 
 
 def mean(y: Array, s: Array, w: Array | None = None) -> Array:

@@ -10,6 +10,7 @@ PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 _ENDS = ("embed", "final_norm")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.hook_(\w+)")
+_BRIDGE = {"in": "resid_pre", "out": "resid_post"}  # a block's own hooks in TransformerLens 3
 
 
 @total_ordering
@@ -112,9 +113,10 @@ class Site:
         if hook == "hook_embed":
             return cls(None, "embed")
         found = _TRANSFORMER_LENS.fullmatch(hook)
-        if not found or found[2] not in PARTS:
+        part = _BRIDGE.get(found[2], found[2]) if found else None
+        if not found or part not in PARTS:
             raise UserError(f"TransformerLens hook {hook!r} has no site here: known parts are {', '.join(PARTS)}")
-        return cls(int(found[1]), found[2])
+        return cls(int(found[1]), part)
 
     def to_control_vector(self) -> int:
         """The layer number of a repeng or llama.cpp control vector: both write after block N and call it N.

@@ -14,15 +14,17 @@ from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import Activation, TopKRule
 from theodolite.dictionaries.refit import magnitudes
 
+Normalise = Literal["none", "centre", "layer_norm", "constant_norm"]
+
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
     """z = activation(W_enc (x - b_dec) + b_enc), x̂ = z W_dec + b_dec; latents are rows of both matrices.
 
     `subtract_b_dec=False` leaves b_dec out of the encoder (Gemma Scope). `normalise` is what is done to every row
-    before and undone after: `layer_norm` (mean 0, standard deviation 1) or `constant_norm` (norm sqrt d). A constant
-    factor is never kept apart: it is folded into the weights. `info` is what the file said about itself: model, site,
-    card.
+    before and undone after: `centre` (mean 0 over d_model), `layer_norm` (mean 0, standard deviation 1) or
+    `constant_norm` (norm sqrt d). A constant factor is never kept apart: it is folded into the weights. `info` is what
+    the file said about itself: model, site, card.
 
     A transcoder predicts rows of another site, which may have another width: x̂ = z W_dec + b_dec + W_skip x, where
     W_skip (d_out, d_in) is None or a skip transcoder's affine path. `refit`: magnitudes of the active latents are
@@ -35,7 +37,7 @@ class Dictionary:
     b_dec: Tensor
     activation: Activation
     subtract_b_dec: bool = True
-    normalise: Literal["none", "layer_norm", "constant_norm"] = "none"
+    normalise: Normalise = "none"
     info: dict[str, Any] = field(default_factory=dict)
     W_skip: Tensor | None = None
     refit: bool = False
@@ -98,6 +100,9 @@ class Dictionary:
     def normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
         """The rows the encoder sees, with the scale and shift that lead back."""
         x = x_nd.to(self.W_enc.dtype)
+        if self.normalise == "centre":
+            mean = x.mean(1, keepdim=True)
+            return x - mean, 1.0, mean
         if self.normalise == "layer_norm":
             mean, std = x.mean(1, keepdim=True), x.std(1, keepdim=True)
             return (x - mean) / (std + 1e-5), std, mean  # SAELens adds 1e-5 on the way in only
@@ -163,7 +168,15 @@ class Dictionary:
         """
         y = (x_nd if target_nd is None else target_nd).double()
         error = y - self.reconstruct(x_nd)
+        y = self.explainable(y)
         return float(error.square().sum() / (y - y.mean(0)).square().sum())
+
+    def explainable(self, y_nd: Any) -> Any:
+        """The rows (n, d) whose variance an FVU is a share of; a mean that is passed through explains nothing.
+
+        A tensor or an array. `layer_norm` and `constant_norm` give back more than a mean, but peers count it in.
+        """
+        return y_nd - y_nd.mean(1)[:, None] if self.normalise == "centre" else y_nd
 
 
 def to_csr(idx_nk: Tensor, val_nk: Tensor, width: int) -> scipy_sparse.csr_matrix:

@@ -103,7 +103,8 @@ def _losses(scaled: Dictionary, scale: float, kl: KL) -> dict[str, Tensor]:
             raise UserError(f"latents of a {scaled.activation.name} dictionary have no gradient by its encoder")
         _, factor, shift = scaled.normalised(rows)
         x_hat = scaled.decode(z) * factor + shift
-        seen["fvu"] = (rows - x_hat).square().sum() / (rows - rows.mean(0)).square().sum()
+        y = scaled.explainable(rows)
+        seen["fvu"] = (rows - x_hat).square().sum() / (y - y.mean(0)).square().sum()
         return x_hat / scale
 
     found = kl(through)
@@ -127,7 +128,7 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, w: dict[str, Tensor
 @torch.no_grad()
 def _scale(dictionary: Dictionary, kl: KL) -> float:
     """What brings the first batch's rows to unit mean square distance from their mean; 1 where rows are normalised."""
-    if dictionary.normalise != "none":
+    if dictionary.normalise in ("layer_norm", "constant_norm"):
         return 1.0
     found: list[float] = []
 

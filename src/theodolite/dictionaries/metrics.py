@@ -43,7 +43,8 @@ def quality(
         _, val, y_hat = dictionary.code(x)
         error = _energy(y.double() - y_hat.double())
         ones = torch.ones(len(y))
-        parts = [y.double(), *(s.double().cpu()[:, None] for s in (_energy(y), error, (val != 0).sum(1), ones))]
+        y = dictionary.explainable(y.double())
+        parts = [y, *(s.double().cpu()[:, None] for s in (_energy(y), error, (val != 0).sum(1), ones))]
         sums.index_add_(0, who, torch.cat([p.cpu() for p in parts], dim=1))
     total = sums.numpy()
     value, variance = fvu_of_sums(total.sum(0, keepdims=True))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from theodolite.core.atomic import file_sha256, publish, read_json
 from theodolite.core.errors import UserError, unknown
-from theodolite.dictionaries import activations
+from theodolite.dictionaries import activations, validation
 from theodolite.dictionaries.activations import Activation
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.seeded import digest, seeded_rows
@@ -81,7 +81,10 @@ def load(folder: str | Path) -> Dictionary:
     folder = Path(folder)
     config = read_config(folder)
     tensors = _weights(folder, config["weights_sha256"])
+    sizes = (config["d_in"], config["d_out"], config["width"])
     if config["encoder"] != "stored":
+        if tuple(tensors.get("W_dec", torch.empty(0)).shape) != (config["width"], config["d_out"]):
+            raise UserError(f"dictionary {folder}: its configuration says width={config['width']}, W_dec another")
         tensors["W_enc"] = seeded_rows(config["width"], config["d_in"], config["encoder"]["seed"])
         if digest(tensors["W_enc"]) != config["encoder"]["sha256"]:
             raise UserError(
@@ -90,8 +93,8 @@ def load(folder: str | Path) -> Dictionary:
     of_rule = {name.removeprefix(RULE): t for name, t in tensors.items() if name.startswith(RULE)}
     rule = _rule(config["kind"], config["rule"] | of_rule, folder)
     how: dict[str, Any] = {name: t for name, t in tensors.items() if not name.startswith(RULE)}
-    if lacking := {"W_enc", "b_enc", "W_dec", "b_dec"} - how.keys():
-        raise UserError(f"dictionary {folder}: tensors missing {sorted(lacking)}")
+    validation.check_shapes(how, rule, sizes, folder)
+    validation.check_numbers(how, rule, config["width"], folder)
     how |= {key: config[key] for key in ("subtract_b_dec", "normalise", "refit", "info")}
     return Dictionary(activation=rule, **how)
 
@@ -110,6 +113,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if wrong := KEYS ^ config.keys():
         lacks, holds = sorted(KEYS & wrong), sorted(wrong - KEYS)
         raise UserError(f"dictionary {folder}: config.json lacks {lacks} and holds unknown {holds}")
+    validation.check_config(config, folder)
     return config
 
 
@@ -120,9 +124,12 @@ def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
             f"dictionary {folder}: model.safetensors is missing or damaged (its sha256 is not the one in config.json)"
         )
     try:
-        return {name: t.float() for name, t in load_file(path).items()}
+        stored = load_file(path)
     except SafetensorError as error:
         raise UserError(f"dictionary {folder}: model.safetensors is not readable: {error}") from None
+    if other := sorted(name for name, t in stored.items() if not t.is_floating_point()):
+        raise UserError(f"dictionary {folder}: {', '.join(other)} holds no floating-point numbers")
+    return {name: t.float() for name, t in stored.items()}
 
 
 def _rule(kind: str, values: dict[str, Any], folder: Path) -> Activation:

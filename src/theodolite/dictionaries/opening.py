@@ -11,14 +11,14 @@ from torch import Tensor
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.site import Site
-from theodolite.dictionaries import formats, native
+from theodolite.dictionaries import formats, native, origin
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import releases
 from theodolite.dictionaries.learner import frozen_part
 from theodolite.dictionaries.plan import TWIN_SUFFIX
 
 L0_FACTOR = 2.0
-OTHER_NAMES = {"gpt2-small": "gpt2"}  # what TransformerLens, and so SAELens, calls a model
+MOST_ELSEWHERE = 0.5  # FVU allowed a dictionary of another model's name: one of a stranger's rows is near 1 or above
 
 
 @dataclass(frozen=True)
@@ -119,26 +119,47 @@ def twin_beside(spec: str, dictionary: Dictionary) -> Dictionary | None:
 
 
 def self_check(
-    dictionary: Dictionary, rows: Mapping[str, Tensor], site: Any, *, name: str = "the dictionary"
+    dictionary: Dictionary, rows: Mapping[str, Tensor], site: Any, *, name: str = "the dictionary", trained_on: str = ""
 ) -> dict[str, float]:
     """FVU and L0 on real rows of the site; a dictionary that does worse than the mean, or fires far from its card, is
     refused.
 
-    rows: rows (n, d) by site; the other sites serve to name the likely cause: neighbouring site, input scale,
-    transposed matrix. A transcoder is given by the site it writes, and predicts those rows from the ones it reads.
+    trained_on: the model it was trained on, where that is not known to be the one that gave the rows; it must then
+    leave less unexplained. rows: rows (n, d) by site; the other sites serve to name the likely cause: neighbouring
+    site, input scale, transposed matrix. A transcoder is given by the site it writes, and predicts those rows from the
+    ones it reads.
     """
     site = str(site)
     target_nd = rows[site]
     x_nd = rows[dictionary.info.get("read_site") or site]
     fvu, l0 = _measure(dictionary, x_nd, target_nd)
-    expected = _card_l0(dictionary)
-    if fvu < 1 and (expected is None or 1 / L0_FACTOR <= l0 / expected <= L0_FACTOR):
+    expected, most = _card_l0(dictionary), MOST_ELSEWHERE if trained_on else 1.0
+    fits = fvu < most and (expected is None or 1 / L0_FACTOR <= l0 / expected <= L0_FACTOR)
+    if fits and not _uncentred(dictionary, x_nd, fvu):
         return {"fvu": fvu, "l0": l0}
+    if fits:
+        raise UserError(
+            f"{name} fits {site} with FVU {fvu:.2f}, and rows without their mean over d_model far better: it was made "
+            f'for centred weights. Write "model_from_pretrained_kwargs": {{"{origin.CENTRED}": true}} into its '
+            "configuration (SAELens' cfg.json)"
+        )
+    if trained_on and fvu >= most:
+        raise UserError(
+            f"{name} was trained on {trained_on}, and does not fit {site} of this one: FVU {fvu:.2f} (must be under "
+            f"{most:g}): choose --model or another --sae"
+        )
     said = "" if expected is None else f" (its card says {expected:.0f}, a factor {L0_FACTOR:g} is allowed)"
     raise UserError(
         f"{name} does not fit {site}: FVU {fvu:.2f} (must be under 1), L0 {l0:.0f}{said}. "
         + _likely_cause(dictionary, rows, site, fvu)
     )
+
+
+def _uncentred(dictionary: Dictionary, x_nd: Tensor, fvu: float) -> bool:
+    """Whether rows without their mean over d_model fit far better: a file need not say that weights were centred."""
+    if dictionary.normalise != "none" or dictionary.is_transcoder:
+        return False
+    return replace(dictionary, normalise="centre").fvu(x_nd) < min(fvu / 2, fvu - 0.05)
 
 
 def _measure(dictionary: Dictionary, x_nd: Tensor, target_nd: Tensor) -> tuple[float, float]:
@@ -200,8 +221,7 @@ def _shipped(model: Any, site: str, seed: int, twin: bool, corpus: str) -> Dicti
 
 
 def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dictionary:
-    """The dictionary, if model, site and width are not known to be others."""
-    info = dictionary.info
+    """The dictionary, if site and width are not known to be others; of another model the self-check decides."""
     if dictionary.d_in != model.d_model:
         raise UserError(
             f"dictionary {spec!r} reads {dictionary.d_in} dimensions, {model.name} has {model.d_model}: "
@@ -209,20 +229,12 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
         )
     if dictionary.is_transcoder:
         raise UserError(f"dictionary {spec!r} is a transcoder, which writes another site than it reads")
-    if info.get("hook") and not info.get("site"):
-        raise UserError(f"dictionary {spec!r} was trained at {info['hook']}, which is no site here")
-    if info.get("site") and info["site"] != site:
-        raise UserError(
-            f"dictionary {spec!r} was trained at {info['site']}, not at {site}: choose --sites {info['site']}"
-        )
-    if info.get("model") and info.get("model_hash") != model.hash and _bare(info["model"]) != _bare(model.name):
-        raise UserError(f"dictionary {spec!r} was trained on {info['model']}, not on {model.name}: choose --model")
-    return dictionary
-
-
-def _bare(name: str) -> str:
-    bare = name.rstrip("/").rsplit("/", 1)[-1].lower()
-    return OTHER_NAMES.get(bare, bare)
+    trained_at, hook = origin.site_of(dictionary, model), dictionary.info.get("hook")
+    if hook and not trained_at:
+        raise UserError(f"dictionary {spec!r} was trained at {hook}, which is no site here")
+    if trained_at and trained_at != site:
+        raise UserError(f"dictionary {spec!r} was trained at {trained_at}, not at {site}: choose --sites {trained_at}")
+    return origin.for_model(dictionary, model)
 
 
 def from_hub(path: str) -> Path:

@@ -45,8 +45,9 @@ def pooled_latents(
         if not len(order):
             continue
         z, x_hat, x = _encoded(dictionary, x_nd[order], chunk)
-        energy, missed = np.square(x, dtype=np.float64).sum(), np.square(x - x_hat, dtype=np.float64).sum()
-        sums_1m += np.concatenate([x.sum(0, dtype=np.float64), [energy, missed, 0.0, len(x)]])
+        y, missed = dictionary.explainable(x), np.square(x - x_hat, dtype=np.float64).sum()
+        energy = np.square(y, dtype=np.float64).sum()
+        sums_1m += np.concatenate([y.sum(0, dtype=np.float64), [energy, missed, 0.0, len(y)]])
         latents.append(pool(z, text_n[order], pooling))
         dense.append(np.hstack([pool(x_hat, text_n[order], pooling), pool(x - x_hat, text_n[order], pooling)]))
         numbers.append(np.unique(text_n[order]))

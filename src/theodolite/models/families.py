@@ -1,5 +1,6 @@
 """Where the sites lie in each family of transformers models."""
 
+import re
 import threading
 import weakref
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ Side = Literal["input", "output"]
 class Family:
     """Module paths of one architecture: each part of a block is the input or the output of a module in it.
 
-    `resid_mid` is the *input* of the norm before the MLP. `absent` says why a part does not exist.
+    `resid_mid` is the *input* of the norm before the MLP. `absent` says why a part does not exist. `removes_mean`:
+    every norm subtracts the mean over d_model (LayerNorm), so that the stream's own mean changes nothing.
     """
 
     root: str
@@ -25,6 +27,7 @@ class Family:
     final_norm: str
     parts: Mapping[str, tuple[str, Side]]
     absent: Mapping[str, str] = field(default_factory=dict)
+    removes_mean: bool = False
 
     def locate(self, site: Site) -> tuple[str, Side]:
         """Path of the module at which the site is seen, and on which side of it.
@@ -56,6 +59,51 @@ class Family:
                     return Site(int(number), part)
         raise UserError(f"the {side} of module {path!r} is not a site")
 
+    def named(self, hook: str) -> Site:
+        """The site of a hook as SAELens, TransformerLens (2 and 3) or transformers call it.
+
+        TransformerLens 3 hooks modules: what its `attn` and `mlp` give is what the stream receives only in families
+        without norms behind them; `hook_attn_out` and `hook_mlp_out` are that in all.
+
+        >>> names = ["blocks.5.hook_out", "blocks.5.mlp.hook_out", "blocks.5.hook_mlp_out", "model.layers.5.output"]
+        >>> [str(LLAMA.named(name)) for name in names]
+        ['blocks.5.resid_post', 'blocks.5.mlp_out', 'blocks.5.mlp_out', 'blocks.5.resid_post']
+        """
+        found = self._of_transformer_lens(hook)
+        if found is None:
+            path, side = hook, "output"
+            for end in ("output", "input"):
+                if path.endswith(f".{end}"):
+                    path, side = path.removesuffix(f".{end}"), end
+            for wrapper in _WRAPPERS:
+                path = path.removeprefix(wrapper)
+            found = self.site(path, side)  # type: ignore[arg-type]
+        if found.part in self.absent:
+            raise UserError(f"site {str(found)!r} does not exist in this model: {self.absent[found.part]}")
+        return found
+
+    def _of_transformer_lens(self, hook: str) -> Site | None:
+        """The site of a TransformerLens hook, None for a name that is none."""
+        if hook in ("hook_embed", "embed.hook_out"):
+            return Site(None, "embed")
+        if not (split := _HOOK.fullmatch(hook)):
+            return None
+        block, name = int(split[1]), split[2]
+        if name.removeprefix("hook_") in self.parts:
+            return Site(block, name.removeprefix("hook_"))
+        own = "mlp" if self.parts["mlp_out"][0] == "mlp" else "ln2_post"  # the module whose output the stream receives
+        attention = "attn" if own == "mlp" else "ln1_post"
+        known = {"hook_in": "resid_pre", "hook_out": "resid_post", "ln2.hook_in": "resid_mid"}
+        known |= {f"{attention}.hook_out": "attn_out", f"{own}.hook_out": "mlp_out"}
+        if name not in known:
+            raise UserError(f"TransformerLens hook {hook!r} is not a site: nothing is written to the stream there")
+        return Site(block, known[name])
+
+
+_HOOK = re.compile(r"blocks\.(\d+)\.((?:\w+\.)?hook_\w+)")
+# before the module paths of a model that a wrapper holds: a part of a multimodal one, an adapter's base
+_WRAPPERS = ("base_model.model.", "model.language_model.", "language_model.", "_orig_mod.")
+
 
 def _parts(attention: str, mlp: str, before_mlp: str, after: tuple[str, str] | None = None) -> dict:
     """Parts of a pre-norm block; `after` names the norms behind attention and MLP where a family has them."""
@@ -73,10 +121,11 @@ LLAMA = Family("model", "embed_tokens", "layers", "norm", _parts("self_attn", "m
 # Gemma 2 and 3 normalise what attention and MLP add: the stream receives the norms' outputs
 _GEMMA_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 GEMMA_2 = replace(LLAMA, parts=_parts("self_attn", "mlp", "pre_feedforward_layernorm", _GEMMA_NORMS))
-GPT_2 = Family("transformer", "wte", "h", "ln_f", _parts("attn", "mlp", "ln_2"))
+GPT_2 = Family("transformer", "wte", "h", "ln_f", _parts("attn", "mlp", "ln_2"), removes_mean=True)
 GPT_NEOX = Family(
-    "gpt_neox", "embed_in", "layers", "final_layer_norm", _parts("attention", "mlp", "post_attention_layernorm")
-)
+    "gpt_neox", "embed_in", "layers", "final_layer_norm", _parts("attention", "mlp", "post_attention_layernorm"),
+    removes_mean=True,
+)  # fmt: skip
 _PARALLEL = {"resid_mid": "attention and MLP run in parallel (GPT-NeoX), nothing lies between them"}
 
 FAMILIES: dict[str, Family] = {

@@ -74,5 +74,15 @@ class NgramReader(TextReader):
         vectoriser.idf_ = self.idf_
         return vectoriser.transform(texts)
 
+    def blank(self, texts: Sequence[str]) -> np.ndarray:
+        """Which texts hold none of the n-grams that were learnt, (n,): all of these get one score, the intercept.
+
+        >>> from theodolite.readers.word_ngrams import WordNgrams
+        >>> reader = WordNgrams().fit(["a bomb now", "the bomb", "a cake now", "the cake"], [1, 1, 0, 0])
+        >>> reader.blank(["one cake", "42"]).tolist()
+        [False, True]
+        """
+        return np.asarray(self._features(np.asarray(texts, dtype=object)).sum(axis=1)).ravel() == 0
+
     def _vectoriser(self, **options: Any) -> TfidfVectorizer:
         return TfidfVectorizer(analyzer=self.analyzer, ngram_range=self.lengths, sublinear_tf=True, **options)

@@ -113,11 +113,15 @@ def _stated(figure: dict[str, Any]) -> str:
 
 
 def _word(claim: dict[str, Any], figures: "Figures") -> str:
-    """The verdict, and for what is not kept the cell that speaks most against the accuracy."""
-    if claim["word"] in ("kept", "nothing admitted"):
+    """The verdict with its power, and for what is not kept the cell that speaks most against the accuracy."""
+    if claim["word"] == "nothing admitted":
         return str(claim["word"])
+    chances = [f"{share(chance)} at {share(float(true))}" for true, chance in claim.get("power", {}).items()]
+    power = f" (power {', '.join(chances)})" if chances else ""
+    if claim["word"] == "kept":
+        return f"kept{power}"
     least = figures[_place(claim, f"accuracy_{claim['least']}")]
-    return f"{claim['word']}: {_stated(least)} {CELLS[claim['least']]}, n = {count(claim['n'])}"
+    return f"{claim['word']}: {_stated(least)} {CELLS[claim['least']]}, n = {count(claim['n'])}{power}"
 
 
 def _protocol(found: dict[str, Any]) -> str:
@@ -184,7 +188,9 @@ def _claims(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
     caption = (
         f"Primary analysis at {found['level']:g}: accuracy on all rows, share admitted, and accuracy of what is "
         "admitted [95 % interval], within each label and each prediction. n: rows that any training set admits; "
-        f"training sets: how many admit any. {BARE} Data sets that hold one label make no claim."
+        f"training sets: how many admit any. {BARE} Data sets that hold one label make no claim. Power: the chance of "
+        'saying "kept" if both labels had this true accuracy, with the rows, groups and scatter measured and the first '
+        'step of the correction; where it is low, "open" says little.'
     )
     return Table(caption, head, tuple(_claim(sheet, claim, figures) for claim in found["claims"]))
 

@@ -16,6 +16,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries.convert import convert
 from theodolite.dictionaries.formats import releases
 from theodolite.dictionaries.opening import open_dictionary
+from theodolite.models.families import GPT_2
 
 PEERS = Path(__file__).parent / "peers"
 SCALED = PEERS / "saelens" / "checkpoint_input_scale"
@@ -44,7 +45,7 @@ goodfire:
   saes:
   - {id: one, path: one.pt}
 """
-MODEL = SimpleNamespace(name="gpt2", hash="0", d_model=6)
+MODEL = SimpleNamespace(name="gpt2", hash="0", d_model=6, network=SimpleNamespace(family=GPT_2))
 
 
 @pytest.fixture

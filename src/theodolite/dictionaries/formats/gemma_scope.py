@@ -63,7 +63,7 @@ def read_2(folder: Path) -> Dictionary:
     if (named := config.get("architecture", "jump_relu")) != "jump_relu":
         raise UserError(f"dictionary {folder}: architecture {named!r} is not Gemma Scope's 'jump_relu'")
     tensors = {_upper(key): t for key, t in weights.load(folder / WEIGHTS_2).items()}
-    skip = bool(config.get("affine_connection"))
+    skip = weights.flag(config, "affine_connection", False, folder)
     t = weights.checked(tensors, _TENSORS | ({_SKIP} if skip else set()), set(), folder)
     info: dict[str, Any] = {"source": SOURCE_2, "model": config.get("model_name"), "site": None}
     hook = str(config.get("hf_hook_point_in", "")).split(".")
@@ -72,7 +72,7 @@ def read_2(folder: Path) -> Dictionary:
         info["read_site"] = None
     elif block is not None and hook[-2:] == [block, "output"]:
         info["site"] = f"blocks.{block}.resid_post"
-    info |= {"l0": float(config["l0"])} if config.get("l0") else {}
+    info |= {"l0": weights.number(config, "l0", folder)} if config.get("l0") is not None else {}
     info["config"] = {key: value for key, value in config.items() if key not in _READ}
     info["hook"] = config.get("hf_hook_point_in")
     t |= {"W_skip": t[_SKIP].T.contiguous()} if skip else {}

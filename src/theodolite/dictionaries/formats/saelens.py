@@ -24,9 +24,10 @@ from theodolite.dictionaries.activations import (
     ReluRule,
     TopKRule,
 )
-from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.dictionary import Dictionary, Normalise
 from theodolite.dictionaries.formats import weights
 from theodolite.dictionaries.formats.weights import Tensors
+from theodolite.dictionaries.origin import CENTRED, pretrained_options
 
 WEIGHTS = "sae_weights.safetensors"
 _BASIC = {"W_enc", "W_dec", "b_dec", "b_enc"}
@@ -42,7 +43,7 @@ TENSORS = {
     "jumprelu_transcoder": _BASIC | {"threshold"},
     "jumprelu_skip_transcoder": _BASIC | {"threshold", "W_skip"},
 }
-NORMALISE = {"none": "none", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
+NORMALISE: dict[str, Normalise] = {"none": "none", "layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
 SCALED, WHITENED = "expected_average_only_in", "covariance_whitening"
 TRAINED_AS = {"batch_topk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}  # our variants that it calls otherwise
 # Keys that change what the dictionary computes, or that the weights say again. All others are kept in `info["config"]`.
@@ -57,6 +58,7 @@ _READ = {
 def read(folder: Path, overrides: dict[str, Any] | None = None, factor: float | None = None) -> Dictionary:
     """A SAELens folder; `overrides` and the input `factor` are what SAELens' list of releases says beside it."""
     config = read_json(folder / "cfg.json") | (overrides or {})
+    _check_objects(config, folder)
     kind = _kind(config)
     t = weights.checked(weights.load(folder / WEIGHTS), TENSORS[kind], {"scaling_factor"}, folder)
     metadata = config.get("metadata") or config
@@ -66,13 +68,16 @@ def read(folder: Path, overrides: dict[str, Any] | None = None, factor: float | 
     if kind == "matching_pursuit":
         t |= {"W_enc": t["W_dec"].T, "b_enc": torch.zeros(len(t["W_dec"]))}
     weights.agree(config, dict(zip(("d_in", "d_sae"), t["W_enc"].shape, strict=True)), folder)
-    subtract = bool(config.get("apply_b_dec_to_input", True)) and "transcoder" not in kind
-    how: dict[str, Any] = {"subtract_b_dec": subtract, "normalise": NORMALISE.get(_normalise(config), "none")}
+    if metadata.get("hook_head_index") is not None:
+        raise UserError(f"dictionary {folder}: it reads attention head {metadata['hook_head_index']} alone, no site")
+    subtract = weights.flag(config, "apply_b_dec_to_input", True, folder) and "transcoder" not in kind
+    info = _info(config, metadata, hook, "transcoder" in kind, folder)
+    how: dict[str, Any] = {"subtract_b_dec": subtract, "normalise": _row_treatment(config, info, folder)}
     t = _folded(t, config, folder, factor, subtract)
     rule = _rule(kind, t, config, folder)
     if "transcoder" in kind and how["normalise"] != "none":
         raise UserError(f"dictionary {folder}: a transcoder whose rows are normalised is not read")
-    return weights.build(t, rule, folder, _info(config, metadata, hook, "transcoder" in kind), **how)
+    return weights.build(t, rule, folder, info, **how)
 
 
 def write(dictionary: Dictionary, folder: Path) -> None:
@@ -81,7 +86,7 @@ def write(dictionary: Dictionary, folder: Path) -> None:
     if d.refit:
         raise weights.cannot("SAELens", "magnitudes fitted anew")
     architecture, tensors, more = _described(d)
-    names = {ours: theirs for theirs, ours in NORMALISE.items()}
+    names = {ours: theirs for theirs, ours in NORMALISE.items()} | {"centre": "none"}
     config = {
         "d_in": d.d_in,
         "d_sae": d.width,
@@ -96,6 +101,18 @@ def write(dictionary: Dictionary, folder: Path) -> None:
     }
     weights.save(tensors, folder / WEIGHTS)
     publish(folder / "cfg.json", json.dumps(config).encode())
+
+
+def _check_objects(config: dict[str, Any], folder: Path) -> None:
+    """Refuse a value that is no object where its keys are read below."""
+    inner = config.get("metadata")
+    for where, keys in (
+        (config, ("metadata", "activation_fn_kwargs", "model_from_pretrained_kwargs")),
+        (inner if isinstance(inner, dict) else {}, ("model_from_pretrained_kwargs", "training_architecture_details")),
+    ):
+        for key in keys:
+            if not isinstance(where.get(key) or {}, dict):
+                raise UserError(f"dictionary {folder}: its configuration says {key}={where[key]!r}, not an object")
 
 
 def _kind(config: dict[str, Any]) -> str:
@@ -116,6 +133,23 @@ def _normalise(config: dict[str, Any]) -> str:
     if said not in known:
         raise unknown("normalize_activations of a SAELens dictionary", said, known)
     return said
+
+
+def _row_treatment(config: dict[str, Any], info: dict[str, Any], folder: Path) -> Normalise:
+    """What is done to every row here: the dictionary's own normalisation, and the mean that centred weights lack.
+
+    SAELens loads a model with `center_writing_weights` for some dictionaries (GPT-2's res-jb): every weight that
+    writes to the stream then has mean 0 over d_model, and so has every row. `layer_norm` removes that mean anyway.
+    """
+    own = NORMALISE.get(_normalise(config), "none")
+    if not weights.flag(pretrained_options(info), CENTRED, False, folder):
+        return own
+    if own == "constant_norm":
+        raise UserError(
+            f"dictionary {folder}: model_from_pretrained_kwargs say {CENTRED} and its rows have a constant norm "
+            "(normalize_activations): both together are not read"
+        )
+    return "centre" if own == "none" else own
 
 
 def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activation:
@@ -139,11 +173,14 @@ def _rule(kind: str, t: Tensors, config: dict[str, Any], folder: Path) -> Activa
 
 def _folded(t: Tensors, config: dict[str, Any], folder: Path, factor: float | None, subtract: bool) -> Tensors:
     """Weights with every constant factor inside: decoder norms, finetuned scales, what inputs went through."""
-    if config.get("rescale_acts_by_decoder_norm"):
+    if weights.flag(config, "rescale_acts_by_decoder_norm", False, folder):
         norm = t["W_dec"].norm(dim=1).clamp_min(1e-8)
         t |= {"W_enc": t["W_enc"] * norm, "b_enc": t["b_enc"] * norm, "W_dec": t["W_dec"] / norm[:, None]}
     if "scaling_factor" in t:
-        if not config.get("finetuning_scaling_factor") and not (t["scaling_factor"] == 1).all():
+        if (
+            not weights.flag(config, "finetuning_scaling_factor", False, folder)
+            and not (t["scaling_factor"] == 1).all()
+        ):
             raise UserError(f"dictionary {folder}: it holds a scaling_factor and says that none is used")
         t["W_dec"] = t["W_dec"] * t["scaling_factor"][:, None]
     normalise = _normalise(config)
@@ -177,12 +214,14 @@ def _factor(folder: Path) -> float:
             "activation_scaler.json is missing"
         )
     factor = read_json(scaler).get("scaling_factor")
-    if not isinstance(factor, int | float) or not factor > 0:
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
         raise UserError(f"{scaler}: scaling_factor must be a positive number, not {factor!r}")
     return float(factor)
 
 
-def _info(config: dict[str, Any], metadata: dict[str, Any], hook: Any, transcoder: bool) -> dict[str, Any]:
+def _info(
+    config: dict[str, Any], metadata: dict[str, Any], hook: Any, transcoder: bool, folder: Path
+) -> dict[str, Any]:
     info: dict[str, Any] = {"model": metadata.get("model_name"), "site": _site(hook), "source": "SAELens"}
     if hook:
         info["hook"] = hook
@@ -191,7 +230,7 @@ def _info(config: dict[str, Any], metadata: dict[str, Any], hook: Any, transcode
     details = metadata.get("training_architecture_details") or {}
     if (trained_as := metadata.get("training_architecture")) != config.get("architecture") and trained_as:
         info["variant"] = trained_as
-        info |= {"k": details["k"], "l0": float(details["k"])} if details.get("k") else {}
+        info |= {"k": details["k"], "l0": weights.number(details, "k", folder)} if details.get("k") else {}
         info |= {"groups": details["matryoshka_widths"]} if details.get("matryoshka_widths") else {}
     kept = {key: value for key, value in config.items() if key not in _READ}
     if config.get("metadata"):
@@ -252,6 +291,8 @@ def _metadata(d: Dictionary) -> dict[str, Any]:
     ):
         if value is not None:
             kept.setdefault(key, value)
+    if d.normalise == "centre":
+        kept["model_from_pretrained_kwargs"] = (kept.get("model_from_pretrained_kwargs") or {}) | {CENTRED: True}
     return kept
 
 

@@ -27,7 +27,7 @@ def read(folder: Path) -> Dictionary:
     config = read_json(folder / "cfg.json")
     if (activation := config.get("activation", "topk")) != "topk":  # the other, groupmax, is no TopK
         raise unknown("activation of a sparsify dictionary", str(activation), ("topk",))
-    skip, transcode = bool(config.get("skip_connection")), bool(config.get("transcode"))
+    skip, transcode = (weights.flag(config, key, False, folder) for key in ("skip_connection", "transcode"))
     wanted = _TENSORS | ({"W_skip"} if skip else set())
     t = weights.checked(weights.load(folder / WEIGHTS), wanted, set(), folder)
     t |= {"W_enc": t["encoder.weight"].T, "b_enc": t["encoder.bias"]}

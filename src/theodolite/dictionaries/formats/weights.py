@@ -12,10 +12,12 @@ from torch import Tensor
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
+from theodolite.dictionaries import validation
 from theodolite.dictionaries.activations import Activation, GatedRule, JumpReluRule, ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 
 Tensors = dict[str, Tensor]
+MATRICES = ("W_enc", "W_dec", "W_skip", "encoder.weight", "decoder.weight", "matrix", "inverse_matrix")
 POINTWISE = (ReluRule, JumpReluRule, GatedRule, TopKRule)  # rules that see the pre-activations only
 
 
@@ -43,6 +45,7 @@ def checked(tensors: Tensors, wanted: set[str], optional: set[str], source: Path
     missing, extra = wanted - tensors.keys(), tensors.keys() - wanted - optional
     if missing or extra:
         raise UserError(f"dictionary {source}: tensors missing {sorted(missing)}, unknown {sorted(extra)}")
+    validation.check_matrices(tensors, MATRICES, source)
     return tensors
 
 
@@ -63,13 +66,8 @@ def build(t: Tensors, rule: Activation, source: Path, info: dict[str, Any], **ho
     wrong = {name: tuple(found[name].shape) for name, shape in expected.items() if tuple(found[name].shape) != shape}
     if wrong:
         raise UserError(f"dictionary {source}: W_enc is ({d_in}, {width}), which does not fit {wrong}")
-    unusable = [
-        n for n in ("W_enc", *expected) if not (~found[n].isnan() if n in of_rule else found[n].isfinite()).all()
-    ]
-    if unusable:
-        raise UserError(f"dictionary {source}: {', '.join(unusable)} holds NaN or infinity: fetch it again")
-    if isinstance(rule, TopKRule) and rule.k > width:
-        raise UserError(f"dictionary {source}: k={rule.k} latents cannot be active, it has {width}")
+    own = {name: found[name] for name in ("W_enc", *expected) if name not in of_rule}
+    validation.check_numbers(own, rule, width, source)
     W_enc, W_dec = t["W_enc"].T.contiguous(), t["W_dec"].contiguous()
     return Dictionary(W_enc, t["b_enc"], W_dec, t["b_dec"], rule, info=info, W_skip=t.get("W_skip"), **how)
 
@@ -82,9 +80,28 @@ def count(config: Mapping[str, Any], key: str, source: Path) -> int:
     return int(value)
 
 
+def flag(config: Mapping[str, Any], key: str, default: bool, source: Path) -> bool:
+    """A yes or no of a configuration; the text "false" would count as a yes, so only booleans are one."""
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not true or false")
+    return default if value is None else value
+
+
+def number(config: Mapping[str, Any], key: str, source: Path) -> float:
+    """A positive finite number of a configuration."""
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not a positive number")
+    return float(value)
+
+
 def agree(config: Mapping[str, Any], sizes: Mapping[str, int], source: Path) -> None:
     """Refuse a configuration that gives the weights another size than they have."""
-    wrong = {key: config[key] for key, size in sizes.items() if config.get(key, size) != size}
+    wrong = {
+        key: config[key] for key, size in sizes.items()
+        if key in config and (config[key] != size or isinstance(config[key], bool))
+    }  # fmt: skip
     if wrong:
         raise UserError(f"dictionary {source}: its configuration says {wrong}, its weights have {dict(sizes)}")
 
