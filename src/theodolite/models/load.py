@@ -170,7 +170,7 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
             # tensors of another shape are let through here so that `check_complete` can name them
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, device_map=device_map, local_files_only=True, trust_remote_code=False,
-                ignore_mismatched_sizes=True, output_loading_info=True,
+                use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
     except _CANNOT_LOAD as error:
         raise _no_load(name, error) from error
