@@ -32,6 +32,7 @@ from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
+from theodolite.models.tokens import encode
 from theodolite.readers._text import NgramReader
 
 BLANK = "no known n-gram"  # why a reading of the text alone is not relied on: it would be that of any unknown text
@@ -203,9 +204,9 @@ class FittedReader:
         """Tokens of one text that are not read."""
         if not self.cut([text]):
             return 0
-        ends = (self.recipe.max_tokens, WHOLE)
-        kept, whole = (self._model().tokens([text], format=self.recipe.format, max_tokens=end).lengths for end in ends)
-        return int(whole[0] - kept[0])
+        model, format = self._model(), self.recipe.format
+        (whole,) = encode(model.tokenizer, [text], format, WHOLE)  # longer than the model's context, perhaps
+        return len(whole) - int(model.tokens([text], **self._how()).lengths[0])
 
     def _rows(self, texts: list[str]) -> Any:
         """One row per text, pooled as the harvest does: `last` is the last token of all, whatever the positions."""
@@ -300,7 +301,7 @@ def read_file(
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
     if cut := fitted.cut(present):
-        most = fitted.recipe.max_tokens
+        most = fitted._model().most_tokens(fitted.recipe.format, fitted.recipe.max_tokens)
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
     if blank := int(fitted.blank(present).sum()):
         warnings.warn(
