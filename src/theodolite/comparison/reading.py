@@ -113,8 +113,9 @@ class FittedReader:
         judge = f"{JUDGES}/{slug(str(self.about['method']))}"
         self.judge = Kept(run.verify_folder(judge)) if (run.folder / judge).is_dir() else None
         self.claims = (run.read_json("admission") or {}).get("claims", [])
+        needs_dictionary = self.view in FROM_DICTIONARY or self.judge is not None
         needs_model = self.view != "text" or self.judge is not None
-        self.instruments = _opened(self.recipe, run, model, sae) if needs_model else None
+        self.instruments = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -321,16 +322,20 @@ def withheld(said: Said, blank_n: np.ndarray) -> Said:
     return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 
-def _opened(recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None) -> Instruments:
-    """The model and dictionaries of a run, from where they lie here."""
-    named = list(sae or (run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries))
+def _opened(
+    recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
+) -> Instruments:
+    """The model of a run, and its dictionaries where they are needed, from where they lie here."""
     if model is None:
         model = run.local_path(recipe.model, "give it with --model PATH")
     if not isinstance(model, Model):
-        place = str(Path(model).expanduser().resolve()) if Path(model).exists() else str(model)
+        place = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
         recipe, model = recipe.model_copy(update={"model": place}), None
-    opened = open_instruments(_as_read(recipe, run).model_copy(update={"dictionaries": named}), model)
-    return _same_model(opened, run)
+    named = [
+        run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries if dictionaries and not sae
+    ]
+    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": [*(sae or named)]})
+    return _same_model(open_instruments(wanted, model), run)
 
 
 def _as_read(recipe: Recipe, run: Run) -> Recipe:
