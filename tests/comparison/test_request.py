@@ -147,3 +147,22 @@ def test_a_twin_that_appears_beside_a_dictionary_makes_another_request(tmp_path:
     (tmp_path / "mine.twin").mkdir()
     (tmp_path / "mine.twin" / "w").write_text("2")
     assert request.resolve("truth", **asked).digest() != alone
+
+
+def test_a_helper_of_a_users_own_method_is_part_of_the_recipe(tmp_path: Path) -> None:
+    mine, helper = tmp_path / "mine.py", tmp_path / "helper_of_request.py"
+    mine.write_text("def f():\n    import helper_of_request\n")
+    helper.write_text("value = 1")
+    first = request.file_hashes([str(mine)])
+    helper.write_text("value = 2")
+    second = request.file_hashes([str(mine)])
+    assert first[str(mine)] == second[str(mine)]
+    assert first != second
+
+
+def test_a_damaged_copy_of_a_table_is_written_again(tmp_path: Path) -> None:
+    table = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
+    path = Path(request.as_path(table, tmp_path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert Path(request.as_path(table, tmp_path)).read_bytes() == whole
