@@ -2,13 +2,12 @@
 
 import shlex
 import sys
-import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from theodolite import __version__
+from theodolite import __version__, ending
 from theodolite.core.errors import UserError
 
 app = App(
@@ -35,6 +34,7 @@ Where = Annotated[str | None, Parameter(help=_WHERE)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
+Leaks = Literal["drop-same", "drop-all", "keep-all"]
 Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
@@ -55,6 +55,7 @@ def compare(
     device: Device = "auto",
     dtype: str | None = None,
     limit: int | None = None,
+    leaks: Leaks | None = None,
     seeds: int | None = None,
     pooling: Pooling = None,
     positions: Where = None,
@@ -95,6 +96,9 @@ def compare(
         auto, float32, bfloat16 (default: the recipe's).
     limit
         at most this many training rows and rows per shift (40 or more).
+    leaks
+        near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all
+        all, keep-all none; they are counted by label either way.
     seeds
         number of train/test splits; each refits everything.
     out
@@ -114,9 +118,9 @@ def compare(
     with terminal.progress() as progress:
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
-            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            pooling=pooling, positions=positions, out=out, quick=quick, final=final, dry_run=dry_run, force=force,
-            admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
+            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, leaks=leaks,
+            seeds=seeds, pooling=pooling, positions=positions, out=out, quick=quick, final=final, dry_run=dry_run,
+            force=force, admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)
@@ -130,6 +134,8 @@ def read(
     file: Annotated[Path | None, Parameter(name="--in")] = None,
     column: str = "text",
     method: str | None = None,
+    model: str | None = None,
+    sae: Many = None,
     out: Path | None = None,
     show_text: bool = False,
 ) -> None:
@@ -148,7 +154,11 @@ def read(
     column
         its text column.
     method
-        which method (default: the first contrast's dense one).
+        which method (default: the first contrast's dense one), or your own as file.py:Class, unchanged since the run.
+    model
+        where the run's model lies now, if not where the run read it; its weights must be the same.
+    sae
+        likewise the dictionaries that were given with --sae.
     out
         CSV file for the scores.
     show_text
@@ -163,10 +173,11 @@ def read(
         raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
     if file is not None:
         with terminal.progress() as progress:
-            scores = reading.read_file(run, file, column=column, method=method, progress=progress)
+            scores = reading.read_file(run, file, column=column, method=method, model=model, sae=sae, progress=progress)
         terminal.show_scores(scores, out)
     else:
-        terminal.show_tokens(reading.read_text(run, text, method=method), texts_of=run if show_text else None)
+        read_out = reading.read_text(run, text, method=method, model=model, sae=sae)
+        terminal.show_tokens(read_out, texts_of=run if show_text else None)
 
 
 @app.command
@@ -370,34 +381,4 @@ def verify(recipe: str) -> None:
 
 def main() -> None:
     """Entry point: one clear line per error, a traceback only with --debug."""
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    if not debug:
-        warnings.formatwarning = _one_line
-    try:
-        app(arguments)
-    except KeyboardInterrupt:
-        _stop("stopped; nothing finished is lost: the same command continues", 130, debug)
-    except UserError as error:
-        _stop(str(error), 2, debug)
-    except OSError as error:
-        _stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2, debug)
-    except Exception as error:
-        _stop(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug)
-
-
-_WITH_PLACE = warnings.formatwarning
-
-
-def _one_line(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
-    """Our own warnings without the place in our code; others as Python shows them."""
-    if category is UserWarning:
-        return f"theodolite: {message}\n"
-    return _WITH_PLACE(message, category, *where, **line)
-
-
-def _stop(message: str, code: int, debug: bool) -> None:
-    if debug:
-        raise
-    print(f"theodolite: {message}", file=sys.stderr)
-    sys.exit(code)
+    ending.ended(app, sys.argv[1:])

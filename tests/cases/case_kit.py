@@ -1,4 +1,4 @@
-"""What the cases share: tiny model folders, a table of texts with a planted word, and the command line in this process."""
+"""What the cases share: tiny model folders, a table of texts with a planted word, the command line in this process."""
 
 import contextlib
 import io

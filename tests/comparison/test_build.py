@@ -1,6 +1,9 @@
 """Views are made once, made again where their code changed, and say of how many texts they hold only the start."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,9 @@ import theodolite
 from theodolite.comparison import build
 from theodolite.comparison.instruments import Instruments, Station, open_instruments, unchecked_notes
 from theodolite.comparison.views import FROM_DICTIONARY, Views
-from theodolite.core.recipe import Recipe, Source
+from theodolite.core import atomic
+from theodolite.core.errors import UserError
+from theodolite.core.recipe import Recipe, Shift, Source
 from theodolite.data import concept
 from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
@@ -37,8 +42,15 @@ def table(n: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"text": [" ".join([*rng.choice(WORDS, 6), "zz"][: 6 + y]) for y in label], "label": label})
 
 
+Make = Callable[..., Views]
+
+
+def both_ways(bias: float = 0.0) -> Dictionary:
+    return Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.full((32,), bias), ReluRule(), subtract_b_dec=False)
+
+
 @pytest.fixture
-def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Views]:
+def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Views of 60 rows, cut at 30 bytes, for methods that read a dictionary, a sentence and the model's answer."""
     table(60).to_csv(tmp_path / "mine.csv", index=False)
     source = Source(source="mine", file=str(tmp_path / "mine.csv"), field="text", label="label")
@@ -46,29 +58,46 @@ def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
         name="toy", title="toy", positive="1", negative="0", question="Is it?", site=SITE, sites=[SITE], train=[source],
         max_tokens=30, methods=["logistic@latents", "logistic@sentence", "logistic@embedding", "prompting"],
     )  # fmt: skip
-    dictionary = Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.zeros(32), ReluRule(), subtract_b_dec=False)
-    instruments = Instruments(model, (Station("both", "", SITE, dictionary),))
     monkeypatch.setattr(sentence, "embed", lambda texts, note: np.ones((len(texts), 3)))
     monkeypatch.setattr(sentence, "truncated", lambda texts: 5)
     monkeypatch.setattr(prompting, "answer_log_odds", lambda model, texts, question, **how: np.ones(len(texts)))
-    found = concept.load(recipe)
-    return lambda: build.build_views(recipe, found, instruments, tmp_path / "cache", lambda done, total: None)
+
+    def build_them(
+        network: Model = model,
+        twin: Dictionary | None = None,
+        note: Callable[[str, int, str], None] = lambda *_: None,
+        **changes: object,
+    ) -> Views:
+        wanted = recipe.model_copy(update=changes)
+        station = Station("both", "", SITE, both_ways(), twin)
+        found = concept.load(wanted)
+        return build.build_views(
+            wanted, found, Instruments(network, (station,)), tmp_path / "cache", lambda *_: None, note
+        )
+
+    return build_them
 
 
 def test_what_other_code_makes_is_made_again_and_the_states_are_not(
-    made: Callable[[], Views], monkeypatch: pytest.MonkeyPatch
+    made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = made()
     before = written(first)
     assert written(made()) == before
-    other = (build._stations,)  # stands for the same modules after an edit
-    monkeypatch.setattr(build, "MAKERS", build.MAKERS | {"answer": other} | dict.fromkeys(FROM_DICTIONARY, other))
+    code_hash = build.code_hash
+
+    def edited(*entries: object) -> str:
+        """Stands for these makers' code after an edit."""
+        other = {build._codes, build._answer} & {entry for entry in entries if callable(entry)}
+        return code_hash(*entries) if not other else f"{code_hash(*entries)[:-1]}x"[::-1]
+
+    monkeypatch.setattr(build, "code_hash", edited)
     again = made()
-    assert again.folder == first.folder
-    fresh = {path.name.split(".")[1] for path in written(again).keys() - before.keys()}
+    assert again.given == first.given
+    fresh = {path.name.split(".")[0] for path in written(again).keys() - before.keys()}
     assert fresh == {"answer", "latents", "reconstruction", "error"}
     assert before.items() <= written(again).items()
-    views = ("state", *build.MAKERS)
+    views = ("state", *first.makers)
     assert {view for view in views if again.key(view, SITE) != first.key(view, SITE)} == {"answer"} | FROM_DICTIONARY
 
 
@@ -77,7 +106,131 @@ def written(views: Views) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in views.folder.rglob("*.safetensors")}
 
 
-def test_texts_cut_on_the_way_to_a_view_are_counted(made: Callable[[], Views]) -> None:
+def test_every_option_that_decides_the_rows_is_in_their_key(made: Make) -> None:
+    """Of two requests that differ in one of them, neither may be given what was kept for the other."""
+    half = Model(tiny_model().to(torch.bfloat16), byte_tokenizer(), name="tiny", hash="0" * 64)
+    common = {
+        "pooling": made(pooling="last"), "positions": made(positions="content[-3:]"), "format": made(format="raw"),
+        "max_tokens": made(max_tokens=20), "sites": made(sites=[SITE, "blocks.0.resid_post"]), "dtype": made(half),
+    }  # fmt: skip
+    first = made()
+    assert len({views.given["train"] for views in (first, *common.values())}) == 1 + len(common)
+    asked = [made(question="Another?"), made(few_shot=[("a text", 1)])]
+    assert [views.given for views in asked] == [first.given] * 2
+    assert len({views.key("answer", "") for views in (first, *asked)}) == 3
+    twins = [made(twin=both_ways(bias)) for bias in (0.0, 0.5)]
+    assert len({views.key("twin", SITE) for views in twins}) == 2
+    assert len({views.key("latents", SITE) for views in (first, *twins)}) == 1
+    one, other = (views.get("train", "twin", SITE).toarray() for views in twins)
+    assert np.array_equal(one, other)  # a bias of the decoder changes no latent, and yet each twin has its own file
+    assert len({views.path("train", "twin", SITE, views.station("twin", SITE)) for views in twins}) == 2
+
+
+def test_labels_are_not_in_the_key_of_the_rows_and_are_in_that_of_the_fits(made: Make, tmp_path: Path) -> None:
+    first = made()
+    frame = table(60)
+    frame.assign(label=1 - frame["label"]).to_csv(tmp_path / "mine.csv", index=False)
+    turned = made()
+    assert turned.given == first.given
+    assert turned.key("state", SITE) != first.key("state", SITE)
+
+
+def test_a_new_data_set_reads_only_its_own_rows(made: Make, tmp_path: Path) -> None:
+    first = made()
+    before = written(first)
+    table(40, seed=1).to_csv(tmp_path / "new.csv", index=False)
+    source = Source(source="new", file=str(tmp_path / "new.csv"), field="text", label="label")
+    both = made(shifts={"new": Shift(rows=[source])})
+    assert both.given["train"] == first.given["train"]
+    fresh = written(both).keys() - before.keys()
+    assert fresh
+    assert all(path.is_relative_to(both.home("new")) for path in fresh)
+    assert before.items() <= written(both).items()
+    assert both.key("state", SITE) != first.key("state", SITE)
+
+
+def damage(path: Path, how: str) -> None:
+    """One flipped bit in the middle, half of the bytes, or no file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])
+def test_damaged_entries_are_made_again_and_counted(made: Make, how: str) -> None:
+    first = made()
+    whole = {view: first.get("train", view, SITE) for view in ("state", "sentence", "answer", "embedding")}
+    facts = {part.name: part.read_bytes() for part in first.home("train").glob("*.done")}
+    frame = first.frame("train")
+    for path in first.home("train").glob("[se]*.safetensors"):
+        damage(path, how)
+    damage(first.frame_path("train"), how)
+    for path in first.home("train").glob("answer*.done"):
+        damage(path, how)
+    notes: list[tuple[str, int, str]] = []
+    again = made(note=lambda *note: notes.append(note))
+    for view, value in whole.items():
+        assert np.array_equal(again.get("train", view, SITE), value)
+    assert {part.name: part.read_bytes() for part in first.home("train").glob("*.done")} == facts
+    pd.testing.assert_frame_equal(again.frame("train"), frame)
+    # `state`, `sentence`, `embedding`, `error` and the record of `answer`; of a lost record nothing is left to tell
+    marks = {"views": 4 if how == "deleted" else 5, "labelled rows": 0 if how == "deleted" else 1}
+    said = [text.removeprefix("damaged entries of the cache were made again: ") for _, _, text in notes]
+    assert {name: said.count(name) for name in marks} == marks
+    quiet: list[tuple[str, int, str]] = []
+    made(note=lambda *note: quiet.append(note))
+    assert quiet == []
+
+
+@pytest.mark.parametrize("place", ["harvest/manifest.json", "harvest/commits/*.json", "harvest/shards/*.safetensors"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])
+def test_damaged_harvests_are_read_anew(made: Make, place: str, how: str) -> None:
+    first = made()
+    whole = first.get("train", "latents", SITE).toarray()
+    (path, *_) = sorted(first.home("train").glob(place))
+    damage(path, how)
+    for part in first.home("train").glob("blocks*.done"):  # so that the harvest is needed
+        part.unlink()
+    notes: list[tuple[str, int, str]] = []
+    again = made(note=lambda *note: notes.append(note))
+    assert np.array_equal(again.get("train", "latents", SITE).toarray(), whole)
+    # a commit that is gone is a unit that is not finished yet, as after a stop
+    assert len(notes) == (0 if (place, how) == ("harvest/commits/*.json", "deleted") else 1)
+
+
+def test_temporaries_of_killed_writes_leave_the_cache(made: Make, tmp_path: Path) -> None:
+    views = made()
+    here = atomic._temporary(views.home("train") / "state.safetensors")  # this process lives
+    left = [here.with_name(here.name.replace(f"-{os.getpid()}-", f"-{gone_pid()}-"))]
+    left.append(tmp_path / "cache" / "fits" / "0123" / left[0].name)
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    made()
+    assert [path.exists() for path in (*left, here)] == [False, False, True]
+
+
+def gone_pid() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def test_a_template_that_changes_while_rows_are_read_is_refused(
+    made: Make, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Midnight in a template that prints the date: rows of two days would be kept under one key."""
+    rendered = iter(["Today: 1. ", "Today: 1. ", "Today: 2. ", "Today: 2. "])
+    monkeypatch.setattr(type(model), "template_around", lambda self: (next(rendered), ""))
+    with pytest.raises(UserError, match="another date: run the same command again"):
+        made()
+
+
+def test_texts_cut_on_the_way_to_a_view_are_counted(made: Make) -> None:
     long = int((table(60)["text"].str.len() > 30).sum())
     assert 0 < long < 60
     assert build.cut_notes(made()) == [
@@ -86,7 +239,7 @@ def test_texts_cut_on_the_way_to_a_view_are_counted(made: Callable[[], Views]) -
     ]
 
 
-def test_what_was_read_is_counted_by_view(made: Callable[[], Views]) -> None:
+def test_what_was_read_is_counted_by_view(made: Make) -> None:
     read = build.tokens_read(made(), ["train"])
     assert read["latents"] == read["embedding"] == read["state"] < read["answer"]
 

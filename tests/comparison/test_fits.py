@@ -140,14 +140,14 @@ def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, f
     jobs, notes = [Job("difference_in_means", SITE)], []
     nothing = lambda done, total: None  # noqa: E731
     (first,) = run(jobs, views, 1, tmp_path / "fits", nothing)
-    fits.copy_reader(tmp_path / "fits", jobs[0], views, 1, tmp_path / "before")
+    before = {n: p.read_bytes() for n, p in fits.reader_files(tmp_path / "fits", jobs[0], views, 1).items()}
     damage(fits._folder(tmp_path / "fits", jobs[0], views, 1) / file, how)
     (again,) = run(jobs, views, 1, tmp_path / "fits", nothing, lambda *note: notes.append(note))
     pd.testing.assert_frame_equal(first.scores, again.scores)
     assert again.fits[0]["params"] == first.fits[0]["params"]
-    fits.copy_reader(tmp_path / "fits", jobs[0], views, 1, tmp_path / "after")
-    for path in (tmp_path / "before").iterdir():
-        assert (tmp_path / "after" / path.name).read_bytes() == path.read_bytes()
+    after = {n: p.read_bytes() for n, p in fits.reader_files(tmp_path / "fits", jobs[0], views, 1).items()}
+    assert after == before
+    assert set(before) == {"config.json", "model.safetensors"}
     # a record that is gone is a job that is not finished, which is no damage
     counted = [] if (file, how) == ("fits.json", "deleted") else [("remade", 1)]
     assert [note[:2] for note in notes] == counted
@@ -157,8 +157,7 @@ def test_what_a_killed_write_left_beside_a_reader_is_not_copied(views: Views, tm
     job = Job("difference_in_means", SITE)
     list(run([job], views, 1, tmp_path / "fits", lambda done, total: None))
     (fits._folder(tmp_path / "fits", job, views, 1) / "reader" / ".config.json.0123abcd.tmp").write_bytes(b"half")
-    fits.copy_reader(tmp_path / "fits", job, views, 1, tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "model.safetensors"}
+    assert set(fits.reader_files(tmp_path / "fits", job, views, 1)) == {"config.json", "model.safetensors"}
 
 
 def test_no_near_duplicate_of_a_left_out_source_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,9 +107,9 @@ def test_a_text_gets_the_score_that_the_comparison_gave_it(made: Made, method: s
 
 def test_a_file_of_ones_own_is_read_with_its_code(made: Made) -> None:
     run, model, folder = made
-    method = f"{folder}/mine.py:Mine"
-    text, score, _ = stored(made, method)
-    assert read_text(run.folder, text, method=method, model=model).score == pytest.approx(score, abs=1e-4)
+    text, score, _ = stored(made, "mine.py:Mine")
+    own = f"{folder}/mine.py:Mine"
+    assert read_text(run.folder, text, method=own, model=model).score == pytest.approx(score, abs=1e-4)
 
 
 def test_rows_without_text_are_not_scored_and_counted(made: Made, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_file_is_audited_without_a_model(tmp_path: Path) -> None:
     assert (overview.n, overview.n_positive, overview.sources) == (81, 41, {"mine": (40, 41)})
     assert [(count.cause, count.n) for count in overview.lost] == [("duplicate", 1)]
     assert found.shortcuts.shortcuts[0].name == "indeed"
-    assert {b.feature for b in found.baselines} == {"length", "words"}
+    assert {b.feature for b in found.baselines} == {"length", "surface", "words", "characters"}
 
 
 def test_the_audit_is_json(tmp_path: Path, write_source: Callable[..., Source]) -> None:

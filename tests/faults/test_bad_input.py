@@ -1,8 +1,7 @@
 """Whatever a user gets wrong on the command line: one clear line, an exit code, no traceback, nothing lost."""
 
+import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys

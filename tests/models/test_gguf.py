@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
@@ -10,6 +11,7 @@ import pytest
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from theodolite.core.errors import UserError
+from theodolite.models import gguf as conversion
 from theodolite.models import load as loading
 from theodolite.models.load import load
 
@@ -22,9 +24,11 @@ SHAPES = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path) -> None:
-    """A one-block llama in Q8_0 with the tokenizer fields of the shipped file."""
-    writer = gguf.GGUFWriter(path, "llama")
+def write_gguf(
+    path: Path, *, leave_out: str = "", more: Sequence[str] = (), architecture: str = "llama", embedding: str = "Q8_0"
+) -> None:
+    """A one-block llama in Q8_0 with the tokenizer fields of the shipped file; `more` are tensors of 64 ones."""
+    writer = gguf.GGUFWriter(path, architecture)
     vocabulary = [*SPECIAL, *bytes_to_unicode().values(), "he", "ll", "ĠĠ"]
     writer.add_context_length(64)
     writer.add_embedding_length(64)
@@ -46,9 +50,11 @@ def write_gguf(path: Path) -> None:
     rng = np.random.default_rng(0)
     shapes = {"token_embd": (len(vocabulary), 64)} | {f"blk.0.{name}": shape for name, shape in SHAPES.items()}
     for name, shape in shapes.items():
-        packed = gguf.quants.quantize(rng.normal(size=shape).astype(np.float32), gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(f"{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        kind = gguf.GGMLQuantizationType[embedding if name == "token_embd" else "Q8_0"]
+        packed = gguf.quants.quantize(rng.normal(size=shape).astype(np.float32), kind)
+        if not (leave_out and name.startswith(leave_out)):
+            writer.add_tensor(f"{name}.weight", packed, raw_dtype=kind)
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm", *more):
         writer.add_tensor(f"{name}.weight", np.ones(64, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -137,6 +143,33 @@ def test_what_is_no_gguf_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "bad.gguf").write_bytes(content)
     with pytest.raises(UserError, match=r"bad.gguf"):
         load(tmp_path / "bad.gguf")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"leave_out": "blk.0.ffn_up"}, r"lack 1 tensor \(model.layers.0.mlp.up_proj.weight\)"),
+        ({"leave_out": "token_embd"}, r"lack 2 tensors \(lm_head.weight, model.embed_tokens.weight\)"),
+        ({"more": ["blk.1.attn_norm", "blk.1.ffn_norm"]}, r"hold 2 tensors \(blk.1.attn_norm.weight, blk.1.ffn_norm"),
+        ({"more": ["rope_freqs"]}, r"hold 1 tensor \(rope_freqs.weight\), for which the model has no place"),
+        ({"architecture": "mamba"}, "unknown model architecture 'mamba'"),
+    ],
+    ids=["block", "embedding", "more blocks", "rotary factors", "architecture"],
+)
+def test_a_gguf_file_with_other_tensors_than_its_model_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict, words: str
+) -> None:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
+    write_gguf(tmp_path / "odd.gguf", **options)
+    with pytest.raises(UserError, match=words):
+        load(tmp_path / "odd.gguf")
+    assert not list(tmp_path.glob("cache/models/*/model.safetensors"))
+
+
+def test_the_quantisation_is_that_of_the_blocks(tmp_path: Path) -> None:
+    """The embedding may be stored otherwise, and in a small model holds most of the numbers."""
+    write_gguf(tmp_path / "odd.gguf", embedding="F16", leave_out="blk.0.ffn_")
+    assert conversion._header(tmp_path / "odd.gguf")[1] == "dequantised Q8_0"
 
 
 @pytest.mark.slow

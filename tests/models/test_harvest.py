@@ -147,6 +147,21 @@ def test_other_rows_never_share_a_folder(model: Model, tmp_path: Path, change: d
         harvest(model, texts[::-1], tmp_path / "rows", **SETTINGS)
 
 
+@pytest.mark.parametrize("change", ["rope_theta", "weights", "epsilon"])
+def test_rows_of_another_network_never_share_a_folder(tmp_path: Path, change: str) -> None:
+    """Also where it is the same object, edited in place or with another value in its config."""
+    model = Model.from_pretrained(tiny_model(), tokenizer=byte_tokenizer())
+    harvest(model, TEXTS[:5], tmp_path / "rows", **SETTINGS)
+    if change == "rope_theta":
+        model.network.module.config.rope_parameters["rope_theta"] = 5.0
+    elif change == "weights":
+        model.network.module.model.layers[0].mlp.up_proj.weight.data.mul_(0)
+    else:
+        model.network.module.model.norm.variance_epsilon = 0.1
+    with pytest.raises(UserError, match="holds rows of something else"):
+        harvest(model, TEXTS[:5], tmp_path / "rows", **SETTINGS)
+
+
 def test_little_is_padded_and_the_template_runs_once(model: Model, tmp_path: Path, spy: Callable[..., None]) -> None:
     ran: list[int] = []
     spy(model.network.module.model.embed_tokens, lambda args: ran.append(args[0].numel()))

@@ -1,5 +1,6 @@
 """Memory arithmetic on small numbers worked by hand."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,9 +72,13 @@ def test_weights_are_counted_in_the_dtype_they_will_have(tmp_path: Path) -> None
         tmp_path / "a.safetensors",
     )
     save_file({"b": torch.zeros(2), "m": torch.zeros(4, dtype=torch.bool)}, tmp_path / "b.safetensors")
+    homes = {"a": "a.safetensors", "i": "a.safetensors", "b": "b.safetensors", "m": "b.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
     assert weights_bytes(tmp_path, "auto") == 15 * 2 + 7 * 8 + 2 * 4 + 4
     assert weights_bytes(tmp_path, torch.float32) == 15 * 4 + 7 * 8 + 2 * 4 + 4
     save_file({"f": torch.zeros(6, dtype=torch.float8_e4m3fn)}, tmp_path / "c.safetensors")
+    homes["f"] = "c.safetensors"
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
     assert weights_bytes(tmp_path, "auto") == 15 * 2 + 7 * 8 + 2 * 4 + 4 + 6
 
 

@@ -304,7 +304,7 @@ def test_effects_are_counted_without_looking_back_at_every_pass(model: Model, mo
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_text_longer_than_the_context_is_refused(family: str) -> None:
     model = make(family)
-    fits, over = (model.tokens(["x" * n], format="raw", max_tokens=999) for n in (512, 513))
+    fits, over = (pad(encode(model.tokenizer, ["x" * n], "raw", max_tokens=999), 0) for n in (512, 513))
     model.run(fits, capture=["embed"], logits=False)
     with pytest.raises(UserError, match="context of 512"):
         model.run(over, capture=["embed"], logits=False)

@@ -182,24 +182,29 @@ AUDIT: dict[str, Any] = {
     "overviews": [
         {"name": "train", "n": 1748, "n_positive": 938, "n_clusters": 1655, "n_requests": 1748, "n_templates": 0,
          "sources": {"rho": [150, 150], "advbench": [0, 300], "questions": [660, 0]}, "licence": "MIT",
-         "redistributable": True, "note": "", "lost": [{"dataset": "train", "cause": "duplicate", "n": 31}]},
+         "redistributable": True, "note": "", "lost": [{"dataset": "train", "cause": "duplicate", "n": 31}],
+         "near": {"same_label_left": 0, "same_label_kept": 0, "other_label_left": 0, "other_label_kept": 0},
+         "special": {}, "n_special": 0},
         {"name": PRIMARY, "n": 412, "n_positive": 206, "n_clusters": 96, "n_requests": 96, "n_templates": 24,
          "sources": {"jailbreakbench": [206, 206]}, "licence": "CC-BY-NC-4.0", "redistributable": False, "note": "",
-         "lost": [{"dataset": PRIMARY, "cause": "near a training row", "n": 27}]},
+         "lost": [{"dataset": PRIMARY, "cause": "near a training row", "n": 27}],
+         "near": {"same_label_left": 27, "same_label_kept": 0, "other_label_left": 0, "other_label_kept": 3},
+         "special": {}, "n_special": 0},
     ],
     "baselines": [
         {"feature": feature, "fitted_on": fitted, "scored_on": scored, "auroc": value, "lo": value - 0.03,
          "hi": value + 0.03, "n": 412, "n_groups": 96}
-        for feature, gain in (("length", 0.0), ("words", 0.3))
+        for feature, gain in (("length", 0.0), ("surface", 0.1), ("words", 0.3), ("characters", 0.32))
         for fitted, scored, value in (("itself", "train", 0.655 + gain), ("train", PRIMARY, 0.512 + gain / 3))
     ],
     "shortcuts": {
         "shortcuts": [
             {"kind": "term", "name": "write a", "z": 14.21, "p": 0.002, "share_positive": 0.412,
-             "share_negative": 0.013, "n": 388},
+             "share_negative": 0.013, "n": 388, "effect": 0.399},
             {"kind": "source", "name": "advbench", "z": 11.0, "p": 0.002, "share_positive": 0.32,
-             "share_negative": 0.0, "n": 300},
+             "share_negative": 0.0, "n": 300, "effect": 0.32},
         ],
         "n_candidates": 812, "n_permutations": 500, "n_rows": 1655,
+        "found": {"term": 1, "surface": 0, "characters": 0, "cluster": 0, "source": 1},
     },
 }  # fmt: skip

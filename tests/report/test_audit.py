@@ -8,7 +8,7 @@ import pytest
 from planted_run import AUDIT, PRIMARY, row
 
 from theodolite.core.run import Run
-from theodolite.report.audit import SHOWN, audit, blocks, may_not_be_quoted
+from theodolite.report.audit import SHOWN, SHOWN_LATENTS, audit, blocks, may_not_be_quoted
 from theodolite.report.blocks import Table, Text
 from theodolite.report.sheet import Sheet
 
@@ -20,17 +20,21 @@ def cells(block: Any) -> dict[str, list[str]]:
 
 
 def test_sizes_losses_and_baselines_stand_where_they_belong() -> None:
-    overview, lost, baselines, tried, shortcuts = blocks(AUDIT)
+    overview, lost, near, baselines, tried, shortcuts = blocks(AUDIT)
     assert cells(overview)["train"][:5] == ["1,748", ".537", "1,655", "1,748", "\N{EN DASH}"]
     assert cells(overview)[PRIMARY][-2:] == [
         "jailbreakbench (206, 206)",
         "CC-BY-NC-4.0, fetched at use, not redistributed",
     ]
     assert cells(lost) == {"duplicate": ["31", "0"], "near a training row": ["0", "27"]}
-    assert cells(baselines)["train"] == ["itself", ".655 [.625, .685]", ".955 [.925, .985]", "412 96 groups"]
+    assert cells(near) == {PRIMARY: ["27", "0", "0", "3"]}
+    assert cells(baselines)["train"] == [
+        "itself", ".655 [.625, .685]", ".755 [.725, .785]", ".955 [.925, .985]", ".975 [.945, 1.005]", "412 96 groups",
+    ]  # fmt: skip
     assert isinstance(tried, Text)
     assert "812 candidates" in tried.words
-    assert cells(shortcuts)["term"] == ["write a", "+14.2", ".002", ".412", ".013", "388"]
+    assert "Beyond chance: 2 (words and pairs of words 1, sources 1)." in tried.words
+    assert cells(shortcuts)["term"] == ["write a", "+.399", "+14.2", ".002", ".412", ".013", "388"]
 
 
 @pytest.mark.parametrize("tag", [{"private": True}, {"train": [{}, {"redistributable": False}]}])
@@ -69,3 +73,30 @@ def test_a_long_list_of_shortcuts_says_how_many_it_leaves_out() -> None:
     assert isinstance(table, Table)
     assert len(table.lines) == SHOWN
     assert "7 more" in table.caption
+
+
+def test_hundreds_of_one_kind_do_not_push_another_off_the_screen() -> None:
+    one = AUDIT["shortcuts"]["shortcuts"][0]
+    many = [one | {"name": f"term {i}"} for i in range(1400)]
+    shortcuts = [*many, one | {"kind": "surface", "name": "first letter is a capital", "effect": 0.01}]
+    latents = [one | {"kind": "latent", "name": f"latent {i}"} for i in range(40)]
+    *_, tried, table, fired = blocks(
+        {**AUDIT, "shortcuts": {**AUDIT["shortcuts"], "shortcuts": [*shortcuts, *latents]}}
+    )
+    assert isinstance(table, Table)
+    assert len(table.lines) == SHOWN
+    assert table.lines[-1].cells[1].words == "first letter is a capital"
+    assert "1,376 more" in table.caption
+    assert isinstance(fired, Table)
+    assert len(fired.lines) == SHOWN_LATENTS
+    assert isinstance(tried, Text)
+    assert "1,441 (words and pairs of words 1,400, surface form 1, latents 40)." in tried.words
+
+
+def test_control_tokens_in_texts_are_named_and_counted() -> None:
+    tokens = {"<|im_end|>": 7, **{f"[T{i}]": 1 for i in range(10)}}
+    train = AUDIT["overviews"][0] | {"special": tokens, "n_special": 9}
+    (warning,) = [b for b in blocks({**AUDIT, "overviews": [train]}) if isinstance(b, Text) and b.kind == "warning"]
+    assert "train: 9 rows hold control tokens" in warning.words
+    assert "<|im_end|> (7)" in warning.words
+    assert "and 3 others" in warning.words

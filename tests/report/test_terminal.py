@@ -170,7 +170,7 @@ AUDIT = {
     ],
     "shortcuts": {
         "n_candidates": 40, "n_permutations": 500, "n_rows": 100,
-        "shortcuts": [{"kind": "term", "name": "[please]", "z": 4.0, "p": 0.002, "share_positive": 0.5,
+        "shortcuts": [{"kind": "term", "name": "[please]", "effect": 0.375, "z": 4.0, "p": 0.002, "share_positive": 0.5,
                        "share_negative": 0.125, "n": 30}],
     },
 }  # fmt: skip
@@ -180,8 +180,8 @@ def test_an_audit_shows_losses_baselines_and_shortcuts(capsys: pytest.CaptureFix
     terminal.show_audit(SimpleNamespace(to_json=lambda: AUDIT))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["duplicate", "7"] in lines
-    assert ["train", "itself", ".750", "[.625,", ".875]", "\N{EN DASH}", "120", "100", "groups"] in lines
-    assert ["term", "[please]", "+4.0", ".002", ".500", ".125", "30"] in lines
+    assert ["train", "itself", ".750", "[.625,", ".875]", *["\N{EN DASH}"] * 3, "120", "100", "groups"] in lines
+    assert ["term", "[please]", "+.375", "+4.0", ".002", ".500", ".125", "30"] in lines
 
 
 def test_an_audit_shows_notes_as_they_are_and_no_word_of_hidden_data(capsys: pytest.CaptureFixture[str]) -> None:

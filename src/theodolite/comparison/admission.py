@@ -32,7 +32,7 @@ from theodolite.core.atomic import publish
 from theodolite.core.calibrator import CALIBRATE, CERTIFY, TooFewRows
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
-from theodolite.core.sealed import Note, copy_entry, entry, facts_of, no_note, seal
+from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
 
 Array = np.ndarray
 CHOSEN = "chosen"  # the judge of the primary analysis
@@ -63,9 +63,9 @@ def run(cases: Sequence[Case], views: Views, cache: Path, tick: Tick, note: Note
         yield Admitted(case, judgements, detail, facts_of(folder / RECORD))
 
 
-def copy_judge(cache: Path, case: Case, views: Views, folder: Path) -> None:
-    """Copy the chosen judge of a case, for reading new texts."""
-    copy_entry(_folder(cache, case, views) / RECORD, "judge", folder)
+def judge_files(cache: Path, case: Case, views: Views) -> dict[str, Path]:
+    """Files of the chosen judge of a case, by name, for reading new texts."""
+    return files_of(_folder(cache, case, views) / RECORD, "judge")
 
 
 def _folder(cache: Path, case: Case, views: Views) -> Path:

@@ -18,7 +18,7 @@ from theodolite.comparison.views import FROM_DICTIONARY, Views, frame_hash
 from theodolite.core import methods
 from theodolite.core.atomic import sweep
 from theodolite.core.code_hash import code_hash
-from theodolite.core.errors import Damaged
+from theodolite.core.errors import Damaged, UserError
 from theodolite.core.recipe import Recipe
 from theodolite.core.sealed import Note as Report
 from theodolite.core.sealed import no_note
@@ -45,14 +45,14 @@ def build_views(
     """
     sweep(cache)
     datasets = {"train": concept.train, **concept.shifts}
+    facts, rendered = _facts(recipe, instruments), instruments.model.template_around()
     views = Views(
-        cache / "views", {name: _given(recipe, dataset, instruments) for name, dataset in datasets.items()},
+        cache / "views", {name: _given(facts, recipe, dataset, instruments) for name, dataset in datasets.items()},
         {name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
         tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal), _stations(instruments),
         {s.key: s.twin.fingerprint()[:12] for s in instruments.stations if s.twin is not None},
         makers(recipe, instruments),
     )  # fmt: skip
-    views.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     work = [(name, part) for name in datasets for part in _parts(recipe, instruments, views, name, note)]
     for name, dataset in datasets.items():
         views.put_frame(name, dataset.frame, note)
@@ -61,6 +61,11 @@ def build_views(
         inside(0, 1)
         if not views.has_part(name, part.key, note):
             made = made_part(part, views, name, datasets[name], inside, note)
+            if instruments.model.template_around() != rendered:
+                raise UserError(
+                    "the model's chat template printed another text than when the run began, such as another date: "
+                    "run the same command again"
+                )
             views.end_part(name, part.key, made.facts, made.files)
     tick(TICKS * len(work), TICKS * len(work))
     return views
@@ -261,19 +266,26 @@ def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def _given(recipe: Recipe, dataset: Dataset, instruments: Instruments) -> str:
-    """A hash of all that every view of a data set depends on: what the model is given and is, and how rows are made.
+def _facts(recipe: Recipe, instruments: Instruments) -> dict[str, Any]:
+    """What every view of every data set depends on beside its texts: what the model is, and how rows are made.
+
+    The identity holds weights, configuration, dtype, tokenizer and template.
+    """
+    model = instruments.model
+    return {
+        "model": model.identity, "device": model.device.type, "quantisation": model.quantisation,
+        "format": recipe.format, "max_tokens": recipe.max_tokens, "positions": recipe.positions,
+        "pooling": recipe.pooling, "sites": sorted(_token_sites(recipe)), "blocks": instruments.blocks,
+        "code": code_hash(_states, Views, type(model)),
+    }  # fmt: skip
+
+
+def _given(facts: dict[str, Any], recipe: Recipe, dataset: Dataset, instruments: Instruments) -> str:
+    """A hash of these facts, the texts of a data set and the token ids that the model is given for them.
 
     Labels, sources and clusters are not in it: no view depends on them, and clusters are numbered over all data sets.
     """
-    model = instruments.model
-    tokens = model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens)
-    read = hashlib.sha256(json.dumps([dataset.texts, list(tokens.ids.shape)]).encode())
-    read.update(tokens.ids.numpy().tobytes() + tokens.roles.numpy().tobytes())
-    facts = {
-        "read": read.hexdigest(), "model": model.identity, "dtype": str(model.dtype), "device": model.device.type,
-        "quantisation": model.quantisation, "format": recipe.format, "max_tokens": recipe.max_tokens,
-        "positions": recipe.positions, "pooling": recipe.pooling, "sites": sorted(_token_sites(recipe)),
-        "blocks": instruments.blocks, "code": code_hash(_states, Views, type(model)),
-    }  # fmt: skip
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    tokens = instruments.model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens)
+    whole = hashlib.sha256(json.dumps([facts, dataset.texts, list(tokens.ids.shape)], sort_keys=True).encode())
+    whole.update(tokens.ids.numpy().tobytes() + tokens.roles.numpy().tobytes())
+    return whole.hexdigest()

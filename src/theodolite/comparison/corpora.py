@@ -14,6 +14,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
 from theodolite.core.recipe import Recipe
 from theodolite.core.sealed import Note, entry, no_note, seal
+from theodolite.core.slug import slug
 from theodolite.data import concept as concepts
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency, near_pairs, unit_rows
 from theodolite.data.sources import rows
@@ -40,7 +41,7 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note =
     digests = [recipes.load(name).digest() for name in recipes.names()]
     asked = [wanted.model_dump_json(), *content, *digests, code_hash(_cleared)]
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
-    path = (folder or cache_root() / "corpora") / f"{wanted.name}-{key[:16]}.jsonl.zst"
+    path = (folder or cache_root() / "corpora") / f"{slug(wanted.name)}-{key[:16]}.jsonl.zst"
     record = path.with_suffix(".json")
     if entry(record, "corpora", note) is None:
         _cleared(wanted).save(path)

@@ -29,8 +29,9 @@ from theodolite.core.errors import UserError
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
-from theodolite.core.sealed import Note, copy_entry, entry, facts_of, no_note, seal
+from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
 from theodolite.core.seeds import child_seed
+from theodolite.core.watch import ending_with
 from theodolite.data.splits import folds, split
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.1)
@@ -67,25 +68,26 @@ def run(
 def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
     """What joblib's delayed calls return, in the order they finish, on all cores with one thread each.
 
-    Of `total`, all but these are done already.
+    Of `total`, all but these are done already. Workers end when this process does, also where it is killed.
     """
-    from joblib import Parallel, parallel_config
+    from joblib import Parallel, delayed, parallel_config
 
     found: list[Any] = []
     tick(total - len(work), total)
     with warnings.catch_warnings(), parallel_config(backend="loky", inner_max_num_threads=1):
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
         with _interrupts_held():
-            results = Parallel(n_jobs=-1, return_as="generator_unordered")(work)
+            watched = [delayed(ending_with)(os.getpid(), *call) for call in work]
+            results = Parallel(n_jobs=-1, return_as="generator_unordered")(watched)
         for result in results:
             found.append(result)
             tick(total - len(work) + len(found), total)
     return found
 
 
-def copy_reader(cache: Path, job: Job, views: Views, seeds: int, folder: Path) -> None:
-    """Copy the reader fitted on the first seed, for reading new texts; only what the job's record names."""
-    copy_entry(_folder(cache, job, views, seeds) / RECORD, "reader", folder)
+def reader_files(cache: Path, job: Job, views: Views, seeds: int) -> dict[str, Path]:
+    """Files of the reader fitted on the first seed, by name, for reading new texts; only what the record names."""
+    return files_of(_folder(cache, job, views, seeds) / RECORD, "reader")
 
 
 def _folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:

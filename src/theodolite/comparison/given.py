@@ -10,7 +10,7 @@ import pandas as pd
 
 from theodolite.comparison import baselines, conclusion, fits, tables
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes
+from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes, local_paths
 from theodolite.comparison.stages import Progress, Stages
 from theodolite.comparison.views import Views, frame_hash
 from theodolite.core import methods as naming
@@ -44,31 +44,39 @@ def compare_rows(
     recipe = _recipe(content, methods, seeds)
     run = Run.create(
         out or Path("runs") / f"rows-{content[:8]}", recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command,
+        command=command, paths=local_paths(recipe),
     )  # fmt: skip
     if not run.finished:
-        run.begin()
-        stages = Stages(run, progress)
-        views = Views(cache_root() / "views", {"train": f"rows-{content}"}, {"train": frame_hash(frame)})
-        views.put_frame("train", frame, run.note)
-        views.put("train", "state", SITE, rows)
-        with stages("fitting") as tick:
-            wanted = [Job(method, SITE) for method in recipe.methods]
-            fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
-        with stages("intervals"):
-            matched = tables.matched(fitted, recipe)
-            shared = tables.common(recipe, MODEL, content)
-            run.add_rows(shared | row for row in tables.with_costs(matched.rows, fitted, {}, {}))
-            run.add_scores(pd.concat([f.scores for f in fitted], ignore_index=True))
-            run.record("rows_given", True)
-            run.record("labels", fitted[0].fits[0]["n_labels"])
-            run.record("views", {f.job.label: "state" for f in fitted})
-            run.record("protocol", tables.PROTOCOL)
-            run.write_json("baselines", baselines.facts(matched, fitted, recipe))
-            conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
-        run.finish()
+        with run.alone():
+            _carry_out(rows, frame, content, recipe, run, progress)
     html.write(run)
     return Result(run)
+
+
+def _carry_out(
+    rows: np.ndarray, frame: pd.DataFrame, content: str, recipe: Recipe, run: Run, progress: Progress
+) -> None:
+    """Every fit and every number of the run, and its end."""
+    run.begin()
+    stages = Stages(run, progress)
+    views = Views(cache_root() / "views", {"train": f"rows-{content}"}, {"train": frame_hash(frame)})
+    views.put_frame("train", frame, run.note)
+    views.put("train", "state", SITE, rows)
+    with stages("fitting") as tick:
+        wanted = [Job(method, SITE) for method in recipe.methods]
+        fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
+    with stages("intervals"):
+        matched = tables.matched(fitted, recipe)
+        shared = tables.common(recipe, MODEL, content)
+        run.add_rows(shared | row for row in tables.with_costs(matched.rows, fitted, {}, {}))
+        run.add_scores(pd.concat([f.scores for f in fitted], ignore_index=True))
+        run.record("rows_given", True)
+        run.record("labels", fitted[0].fits[0]["n_labels"])
+        run.record("views", {f.job.label: "state" for f in fitted})
+        run.record("protocol", tables.PROTOCOL)
+        run.write_json("baselines", baselines.facts(matched, fitted, recipe))
+        conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
+    run.finish()
 
 
 def _checked(X: Any, y: Any) -> tuple[np.ndarray, pd.DataFrame]:

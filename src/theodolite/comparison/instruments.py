@@ -1,6 +1,7 @@
 """What sights the concept: the model, and the dictionaries and twins that exist for it, by site."""
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
+from theodolite.core.slug import slug
 from theodolite.core.tick import Tell, silent, told
 from theodolite.dictionaries import corpus, native, opening, origin
 from theodolite.dictionaries.activations import TopKRule
@@ -38,11 +40,12 @@ class Station:
 
     @property
     def key(self) -> str:
-        """The name (of a long path the end) with what tells its weights from those of another of that name.
+        """The name (of a path its last component) with what tells its weights from those of another of that name.
 
-        Names files, of which most systems allow 255 characters in all.
+        Names files and stands in Runs, so it says nothing of where the dictionary lies on this machine.
         """
-        return f"{self.name.replace('/', '-')[-100:]}-{self.dictionary.fingerprint()[:12]}"
+        name = re.split(r"[/\\]", self.name.rstrip("/\\"))[-1]
+        return f"{slug(name)}-{self.dictionary.fingerprint()[:12]}"
 
 
 @dataclass(frozen=True)

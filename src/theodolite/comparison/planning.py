@@ -13,6 +13,7 @@ from theodolite.core import recipe as recipes
 from theodolite.core.recipe import Recipe
 from theodolite.core.stats import smallest_detectable
 from theodolite.data.concept import Concept
+from theodolite.data.dataset import Count
 from theodolite.data.splits import PARTS, SHARES
 
 TRIAL = 16  # texts read once to learn the speed
@@ -24,7 +25,7 @@ class Plan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
-    foresight: what certificates need, and what there is.
+    foresight: what certificates need, and what there is. lost, kept: rows that left, and near-copies that stayed.
     """
 
     recipe: Recipe
@@ -35,6 +36,8 @@ class Plan:
     detectable: tuple[float, ...]
     dictionaries: tuple[str, ...]
     foresight: tuple[str, ...] = ()
+    lost: tuple[Count, ...] = ()
+    kept: tuple[Count, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -42,6 +45,8 @@ class Plan:
         yield ""
         for name, n in self.rows.items():
             yield f"{name:40} {n:6,} rows {self.tokens[name]:10,} tokens"
+        yield from (f"{count.dataset:40} {count.n:6,} rows left out: {count.cause}" for count in self.lost)
+        yield from (f"{count.dataset:40} {count.n:6,} rows kept: {count.cause}" for count in self.kept)
         yield "dictionaries: " + ("; ".join(self.dictionaries) or "none at these sites, so nothing reads latents")
         yield f"model passes: about {self.minutes:.1f} min (timed on {TRIAL} texts); the fits come on top"
         yield f"disk: about {self.gigabytes:.2f} GB in the cache"
@@ -83,6 +88,7 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
             for s in instruments.stations
         ),
         tuple(foresight(recipe, concept.train.frame, has_dictionary)),
+        tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept),
     )  # fmt: skip
 
 

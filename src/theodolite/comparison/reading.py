@@ -1,8 +1,8 @@
 """`theodolite read`: a method of a finished Run on new texts, token by token or row by row."""
 
-import json
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +15,18 @@ from scipy import sparse
 from theodolite.comparison.instruments import Instruments, open_instruments
 from theodolite.comparison.kept import JUDGES, Kept, Said
 from theodolite.comparison.maps import Rows
+from theodolite.comparison.saved_readers import own_class, reader_folder, saved_about
 from theodolite.comparison.stages import Progress, quiet
 from theodolite.comparison.tune import Platt
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
-from theodolite.core.discover import Registry, discover
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions, pool
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import Recipe, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.site import Site
+from theodolite.core.slug import slug
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
@@ -33,7 +34,6 @@ from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
 from theodolite.readers._text import NgramReader
 
-READERS = "readers"
 BLANK = "no known n-gram"  # why a reading of the text alone is not relied on: it would be that of any unknown text
 SCORED, JUDGED = ("method", "score", "probability"), ("predicted", "alpha", "admitted", "reason")  # columns of a file
 
@@ -96,22 +96,24 @@ class Admission:
 class FittedReader:
     """A fitted reader of a Run with the model and dictionary it was fitted through."""
 
-    def __init__(self, run: Run, method: str | None, model: Model | None = None) -> None:
-        self.recipe = Recipe.model_validate(run.recipe)
-        folder = _folder(run, method)
-        self.about = _about(folder)
-        self.reader = load_reader(folder, _registry(self.about))
+    def __init__(
+        self, run: Run, method: str | None, model: Model | str | Path | None = None, sae: Sequence[str] | None = None
+    ) -> None:
+        self.recipe = validated(run.recipe, f"of {str(run.folder)!r}")
+        folder = reader_folder(run, method)
+        self.about = saved_about(folder)
+        self.reader = load_reader(folder, own_class(run, folder, method))
         self.view = str(self.about["view"])
         self.platt = Platt(self.about["slope"], self.about["intercept"])
         if self.view not in VIEWS:
             raise UserError(
                 f"{self.about['method']} reads the view {self.view!r}; `read` needs one of {', '.join(VIEWS)}"
             )
-        judge = run.folder / JUDGES / str(self.about["method"])
-        self.judge = Kept(judge) if judge.is_dir() else None
+        judge = f"{JUDGES}/{slug(str(self.about['method']))}"
+        self.judge = Kept(run.verify_folder(judge)) if (run.folder / judge).is_dir() else None
         self.claims = (run.read_json("admission") or {}).get("claims", [])
         needs_model = self.view != "text" or self.judge is not None
-        self.instruments = _same_model(open_instruments(self.recipe, model), run) if needs_model else None
+        self.instruments = _opened(self.recipe, run, model, sae) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -239,11 +241,22 @@ TEXTS = 256  # of a file at a time: states of all their tokens are in memory
 VIEWS = ("state", "latents", "reconstruction", "error", "state+latents", "text")
 
 
-def read_text(run: str | Path, text: str | None, *, method: str | None = None, model: Model | None = None) -> Reading:
-    """The reading of one text."""
+def read_text(
+    run: str | Path,
+    text: str | None,
+    *,
+    method: str | None = None,
+    model: Model | str | Path | None = None,
+    sae: Sequence[str] | None = None,
+) -> Reading:
+    """The reading of one text.
+
+    method: one of the run's, or `file.py:Class` for a method of your own: the file that the run was made with. model,
+    sae: where the model and the dictionaries lie now, if not where the run read them; their weights must be the same.
+    """
     if not text or not text.strip():
         raise UserError("no text to read: give one, or a file with --in")
-    fitted = FittedReader(Run.open(run), method, model)
+    fitted = FittedReader(Run.open(run), method, model, sae)
     score, probability = fitted.texts([text])
     return Reading(
         fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
@@ -257,7 +270,8 @@ def read_file(
     *,
     column: str = "text",
     method: str | None = None,
-    model: Model | None = None,
+    model: Model | str | Path | None = None,
+    sae: Sequence[str] | None = None,
     progress: Progress = quiet,
 ) -> pd.DataFrame:
     """The table of a file with the columns `method`, `score` and `probability` added.
@@ -273,7 +287,7 @@ def read_file(
     there = (texts.notna() & (texts.astype(str).str.strip() != "")).to_numpy()
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
-    fitted = FittedReader(Run.open(run), method, model)
+    fitted = FittedReader(Run.open(run), method, model, sae)
     if taken := [name for name in (*SCORED, *(JUDGED if fitted.judge else ())) if name in table]:
         raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
     present, found = texts[there].astype(str).tolist(), []
@@ -306,53 +320,66 @@ def withheld(said: Said, blank_n: np.ndarray) -> Said:
     return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What the comparison kept with a reader: method, view, site, and Platt's two numbers."""
-    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))["about"])
+def _opened(recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None) -> Instruments:
+    """The model and dictionaries of a run, from where they lie here."""
+    named = list(sae or (run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries))
+    if model is None:
+        model = run.local_path(recipe.model, "give it with --model PATH")
+    if not isinstance(model, Model):
+        place = str(Path(model).expanduser().resolve()) if Path(model).exists() else str(model)
+        recipe, model = recipe.model_copy(update={"model": place}), None
+    opened = open_instruments(_as_read(recipe, run).model_copy(update={"dictionaries": named}), model)
+    return _same_model(opened, run)
 
 
-def _folder(run: Run, method: str | None) -> Path:
-    home = run.folder / "artefacts" / READERS
-    known = {_about(path)["method"]: path for path in sorted(home.glob("*")) if path.is_dir()}
-    if not known:
-        raise UserError(f"{str(run.folder)!r} keeps no fitted readers: {_why_none(run)}")
-    wanted = method or next((c["than"] for c in run.recipe["contrasts"] if c["than"] in known), next(iter(known)))
-    if wanted not in known:
-        raise unknown("method of this run", wanted, known)
-    return known[wanted]
-
-
-def _why_none(run: Run) -> str:
-    if run.facts.get("rows_given"):
-        return "it compared rows that were given, so there is no model to read a text with"
-    return "none of its methods was fitted at its site" if run.finished else "it did not finish"
-
-
-def _registry(about: dict[str, Any]) -> Registry:
-    """The methods installed here, and the user's own file where the reader came from one."""
-    name = str(about["method"]).partition("(")[0].partition("@")[0].strip()
-    return discover(files=[name] if ".py" in name else [])
+def _as_read(recipe: Recipe, run: Run) -> Recipe:
+    """The recipe with the dtype in which the run read, where it left that to the machine."""
+    if recipe.dtype != "auto" or "model" not in run.facts:
+        return recipe
+    return recipe.model_copy(update={"dtype": run.facts["model"]["dtype"]})
 
 
 def _same_model(instruments: Instruments, run: Run) -> Instruments:
-    """The instruments, if their model has the weights that the run read."""
+    """The instruments, if their model has the weights that the run read, and reads a text as it did then."""
     then, now = run.facts["model"], instruments.model
+    again = "put it back, or compare again with --force"
     if then["hash"] != now.hash:
         raise UserError(
             f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
             f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
         )
+    parts = then.get("fingerprint", {})  # absent in a run of version 0.1
+    if other := [name for name, digest in now.fingerprint().items() if parts.get(name, digest) != digest]:
+        raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
+    around, here = then.get("template"), list(now.template_around())
+    if around not in (None, here) and run.recipe["format"] == "chat":
+        raise UserError(
+            f"the chat template of {then['name']!r} prints {_difference(around, here)}: a reader of the run would be "
+            "given other tokens than it was fitted on. Compare again with --force, or give the model a template "
+            "without a date"
+        )
     return instruments
+
+
+def _difference(then: list[str], now: list[str]) -> str:
+    """Where two renderings of a template part, in words."""
+    old, new = next((a, b) for a, b in zip(then, now, strict=True) if a != b)
+    start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    show = slice(max(start - 10, 0), start + 30)
+    return f"{new[show]!r} now and printed {old[show]!r} in the run"
 
 
 def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dictionary | None:
     """The dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
     if instruments is None or about["view"] not in FROM_DICTIONARY:
         return None
-    here = {s.key: s.dictionary for s in instruments.at(about["site"], about["family"])}
-    if (wanted := about.get("station")) not in here:
+    # By their weights, the end of a key: the name and family of one that was named by its path follow its folder.
+    stations = [s for s in instruments.stations if s.site == about["site"]]
+    here = {s.key: s.dictionary for s in stations if s.key[-12:] == str(about.get("station"))[-12:]}
+    if len(here) != 1:
+        there = ", ".join(s.key for s in stations) or "none"
         raise UserError(
-            f"{about['method']} was fitted on the dictionary {wanted or '(not recorded)'} at {about['site']}, "
-            f"and there is {', '.join(here) or 'none'}: put it back, or run the comparison again with --force"
+            f"{about['method']} was fitted on the dictionary {about.get('station') or '(not recorded)'} at "
+            f"{about['site']}, and there is {there}: put it back, give it with --sae, or compare again with --force"
         )
-    return here[wanted]
+    return next(iter(here.values()))

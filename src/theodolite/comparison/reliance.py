@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
-from theodolite.comparison.admission import CHOSEN, Admitted, copy_judge
+from theodolite.comparison.admission import CHOSEN, Admitted, judge_files
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
 from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
@@ -29,6 +29,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.calibration_error import calibration_error
 from theodolite.core.metrics import augrc, aurc, brier, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.slug import slug
 from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
 from theodolite.core.verdict import LEVEL, holm
@@ -80,7 +81,8 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
-            copy_judge(cache_root() / "judges", one.case, views, run.folder / JUDGES / one.case.reader)
+            files = judge_files(cache_root() / "judges", one.case, views)
+            run.copy_in(files, f"{JUDGES}/{slug(run.shared(one.case.reader))}")
 
 
 def evaluate(admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:

@@ -1,6 +1,7 @@
 """From what a user typed to one validated recipe: a shipped name, a recipe file, or their own labelled file."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,15 @@ from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.code_hash import helpers_hash
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Contrast, Recipe, Shift, Source
+from theodolite.core.slug import slug
+from theodolite.dictionaries import corpus
 from theodolite.dictionaries.opening import twin_folder
 
+# Files of a model's folder that decide, with the weights, what it computes of a text
+BESIDE_WEIGHTS = (
+    "config.json", "tokenizer*", "*token*.json", "vocab*", "merges*", "*.model", "chat_template*",
+    "additional_chat_templates/*",
+)  # fmt: skip
 TABLES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 # What every comparison puts side by side unless the user names methods; `@` picks the view.
@@ -74,7 +82,7 @@ def resolve(
 ) -> Recipe:
     """The recipe a request stands for; a value of None leaves the recipe's own. The first site is the matched one.
 
-    weights: hash of a model that is already loaded. Whatever is named by a path has its content in the recipe's
+    weights: identity of a model that is already loaded. Whatever is named by a path has its content in the recipe's
     `files`, so that other weights under the same name are another recipe.
     """
     path = Path(what)
@@ -97,6 +105,8 @@ def resolve(
         changes["admit"] = list(alpha or recipe.admit or LADDER)
     if sae is not None:
         changes["dictionaries"] = [] if list(sae) == ["none"] else list(sae)
+    for name in ("model", "dictionaries") if not weights else ("dictionaries",):
+        changes[name] = _absolute(changes.get(name, getattr(recipe, name)))
     known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]
     changes["methods"] = _methods(known, methods, quick)
     dictionaries = [d for d in changes.get("dictionaries", recipe.dictionaries) if d != "shipped"]
@@ -106,6 +116,25 @@ def resolve(
         raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
     changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
     return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
+
+
+def local_paths(recipe: Recipe) -> dict[str, str]:
+    """Paths of this machine that a recipe holds (model, data, dictionaries, method files) and what a Run calls them.
+
+    That is the last component, unless a dictionary or model of ours could have that name.
+    """
+    from theodolite.models.load import SHIPPED
+
+    ours = (*corpus.names(), *SHIPPED, "shipped")
+    shifts = recipe.shifts.values()
+    sources = [*recipe.train, *(s for shift in shifts for s in shift.rows)]
+    sources += [shift.wrap.templates for shift in shifts if shift.wrap]
+    named = [recipe.model, *recipe.dictionaries]
+    found = [name for name in named if Path(name).is_absolute() or (os.sep in name and Path(name).exists())]
+    files = [naming.file_of(method) for method in recipe.methods]
+    paths = [*found, *(s.file for s in sources if s.file), *(str(file) for file in files if file is not None)]
+    names = {path: Path(path).name or "root" for path in paths}
+    return {path: f"./{name}" if name.startswith(ours) else name for path, name in names.items()}
 
 
 def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
@@ -134,7 +163,7 @@ def _require_unicode(table: pd.DataFrame) -> None:
 def default_folder(recipe: Recipe) -> Path:
     """`runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide."""
     plain = recipe.name in recipes.names() and recipe == resolve(recipe.name)
-    return Path("runs") / (recipe.name if plain else f"{recipe.name}-{recipe.digest()[:8]}")
+    return Path("runs") / (recipe.name if plain else f"{slug(recipe.name)}-{recipe.digest()[:8]}")
 
 
 def from_files(
@@ -171,6 +200,16 @@ def from_files(
     return recipes.validated(fields, path.name)
 
 
+def _absolute(name: Any) -> Any:
+    """A path of a model or of dictionaries as an absolute one, so that a Run can be read from another folder."""
+    from theodolite.models.load import SHIPPED
+
+    if not isinstance(name, str):
+        return [_absolute(one) for one in name]
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in SHIPPED and name != "shipped" and path.exists() else name
+
+
 def _named(what: str | Path) -> Recipe:
     path = Path(what)
     if str(what) in recipes.names():
@@ -196,7 +235,7 @@ def file_hashes(methods: Sequence[str]) -> dict[str, str]:
 
 
 def _weights(name: str, given: str) -> dict[str, str]:
-    """Content of a model that its name does not pin: one handed over (hash `given`), a folder or a .gguf file."""
+    """Content of a model that its name does not pin: one handed over (identity `given`), a folder or a .gguf file."""
     from theodolite.models.hashing import folder_hash
     from theodolite.models.load import SHIPPED
 
@@ -205,7 +244,14 @@ def _weights(name: str, given: str) -> dict[str, str]:
         return {f"model {name}": given}
     if name in SHIPPED or not path.exists():
         return {}
-    return {f"model {name}": folder_hash(path) if path.is_dir() else file_sha256(path)}
+    if not path.is_dir():
+        return {f"model {name}": file_sha256(path)}
+    beside = sorted({file for pattern in BESIDE_WEIGHTS for file in path.glob(pattern) if file.is_file()})
+    lines = [f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n" for file in beside]
+    return {
+        f"model {name}": folder_hash(path),
+        f"model {name} (configuration, tokenizer, template)": hashlib.sha256("".join(lines).encode()).hexdigest(),
+    }
 
 
 def _folders(dictionaries: Sequence[str]) -> dict[str, str]:

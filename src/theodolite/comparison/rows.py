@@ -53,7 +53,7 @@ def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[lis
     """`_chosen`, kept in the cache."""
     code = code_hash(_chosen, type(model))
     facts = [
-        model.identity, str(model.dtype), model.device.type, model.quantisation, list(model.template_around()), code,
+        model.identity, model.device.type, model.quantisation, list(model.template_around()), code,
         recipe.format, recipe.max_tokens, prompts, options,
     ]  # fmt: skip
     record = cache_root() / "answers" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"

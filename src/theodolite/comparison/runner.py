@@ -12,6 +12,7 @@ from theodolite.comparison import (
     conclusion,
     explained,
     fits,
+    other_poolings,
     pooling_choice,
     primary,
     reliance,
@@ -37,8 +38,9 @@ from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
+from theodolite.core.slug import slug
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.models.model import Model
@@ -62,6 +64,7 @@ def compare(
     device: str = "auto",
     dtype: str | None = None,
     limit: int | None = None,
+    leaks: LeakRule | None = None,
     seeds: int | None = None,
     pooling: str | None = None,
     positions: str | None = None,
@@ -90,8 +93,8 @@ def compare(
         _refuse(
             text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
             sae=sae, sites=sites, pooling=pooling, positions=positions,
-            device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
-            admit=admit, alpha=alpha, show_text=show_text,
+            device=device != "auto", dtype=dtype, limit=limit is not None, leaks=leaks, quick=quick, final=final,
+            dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
             *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
@@ -99,8 +102,9 @@ def compare(
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
-        model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
-        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
+        model=loaded.name if loaded is not None else model, revision=revision,
+        weights=loaded.identity if loaded else "",
+        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
         seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
@@ -108,16 +112,17 @@ def compare(
         return plan(settled(recipe, instruments.model), instruments)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command,
+        command=command, paths=request.local_paths(recipe),
     )  # fmt: skip
     if run.finished:
         _check_dictionaries(run)
     else:
-        try:
-            _carry_out(recipe, run, loaded, device, Stages(run, progress))
-        except UserError:
-            run.withdraw()
-            raise
+        with run.alone():
+            try:
+                _carry_out(recipe, run, loaded, device, Stages(run, progress))
+            except UserError:
+                run.withdraw()
+                raise
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
 
@@ -208,7 +213,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device)},
+         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around())},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
     run.record("available", available(recipe, model.hash))
@@ -216,6 +221,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
             run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+        for kept in dataset.kept:
+            run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
         run.note(*note)
     if recipe.quick:
@@ -302,6 +309,5 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            name = f.job.label.replace("/", "-").replace(" ", "-")
-            folder = run.folder / "artefacts" / "readers" / name
-            fits.copy_reader(cache_root() / "fits", f.job, views, recipe.seeds, folder)
+            files = fits.reader_files(cache_root() / "fits", f.job, views, recipe.seeds)
+            run.copy_in(files, f"artefacts/readers/{slug(run.shared(f.job.label))}")

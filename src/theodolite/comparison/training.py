@@ -11,6 +11,7 @@ from theodolite.comparison.stages import Progress, quiet
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.core.site import Site
+from theodolite.core.slug import slug
 from theodolite.data import sources
 from theodolite.dictionaries import card, corpus, native
 from theodolite.dictionaries import train as training
@@ -69,7 +70,7 @@ def train(
         return [
             f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
         ]
-    folder = out or trained_folder(sighted) / folder_name(name, specs, _several(seed))
+    folder = out or trained_folder(sighted) / folder_name(slug(name), specs, _several(seed))
     made = training.train(
         sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
         measuring=lambda done, total: progress("measuring", done, total),

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 
 CHUNK = 1 << 22
@@ -30,11 +31,12 @@ _steps = itertools.count(1)
 _crash_at = int(os.environ.get("THEODOLITE_CRASH_AT", "0"))
 
 
-def publish(path: str | Path, content: bytes | Callable[[Path], object]) -> None:
+def publish(path: str | Path, content: bytes | Callable[[Path], object], *, private: bool = False) -> None:
     """Write `content` to `path` atomically; a callable is handed the temporary path and fills it.
 
     Missing folders are made. A symlink stays a link and its target is replaced; the mode of a file that exists is
-    kept. If anything fails the old file is untouched and the temporary one is gone.
+    kept. A new file of the cache, which holds texts, and any `private` one is readable by its owner only; others are
+    readable as the umask says. If anything fails the old file is untouched and the temporary one is gone.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -44,8 +46,9 @@ def publish(path: str | Path, content: bytes | Callable[[Path], object]) -> None
     """
     target = Path(os.path.realpath(path))
     with _explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(target)
+        in_cache = target.is_relative_to(os.path.realpath(cache_root()))
+        make_folder(target.parent, 0o700 if in_cache else 0o777)
+        temporary = _temporary(target, 0o600 if in_cache or private else 0o666)
         try:
             _fill(temporary, content)
             _step()
@@ -53,6 +56,13 @@ def publish(path: str | Path, content: bytes | Callable[[Path], object]) -> None
             _flush_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder and those above it that are missing, all with this mode (less the umask)."""
+    if not folder.is_dir():
+        make_folder(folder.parent, mode)
+        folder.mkdir(mode, exist_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -135,10 +145,10 @@ def _host() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
-def _temporary(target: Path) -> Path:
+def _temporary(target: Path, mode: int) -> Path:
     """A new empty file beside `target`, with the mode the finished file will have."""
     path = target.with_name(f".{target.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     if target.exists():
         path.chmod(stat.S_IMODE(target.stat().st_mode))
     return path

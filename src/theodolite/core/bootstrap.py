@@ -45,6 +45,17 @@ def crossed_variance(parts: np.ndarray) -> float:
     return float(max(one + other - cell, one, other))
 
 
+def hidden_failures(n_groups: int) -> float:
+    """The largest rate of failures (95 %, two-sided) that so many groups without one leave room for.
+
+    Clopper & Pearson (1934); near a metric's end no bootstrap says more, since it has no failure to draw.
+
+    >>> round(hidden_failures(100), 3)
+    0.036
+    """
+    return float(1 - 0.025 ** (1 / max(n_groups, 1)))
+
+
 def fewest_groups(y: np.ndarray, grouping: np.ndarray) -> int:
     """Groups of the class that has fewer: what a metric of ranks really rests on; 0 without rows."""
     return min((len(np.unique(grouping[y == label])) for label in np.unique(y)), default=0)

@@ -6,38 +6,43 @@ scores.parquet   one row = one method's score of one text: content hashes, never
 report.html      written from these files by `theodolite.report`, afterwards and again whenever asked
 artefacts/       JSON documents (audit, card, verdict) and readers/, the readers of the first training set
 exports/         what `theodolite report` wrote beside the page
+local.json       where model, data, dictionaries and method files lie on this machine; private, leave it out of copies
 
 Everything downstream (a new metric, a figure, the paired comparison of two runs) works without the model.
 """
 
 import hashlib
-import io
 import json
-import math
 import re
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
-from theodolite.core.atomic import file_sha256, publish
+from theodolite.core import run_folder
+from theodolite.core.atomic import file_sha256, publish, read_json
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
+from theodolite.core.local_paths import LocalPaths, shared_command, without_folders
+from theodolite.core.plain import canonical, checksum, plain, pretty
 from theodolite.core.provenance import machine, versions
+from theodolite.core.run_folder import MANIFEST, inside
 from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
+from theodolite.core.unpack import table
+from theodolite.core.visible import neutral
 
 PROTOCOL = 1
+LOCAL = "local.json"
+_RESTORE = "restore it, or compare again with another --out"
 IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own test rows
 LEFT_OUT = "leave-one-source-out:"  # and, before a source's name, that of the source kept out of training
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
 TASKS = {"matched", "free", "blocks", "contrast", "admit", "poolings"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
-_OURS = ["artefacts", "exports", "report.html", "scores.parquet", "rows.csv", "rows.parquet", "manifest.json"]
 
 
 class Run:
@@ -47,61 +52,101 @@ class Run:
     writes them all: what is too dear to repeat after a stop (activations, fits) is kept in the cache.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], *, replaces: bool = False) -> None:
+    def __init__(
+        self, folder: Path, manifest: dict[str, Any], local: LocalPaths | None = None, *, replaces: Any = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._replaces = replaces
+        self._local = local or LocalPaths()
+        self._replaces = replaces  # the manifest of the run that `begin` removes
         self._rows: list[pd.DataFrame] = []
         self._scores: list[pd.DataFrame] = []
 
     @classmethod
     def create(
-        cls, folder: str | Path, recipe: dict[str, Any], digest: str, *, force: bool = False, command: str = ""
+        cls,
+        folder: str | Path,
+        recipe: dict[str, Any],
+        digest: str,
+        *,
+        force: bool = False,
+        command: str = "",
+        paths: Mapping[str, str] | None = None,
     ) -> Self:
         """Start a run in `folder`, or reopen (finished) or resume (unfinished) the one there with the same digest.
 
         Another recipe's run is refused; with `force` it, or this recipe's own, is replaced, but not before `begin`.
-        Files with our names that belong to no run are never overwritten.
+        Files with our names that belong to no run are never overwritten. paths: for each path of this machine that the
+        recipe holds, the name that stands for it in everything the run writes; `local.json` says where they are.
         """
-        folder = Path(folder)
-        taken = (folder / "manifest.json").exists()
+        folder, local = Path(folder), LocalPaths(paths)
+        local.command = command
+        run_folder.refuse_links(folder)
+        taken = (folder / MANIFEST).exists()
         if taken and not force:
-            return cls._resumed(folder, digest)
-        if not taken and (strangers := [name for name in _OURS if (folder / name).exists()]):
+            return cls._resumed(folder, digest, local)
+        if not taken and (strangers := run_folder.taken(folder)):
             raise UserError(f"{str(folder)!r} holds {', '.join(strangers)} but no run: choose another --out")
+        replaces = cls._replaceable(folder) if taken else None
         started = _now()
         manifest = {
             "protocol": PROTOCOL,
             "id": f"{recipe['name']}-{digest[:8]}-{re.sub('[^0-9T]', '', started)[:15]}",
             "digest": digest,
-            "recipe": recipe,
-            "command": command,
+            "recipe": local.shared(recipe),
+            "command": shared_command(command),
+            "local": sorted(local.paths),
             "versions": versions(),
             "machine": machine(),
             "started": started,
             "finished": None,
         }
-        run = cls(folder, manifest | {"facts": {}, "stages": [], "notes": [], "files": {}}, replaces=taken)
+        run = cls(folder, manifest | {"facts": {}, "stages": [], "notes": [], "files": {}}, local, replaces=replaces)
         if not taken:
             run._write_manifest()
         return run
 
+    @classmethod
+    def _replaceable(cls, folder: Path) -> dict[str, Any]:
+        """The manifest of a run that `--force` may remove: one of ours, not that of any other program."""
+        try:
+            manifest = cls.open(folder).manifest
+        except UserError:
+            manifest = {}
+        if not run_folder.is_run(manifest, PROTOCOL):
+            raise UserError(
+                f"{str(folder / MANIFEST)!r} was not written by a run of this version, so --force removes nothing: "
+                "choose another --out"
+            )
+        return manifest
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder while the run is written: another process is refused, and what dead ones left is removed."""
+        with run_folder.held(self.folder) as locked:
+            if not locked:
+                self.note("unlocked", 1, "the file system of the Run folder has no locks: start no second run in it")
+            run_folder.sweep(self.folder)
+            yield
+
     def begin(self) -> None:
         """Remove the run that `force` replaces: called once nothing a user may have got wrong can stop this one."""
-        if self._replaces:
-            _clear(self.folder)
-            self._replaces = False
+        if self._replaces is not None:
+            run_folder.clear(self.folder, self._replaces)
+            self._replaces = None
             self._write_manifest()
 
     def withdraw(self) -> None:
         """Remove the folder of a run that nothing has been written into yet."""
-        if [path.name for path in self.folder.iterdir()] == ["manifest.json"]:
-            (self.folder / "manifest.json").unlink()
+        if {path.name for path in self.folder.iterdir()} <= {MANIFEST, LOCAL} and self._replaces is None:
+            (self.folder / MANIFEST).unlink()
+            (self.folder / LOCAL).unlink(missing_ok=True)
             self.folder.rmdir()
 
     @classmethod
-    def _resumed(cls, folder: Path, digest: str) -> Self:
+    def _resumed(cls, folder: Path, digest: str, local: LocalPaths) -> Self:
         run = cls.open(folder)
+        run._local = local
         if run.manifest["digest"] != digest:
             raise UserError(
                 f"{str(folder)!r} holds a run of another recipe ({run.id}): "
@@ -114,22 +159,29 @@ class Run:
                 "continue with that version, or --force to start again"
             )
         if not run.finished:
-            run.manifest |= {"facts": {}, "stages": [], "notes": []}  # the resumed stages state theirs again
+            run.manifest |= {
+                "facts": {},
+                "stages": [],
+                "notes": [],
+                "files": {},
+            }  # the resumed stages state theirs again
         return run
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
         """The run in `folder`, to be read."""
-        path = Path(folder) / "manifest.json"
+        path = Path(folder) / MANIFEST
         if not path.is_file():
             raise UserError(f"{str(folder)!r} is not a Run folder: it has no manifest.json")
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             protocol = manifest["protocol"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{str(path)!r} is damaged ({error}): run again with --force") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UserError(f"{str(path)!r} is damaged ({error}): {_RESTORE}") from None
         if protocol != PROTOCOL:
-            raise UserError(f"{str(path)!r} has protocol {protocol}; this version reads {PROTOCOL}")
+            raise UserError(f"{str(path)!r} has protocol {protocol!r}; this version reads {PROTOCOL}")
+        if manifest.pop("checksum", None) not in (None, checksum(manifest)) or run_folder.malformed(manifest):
+            raise UserError(f"{str(path)!r} is not what this run wrote: {_RESTORE}")
         return cls(Path(folder), manifest)
 
     @property
@@ -173,8 +225,12 @@ class Run:
         known |= {"run": self.id, "recipe": self.recipe["name"]}
         frame = pd.DataFrame([known | row for row in rows])
         assert set(frame["task"]) <= TASKS, f"tasks are {sorted(TASKS)}"
-        frame["params"] = [p if isinstance(p, str) else _canonical(p) for p in frame["params"]]
+        frame["params"] = [p if isinstance(p, str) else canonical(p) for p in frame["params"]]
         self._append(self._rows, frame, ROW_COLUMNS)
+
+    def shared(self, value: Any) -> Any:
+        """A JSON value as the run writes it: names in the place of this machine's paths."""
+        return self._local.shared(value)
 
     def add_scores(self, scores: pd.DataFrame) -> None:
         """Append scores of texts; NaN means unscored."""
@@ -182,10 +238,11 @@ class Run:
 
     def _append(self, to: list[pd.DataFrame], frame: pd.DataFrame, columns: dict[str, str]) -> None:
         assert not self.finished, f"{self.id} is finished"
-        to.append(typed(frame, columns))
+        to.append(typed(self._local.frame(frame), columns))
 
     def note(self, kind: str, count: int, text: str) -> None:
         """Count a warning; the same kind and text add up."""
+        text = without_folders(self.shared(text))
         for note in self.manifest["notes"]:
             if (note["kind"], note["text"]) == (kind, text):
                 note["count"] += int(count)
@@ -198,11 +255,11 @@ class Run:
         The digest stays that of what was asked for.
         """
         assert not self.finished, f"{self.id} is finished"
-        self.manifest["recipe"] = recipe
+        self.manifest["recipe"] = self.shared(recipe)
 
     def record(self, name: str, value: Any) -> None:
         """State a fact that reports and later readers need: `model`, `views`, `labels`, `protocol` (docs/run.md)."""
-        self.manifest["facts"][name] = _plain(value)
+        self.manifest["facts"][name] = self.shared(plain(value))
 
     def time(self, stage: str, seconds: float, peak_mb: float) -> None:
         """Record what a part of the run cost."""
@@ -210,8 +267,8 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Publish `artefacts/NAME.json`."""
-        assert not self._replaces, "begin() comes before anything is written"
-        publish(self.folder / "artefacts" / f"{name}.json", _pretty(value))
+        assert self._replaces is None, "begin() comes before anything is written"
+        self._publish(f"artefacts/{name}.json", pretty(self.shared(plain(value))))
 
     def read_json(self, name: str) -> Any:
         """The content of `artefacts/NAME.json`, or None when this run made none."""
@@ -219,24 +276,68 @@ class Run:
         if not path.is_file():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{str(path)!r} is damaged ({error}): restore it, or run again with --force") from None
+        self.verify(f"artefacts/{name}.json")
+        return found
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Publish `artefacts/NAME.parquet`."""
-        assert not self._replaces, "begin() comes before anything is written"
-        self._publish(f"artefacts/{name}.parquet", parquet(table))
+        assert self._replaces is None, "begin() comes before anything is written"
+        self._publish(f"artefacts/{name}.parquet", parquet(self._local.frame(table)))
 
     def read_table(self, name: str) -> pd.DataFrame | None:
         """The content of `artefacts/NAME.parquet`, or None when this run made none."""
         place = f"artefacts/{name}.parquet"
         return self._read(place) if place in self.manifest["files"] else None
 
+    def copy_in(self, files: Mapping[str, Path], place: str) -> None:
+        """Publish files of the cache, by name, under `place`."""
+        assert self._replaces is None, "begin() comes before anything is written"
+        for name, path in files.items():
+            data = path.read_bytes()
+            if name.endswith(".json"):
+                found = json.loads(data)
+                data = data if self.shared(found) == found else json.dumps(self.shared(found), indent=1).encode()
+            self._publish(f"{place}/{name}", data)
+
+    def verify(self, name: str) -> None:
+        """Refuse a file that is not the one this run wrote; runs of earlier versions list only their tables."""
+        path, wanted = self.folder / name, self.manifest["files"].get(name)
+        if wanted is not None and (not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted):
+            raise UserError(f"{str(path)!r} is not the file this run wrote: restore it, or run again with --force")
+
+    def verify_folder(self, place: str) -> Path:
+        """The path of a folder of the run, all of whose files are the ones this run wrote."""
+        for name in self.manifest["files"]:
+            if name.startswith(f"{place}/"):
+                self.verify(name)
+        return self.folder / place
+
+    def local_path(self, name: str, remedy: str) -> str:
+        """Where something that the run names by its last component lies here; a name that is no path as it is.
+
+        remedy: what to do where `local.json` does not say, as the end of a sentence.
+        """
+        if name not in self.manifest.get("local", []):
+            return name
+        path = self.folder / LOCAL
+        found = read_json(path).get("paths") if path.is_file() else {}
+        if not isinstance(found, dict) or not isinstance(found.get(name, ""), str):
+            raise UserError(f"{str(path)!r} is damaged: {remedy}")
+        if name not in found:
+            raise UserError(
+                f"the run read {name!r} from a path of the machine it was made on ({LOCAL} is missing): {remedy}"
+            )
+        if not Path(found[name]).exists():
+            raise UserError(f"the run read {name!r} from {found[name]!r}, which is gone: {remedy}")
+        return found[name]
+
     def texts(self) -> dict[str, str]:
         """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""
         paths = [cache_root() / place for place in self.facts.get("read_from", ())]
-        if not paths or not all(path.is_file() and file_sha256(path) == path.stem for path in paths):
+        if not paths or not all(_is_whole(path) for path in paths):
             raise UserError(
                 f"the texts of {str(self.folder)!r} are no longer in the cache: compare again, or leave out --show-text"
             )
@@ -246,27 +347,34 @@ class Run:
     def finish(self) -> None:
         """Write rows and scores, then the manifest that says so: a run is finished or it is not, never half."""
         rows, scores = self.rows, self.scores
-        assert not self._replaces, "begin() comes before anything is written"
+        assert self._replaces is None, "begin() comes before anything is written"
         assert not self.finished, f"{self.id} is finished"
         self._publish("rows.parquet", parquet(rows))
-        self._publish("rows.csv", rows.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
+        self._publish("rows.csv", neutral(rows).to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
         self._publish("scores.parquet", parquet(scores))
         self.manifest["finished"] = _now()
         self._write_manifest()
 
+    def write_page(self, name: str, data: bytes) -> Path:
+        """Publish something made from the run's own files, such as its report, in its folder."""
+        publish(inside(self.folder, name), data)
+        return self.folder / name
+
     def _publish(self, name: str, data: bytes) -> None:
-        publish(self.folder / name, data)
+        publish(inside(self.folder, name), data)
         self.manifest["files"][name] = hashlib.sha256(data).hexdigest()
 
     def _write_manifest(self) -> None:
-        publish(self.folder / "manifest.json", _pretty(self.manifest))
+        if self._local.paths:
+            about = {"command": self._local.command, "paths": self._local.paths}
+            publish(inside(self.folder, LOCAL), pretty(about), private=True)
+        publish(inside(self.folder, MANIFEST), pretty(self.manifest | {"checksum": checksum(self.manifest)}))
 
     def _read(self, name: str) -> pd.DataFrame:
-        path = self.folder / name
-        data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != self.manifest["files"].get(name):
-            raise UserError(f"{str(path)!r} is not the file this run wrote: restore it, or run again with --force")
-        return pd.read_parquet(io.BytesIO(data))
+        if name not in self.manifest["files"]:
+            raise UserError(f"{str(self.folder / MANIFEST)!r} does not list {name}: {_RESTORE}")
+        self.verify(name)
+        return table((self.folder / name).read_bytes(), str(self.folder / name))
 
 
 def differences(one: Run, other: Run) -> list[str]:
@@ -277,34 +385,11 @@ def differences(one: Run, other: Run) -> list[str]:
     return [name for name in ROW_COLUMNS if name not in RERUN_MAY_DIFFER and not a[name].equals(b[name])]
 
 
-def _canonical(value: Any) -> str:
-    """Sorted keys and no spaces, so that equal values are equal strings."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON types; NaN and infinity become null, because JSON has no word for them."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _pretty(value: Any) -> bytes:
-    return (json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _clear(folder: Path) -> None:
-    for name in _OURS:  # the manifest goes last: until then the folder is a damaged run, which --force may replace
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of labelled rows lies in the cache and has the bytes that its name says."""
+    inside_cache = path.resolve().is_relative_to(cache_root().resolve())
+    return inside_cache and path.is_file() and file_sha256(path) == path.stem

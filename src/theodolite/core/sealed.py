@@ -44,13 +44,11 @@ def unseal(record: Path) -> Any:
     return body["facts"]
 
 
-def copy_entry(record: Path, inside: str, target: Path) -> None:
-    """Copy the files of an entry that lie in its folder `inside`: never what a killed write left beside them."""
+def files_of(record: Path, inside: str) -> dict[str, Path]:
+    """Files of an entry that lie in its folder `inside`, by their place there: never what a killed write left."""
     home = record.parent / inside
-    for name in _body(record)["files"]:
-        path = record.parent / name
-        if path.is_relative_to(home):
-            publish(target / path.relative_to(home), path.read_bytes())
+    paths = [record.parent / name for name in _body(record)["files"]]
+    return {path.relative_to(home).as_posix(): path for path in paths if path.is_relative_to(home)}
 
 
 def facts_of(record: Path) -> Any:

@@ -2,9 +2,9 @@
 
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from theodolite.core import safe_yaml
 from theodolite.core.errors import UserError
 
 
@@ -25,10 +25,7 @@ def parsed(cls: type[Value], text: str, origin: str) -> Value:
     >>> parsed(Point, "x: 3", "point 'p'")
     Point(x=3)
     """
-    try:
-        return validated(cls, yaml.safe_load(text), origin)
-    except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not YAML: {error}") from None
+    return validated(cls, safe_yaml.load(text, origin), origin)
 
 
 def validated(cls: type[Value], fields: Any, origin: str) -> Value:

@@ -1,8 +1,13 @@
 """Zstandard data, whole or refused: of half a file the library's own reader gives half the text, and no error."""
 
+from collections.abc import Iterator
+
 import zstandard
 
 from theodolite.core.errors import UserError
+from theodolite.core.unpack import joined
+
+SLICE = 4096  # bytes handed on at a time: a block of 4 bytes can hold 128 kB, so one slice unpacks to 134 MB at most
 
 
 def decompressed(content: bytes, origin: str) -> bytes:
@@ -11,15 +16,19 @@ def decompressed(content: bytes, origin: str) -> bytes:
     >>> decompressed(zstandard.compress(b"one ") + zstandard.compress(b"two"), "f.zst")
     b'one two'
     """
-    parts: list[bytes] = []
-    rest = content
-    while rest or not parts:
+    return joined(_frames(memoryview(content), origin), origin)
+
+
+def _frames(content: memoryview, origin: str) -> Iterator[bytes]:
+    at = 0
+    while at < len(content) or not at:
         frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            parts.append(frame.decompress(rest))
-        except zstandard.ZstdError as error:
-            raise UserError(f"{origin} is not zstandard data: {error}") from None
-        if not frame.eof:
-            raise UserError(f"{origin} is cut: its zstandard data end inside a frame; fetch or make it again")
-        rest = frame.unused_data
-    return b"".join(parts)
+        while not frame.eof:
+            piece = content[at : at + SLICE]
+            if not piece:
+                raise UserError(f"{origin} is cut: its zstandard data end inside a frame; fetch or make it again")
+            try:
+                yield frame.decompress(piece)
+            except zstandard.ZstdError as error:
+                raise UserError(f"{origin} is not zstandard data: {error}") from None
+            at += len(piece) - len(frame.unused_data)

@@ -8,8 +8,9 @@ from typing import Any
 from scipy import sparse
 
 from theodolite.core.recipe import Recipe, Source
-from theodolite.data import concept
+from theodolite.data import concept, special_tokens
 from theodolite.data.dataset import Count, Dataset
+from theodolite.data.leakage import NEAR_FEW_SHOT, NEAR_TRAINING, OTHER_LABEL
 from theodolite.data.shortcuts import Search, search
 from theodolite.data.text_baselines import N_FOLDS, TextBaseline, can_be_folded, text_baselines
 
@@ -17,8 +18,21 @@ NO_FOLDS = f"No text baseline fitted on itself: a class has fewer than {N_FOLDS}
 
 
 @dataclass(frozen=True)
+class NearCopies:
+    """Rows of a shift that are near a training row or a few-shot prompt, by its label and by what became of them."""
+
+    same_label_left: int
+    same_label_kept: int
+    other_label_left: int
+    other_label_kept: int
+
+
+@dataclass(frozen=True)
 class Overview:
-    """One data set in figures; `sources` maps a source to its numbers of rows with label 0 and 1."""
+    """One data set in figures; `sources` maps a source to its numbers of rows with label 0 and 1.
+
+    special: rows that hold each control token of a common vocabulary as text; n_special: rows that hold any.
+    """
 
     name: str
     n: int
@@ -31,6 +45,9 @@ class Overview:
     redistributable: bool
     note: str
     lost: tuple[Count, ...]
+    near: NearCopies
+    special: dict[str, int]
+    n_special: int
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,20 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
         redistributable=dataset.redistributable,
         note=" ".join(filter(None, [dataset.note, folds])),
         lost=dataset.counts,
+        near=_near_copies(dataset),
+        special=special_tokens.rows_by_token(frame["text"]),
+        n_special=special_tokens.n_rows(frame["text"]),
+    )
+
+
+def _near_copies(dataset: Dataset) -> NearCopies:
+    causes = (NEAR_TRAINING, NEAR_FEW_SHOT)
+    return NearCopies(
+        *(
+            sum(count.n for count in counts if count.cause in {cause + ending for cause in causes})
+            for ending in ("", OTHER_LABEL)
+            for counts in (dataset.counts, dataset.kept)
+        )
     )
 
 

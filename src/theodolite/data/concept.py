@@ -13,7 +13,7 @@ from theodolite.data.answers import Answer
 from theodolite.data.clean import require_classes
 from theodolite.data.dataset import Count, Dataset
 from theodolite.data.gather import gather
-from theodolite.data.leakage import Seen, counted, without_leaks
+from theodolite.data.leakage import NEAR_DICTIONARY, NEAR_FEW_SHOT, NEAR_TRAINING, Seen, counted, without_leaks
 from theodolite.data.matching import length_matched
 from theodolite.data.near_duplicates import clusters, gram_counts, inverse_frequency, joined_by_group
 from theodolite.data.templates import CountTokens, templates
@@ -62,9 +62,9 @@ def load(
     form = shared.stripped
     idf = inverse_frequency(gram_counts(form(train.texts)))
     seen = [
-        Seen("near a training row", train.texts, train.y.tolist()),
-        Seen("near a few-shot prompt", [text for text, _ in recipe.few_shot], [label for _, label in recipe.few_shot]),
-        Seen("near dictionary text", dictionary_texts),
+        Seen(NEAR_TRAINING, train.texts, train.y.tolist()),
+        Seen(NEAR_FEW_SHOT, [text for text, _ in recipe.few_shot], [label for _, label in recipe.few_shot]),
+        Seen(NEAR_DICTIONARY, dictionary_texts),
     ]
     unseen = [_outside_groups(d, train) for d in without_leaks(shifts, seen, idf, recipe.leaks, form, tell).values()]
     tell("grouping near-copies", 0, 0)

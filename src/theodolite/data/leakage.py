@@ -15,6 +15,7 @@ from theodolite.core.tick import Tell, silent, told
 from theodolite.data.dataset import Count, Dataset
 from theodolite.data.near_duplicates import THRESHOLD, gram_counts, near_pairs, unit_rows
 
+NEAR_TRAINING, NEAR_FEW_SHOT, NEAR_DICTIONARY = "near a training row", "near a few-shot prompt", "near dictionary text"
 OTHER_LABEL = " of the other label"  # ends the cause of a near-copy whose original has another label
 _BLOCK = 2000  # seen texts held as vectors at a time
 _ANY = -1  # the label of a text that has none: it is a copy whatever the row's label

@@ -1,4 +1,4 @@
-"""What length and words alone achieve: a probe that does no better has read the data set, not the concept."""
+"""What length, surface form and words alone achieve: a probe that does no better has read the data set instead."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from theodolite.core.bootstrap import bootstrap_weights, crossed_variance, with_crossing
+from theodolite.core import surface
+from theodolite.core.bootstrap import bootstrap_weights, crossed_variance, fewest_groups, hidden_failures, with_crossing
 from theodolite.core.metrics import auroc
 from theodolite.data.clean import MIN_PER_CLASS
 from theodolite.data.splits import folds
@@ -23,7 +24,7 @@ N_FOLDS = 5
 class TextBaseline:
     """AUROC of a text-only classifier with a 95 % interval over groups of rows.
 
-    feature: "length" or "words". fitted_on: "itself" (grouped cross-validation), "train", or "train without SOURCE".
+    feature: one of `FEATURES`. fitted_on: "itself" (grouped cross-validation), "train", or "train without SOURCE".
     """
 
     feature: str
@@ -37,7 +38,7 @@ class TextBaseline:
 
 
 def text_baselines(train: pd.DataFrame, shifts: Mapping[str, pd.DataFrame], seed: int) -> list[TextBaseline]:
-    """Both features inside every data set, from the training mix to every shift, and from the other sources to each.
+    """Every feature inside every data set, from the training mix to every shift, and from the other sources to each.
 
     A data set or source with too few rows of a class is left out: there is no AUROC of one class. One whose classes
     are too few clusters for folds has no baseline fitted on itself (`can_be_folded`).
@@ -79,8 +80,19 @@ def _words() -> Pipeline:
     return make_pipeline(vectoriser, LogisticRegression(C=10.0, max_iter=1000))
 
 
+def _surface() -> Pipeline:
+    """Logistic regression on how a text is written: casing, digits, marks, white space, scripts, length."""
+    return make_pipeline(FunctionTransformer(surface.features), StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def _characters() -> Pipeline:
+    """Logistic regression on tf-idf of runs of up to four characters as they stand, in their case."""
+    vectoriser = TfidfVectorizer(analyzer=surface.character_ngrams, sublinear_tf=True)
+    return make_pipeline(vectoriser, LogisticRegression(C=10.0, max_iter=1000))
+
+
 WORD = r"\w+|[^\w\s]"
-FEATURES = {"length": _length, "words": _words}
+FEATURES = {"length": _length, "surface": _surface, "words": _words, "characters": _characters}
 
 
 def _log_lengths(texts: pd.Series) -> np.ndarray:
@@ -114,7 +126,10 @@ def _is_wrapped(frame: pd.DataFrame) -> bool:
 
 
 def _interval(frame: pd.DataFrame, scores: np.ndarray, seed: int) -> tuple[float, float, float, int, int]:
-    """(AUROC, 2.5 %, 97.5 %, rows, groups); wrapped rows are grouped by request and by template at once."""
+    """(AUROC, 2.5 %, 97.5 %, rows, groups); wrapped rows are grouped by request and by template at once.
+
+    Near 0 and 1 the bootstrap sees hardly any failure: what the groups of the smaller class can hide bounds it there.
+    """
     groupings = [frame["cluster"].to_numpy()]
     if _is_wrapped(frame):
         groupings.append(frame["template"].to_numpy(dtype=str))
@@ -126,4 +141,7 @@ def _interval(frame: pd.DataFrame, scores: np.ndarray, seed: int) -> tuple[float
     else:
         reach = 1.96 * crossed_variance(np.nanvar(draws, axis=1)) ** 0.5
         lo, hi = np.clip([value - reach, value + reach], 0, 1)
-    return value, float(lo), float(hi), len(y), n_groups
+    hidden = hidden_failures(min(fewest_groups(y, grouping) for grouping in groupings))
+    lo = min(lo, 1 - hidden) if value > 1 - hidden else lo
+    hi = max(hi, hidden) if value < hidden else hi
+    return value, float(np.clip(lo, 0, 1)), float(np.clip(hi, 0, 1)), len(y), n_groups

@@ -14,11 +14,15 @@ import torch
 from safetensors.torch import save
 
 from theodolite.core.atomic import file_sha256, publish
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, unknown
+from theodolite.models.families import FAMILIES
 from theodolite.models.hashing import folder_hash
 from theodolite.models.quiet import quiet
+from theodolite.models.weight_files import check_complete
 
 _MARKER = "complete.json"
+_ARCHITECTURES = {"gemma3": "gemma3_text", "gptneox": "gpt_neox"}  # as GGUF and as transformers call them
+_GGUF_NAMES = {ours: theirs for theirs, ours in _ARCHITECTURES.items()}
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def convert(gguf: Path, folder: Path) -> None:
     with gguf.open("rb") as handle:
         if handle.read(4) != b"GGUF":
             raise UserError(f"{gguf} is not a GGUF file")
-    quantisation, pre_tokenizer = _header(gguf)
-    model, tokenizer = _load(gguf)
+    names, quantisation, pre_tokenizer = _header(gguf)
+    model, tokenizer = _load(gguf, names)
     if pre_tokenizer == "smollm":
         _split_digits(tokenizer)
     small = _small_files(model, tokenizer)
@@ -73,33 +77,58 @@ def convert(gguf: Path, folder: Path) -> None:
     publish(folder / _MARKER, json.dumps(asdict(marker), indent=1).encode())
 
 
-def _header(gguf: Path) -> tuple[str, str]:
-    """How most weights are stored, in words, and the name of the pre-tokenizer."""
+def _header(gguf: Path) -> tuple[set[str], str, str]:
+    """Names of the tensors, how most weights of the blocks are stored, in words, and the name of the pre-tokenizer.
+
+    An embedding is often stored in more bits than the blocks, and in a small model holds more numbers than they do.
+    """
     from gguf import GGUFReader
 
     stored: Counter[str] = Counter()
     try:
         reader = GGUFReader(gguf)
+        names = {tensor.name for tensor in reader.tensors}
         for tensor in reader.tensors:
-            stored[tensor.tensor_type.name] += int(tensor.n_elements)
+            if tensor.name.startswith("blk."):
+                stored[tensor.tensor_type.name] += int(tensor.n_elements)
         most = stored.most_common(1)[0][0]
-        field = reader.get_field("tokenizer.ggml.pre")
-        pre_tokenizer = str(field.contents()) if field else ""
+        architecture, pre_tokenizer = (
+            str(field.contents()) if (field := reader.get_field(key)) else ""
+            for key in ("general.architecture", "tokenizer.ggml.pre")
+        )
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{gguf} is not a whole GGUF file: {error}") from None
-    return "" if most in {"F32", "F16", "BF16"} else f"dequantised {most}", pre_tokenizer
+    if _ARCHITECTURES.get(architecture, architecture) not in FAMILIES:
+        raise unknown("model architecture", architecture, FAMILIES)
+    return names, "" if most in {"F32", "F16", "BF16"} else f"dequantised {most}", pre_tokenizer
 
 
-def _load(gguf: Path) -> tuple[Any, Any]:
+def _load(gguf: Path, names: set[str]) -> tuple[Any, Any]:
+    """Model and tokenizer; `names` are the tensors of the file, all of which the model must take."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         with quiet(), redirect_stderr(io.StringIO()):  # this one progress bar has no switch
-            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-            return model, AutoTokenizer.from_pretrained(**where)
-    except (ValueError, KeyError, NotImplementedError) as error:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                **where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"transformers cannot read {gguf}: {str(error).splitlines()[0]}") from error
+    # transformers leaves out in silence what it has no name for
+    report["unexpected_keys"] = {*report["unexpected_keys"], *(names - _taken(model))}
+    check_complete(str(gguf), report)
+    return model, tokenizer
+
+
+def _taken(model: Any) -> set[str]:
+    """The tensor names of a GGUF file that transformers puts into this model."""
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    kind = model.config.model_type
+    processor = TENSOR_PROCESSORS.get(_GGUF_NAMES.get(kind, kind), TensorProcessor)
+    return set(get_gguf_hf_weights_map(model, processor(config=model.config.to_dict())))
 
 
 def _split_digits(tokenizer: Any) -> None:

@@ -145,10 +145,13 @@ class _Work:
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))
 
     def fields(self) -> dict[str, Any]:
+        """What the rows depend on beside the plan: what the model is, and what it is given (not how that was made)."""
         digest = hashlib.sha256(repr(tuple(self.tokens.ids.shape)).encode())
         digest.update(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
-        model = {"model": self.model.hash, "identity": self.model.identity, "device": self.model.device.type}
-        return {**model, "dtype": str(self.model.dtype), "tokens": digest.hexdigest()}
+        parts = self.model.fingerprint()
+        network = {name: parts[name] for name in ("structure", "config")}
+        machine = {"dtype": str(self.model.dtype), "device": self.model.device.type}
+        return {"model": parts["weights"], "tokens": digest.hexdigest()} | network | machine
 
     def n_tokens(self, numbers: Iterable[int] | None = None) -> int:
         """Tokens in some units, or in all."""

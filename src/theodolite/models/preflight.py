@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from theodolite.core.errors import UserError
+from theodolite.models.weight_files import weight_files
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -29,9 +30,9 @@ def available(device: str | torch.device = "cpu") -> int:
 
 
 def weights_bytes(folder: Path, dtype: Any) -> int:
-    """Bytes of all safetensors of a folder once loaded; with a torch dtype its floating tensors are converted."""
+    """Bytes of a folder's weights once loaded; with a torch dtype their floating tensors are converted."""
     total = 0
-    for path in folder.glob("*.safetensors"):
+    for path in weight_files(folder):
         file = safe_open(path, framework="pt")
         for part in map(file.get_slice, file.offset_keys()):
             stored = part.get_dtype()

@@ -11,7 +11,9 @@ from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
 from theodolite.models.prefix import Prefix, alike_from_the_start, shared_start
+from theodolite.models.run import context
 from theodolite.models.sweep import Columns, sweep
+from theodolite.models.tokenise import check_texts, encode_chats, encode_texts, ends_of_tokens
 from theodolite.models.tokens import Encoding, Tokens, pad
 
 YES = ("Yes", " Yes", "yes", " yes", "YES", " YES")
@@ -56,12 +58,27 @@ def answer_log_odds(
 def prompts(
     model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
 ) -> Tokens:
-    """What `answer_log_odds` lets the model read for each text; `truncated` says whose text was cut."""
-    asked = [
-        _prompt(_prompt_ids(model.tokenizer, kept, question, few_shot), kept != text)
-        for text, kept in zip(texts, _cut(model.tokenizer, texts, max_tokens), strict=True)
-    ]
-    return pad(asked, pad_id=0)
+    """What `answer_log_odds` lets the model read for each text; `truncated` says whose text was cut.
+
+    Texts are cut at `max_tokens`, or at what the model's context leaves beside the question and its examples.
+    """
+    check_texts(texts)
+    longest = context(model.network.module)
+    around = len(_prompt_ids(model.tokenizer, [""], question, few_shot)[0])
+    most = min(max_tokens, longest - around)
+    while most > 0:
+        kept = _cut(model.tokenizer, texts, most)
+        rows = _prompt_ids(model.tokenizer, kept, question, few_shot)
+        excess = max(map(len, rows)) - longest  # tokens at a text's edge may split otherwise beside the template
+        if excess <= 0:
+            asked = [_prompt(ids, cut != text) for ids, cut, text in zip(rows, kept, texts, strict=True)]
+            model.check_ids(asked)
+            return pad(asked, pad_id=0)
+        most -= excess
+    raise UserError(
+        f"the prompting question has {around} tokens with its {len(few_shot)} examples and leaves nothing of the "
+        f"model's context of {longest} for a text: shorten the question, or give fewer examples"
+    )
 
 
 def _prompt(ids: list[int], truncated: bool) -> Encoding:
@@ -72,18 +89,25 @@ def _rows(site: Site, h: Tensor, columns: Columns) -> Tensor:
     return columns.rows(h)
 
 
-def _prompt_ids(tokenizer: Any, text: str, question: str, few_shot: Sequence[tuple[str, int]]) -> list[int]:
-    """The whole prompt up to the place of the answer."""
-    asked = [f"{question} Answer Yes or No.\n\nText: {example}" for example, _ in [*few_shot, (text, 0)]]
+def _prompt_ids(
+    tokenizer: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]]
+) -> list[list[int]]:
+    """The whole prompt of each text up to the place of the answer; control tokens in a text or an example are text."""
     answered = ["Yes" if label else "No" for _, label in few_shot]
     if not getattr(tokenizer, "chat_template", None):
-        told = [f"{ask}\nAnswer: {answer}\n\n" for ask, answer in zip(asked, answered, strict=False)]
-        return tokenizer("".join(told) + asked[-1] + "\nAnswer:", verbose=False)["input_ids"]
-    chat = [{"role": "user", "content": asked[0]}]
-    for answer, ask in zip(answered, asked[1:], strict=True):
-        chat += [{"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
-    rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+        told = [
+            f"{_ask(question, text)}\nAnswer: {answer}\n\n"
+            for (text, _), answer in zip(few_shot, answered, strict=True)
+        ]
+        return encode_texts(tokenizer, ["".join(told) + _ask(question, text) + "\nAnswer:" for text in texts])
+    examples: list[dict[str, str]] = []
+    for (text, _), answer in zip(few_shot, answered, strict=True):
+        examples += [{"role": "user", "content": _ask(question, text)}, {"role": "assistant", "content": answer}]
+    return encode_chats(tokenizer, [[*examples, {"role": "user", "content": _ask(question, text)}] for text in texts])
+
+
+def _ask(question: str, text: str) -> str:
+    return f"{question} Answer Yes or No.\n\nText: {text}"
 
 
 def _single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
@@ -96,6 +120,8 @@ def _single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
 
 def _cut(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[str]:
     """Texts up to the end of their token number `max_tokens`."""
-    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ends = [spans[max_tokens - 1][1] if len(spans) > max_tokens else None for spans in found["offset_mapping"]]
-    return [text[:end] for text, end in zip(texts, ends, strict=True)]
+    found = ends_of_tokens(tokenizer, texts)
+    return [
+        text[: ends[max_tokens - 1]] if len(ends) > max_tokens else text
+        for text, ends in zip(texts, found, strict=True)
+    ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Role
+from theodolite.models.tokenise import check_texts, control_tokens, encode_chats, encode_texts
 
 Format = Literal["chat", "raw"]
 MAX_TOKENS = 256  # of a text, where nobody says another number
@@ -77,48 +78,65 @@ class Template:
 
 
 def encode(
-    tokenizer: Any, texts: Sequence[str], format: Format = "chat", max_tokens: int = MAX_TOKENS
+    tokenizer: Any,
+    texts: Sequence[str],
+    format: Format = "chat",
+    max_tokens: int = MAX_TOKENS,
+    context: int | None = None,
 ) -> list[Encoding]:
     """Tokenise texts as the user's turn of a chat, ready for the answer, or as they are.
 
     A chat is rendered and tokenised as a whole, so that tokens that merge across the template's edge stay as the
-    model would see them. At most `max_tokens` of a text are kept; the template behind it always is. Special tokens
-    that a text contains get the role SPECIAL.
+    model would see them. At most `max_tokens` of a text are kept, or as many as `context` leaves beside the template,
+    which always is. The string of a control token in a text is text (see `tokenise`); the token for unknown characters
+    gets the role SPECIAL.
     """
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(f"text {i} is {type(text).__name__}, not str")
+    check_texts(texts)
     if not len(texts):
         raise UserError("no texts to encode")
     if max_tokens < 1:
         raise UserError(f"max_tokens={max_tokens} leaves nothing of a text: give at least 1")
-    special = np.array(tokenizer.all_special_ids)
-    if format == "raw":
-        ids = tokenizer(list(texts), verbose=False)["input_ids"]
-        return [_raw(np.asarray(row, np.int64), special, max_tokens) for row in ids]
-    if format != "chat":
+    if format not in ("chat", "raw"):
         raise unknown("format", format, ["chat", "raw"])
+    most = most_tokens(tokenizer, format, max_tokens, context)
+    special = np.array([*control_tokens(tokenizer).values()])
+    if format == "raw":
+        return [_raw(np.asarray(row, np.int64), special, most) for row in encode_texts(tokenizer, texts)]
     template = chat_template(tokenizer)
-    return [_chat(np.asarray(row, np.int64), template, special, max_tokens) for row in _render(tokenizer, texts)]
+    rows = encode_chats(tokenizer, _chats(texts))
+    return [_chat(np.asarray(row, np.int64), template, special, most) for row in rows]
+
+
+def most_tokens(tokenizer: Any, format: Format, max_tokens: int, context: int | None) -> int:
+    """How many tokens of a text are kept: `max_tokens`, or what a model's context leaves beside the template."""
+    if context is None:
+        return max_tokens
+    if format == "raw":
+        around = int(np.isin(encode_texts(tokenizer, ["a"])[0][:1], [*control_tokens(tokenizer).values()]).sum())
+    else:
+        template = chat_template(tokenizer)
+        around = len(template.prefix) + len(template.suffix)
+    if around >= context:
+        raise UserError(f"the chat template alone has {around} tokens, the model's context {context}: use format='raw'")
+    return min(max_tokens, context - around)
+
+
+def check_ids(encodings: Sequence[Encoding], n_embeddings: int, tokenizer: Any) -> None:
+    """Refuse token ids for which the model has no embedding."""
+    for i, row in enumerate(encodings):
+        if len(row) and int(row.ids.max()) >= n_embeddings:
+            raise UserError(
+                f"text {i} has the token id {int(row.ids.max())}: the tokenizer has {len(tokenizer)} tokens, the "
+                f"model's embedding {n_embeddings} rows; use the tokenizer that belongs to these weights"
+            )
 
 
 def chat_template(tokenizer: Any) -> Template:
     """What the renderings of unlike texts have in common at their two ends."""
-    probes = _render(tokenizer, _PROBES)
+    probes = encode_chats(tokenizer, _chats(_PROBES))
     prefix = probes[0][: common_prefix(probes)]
     suffix = probes[0][len(probes[0]) - common_prefix([row[::-1] for row in probes]) :]
     return Template(prefix, suffix)
-
-
-def template_around(tokenizer: Any) -> tuple[str, str]:
-    """The text that a chat template puts before and behind the user's text, as it is rendered right now."""
-    placeholder = "zeta7placeholder7zeta"  # no template writes it or changes letters and digits
-    chat = [{"role": "user", "content": placeholder}]
-    rendered = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-    before, found, behind = rendered.partition(placeholder)
-    if not found:
-        raise UserError("the chat template of this tokenizer leaves out the user's text: use another, or format raw")
-    return before, behind
 
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> int:
@@ -143,12 +161,8 @@ def pad(encodings: Sequence[Encoding], pad_id: int, side: Literal["left", "right
     return Tokens(torch.from_numpy(ids), torch.from_numpy(roles), truncated)
 
 
-def _render(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    if not getattr(tokenizer, "chat_template", None):
-        raise UserError("this model's tokenizer has no chat template: use format='raw'")
-    chats = [[{"role": "user", "content": text}] for text in texts]
-    rendered = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+def _chats(texts: Sequence[str]) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": text}] for text in texts]
 
 
 def _raw(ids: np.ndarray, special: np.ndarray, max_tokens: int) -> Encoding:

@@ -4,13 +4,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from theodolite.report.blocks import Block, Line, Section, Table, Text, Value, absent, number
-from theodolite.report.numbers import NONE, count, p_value, share, span
+from theodolite.report.numbers import NONE, count, p_value, share, signed, span
 from theodolite.report.sheet import Sheet
 
-SHORTCUT_HEAD = (Value("Kind"), Value("What"), *map(number, ["z", "p", "Among positive", "Among negative", "Rows"]))
-SHOWN = 25  # shortcuts in the table; the rest is counted
-FEATURES = {"length": "Length alone", "words": "Bag of words"}
-WORDS = {"term", "cluster"}  # shortcuts whose name quotes the data
+SHORTCUT_HEAD = (
+    Value("Kind"), Value("What"), *map(number, ["Effect", "z", "p", "Among positive", "Among negative", "Rows"])
+)  # fmt: skip
+SHOWN = 25  # shortcuts in the table, the strongest of every kind in turn; the rest is counted
+SHOWN_LATENTS = 10
+FEATURES = {
+    "length": "Length alone",
+    "surface": "Surface form",
+    "words": "Bag of words",
+    "characters": "Characters as they stand",
+}
+WORDS = {"term", "characters", "cluster"}  # shortcuts whose name quotes the data
+KINDS = {
+    "term": "words and pairs of words",
+    "surface": "surface form",
+    "characters": "runs of characters",
+    "cluster": "clusters of texts",
+    "source": "sources",
+    "latent": "latents",
+}
+NAMED_TOKENS = 8
 
 
 def audit(sheet: Sheet) -> Section:
@@ -38,7 +55,9 @@ def blocks(found: dict[str, Any], *, hidden: bool = False) -> list[Block]:
     return [
         _overview(found["overviews"]),
         *(Text(f"{data['name']}: {data['note']}", "note") for data in found["overviews"] if data["note"]),
+        *(Text(_special(data), "warning") for data in found["overviews"] if data.get("special")),
         *_lost(found["overviews"]),
+        *_near(found["overviews"]),
         _baselines(found["baselines"]),
         *_shortcuts(found, hidden),
     ]
@@ -74,8 +93,32 @@ def _lost(overviews: list[dict[str, Any]]) -> list[Block]:
     return [Table("Rows removed before anything was fitted.", head, tuple(lines))]
 
 
+def _special(data: dict[str, Any]) -> str:
+    named = [f"{token} ({count(n)})" for token, n in list(data["special"].items())[:NAMED_TOKENS]]
+    rest = len(data["special"]) - len(named)
+    return (
+        f"{data['name']}: {count(data['n_special'])} rows hold control tokens of common vocabularies as text: "
+        f"{', '.join(named)}{f' and {rest} others' if rest else ''}."
+    )
+
+
+def _near(overviews: list[dict[str, Any]]) -> list[Block]:
+    """Near-copies of training rows in the shifts, both counts always: a copy with the other label is no leak."""
+    shifts = [data for data in overviews[1:] if "near" in data]
+    if not shifts:
+        return []
+    head = (Value("Shift"), *map(number, ["Same label: left", "kept", "Other label: left", "kept"]))
+    keys = ("same_label_left", "same_label_kept", "other_label_left", "other_label_kept")
+    lines = [Line((Value(d["name"]), *(number(count(d["near"][key])) for key in keys))) for d in shifts]
+    caption = (
+        "Shift rows that are near-copies of a training row or few-shot prompt, by whether its label is the same. "
+        "Those with the other label stay unless the comparison says --leaks drop-all."
+    )
+    return [Table(caption, head, tuple(lines))]
+
+
 def _baselines(baselines: list[dict[str, Any]]) -> Table:
-    """Length and words beside each other, for every pair of fitted-on and scored-on."""
+    """The text-only features beside each other, for every pair of fitted-on and scored-on."""
     pairs = dict.fromkeys((b["scored_on"], b["fitted_on"]) for b in baselines)
     cells = {(b["scored_on"], b["fitted_on"], b["feature"]): b for b in baselines}
     head = (Value("Scored on"), Value("Fitted on"), *map(number, FEATURES.values()), number("Rows"))
@@ -97,26 +140,52 @@ def _shortcuts(found: dict[str, Any], hidden: bool) -> list[Block]:
     search = found["shortcuts"]
     shortcuts = search["shortcuts"]
     tried = (
-        f"{count(search['n_candidates'])} candidates (terms, clusters of texts, sources, latents) in "
-        f"{count(search['n_rows'])} training rows, one per near-duplicate cluster; labels were permuted "
-        f"{count(search['n_permutations'])} times, and p is the share of permutations in which any candidate did as "
-        "well. They were permuted inside every source that has both classes, and over all other sources together: "
-        "there, whatever marks a source marks the label."
+        f"{count(search['n_candidates'])} candidates (words, surface form, runs of characters, clusters of texts, "
+        f"sources, latents) in {count(search['n_rows'])} training rows, one per near-duplicate cluster; labels were "
+        f"permuted {count(search['n_permutations'])} times, and p is the share of permutations in which any candidate "
+        "of its kind did as well. Kinds are found at a false-discovery rate of 5 %. Labels were permuted inside every "
+        "source that has both classes, and over all other sources together: there, whatever marks a source marks the "
+        "label."
     )
     if not shortcuts:
         return [Text(f"{tried} None went beyond chance.")]
-    shown: list[Block] = [Text(tried)]
-    for latent, what in ((False, "Shortcuts beyond chance"), (True, "Latents that go with the label, as they should")):
+    kinds = [kind for kind in KINDS if any(s["kind"] == kind for s in shortcuts)]
+    totals = ", ".join(f"{KINDS[kind]} {count(sum(s['kind'] == kind for s in shortcuts))}" for kind in kinds)
+    shown: list[Block] = [Text(f"{tried} Beyond chance: {count(len(shortcuts))} ({totals}).")]
+    for latent, what, most in (
+        (False, "Shortcuts beyond chance", SHOWN),
+        (True, "Latents that go with the label, as they should", SHOWN_LATENTS),
+    ):
         if found_here := [s for s in shortcuts if (s["kind"] == "latent") == latent]:
-            rest = len(found_here) - SHOWN
-            caption = f"{what}{f', the {SHOWN} strongest; {count(rest)} more' if rest > 0 else ''}."
-            shown.append(Table(caption, SHORTCUT_HEAD, tuple(_shortcut(s, hidden) for s in found_here[:SHOWN])))
+            lines = tuple(_shortcut(s, hidden) for s in _strongest(found_here, most))
+            rest = len(found_here) - len(lines)
+            caption = (
+                f"{what}{f', the {most} strongest, of every kind in turn; {count(rest)} more' if rest > 0 else ''}. "
+                "Effect: share among the positives minus share among the negatives, inside sources."
+            )
+            shown.append(Table(caption, SHORTCUT_HEAD, lines))
     return shown
+
+
+def _strongest(shortcuts: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The first of every kind, then the second of every kind, until there are enough; listed kind by kind.
+
+    Hundreds of n-grams may be stronger than the one surface feature that the user should look at.
+    """
+    place: dict[int, tuple[int, int]] = {}
+    seen: dict[str, int] = {}
+    for i, s in enumerate(shortcuts):
+        seen[s["kind"]] = seen.get(s["kind"], 0) + 1
+        place[i] = (seen[s["kind"]], i)
+    chosen = sorted(place, key=place.__getitem__)[:most]
+    order = list(dict.fromkeys(s["kind"] for s in shortcuts))
+    return [shortcuts[i] for i in sorted(chosen, key=lambda i: (order.index(shortcuts[i]["kind"]), i))]
 
 
 def _shortcut(s: dict[str, Any], hidden: bool) -> Line:
     name = "not shown (--show-text shows it)" if hidden and s["kind"] in WORDS else s["name"]
     numbers = [
+        signed(s["effect"]) if "effect" in s else NONE,
         f"{s['z']:+.1f}".replace("-", "\N{MINUS SIGN}"),
         p_value(s["p"]),
         share(s["share_positive"]),

@@ -137,9 +137,14 @@ def provenance(sheet: Sheet) -> Section:
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}",
         ),
         ("Versions", ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())),
-        *((f"sha256 of {name}", digest) for name, digest in manifest["files"].items()),
+        *((f"sha256 of {name}", digest) for name, digest in manifest["files"].items() if _is_table(name)),
     ]
     return Section("Provenance", [Facts(tuple(pairs))])
+
+
+def _is_table(name: str) -> bool:
+    """Whether a file of the run holds numbers of the page; documents and readers are in the manifest."""
+    return name.endswith((".csv", ".parquet"))
 
 
 def _model(model: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.run import Run
+from theodolite.core.visible import neutral
 from theodolite.report import html, overlay, pairing
 from theodolite.report.latex import latex
 from theodolite.report.plots import KINDS
@@ -36,11 +37,13 @@ def write(
     }
     if format not in formats:
         raise unknown("format", format, formats)
-    files, exports = formats[format](), runs[0].folder / "exports"
+    files = formats[format]()
     if format == "svg":
-        return _figures(files, Path(out) if out else exports / "figures")
+        return _figures(files, runs[0], Path(out) if out else None)
     ((name, text),) = files.items()
-    path = Path(out) if out else (runs[0].folder if name == "report.html" else exports) / name
+    if not out:
+        return runs[0].write_page(name if name == "report.html" else f"exports/{name}", text.encode())
+    path = Path(out)
     if path.is_dir():
         path /= name
     publish(path, text.encode())
@@ -66,15 +69,18 @@ def _svg(runs: Sequence[Run]) -> Files:
 
 
 def _csv(runs: Sequence[Run]) -> Files:
-    frame = runs[0].rows if len(runs) == 1 else pairing.paired(runs)
+    frame = neutral(runs[0].rows if len(runs) == 1 else pairing.paired(runs))
     return {
         "report.csv" if len(runs) == 1 else "overlay.csv": frame.to_csv(index=False, na_rep="nan", lineterminator="\n")
     }
 
 
-def _figures(files: Files, folder: Path) -> Path:
+def _figures(files: Files, run: Run, folder: Path | None) -> Path:
     if not files:
         raise UserError("this run has no numbers for any figure")
     for name, text in files.items():
-        publish(folder / name, text.encode())
-    return folder
+        if folder is None:
+            run.write_page(f"exports/figures/{name}", text.encode())
+        else:
+            publish(folder / name, text.encode())
+    return folder or run.folder / "exports" / "figures"

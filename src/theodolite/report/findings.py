@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from theodolite.report import admission, baselines, everywhere, tables
+from theodolite.report import admission, baselines, everywhere, poolings, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
 from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
@@ -21,7 +21,7 @@ def verdict(sheet: Sheet) -> Section:
     if not found:
         nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
         return Section("Verdict", [facts, nothing, *judged])
-    blocks: list[Block] = [Text(found["sentence"], "lead"), *map(Text, baselines.sentences(sheet)), facts, *judged]
+    blocks: list[Block] = [Text(found["sentence"], "lead"), *map(Text, beside(sheet)), facts, *judged]
     if lines := found["contrasts"]:
         drawn = sheet.whiskers((line["lo"], line["hi"]) for line in lines)
         blocks += [
@@ -36,6 +36,11 @@ def verdict(sheet: Sheet) -> Section:
         said = "Exploratory contrasts, each on its own: p-values and intervals are not corrected for their number."
         blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
     return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])
+
+
+def beside(sheet: Sheet) -> list[str]:
+    """The paragraphs after the verdict's own sentence: text, other data sets, easy ones, pooling."""
+    return [words for words in (*baselines.sentences(sheet), poolings.sentence(sheet)) if words]
 
 
 def subject(sheet: Sheet) -> list[tuple[str, str]]:
@@ -86,7 +91,8 @@ def matched(sheet: Sheet) -> Section:
         words = "Every method read the same rows."
     words += " Groups and order are the recipe's, not the result's."
     caption = f"Matched site: {sheet.figures}."
-    return Section("Matched site", [Text(words), tables.auroc(sheet, "matched", sheet.columns("matched"), caption)])
+    table = tables.auroc(sheet, "matched", sheet.columns("matched"), caption)
+    return Section("Matched site", [Text(words), table, *poolings.blocks(sheet)])
 
 
 def free(sheet: Sheet) -> Section:

@@ -37,9 +37,11 @@ _HERE = Path(__file__).parent
 
 def write(run: Run, path: str | Path | None = None, *, show_text: bool = False) -> Path:
     """Write the page of a finished run, by default as report.html in its folder."""
-    path = Path(path) if path else run.folder / "report.html"
-    publish(path, page(run, show_text=show_text).encode())
-    return path
+    content = page(run, show_text=show_text).encode()
+    if path is None:
+        return run.write_page("report.html", content)
+    publish(path, content)
+    return Path(path)
 
 
 def page(run: Run, *, show_text: bool = False) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from theodolite.core.visible import visible
 from theodolite.report.numbers import count, duration
 
 Clock = Callable[[], float]
@@ -153,7 +154,7 @@ class Lines(Display):
 
     def _print(self, line: str) -> None:
         self.last = self.clock()
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class Bars(Display):
@@ -164,7 +165,7 @@ class Bars(Display):
         self.bars = bars
 
     def say(self, lines: Iterable[str]) -> None:
-        self.bars.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+        self.bars.console.print(visible("\n".join(lines)), markup=False, highlight=False, soft_wrap=True)
 
     def begun(self, stage: Stage) -> None:
         self.task = self.bars.add_task(stage.name, total=None, stage=stage)

@@ -139,7 +139,10 @@ def _split(sheet: Sheet, protocol: dict[str, Any]) -> str:
     leak = ""
     if "leak_cosine" in protocol and sheet.run.recipe.get("shifts"):
         cosine = short(protocol["leak_cosine"])
-        leak = f" Shift rows within {cosine} character 4-gram cosine of any training row were removed."
+        rule = sheet.run.recipe.get("leaks", "drop-all")  # what runs before this was a choice did
+        which = "any training row" if rule == "drop-all" else "a training row of their label"
+        if rule != "keep-all":
+            leak = f" Shift rows within {cosine} character 4-gram cosine of {which} were removed."
     what, alike = "near-duplicate clusters", "label and source"
     if rows_given(sheet):
         what, alike = "sets of equal rows", "label"

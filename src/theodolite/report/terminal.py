@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from theodolite.core.atomic import publish
+from theodolite.core.visible import neutral, visible
 from theodolite.report.numbers import NONE, count, duration, share, signed, span
 from theodolite.report.progress import progress
 
@@ -31,9 +32,9 @@ POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe-Ito vermillion and blu
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines as they are."""
+    """Print lines; control characters in them are shown, not obeyed."""
     for line in lines:
-        print(line)
+        print(visible(line))
 
 
 def show(result: Any) -> None:
@@ -41,7 +42,7 @@ def show(result: Any) -> None:
     if hasattr(result, "lines"):
         say(result.lines())
         return
-    from theodolite.report import baselines, findings
+    from theodolite.report import findings
     from theodolite.report.admission import answer
     from theodolite.report.sheet import Sheet
 
@@ -53,7 +54,7 @@ def show(result: Any) -> None:
     paragraph(verdict["sentence"])
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
-    for words in baselines.sentences(sheet):
+    for words in findings.beside(sheet):
         paragraph(words)
     _console().print(headline(sheet))
     if judged := answer(sheet):
@@ -81,9 +82,9 @@ def show_scores(scores: "pd.DataFrame", out: Path | None) -> None:
     """Scores as CSV: the whole table into a file; on standard output the row numbers and scores, but no text."""
     if out is None:
         shown = scores[[name for name in SCORES if name in scores]]
-        sys.stdout.write(shown.to_csv(index_label="row", lineterminator="\n"))
+        sys.stdout.write(visible(neutral(shown).to_csv(index_label="row", lineterminator="\n")))
         return
-    publish(out, scores.to_csv(index=False, lineterminator="\n").encode())
+    publish(out, neutral(scores).to_csv(index=False, lineterminator="\n").encode())
     say([f"wrote {count(len(scores))} scores to {out}"])
 
 
@@ -96,7 +97,7 @@ def show_tokens(reading: Any, texts_of: Path | None = None) -> None:
     scored = [token for token in tokens if math.isfinite(token[1])]
     if console.color_system:
         largest = max((abs(score) for _, score in scored), default=0.0) or 1.0
-        console.print(Text.assemble(*((token, _shade(score / largest)) for token, score in tokens)))
+        console.print(Text.assemble(*((visible(token), _shade(score / largest)) for token, score in tokens)))
         strongest = sorted(scored, key=lambda token: -abs(token[1]))[:5]
         paragraph("Strongest tokens: " + ", ".join(f"{token!r} {signed(score)}" for token, score in strongest))
     else:
@@ -196,24 +197,26 @@ def show_audit(audit: Any, *, hidden: bool = False) -> None:
 
 def paragraph(words: str) -> None:
     """Prose, wrapped to the terminal."""
-    _console().print(Text(words))
+    _console().print(Text(visible(words)))
 
 
 def headline(sheet: "Sheet") -> Grid:
     """Methods of the matched site on the headline data sets, as many as fit; the k-sparse curve is left to the page."""
     columns = _fitting(sheet.headline("matched"), _console().width)
-    grid = Grid(title=Text(f"Matched site, {sheet.figures}", "bold"), title_justify="left", box=None)
+    grid = Grid(title=Text(visible(f"Matched site, {sheet.figures}"), "bold"), title_justify="left", box=None)
     grid.add_column("Method", no_wrap=True)
     for column in columns:
-        grid.add_column(Text(f"{column.title}\n{column.subtitle}"), justify="right")
+        grid.add_column(Text(visible(f"{column.title}\n{column.subtitle}")), justify="right")
     group = None
     for entry in sheet.entries("matched", columns):
         if entry.method.startswith("k_sparse("):
             continue
         if entry.group != group:
             group = entry.group
-            grid.add_row(Text(group.title, "bold"))
-        grid.add_row(Text(entry.label), *(_cell(sheet.cell("matched", entry.method, entry.site, c)) for c in columns))
+            grid.add_row(Text(visible(group.title), "bold"))
+        grid.add_row(
+            Text(visible(entry.label)), *(_cell(sheet.cell("matched", entry.method, entry.site, c)) for c in columns)
+        )
     return grid
 
 
@@ -226,7 +229,7 @@ def draw(block: "Block") -> None:
         paragraph(block.words)
         return
     assert isinstance(block, Table), f"a terminal draws no {type(block).__name__}"
-    grid = Grid(title=Text(f"\n{block.caption}", "bold"), title_justify="left", box=None)
+    grid = Grid(title=Text(visible(f"\n{block.caption}"), "bold"), title_justify="left", box=None)
     for head in block.head:
         grid.add_column(_words(head), justify="right" if head.kind == "number" else "left")
     for line in block.lines:
@@ -235,7 +238,7 @@ def draw(block: "Block") -> None:
 
 
 def _words(value: "Value") -> Text:
-    return Text(f"{value.words} {value.small}".rstrip())
+    return Text(visible(f"{value.words} {value.small}".rstrip()))
 
 
 def _fitting(columns: "Sequence[Column]", width: int) -> "list[Column]":
@@ -257,7 +260,14 @@ def _cell(cell: "Cell | None") -> Text:
 
 def _console() -> Console:
     """Made anew each time, because standard output may have been redirected since."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+
+class _Console(Console):
+    """One that leaves a closed pipe to the end of the command, as printing does; rich would exit with 1 here."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 def _shade(strength: float) -> Style:

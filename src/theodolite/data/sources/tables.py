@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from theodolite.core import safe_yaml, unpack
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.zstd import decompressed
 
@@ -23,10 +24,10 @@ def parse(
 ) -> pd.DataFrame:
     """One table of all records in `files`, by name; with several files a column `member` says which.
 
-    The name's suffix gives the format unless `form` does; a trailing `.zst` is decompressed. `field` is only used for
-    its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. Options: `encoding` (else UTF-8), for CSV
-    `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is one text). Lists of
-    plain values are joined with " | ".
+    The name's suffix gives the format unless `form` does; a trailing `.zst` or `.gz` is decompressed. `field` is only
+    used for its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. Options: `encoding` (else UTF-8),
+    for CSV `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is one text).
+    Lists of plain values are joined with " | ".
 
     >>> parse({"f.json": b'{"seeds": [{"value": "a", "by": ["x", "y"]}, {"value": "b"}]}'}, field="seeds[].value")
       value     by
@@ -49,6 +50,8 @@ def _part(content: bytes, origin: str, form: str | None, field: str, options: di
     """One file: a table where the format is one, else flat records."""
     if origin.endswith(".zst"):
         content, origin = decompressed(content, origin), origin.removesuffix(".zst")
+    if origin.endswith(".gz"):
+        content, origin = unpack.gunzipped(content, origin), origin.removesuffix(".gz")
     suffix = origin.rsplit(".", 1)[-1].lower()
     form = form or _SUFFIXES.get(suffix, suffix)
     if form not in _PARSERS:
@@ -97,17 +100,13 @@ def _json(content: bytes, origin: str, field: str, options: dict[str, Any]) -> R
 
 
 def _yaml(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
-    load = functools.partial(yaml.load, Loader=_YAML_LOADER)
-    return _flat(_walk(_loaded(load, _decoded(content, origin, options), origin), field, origin), origin)
+    load, text = functools.partial(yaml.load, Loader=_YAML_LOADER), _decoded(content, origin, options)
+    safe_yaml.check(text, origin, max(len(text), safe_yaml.MOST))  # data may be long, but not longer than it looks
+    return _flat(_walk(_loaded(load, text, origin), field, origin), origin)
 
 
 def _parquet(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd.DataFrame:
-    from pyarrow import ArrowException
-
-    try:
-        return pd.read_parquet(io.BytesIO(content))
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    return unpack.table(content, origin)
 
 
 def _txt(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:

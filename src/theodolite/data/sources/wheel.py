@@ -16,6 +16,7 @@ from pathlib import Path
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError, did_you_mean, unknown
+from theodolite.core.unpack import zip_member
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def read(name: str, wanted: Iterable[str]) -> list[bytes]:
         for one in wanted:
             if one not in archive.NameToInfo:
                 raise _no_member(name, one, archive.namelist())
-        return [archive.read(one) for one in wanted]
+        return [zip_member(archive, one, f"wheel {name}") for one in wanted]
 
 
 def expand(name: str, pattern: str) -> list[str]:

@@ -1,0 +1,29 @@
+"""Texts that hold a control token of a common vocabulary as written characters, such as `<|im_start|>` or `[INST]`."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+# The families of the tokens that chat templates and encoders are made of: <|name|> (ChatML, Llama 3, Phi, Qwen), also
+# with DeepSeek's full-width bars; <s>, <bos>, <pad> (SentencePiece); turns of Gemma; [INST] (Llama 2, Mistral); [CLS].
+_SPECIAL = re.compile(
+    r"<\|[^\s<>|]{1,40}\|>|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
+    r"|</?s>|<(?:bos|eos|pad|unk|mask|cls|sep)>|<(?:start|end)_of_(?:turn|image)>|<fim_(?:prefix|middle|suffix|pad)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|<</?SYS>>"
+    r"|\[(?:CLS|SEP|MASK|PAD|UNK|BOS|EOS)\]|<\|(?:endoftext|endofprompt)\|>"
+)
+
+
+def rows_by_token(texts: Iterable[str]) -> dict[str, int]:
+    """In how many texts each such string stands, the most frequent first.
+
+    >>> rows_by_token(["<|im_end|> and <|im_end|>", "if a <|im_end|> b", "[INST] hi", "a < b | c > d"])
+    {'<|im_end|>': 2, '[INST]': 1}
+    """
+    found = Counter(token for text in texts for token in set(_SPECIAL.findall(text)))
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def n_rows(texts: Iterable[str]) -> int:
+    """In how many texts at least one of them stands."""
+    return sum(_SPECIAL.search(text) is not None for text in texts)

@@ -1,0 +1,195 @@
+"""From texts to token ids: control tokens come from the tokenizer and its chat template, never from a user's text."""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer
+
+from theodolite.core.errors import UserError
+
+Chat = Sequence[Mapping[str, str]]
+# What a broken or refusing template raises besides jinja2's own errors
+_TEMPLATE_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+def check_texts(texts: Sequence[Any], kind: str = "text") -> None:
+    """Refuse what is no text, by its number: another type, or half a character (a lone surrogate)."""
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"{kind} {i} is {type(text).__name__}, not str")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = ascii(text[error.start])
+            raise UserError(
+                f"{kind} {i} holds half a character ({half}, a lone surrogate) at place {error.start}, which no "
+                "tokenizer can read: replace it, for example by U+FFFD"
+            ) from None
+
+
+def control_tokens(tokenizer: Any) -> dict[str, int]:
+    """The strings that a tokenizer reads as one control token each, with their ids.
+
+    Those that it calls special, and markers such as `<think>` that only its chat template tells from other added
+    tokens (of which Gemma has line breaks and HTML tags, which are text). Not the bytes `<0x0A>` that stand for
+    characters outside a vocabulary: they are how text is read.
+    """
+    template = json.dumps(getattr(tokenizer, "chat_template", None) or "", ensure_ascii=False)
+    found = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    for i, token in tokenizer.added_tokens_decoder.items():
+        text = token.content
+        marker = text[:1] in ("<", "[") and text[-1:] in (">", "]") and text in template
+        if token.special or marker:
+            found[text] = i
+    return {text: i for text, i in found.items() if text and not _BYTE.fullmatch(text)}
+
+
+def holds_control_tokens(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which texts hold the string of a control token, (n); they are read as the characters they are."""
+    pattern = _pattern(tuple(control_tokens(tokenizer)))
+    return np.fromiter((pattern.search(text) is not None for text in texts), bool, len(texts))
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+    """Token ids of texts; a control token's string in a text is read as text."""
+    ids = tokenizer(list(texts), add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+    for i in _careful(tokenizer, texts):
+        ids[i] = _disguised(tokenizer).encode(texts[i], add_special_tokens=add_special_tokens).ids
+    return ids
+
+
+def ends_of_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Where each token of a text ends, in characters; tokens as `encode_texts` makes them, no special ones added."""
+    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    spans = found["offset_mapping"]
+    for i in _careful(tokenizer, texts):
+        spans[i] = _disguised(tokenizer).encode(texts[i], add_special_tokens=False).offsets
+    return [[end for _, end in row] for row in spans]
+
+
+def encode_chats(tokenizer: Any, chats: Sequence[Chat]) -> list[list[int]]:
+    """Token ids of chats up to where the assistant answers; control tokens are those of the template alone.
+
+    A rendering is tokenised as a whole, so that tokens that merge across the template's edge stay as the model would
+    see them. Where a message holds the string of a control token, it is hidden while the template is rendered; the
+    template's own control tokens are then given other names, which no text can hold.
+    """
+    careful = set(_careful(tokenizer, [" ".join(message["content"] for message in chat) for chat in chats]))
+    ids: list[list[int]] = [[] for _ in chats]
+    if plain := [i for i in range(len(chats)) if i not in careful]:
+        rendered = render(tokenizer, [chats[i] for i in plain])
+        rows = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+        for i, row in zip(plain, rows, strict=True):
+            ids[i] = row
+    names = tuple(control_tokens(tokenizer))
+    hide, disguise = _renaming(names, "h"), _renaming(names, "c")
+    for i in careful:
+        hidden = [{**message, "content": hide(message["content"])} for message in chats[i]]
+        text = disguise(render(tokenizer, [hidden])[0])
+        for number, name in enumerate(names):
+            text = text.replace(_alias(number, "h"), name)
+        ids[i] = _disguised(tokenizer).encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def render(tokenizer: Any, chats: Sequence[Chat]) -> list[str]:
+    """Chats as the text that the model reads, up to where the assistant answers."""
+    from jinja2 import TemplateError
+
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
+        raise UserError("this model's tokenizer has no chat template: use format='raw'")
+    try:
+        return tokenizer.apply_chat_template([list(c) for c in chats], tokenize=False, add_generation_prompt=True)
+    except (TemplateError, *_TEMPLATE_ERRORS) as error:
+        begins = str(template)[:60]
+        raise UserError(
+            f"the chat template of this model's tokenizer ({begins!r}...) cannot render a user's turn: "
+            f"{type(error).__name__}: {error}; mend the template, or use format='raw'"
+        ) from error
+
+
+def template_around(tokenizer: Any) -> tuple[str, str]:
+    """The text that a chat template puts before and behind the user's text, as it is rendered right now."""
+    placeholder = "zeta7placeholder7zeta"  # letters and digits, which a template leaves as they are
+    (rendered,) = render(tokenizer, [[{"role": "user", "content": placeholder}]])
+    before, found, behind = rendered.partition(placeholder)
+    if not found:
+        raise UserError("the chat template of this model's tokenizer leaves out the user's text: use format='raw'")
+    return before, behind
+
+
+def _careful(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Texts that the tokenizer itself might read as control tokens: those with such a string; all, if it folds case."""
+    if any(token.special and token.normalized for token in tokenizer.added_tokens_decoder.values()):
+        return list(range(len(texts)))
+    return np.flatnonzero(holds_control_tokens(tokenizer, texts)).tolist()
+
+
+def _disguised(tokenizer: Any) -> Tokenizer:
+    """The same tokenizer, in which control tokens have names that no text holds."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(
+            "a text holds the string of a control token, which this tokenizer, written in Python, cannot read as text: "
+            "use the fast tokenizer (tokenizer.json), or take such texts out"
+        )
+    return _build_disguised(backend.to_str(), tuple(control_tokens(tokenizer).items()))
+
+
+@lru_cache(maxsize=2)
+def _build_disguised(serialised: str, control: tuple[tuple[str, int], ...]) -> Tokenizer:
+    """Rename in the serialised form: among the added tokens, in the vocabulary (from which a model could take the whole
+    string as a piece of text), and where the model names its token for unknown characters. Ids stay what they are.
+    """
+    alias = {name: _alias(number, "c") for number, (name, _) in enumerate(control)}
+    form = json.loads(serialised) | {"padding": None, "truncation": None}
+    model = form["model"]
+    for token in form["added_tokens"]:
+        token["content"] = alias.get(token["content"], token["content"])
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {alias.get(text, text): i for text, i in model["vocab"].items()}
+    else:  # Unigram: pieces with their scores
+        model["vocab"] = [[alias.get(text, text), score] for text, score in model["vocab"]]
+    if isinstance(model.get("unk_token"), str):
+        model["unk_token"] = alias.get(model["unk_token"], model["unk_token"])
+    if "merges" in model:
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & alias.keys()]
+    disguised = Tokenizer.from_str(json.dumps(form))
+    # special by `all_special_tokens` alone: also these are split off before anything else reads the text
+    disguised.add_special_tokens([AddedToken(alias[name], normalized=False) for name, _ in control
+                                  if disguised.token_to_id(alias[name]) is None])  # fmt: skip
+    for name, i in control:
+        assert disguised.token_to_id(alias[name]) == i, f"{name!r} has another id in the disguised tokenizer"
+    return disguised
+
+
+@cache
+def _nonce() -> str:
+    """Random for each process, so that no text can be written to hold it; lower case, which no normaliser changes."""
+    return secrets.token_hex(16)
+
+
+def _alias(number: int, kind: str) -> str:
+    return f"z{kind}{_nonce()}{number:05d}{kind}z"
+
+
+def _renaming(names: tuple[str, ...], kind: str) -> Callable[[str], str]:
+    """The function that replaces every control token's string in a text by its alias."""
+    number = {name: i for i, name in enumerate(names)}
+    return lambda text: _pattern(names).sub(lambda found: _alias(number[found[0]], kind), text)
+
+
+@lru_cache(maxsize=8)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of the names, the longest first; nothing where there are none."""
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
