@@ -114,8 +114,8 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
             revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, leaks=leaks,
-            seeds=seeds, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
-            show_text=show_text, progress=progress,
+            seeds=seeds, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit,
+            alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)

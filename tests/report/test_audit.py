@@ -80,7 +80,9 @@ def test_hundreds_of_one_kind_do_not_push_another_off_the_screen() -> None:
     many = [one | {"name": f"term {i}"} for i in range(1400)]
     shortcuts = [*many, one | {"kind": "surface", "name": "first letter is a capital", "effect": 0.01}]
     latents = [one | {"kind": "latent", "name": f"latent {i}"} for i in range(40)]
-    *_, tried, table, fired = blocks({**AUDIT, "shortcuts": {**AUDIT["shortcuts"], "shortcuts": [*shortcuts, *latents]}})
+    *_, tried, table, fired = blocks(
+        {**AUDIT, "shortcuts": {**AUDIT["shortcuts"], "shortcuts": [*shortcuts, *latents]}}
+    )
     assert isinstance(table, Table)
     assert len(table.lines) == SHOWN
     assert table.lines[-1].cells[1].words == "first letter is a capital"

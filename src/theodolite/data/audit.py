@@ -125,11 +125,13 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
 
 def _near_copies(dataset: Dataset) -> NearCopies:
     causes = (NEAR_TRAINING, NEAR_FEW_SHOT)
-    return NearCopies(*(
-        sum(count.n for count in counts if count.cause in {cause + ending for cause in causes})
-        for ending in ("", OTHER_LABEL)
-        for counts in (dataset.counts, dataset.kept)
-    ))
+    return NearCopies(
+        *(
+            sum(count.n for count in counts if count.cause in {cause + ending for cause in causes})
+            for ending in ("", OTHER_LABEL)
+            for counts in (dataset.counts, dataset.kept)
+        )
+    )
 
 
 def _folds_or_needs_none(dataset: Dataset, seed: int) -> bool:
