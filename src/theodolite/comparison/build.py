@@ -219,7 +219,7 @@ def _twin(
 ) -> Made:
     """Latents of a dictionary's twin."""
     assert station.twin is not None
-    rows = _harvested(recipe, instruments, views, name, dataset, tick)
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
     seen = pooled.pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
     return Made({}, [views.put(name, "twin", station.site, seen.latents, views.twin(station.key))])
 
