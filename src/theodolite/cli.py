@@ -30,6 +30,7 @@ Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
+TextFormat = Literal["raw", "chat"]
 Format = Literal["html", "latex", "svg", "csv"]
 Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
@@ -43,6 +44,7 @@ def compare(
     positive: Many = None,
     group: str | None = None,
     shift: Many = None,
+    question: str | None = None,
     model: str | None = None,
     revision: str | None = None,
     sae: Many = None,
@@ -50,6 +52,8 @@ def compare(
     method: Many = None,
     device: Device = "auto",
     dtype: str | None = None,
+    format: TextFormat | None = None,
+    max_tokens: int | None = None,
     limit: int | None = None,
     seeds: int | None = None,
     out: Path | None = None,
@@ -66,17 +70,21 @@ def compare(
     Parameters
     ----------
     what
-        a recipe by name (`theodolite data list`), a recipe file, or a CSV / JSONL / Parquet file of your own.
+        a recipe by name (`theodolite data list`), a recipe file, or a file of your own: .csv, .tsv, .jsonl, .json or
+        .parquet, also compressed (.gz, .zst).
     text
         column of your file that holds the text (default: text).
     label
-        column of your file that holds the labels (default: label): 0 and 1, or words with --positive.
+        column of your file that holds the labels (default: label): 0 and 1, or others with --positive.
     positive
-        the labels that count as 1; all others count as 0.
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
     group
         column whose rows must stay together when splitting.
     shift
-        further labelled files the readers never train on.
+        further labelled files the readers never train on; one may hold a single label (false alarms, or detection).
+    question
+        what prompting asks the model about each text, answered Yes for label 1 (default: the recipe's; for a file of
+        your own none, and prompting is left out).
     model
         the default model, a Hugging Face id (--revision says which), a folder, or a .gguf file.
     sae
@@ -87,6 +95,12 @@ def compare(
         only these methods, or your own as file.py or file.py:Class (added to the recipe's).
     dtype
         auto, float32, bfloat16 (default: the recipe's).
+    format
+        texts as a user's turn in the model's chat template, or raw (default: the recipe's; else chat if the model has
+        a template).
+    max_tokens
+        at most this many tokens of each text are read (default: the recipe's; else 256, or what the model's context
+        leaves).
     limit
         at most this many training rows and rows per shift (40 or more).
     seeds
@@ -109,8 +123,8 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
             revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
-            show_text=show_text, progress=progress,
+            question=question, format=format, max_tokens=max_tokens, out=out, quick=quick, final=final,
+            dry_run=dry_run, force=force, admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)
@@ -138,7 +152,7 @@ def read(
     run
         the Run folder whose fitted methods are used.
     file
-        a CSV, JSONL or Parquet file to score instead.
+        a CSV, TSV, JSONL, JSON, Parquet or txt file to score instead; the output has one row for each of its.
     column
         its text column.
     method
@@ -202,7 +216,7 @@ def train(
     revision
         revision of a Hugging Face id.
     data
-        your own text instead of a recipe: a CSV, JSONL, Parquet or txt file; or a folder of harvested rows.
+        your own text instead of a recipe: a CSV, TSV, JSONL, JSON, Parquet or txt file; or a folder of harvested rows.
     text
         its text column.
     format
@@ -336,13 +350,13 @@ def audit(
     Parameters
     ----------
     file
-        a CSV, JSONL or Parquet file, or a recipe's name.
+        a file of your own as for compare, or a recipe's name.
     text
         its text column.
     label
         its label column.
     positive
-        the labels that count as 1; all others count as 0.
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
     group
         its group column.
     """

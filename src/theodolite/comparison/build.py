@@ -164,6 +164,8 @@ def _sentence(recipe: Recipe, instruments: Instruments, views: Views, name: str,
 def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
     ways = [[], recipe.few_shot] if recipe.few_shot else [[]]
+    # whether it can be asked depends on what names this view on disk, the methods of a recipe do not
+    ways = [shots for shots in ways if not prompting.unaskable(instruments.model, recipe.question, shots)]
     asked = (instruments.model, dataset.texts, recipe.question)
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
     views.put(name, "answer", "", np.column_stack(columns))

@@ -15,6 +15,8 @@ METRICS = {
     "average_precision": "Average precision",
     "brier": "Brier score",
     "ece": "ECE",
+    "fpr": "FPR at probability .5",
+    "tpr": "TPR at probability .5",
     "auroc_averaged": "AUROC of averaged seeds",
     "auroc_sd_rows": "Standard error, rows",
     "auroc_sd_seeds": "Standard error, training sets",
