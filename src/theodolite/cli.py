@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from theodolite import __version__
+from theodolite.cli_train import Many, Sites, TextFormat, train
 from theodolite.core.errors import UserError
 
 app = App(
@@ -21,8 +22,6 @@ app = App(
 data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
 
-Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
-Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
@@ -30,9 +29,7 @@ Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
-TextFormat = Literal["raw", "chat"]
 Format = Literal["html", "latex", "svg", "csv"]
-Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
 @app.command
@@ -177,85 +174,7 @@ def read(
         terminal.show_tokens(reading.read_text(run, text, method=method), texts_of=run if show_text else None)
 
 
-@app.command
-def train(
-    recipe: str | None = None,
-    *,
-    sae: Many = None,
-    twins: Annotated[list[Twin] | None, Parameter(consume_multiple=True)] = None,
-    model: str = "smollm2-135m-instruct",
-    revision: str | None = None,
-    data: Path | None = None,
-    text: str = "text",
-    format: Literal["raw", "chat"] = "raw",
-    sites: Sites = None,
-    seed: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
-    tokens: int | None = None,
-    width: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
-    k: int = 32,
-    out: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    prefetch: Annotated[bool | None, Parameter(negative="--no-prefetch")] = None,
-    dry_run: bool = False,
-) -> None:
-    """Train dictionaries (by default a TopK and its frozen-encoder twin) at each site in one pass; the same command
-    resumes.
-
-    Parameters
-    ----------
-    recipe
-        the text they are trained on: text-chat (default), text-only, or a corpus recipe file.
-    sae
-        any number of dictionaries, each a name with options: topk "jumprelu(target_l0=32, width=8192)", or your own as
-        file.py:Class.
-    twins
-        which frozen twins each gets: encoder (default), decoder, soft_decoder, or none.
-    model
-        as for compare.
-    revision
-        revision of a Hugging Face id.
-    data
-        your own text instead of a recipe: a CSV, TSV, JSONL, JSON, Parquet or txt file; or a folder of harvested rows.
-    text
-        its text column.
-    format
-        whether its texts are raw or prompts for the model's chat template.
-    sites
-        one or more sites (default: the three depths at which recipes read); two read together as A->B (transcoder) or
-        A+B (crosscoder).
-    seed
-        of initialisation and order (default: 0); several train side by side on the same rows.
-    tokens
-        how many activations to see (default: 2,000,000).
-    width
-        number of latents (default: 4096), one or several, of every dictionary that does not say its own.
-    k
-        latents active per token, likewise.
-    out
-        folder (default: the cache, where compare finds it).
-    device
-        auto, cpu, cuda.
-    dtype
-        auto, float32, bfloat16.
-    prefetch
-        read the next block of rows while this one is trained on (default: on a GPU).
-    dry_run
-        print tokens, gigabytes and minutes only.
-    """
-    from theodolite.comparison import training
-    from theodolite.dictionaries.tracking import told
-    from theodolite.report import terminal
-
-    frozen = [twin for twin in twins or ["encoder"] if twin != "none"]
-    with terminal.progress() as progress:
-        lines = training.train(
-            recipe, sae=sae, twins=frozen, model=model, revision=revision, data=data, text=text, format=format,
-            sites=sites, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
-            dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
-            watch=lambda line: progress.say(told(line)),
-        )  # fmt: skip
-    terminal.say(lines)
+app.command(train)
 
 
 @app.command

@@ -105,7 +105,7 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
         yield "all", "average_precision", sample.estimate(average_precision, scores).interval()
     else:  # no ranking, but at the probability .5: false alarms where all rows are negative, detection elsewhere
         called = np.where(np.isnan(probabilities), np.nan, probabilities > 0.5)
-        yield "all", "tpr" if sample.y[0] == 1 else "fpr", sample.estimate(mean, called).interval()
+        yield "all", f"{'tpr' if sample.y[0] == 1 else 'fpr'}@p>0.5", sample.estimate(mean, called).interval()
     yield "all", "brier", sample.estimate(brier, probabilities).interval()
     yield "all", "ece", sample.estimate(ece, probabilities).interval()
     yield from (("all", metric, figure) for metric, figure in _rates(panel, key, thresholds))
@@ -133,7 +133,7 @@ def _rates(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[str
     sample = panel.sample
     fewest = int((sample.asked & (sample.y == 0)).sum(1).min())
     for rate in sorted(set.intersection(*(set(levels) for levels in fixed))):
-        if 0 < fewest and rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
+        if fewest > 0 and rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
             continue
         excess = panel.scores[key] - np.array([levels[rate] for levels in fixed])[:, None]
         for name, label in (("tpr", 1), ("fpr", 0)):

@@ -10,9 +10,8 @@ from theodolite.core.positions import Role
 from theodolite.core.recipe import Recipe
 from theodolite.models.prompting import unaskable
 from theodolite.models.run import context
-from theodolite.models.tokens import encode
+from theodolite.models.tokens import Format, encode, settled_format
 
-AUTO = "auto"
 _PROBES = ("alpha", "7 zeta!", "(b")  # short texts, to count what stands around a text
 Note = tuple[str, int, str]  # kind, count, text of a counted warning
 
@@ -37,7 +36,7 @@ def adapted(recipe: Recipe, model: Any) -> Recipe:
 def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[Note]:
     """Counted warnings of a run: where the model made something else of the recipe than it asks for."""
     notes: list[Note] = []
-    if asked.format == AUTO and found.format == "raw":
+    if asked.format == "auto" and found.format == "raw":
         notes.append(("format", 1, "the model has no chat template: texts are read raw, not as a user's turn"))
     if found.max_tokens < asked.max_tokens:
         why = f"the model's context of {context(model.network.module)} tokens leaves no more than {found.max_tokens}"
@@ -45,16 +44,13 @@ def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[Note]:
     return notes + [("absent", 1, f"{method}: {why}") for method, why in _unasked(asked, model).items()]
 
 
-def _format(recipe: Recipe, model: Any) -> str:
-    has_template = bool(getattr(model.tokenizer, "chat_template", None))
-    if recipe.format == "chat" and not has_template:
+def _format(recipe: Recipe, model: Any) -> Format:
+    if recipe.format == "chat" and not getattr(model.tokenizer, "chat_template", None):
         raise UserError(f"{model.name!r} has no chat template: use --format raw")
-    if recipe.format != AUTO:
-        return recipe.format
-    return "chat" if has_template else "raw"
+    return settled_format(model.tokenizer, recipe.format)
 
 
-def _room(model: Any, format: Any) -> int:
+def _room(model: Any, format: Format) -> int:
     """Tokens of a text that fit into the model's context beside its template or BOS."""
     longest = context(model.network.module)
     around = max(int((row.roles != Role.CONTENT).sum()) for row in encode(model.tokenizer, _PROBES, format))

@@ -192,11 +192,11 @@ def refusal(sheet: Sheet) -> Section:
     blocks: list[Block] = []
     for name in names:
         versus = [d for d in dict.fromkeys(sheet.rows["dataset"]) if d.endswith(f" vs {name}")]
-        found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}.", only="fpr(@|$)")]
+        found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}.", only="fpr@")]
         found += [tables.metrics(sheet, "matched", d, f"{upper(d)}, {beside}.", only="(tpr|fpr)@") for d in versus]
         blocks += [table for table in found if table]
     caught = "texts of label 1 only: share detected, at a probability of .5 and at thresholds fixed on training folds"
-    found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {caught}.", only="tpr(@|$)") for name in detected]
+    found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {caught}.", only="tpr@") for name in detected]
     blocks += [table for table in found if table]
     return Section("Over-refusal", blocks or [absent("This recipe has no over-refusal set.")])
 
