@@ -25,9 +25,19 @@ app.command(data)
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
+_QUESTION = (
+    "what prompting asks about each text, Yes meaning label 1 (default: the recipe's; a file of yours has none)."
+)
+_AS = "texts as a user's turn of a chat, or raw (default: the recipe's, else chat if the model has a template)."
+_MAX_TOKENS = "read at most this many tokens of a text (default: the recipe's, else 256 or what the context leaves)."
+Question = Annotated[str | None, Parameter(help=_QUESTION)]
+As = Annotated[TextFormat | None, Parameter(help=_AS)]
+MaxTokens = Annotated[int | None, Parameter(help=_MAX_TOKENS)]
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str | None, Parameter(help="auto, float32, bfloat16 (default: the recipe's).")]
+Limit = Annotated[int | None, Parameter(help="at most this many training rows and rows per shift (40 or more).")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
 
@@ -41,17 +51,17 @@ def compare(
     positive: Many = None,
     group: str | None = None,
     shift: Many = None,
-    question: str | None = None,
+    question: Question = None,
     model: str | None = None,
     revision: str | None = None,
     sae: Many = None,
     sites: Sites = None,
     method: Many = None,
     device: Device = "auto",
-    dtype: str | None = None,
-    format: TextFormat | None = None,
-    max_tokens: int | None = None,
-    limit: int | None = None,
+    dtype: Dtype = None,
+    format: As = None,
+    max_tokens: MaxTokens = None,
+    limit: Limit = None,
     seeds: int | None = None,
     out: Path | None = None,
     quick: bool = False,
@@ -67,8 +77,7 @@ def compare(
     Parameters
     ----------
     what
-        a recipe by name (`theodolite data list`), a recipe file, or a file of your own: .csv, .tsv, .jsonl, .json or
-        .parquet, also compressed (.gz, .zst).
+        a recipe by name (`theodolite data list`) or file, or your .csv, .tsv, .jsonl, .json, .parquet (also .gz, .zst).
     text
         column of your file that holds the text (default: text).
     label
@@ -79,9 +88,6 @@ def compare(
         column whose rows must stay together when splitting.
     shift
         further labelled files the readers never train on; one may hold a single label (false alarms, or detection).
-    question
-        what prompting asks the model about each text, answered Yes for label 1 (default: the recipe's; for a file of
-        your own none, and prompting is left out).
     model
         the default model, a Hugging Face id (--revision says which), a folder, or a .gguf file.
     sae
@@ -90,16 +96,6 @@ def compare(
         where in the network, for example blocks.17.resid_post.
     method
         only these methods, or your own as file.py or file.py:Class (added to the recipe's).
-    dtype
-        auto, float32, bfloat16 (default: the recipe's).
-    format
-        texts as a user's turn in the model's chat template, or raw (default: the recipe's; else chat if the model has
-        a template).
-    max_tokens
-        at most this many tokens of each text are read (default: the recipe's; else 256, or what the model's context
-        leaves).
-    limit
-        at most this many training rows and rows per shift (40 or more).
     seeds
         number of train/test splits; each refits everything.
     out
@@ -118,9 +114,9 @@ def compare(
 
     with terminal.progress() as progress:
         result = runner.compare(
-            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
-            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            question=question, format=format, max_tokens=max_tokens, out=out, quick=quick, final=final,
+            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), question=question,
+            model=model, revision=revision, sae=sae, sites=sites, methods=method, device=device, dtype=dtype,
+            format=format, max_tokens=max_tokens, limit=limit, seeds=seeds, out=out, quick=quick, final=final,
             dry_run=dry_run, force=force, admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
