@@ -267,6 +267,7 @@ def read_file(
     if column not in table:
         raise unknown("column", column, map(str, table.columns))
     texts = cells.texts(cells.column(table, column, repr(str(file)), "name the text's with --column"), repr(str(file)))
+    cells.refuse_half_characters(pd.Series(list(table.columns), name="names", dtype=object), repr(str(file)))
     for other in (table.iloc[:, at] for at in range(table.shape[1])):
         cells.refuse_half_characters(other, repr(str(file)))
     there = (texts.str.strip() != "").to_numpy()

@@ -84,7 +84,7 @@ def resolve(
             f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
         )
     else:
-        recipe = _named(what)
+        recipe = named(what)
     changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
     if sites:
         changes |= {"site": sites[0], "sites": list(sites)}
@@ -125,7 +125,8 @@ def is_table(what: str | Path) -> bool:
     return form_of(str(what)) in {form_of(f"x{ending}") for ending in TABLES}
 
 
-def _named(what: str | Path) -> Recipe:
+def named(what: str | Path) -> Recipe:
+    """A shipped recipe or a recipe file; any other name is an error that says what can be read."""
     path = Path(what)
     if str(what) in recipes.names():
         return recipes.load(what)

@@ -17,6 +17,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.positions import Positions
 from theodolite.core.recipe import Recipe
 from theodolite.data import concept as concepts
+from theodolite.data.clean import require_groups
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
 from theodolite.models.model import Model
@@ -42,10 +43,12 @@ def load_concept(
             tick(len(chosen), len(prompts))
         return np.array(chosen)
 
-    return concepts.load(
+    found = concepts.load(
         recipe, count_tokens=count_tokens, answer=answer, unreadable=partial(unreadable, model, recipe),
         dictionary_texts=dictionary_texts,
     )  # fmt: skip
+    require_groups(found.train)
+    return found
 
 
 def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:

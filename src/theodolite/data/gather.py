@@ -45,6 +45,7 @@ def _group(frame: pd.DataFrame, part: Source) -> pd.Series:
     if part.group not in frame:
         raise UserError(f"source {part.source!r} has no column {part.group!r} to group by (it has {', '.join(frame)})")
     column = cells.column(frame, part.group, f"source {part.source!r}", "group by another column")
+    cells.refuse_half_characters(column.astype(object), f"source {part.source!r}")
     value = cells.words(column)  # by value: 1 of one file is 1.0 of another that lacks some
     blank = value.isna()  # else all rows without a group were one group
     return (part.source + ":" + value.astype(str)).mask(blank, "")

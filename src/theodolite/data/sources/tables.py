@@ -162,8 +162,8 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
                     records += [[None] * len(header)] if blank else []
                 elif len(fields) != len(header):
                     raise UserError(
-                        f"{origin} is not a CSV table: line {line} has {len(fields)} fields and the header "
-                        f"{len(header)}; put a field that contains {delimiter!r} in quotes"
+                        f"{origin} is not a CSV table: line {line} has {len(fields)} field{'s' * (len(fields) > 1)} "
+                        f"and the header {len(header)}; put a field that contains {delimiter!r} in quotes"
                     )
                 else:
                     records.append([cell or None for cell in fields])
@@ -317,8 +317,12 @@ def _leaves(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
     """Lists of plain values become text."""
-    columns = [column.map(_joined) if column.dtype == object else column for _, column in table.items()]
-    return pd.concat(columns, axis=1) if columns else table
+    for at in range(table.shape[1]):
+        if pd.api.types.is_object_dtype(table.dtypes.iloc[at]):
+            # not Series.map, which would make an Arrow string of a column and fail on half a character
+            cells = pd.Series([_joined(cell) for cell in table.iloc[:, at]], index=table.index, dtype=object)
+            table.isetitem(at, cells)
+    return table
 
 
 def _joined(value: Any) -> Any:
