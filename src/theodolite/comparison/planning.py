@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
@@ -25,7 +25,8 @@ class Plan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
-    foresight: what certificates need, and what there is. lost, kept: rows that left, and near-copies that stayed.
+    foresight: what the model made of the recipe, then what certificates need, and what there is. lost, kept: rows
+    that left, and near-copies that stayed.
     """
 
     recipe: Recipe
@@ -60,8 +61,11 @@ class Plan:
         yield from self.foresight
 
 
-def plan(recipe: Recipe, instruments: Instruments) -> Plan:
-    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches."""
+def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) -> Plan:
+    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches.
+
+    notes: what is said before the foresight, of a recipe that was adapted to its model.
+    """
     concept = load_concept(recipe, instruments)
     model, has_dictionary = instruments.model, bool(instruments.at(recipe.site))
     if recipe.admit:
@@ -87,7 +91,7 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
             f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
             for s in instruments.stations
         ),
-        tuple(foresight(recipe, concept.train.frame, has_dictionary)),
+        (*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
         tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept),
     )  # fmt: skip
 

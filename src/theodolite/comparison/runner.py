@@ -13,6 +13,7 @@ from theodolite.comparison import (
     explained,
     fits,
     other_poolings,
+    own,
     pooling_choice,
     primary,
     reliance,
@@ -27,12 +28,12 @@ from theodolite.comparison.instruments import (
     available,
     open_instruments,
     origin_notes,
-    settled,
     unchecked_notes,
 )
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import dictionary_texts, load_concept
+from theodolite.comparison.settle import adaptation_notes, adapted
 from theodolite.comparison.stages import Progress, Stages, quiet
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
@@ -53,9 +54,10 @@ def compare(
     *,
     text: str | None = None,
     label: str | None = None,
-    positive: Sequence[str] | None = None,
+    positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
-    shifts: Sequence[str] = (),
+    shifts: Sequence[str] | str = (),
+    question: str | None = None,
     model: str | Model | None = None,
     revision: str | None = None,
     sae: Sequence[str] | str | None = None,
@@ -63,6 +65,8 @@ def compare(
     methods: Sequence[str] | None = None,
     device: str = "auto",
     dtype: str | None = None,
+    format: str | None = None,
+    max_tokens: int | None = None,
     limit: int | None = None,
     leaks: LeakRule | None = None,
     seeds: int | None = None,
@@ -81,8 +85,8 @@ def compare(
 ) -> Result | Plan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
-    data: a recipe's name, a recipe file, a CSV / JSONL / Parquet file, a DataFrame, or `(X, y)` with rows of your own
-    (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
+    data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
+    your own (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
     `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
     opened, an unfinished one goes on.
 
@@ -91,17 +95,19 @@ def compare(
     """
     if isinstance(data, tuple):
         _refuse(
-            text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
-            sae=sae, sites=sites, pooling=pooling, positions=positions,
-            device=device != "auto", dtype=dtype, limit=limit is not None, leaks=leaks, quick=quick, final=final,
-            dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
+            text=text, label=label, positive=positive is not None, group=group, shifts=shifts, question=question,
+            model=model, revision=revision, sae=sae, sites=sites, format=format, max_tokens=max_tokens is not None,
+            pooling=pooling, positions=positions, device=device != "auto", dtype=dtype, limit=limit is not None,
+            leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
             *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
         )
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
-        request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
+        own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
+        positive=[positive] if isinstance(positive, str | int | float) else positive, group=group,
+        shifts=[shifts] if isinstance(shifts, str) else shifts, question=question, format=format, max_tokens=max_tokens,
         model=loaded.name if loaded is not None else model, revision=revision,
         weights=loaded.identity if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
@@ -109,7 +115,9 @@ def compare(
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
-        return plan(settled(recipe, instruments.model), instruments)
+        fitting = adapted(recipe, instruments.model)
+        said = [text for _, _, text in adaptation_notes(recipe, fitting, instruments.model)]
+        return plan(fitting, instruments, said)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
         command=command, paths=request.local_paths(recipe),
@@ -157,7 +165,7 @@ def _check_dictionaries(run: Run) -> None:
 def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
     with stages("model and data") as tick:
         instruments = open_instruments(recipe, model, device, tick.tell)
-        recipe = settled(recipe, instruments.model)
+        asked, recipe = recipe, adapted(recipe, instruments.model)
         tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
@@ -170,6 +178,8 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         run.begin()
         tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
+        for note in adaptation_notes(asked, recipe, instruments.model):
+            run.note(*note)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
     for note in cut_notes(views):
