@@ -118,8 +118,8 @@ def _dictionary_notes(stations: Sequence[Station], fvu: Fvu) -> list[str]:
         outside = [f"{lost:.2f} on {dataset}" for dataset, lost in by_dataset.items() if lost > OUTSIDE_DOMAIN]
         if outside:
             notes.append(
-                f"Dictionary {name} leaves much of the variance unexplained ({', '.join(outside)}): it is outside its "
-                "domain there, and a weak SAE row says so of this dictionary, not of SAEs."
+                f"Dictionary {name} leaves much of the variance unexplained (FVU {', '.join(outside)}). Whether that "
+                "limits SAE rows there, the section on the dictionary concludes from contrasts."
             )
     return notes
 

@@ -10,6 +10,7 @@ from theodolite.comparison import (
     admission,
     baselines,
     conclusion,
+    explained,
     fits,
     other_poolings,
     pooling_choice,
@@ -22,6 +23,7 @@ from theodolite.comparison.build import build_views, code_part, cut_notes, token
 from theodolite.comparison.given import compare_rows
 from theodolite.comparison.instruments import (
     Instruments,
+    Station,
     available,
     open_instruments,
     origin_notes,
@@ -215,10 +217,16 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
     run.record("available", available(recipe, model.hash))
+    most = model.most_tokens(recipe.format, recipe.max_tokens)
+    limit = f"{most} tokens" + (", where the model's context ends" if most < recipe.max_tokens else "")
     for dataset in (concept.train, *concept.shifts.values()):
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
-            run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+            run.note("truncated", cut, f"texts of {dataset.name} cut at {limit}")
+        held = model.control_tokens_in(dataset.texts)
+        if names := sorted({name for found in held for name in found}):
+            words = f"texts of {dataset.name} hold {', '.join(names)}, read as text and not as these control tokens"
+            run.note("control tokens", sum(map(bool, held)), words)
         for kept in dataset.kept:
             run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
@@ -273,13 +281,24 @@ def _conclude(
         )
     stations = instruments.at(recipe.site)
     run.record("dictionaries", len(stations))
-    fvu = {
-        s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in ("train", *views.shifts)}
-        for s in stations
-    }
+    others = [s for s in instruments.stations if s.family and s.site == recipe.site]
+    fvu, beside = (
+        {s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in ("train", *views.shifts)} for s in of}
+        for of in (stations, others)
+    )
     run.record("fvu", fvu)
+    if stations:
+        run.write_json("dictionary", explained.facts(matched, stations, fvu, _by_family(others, beside)))
     run.write_json("baselines", baselines.facts(matched, fitted, recipe))
     conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
+
+
+def _by_family(others: Sequence[Station], fvu: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """FVU by the name that rows of other dictionaries bear: the mean over a family's dictionaries."""
+    families: dict[str, list[dict[str, float]]] = {}
+    for station in others:
+        families.setdefault(station.family, []).append(fvu[station.name])
+    return {family: {name: sum(by[name] for by in of) / len(of) for name in of[0]} for family, of in families.items()}
 
 
 def _dictionary_names(instruments: Instruments) -> dict[tuple[str, str], str]:

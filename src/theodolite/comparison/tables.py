@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import baselines
+from theodolite.comparison import baselines, explained
 from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
@@ -49,7 +49,7 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
     """
     chosen = [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
     primary = recipe.primary or IN_DISTRIBUTION
-    asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe)]
+    asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe), *explained.contrasts(chosen)]
     exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
         _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,

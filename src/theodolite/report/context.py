@@ -3,7 +3,7 @@
 from typing import Any
 
 from theodolite.core.run import DOMAINS, OUTSIDE_DOMAIN
-from theodolite.report import tables
+from theodolite.report import explained, tables
 from theodolite.report.blocks import Block, Facts, Figure, Line, Section, Table, Text, Value, absent, number
 from theodolite.report.numbers import count, duration, share, size, span
 from theodolite.report.plots import learning_curve
@@ -32,7 +32,7 @@ def dictionary(sheet: Sheet) -> Section:
     card = sheet.run.read_json("card")
     if not card:
         return Section("The dictionary", _without_card(sheet))
-    blocks: list[Block] = [Facts(tuple(_card(card))), _error_table(card)]
+    blocks: list[Block] = [*explained.blocks(sheet), Facts(tuple(_card(card))), _error_table(card)]
     blocks += [Text(sentence, "warning") for sentence in outside(card)]
     if len(card.get("learning_curve") or []) > 1:
         caption = f"Error on held-out documents while training. {PLATEAU[card.get('undertrained')]}"
@@ -48,7 +48,7 @@ def _without_card(sheet: Sheet) -> list[Block]:
         why = "No dictionary for this model and site: SAE rows are absent, and nothing here speaks for or against SAEs."
         return [absent(why)]
     said = "It came without a card: what it was trained on, and how well it does on such text, is not known here."
-    blocks: list[Block] = [Text(said, "warning")]
+    blocks: list[Block] = [Text(said, "warning"), *explained.blocks(sheet)]
     if measured := sheet.run.facts.get("fvu"):
         head = (Value("Dictionary"), Value("Rows"), number("FVU"))
         of = [(name, dataset, error) for name, by in measured.items() for dataset, error in by.items()]
