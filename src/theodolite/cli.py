@@ -27,6 +27,8 @@ _LEAKS = (
     "near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all "
     "all, keep-all none; they are counted by label either way."
 )
+_QUICK = "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so."
+_DRY_RUN = "print what would run, its cost and the smallest difference it could detect."
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
@@ -40,6 +42,11 @@ As = Annotated[TextFormat | None, Parameter(help=_AS)]
 MaxTokens = Annotated[int | None, Parameter(help=_MAX_TOKENS)]
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
+Out = Annotated[Path | None, Parameter(help="Run folder (default: runs/NAME).")]
+Quick = Annotated[bool, Parameter(help=_QUICK)]
+Final = Annotated[bool, Parameter(help="also open the sealed shift; recorded in the Run.")]
+DryRun = Annotated[bool, Parameter(help=_DRY_RUN)]
+Force = Annotated[bool, Parameter(help="replace a Run of another recipe in the same folder.")]
 Pooling = Annotated[str | None, Parameter(help=_POOLING)]
 Where = Annotated[str | None, Parameter(help=_WHERE)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -74,11 +81,11 @@ def compare(
     seeds: int | None = None,
     pooling: Pooling = None,
     positions: Where = None,
-    out: Path | None = None,
-    quick: bool = False,
-    final: bool = False,
-    dry_run: bool = False,
-    force: bool = False,
+    out: Out = None,
+    quick: Quick = False,
+    final: Final = False,
+    dry_run: DryRun = False,
+    force: Force = False,
     admit: Admit = False,
     alpha: Alphas = None,
     show_text: ShowText = False,
@@ -109,16 +116,6 @@ def compare(
         only these methods, or your own as file.py or file.py:Class (added to the recipe's).
     seeds
         number of train/test splits; each refits everything.
-    out
-        Run folder (default: runs/NAME).
-    quick
-        2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so.
-    final
-        also open the sealed shift; recorded in the Run.
-    dry_run
-        print what would run, its cost and the smallest difference it could detect.
-    force
-        replace a Run of another recipe in the same folder.
     """
     from theodolite.comparison import runner
     from theodolite.report import terminal
