@@ -354,12 +354,13 @@ def _opened(
     if model is None:
         model = run.local_path(recipe.model, "give it with --model PATH")
     if not isinstance(model, Model):
-        place = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
-        recipe, model = recipe.model_copy(update={"model": place}), None
-    named = [
-        run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries if dictionaries and not sae
-    ]
-    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": [*(sae or named)]})
+        here = Path(model).expanduser()
+        place = {"model": str(here.resolve()), "revision": None} if here.exists() else {"model": str(model)}
+        recipe, model = recipe.model_copy(update=place), None
+    if not sae:
+        kept = recipe.dictionaries if dictionaries else []
+        sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
+    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
     return _same_model(open_instruments(wanted, model), run)
 
 
