@@ -1,6 +1,7 @@
 """A planted half-population whose label is reversed: its rows are told apart where a probe is sure, and wrong."""
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,23 @@ def test_a_finished_case_is_not_judged_again_and_a_rerun_is_the_same(judged, tmp
     pd.testing.assert_frame_equal(one.detail, other.detail)
     monkeypatch.setattr(admission, "_judge", None)
     assert len(list(admission.run([case(0)], views, tmp_path / "cache", lambda *_: None))) == 1
+
+
+def test_damaged_judgements_are_made_again_and_counted(judged, tmp_path: Path) -> None:
+    views, folder, (one, *_) = judged
+    cache, notes = tmp_path / "cache", []
+    home = admission._folder(cache, case(0), views)
+    shutil.copytree(admission._folder(folder / "cache", case(0), views), home)
+    path = home / "judgements.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (again,) = admission.run([case(0)], views, cache, lambda *_: None, lambda *note: notes.append(note))
+    pd.testing.assert_frame_equal(one.judgements, again.judgements)
+    assert [note[:2] for note in notes] == [("remade", 1)]
+    (home / "judge" / ".config.json.0123abcd.tmp").write_bytes(b"half")
+    admission.copy_judge(cache, case(0), views, tmp_path / "run")
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.json", "judge.safetensors"}
 
 
 def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(judged) -> None:

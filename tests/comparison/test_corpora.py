@@ -88,3 +88,15 @@ def test_a_corpus_is_made_once(recipe: Recipe, tmp_path: Path, monkeypatch: pyte
     first = corpora.cached(corpus_recipe("text-chat"), tmp_path)
     assert corpora.cached(corpus_recipe("text-chat"), tmp_path) == first
     assert len(made) == 1
+    notes: list[tuple[str, int, str]] = []
+    for suffix in ("zst", "json"):
+        (path,) = tmp_path.glob(f"*.{suffix}")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        assert corpora.cached(corpus_recipe("text-chat"), tmp_path, lambda *note: notes.append(note)) == first
+    assert len(made) == 3
+    assert [note[:2] for note in notes] == [("remade", 1)] * 2
+    monkeypatch.setattr(corpora, "code_hash", lambda *entries: "edited")
+    corpora.cached(corpus_recipe("text-chat"), tmp_path)
+    assert len(made) == 4

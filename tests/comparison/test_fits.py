@@ -104,7 +104,10 @@ def test_the_key_names_rows_seeds_code_and_versions(
 
 def test_a_fit_depends_on_its_reader_and_the_numerics_and_not_on_report_or_models() -> None:
     """A word changed on the page refits nothing; a reader's own modules and libraries refit it."""
-    parts = {method: code_hash.closure(fits._work, Job, Views, parse(method).cls) for method in ("ridge", "k_sparse")}
+    parts = {
+        method: code_hash.closure(fits._work, Job, Views, parse(method).cls)
+        for method in ("difference_in_means", "k_sparse")
+    }
     for found in parts.values():
         rooms = {name.split(".")[1] for name in found.modules if "." in name}
         assert rooms == {"core", "comparison", "data", "readers"}
@@ -113,7 +116,7 @@ def test_a_fit_depends_on_its_reader_and_the_numerics_and_not_on_report_or_model
         } <= (found.modules.keys())
         assert {"numpy", "scipy", "scikit-learn"} <= found.libraries.keys()
     assert "theodolite.readers._span" in parts["k_sparse"].modules
-    assert "theodolite.readers._span" not in parts["ridge"].modules
+    assert "theodolite.readers._span" not in parts["difference_in_means"].modules
 
 
 def test_a_worker_that_would_make_another_key_refuses(views: Views, tmp_path: Path) -> None:

@@ -153,3 +153,22 @@ def test_half_a_character_in_a_table_is_refused_by_its_row(tmp_path: Path) -> No
     table = pd.DataFrame({"text": pd.Series(["whole", "half \ud83d"], dtype=object), "label": [0, 1]})
     with pytest.raises(UserError, match=r"row 1 of the table .* in column 'text'"):
         request.as_path(table, tmp_path)
+
+
+def test_a_helper_of_a_users_own_method_is_part_of_the_recipe(tmp_path: Path) -> None:
+    mine, helper = tmp_path / "mine.py", tmp_path / "helper_of_request.py"
+    mine.write_text("def f():\n    import helper_of_request\n")
+    helper.write_text("value = 1")
+    first = request.file_hashes([str(mine)])
+    helper.write_text("value = 2")
+    second = request.file_hashes([str(mine)])
+    assert first[str(mine)] == second[str(mine)]
+    assert first != second
+
+
+def test_a_damaged_copy_of_a_table_is_written_again(tmp_path: Path) -> None:
+    table = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
+    path = Path(request.as_path(table, tmp_path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert Path(request.as_path(table, tmp_path)).read_bytes() == whole

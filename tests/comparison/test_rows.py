@@ -41,3 +41,17 @@ def test_answers_are_told_as_they_come_and_asked_once(model: Model, monkeypatch:
     assert told == [(2, 5), (4, 5), (5, 5)]
     monkeypatch.setattr(model, "logprobs", None)
     assert answered(model, monkeypatch, 2)[0] == first
+
+
+def test_answers_are_asked_again_where_damaged_or_made_by_other_code(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = answered(model, monkeypatch, 64)
+    (path,) = (tmp_path / "answers").iterdir()
+    number = str(first[0]).encode()
+    path.write_bytes(path.read_bytes().replace(b"[" + number, b"[" + str(1 - min(first[0], 1)).encode(), 1))
+    assert answered(model, monkeypatch, 64)[0] == first
+    assert len(list((tmp_path / "answers").iterdir())) == 1
+    monkeypatch.setattr(rows, "code_hash", lambda *entries: "edited")
+    assert answered(model, monkeypatch, 64)[0] == first
+    assert len(list((tmp_path / "answers").iterdir())) == 2

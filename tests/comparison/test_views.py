@@ -19,7 +19,7 @@ def views(tmp_path: Path) -> Views:
         made.put(name, "state", SITE, np.ones((2, 3)))
         for number, station in enumerate(("a", "b")):
             made.put(name, "latents", SITE, np.full((2, 3), number), station)
-        made.put(name, "twin", SITE, np.ones((2, 3)), "a")
+        made.put(name, "twin", SITE, np.ones((2, 3)), made.twin("a"))
     return made
 
 
@@ -30,7 +30,7 @@ def test_a_view_that_one_dictionary_of_the_family_lacks_does_not_exist(views: Vi
     assert views.has("state", SITE)
     assert views.has("text")
     for name in ("train", "new"):
-        views.put(name, "twin", SITE, np.ones((2, 3)), "b")
+        views.put(name, "twin", SITE, np.ones((2, 3)), views.twin("b"))
     assert views.has("twin", SITE)
     assert not views.has("twin", SITE, family="other")
 

@@ -47,6 +47,25 @@ def test_each_row_is_sliced_by_itself_and_padding_side_does_not_matter() -> None
     assert mask.astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 1, 1], [0, 1, 0, 0, 1]]
 
 
+WORDS = ("all", "prompt", "last", "content", "content[0]", "suffix", "special", "first", "generated", "all[:-2]")
+
+
+@pytest.mark.parametrize("one", WORDS)
+@pytest.mark.parametrize("other", WORDS)
+def test_a_sum_selects_what_either_term_selects(one: str, other: str) -> None:
+    """Terms may overlap (`last+content` in a raw text): a token that both select stays selected."""
+    roles = np.random.default_rng(0).integers(0, 7, (40, 9)).astype(np.int8)
+    mask = {text: Positions.parse(text).mask(roles) for text in (one, other, f"{one}+{other}", f"{one}+{other}+{one}")}
+    union = mask[one] | mask[other]
+    np.testing.assert_array_equal(mask[f"{one}+{other}"], union)
+    np.testing.assert_array_equal(mask[f"{one}+{other}+{one}"], union)
+
+
+def test_the_last_token_of_a_raw_text_is_content_too() -> None:
+    mask = Positions.parse("last+content").mask(np.array([[5, 3, 3, 0]], np.int8))
+    assert mask.tolist() == [[False, True, True, False]]
+
+
 @pytest.mark.parametrize("text", ["contents", "content[]", "content[1", "content[1:2:3]", "content[-1-2]", "", "a+"])
 def test_what_are_no_positions_is_refused(text: str) -> None:
     with pytest.raises(UserError):

@@ -67,22 +67,29 @@ def test_more_texts_than_one_block(monkeypatch: object) -> None:
 @pytest.mark.parametrize(
     ("rule", "left", "near"),
     [
-        ("drop-same", [1, 3, 4], {1: "t of the other label"}),
-        ("drop-all", [3, 4], {}),
-        ("keep-all", [0, 1, 2, 3, 4], {0: "t", 1: "t of the other label", 2: "t"}),
+        ("drop-same", [1, 3, 4, 5], {1: "t of the other label", 3: "t of the other label"}),
+        ("drop-all", [4, 5], {}),
+        ("keep-all", [0, 1, 2, 3, 4, 5], {0: "t", 1: "t of the other label", 2: "t", 3: "t of the other label"}),
     ],
 )
 def test_the_rule_says_which_near_copies_leave(rule: str, left: list[int], near: dict[int, str]) -> None:
-    """Row 0 copies a text of its label, row 1 one of the other, row 2 one of each (which is the same label's)."""
-    seen = Seen("t", [*TRAIN[:3], TRAIN[2] + " too"], [1, 1, 1, 0])
-    frame = frame_of([*(text + "!" for text in TRAIN[:3]), *FRESH[:2]], [1, 0, 0, 1, 0])
+    """Row 0 copies a text of its label, row 1 one of the other; of two labels row 2 is nearer to its own, row 3 not."""
+    texts = [*TRAIN[:2], TRAIN[2], TRAIN[2] + " too", TRAIN[3], TRAIN[3] + " too"]
+    seen = Seen("t", texts, [1, 1, 0, 1, 1, 0])
+    frame = frame_of([*(text + "!" for text in TRAIN[:4]), *FRESH[:2]], [1, 0, 0, 0, 1, 0])
     found = without_leaks({"a": Dataset("a", frame)}, [seen], IDF, rule)["a"]
     assert found.frame["cluster"].tolist() == left
     assert found.frame["near"].tolist() == [near.get(row, "") for row in left]
     kept = counted(found).kept
     assert sum(count.n for count in kept) == len(near)
     assert {count.cause for count in kept} == set(near.values())
-    assert sum(count.n for count in (*found.counts, *kept)) == 3
+    assert sum(count.n for count in (*found.counts, *kept)) == 4
+
+
+def test_of_equal_copies_with_both_labels_the_same_label_decides() -> None:
+    seen = Seen("t", [TRAIN[0], TRAIN[0]], [0, 1])
+    left = without_leaks({"a": Dataset("a", frame_of(TRAIN[:1], [1]))}, [seen], IDF)["a"]
+    assert left.counts == (Count("a", "t", 1),)
 
 
 def test_what_has_no_label_is_a_copy_whatever_the_rows() -> None:

@@ -1,5 +1,6 @@
 """Dictionary specs: what they may hold, how they are written, and how mistakes are named."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_a_file_may_stand_for_the_name_and_is_known_by_its_hash(tmp_path: Path) 
     spec = parse(f"{tmp_path}/mine.py:Mine(extra=2, k=3)")
     assert (str(spec), spec.label) == ("mine(extra=2, k=3)", "mine-extra=2")
     assert spec.identity.startswith("mine(extra=2, k=3) of sha256:")
+    (tmp_path / "mine.py").write_text("import helper_of_mine\n" + MINE)
+    identities = set()
+    for value in (1, 2):
+        (tmp_path / "helper_of_mine.py").write_text(f"value = {value}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(tmp_path))
+            patch.delitem(sys.modules, "helper_of_mine", raising=False)
+            identities.add(parse(f"{tmp_path}/mine.py:Mine(extra=2, k=3)").identity)
+    assert len(identities) == 2
     assert parse("topk").identity == "topk"
     (tmp_path / "none.py").write_text("class None_:\n    'Not one.'\n")
     with pytest.raises(UserError, match="None_ must subclass"):

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import checkpoint, native
+from theodolite.dictionaries import train as training
 from theodolite.dictionaries.corpus import Corpus
 from theodolite.dictionaries.estimate import estimate
 from theodolite.dictionaries.material import Texts
@@ -100,6 +101,15 @@ def test_a_damaged_checkpoint_is_refused(word_model, word_corpus, tmp_path, monk
     weights.write_bytes(weights.read_bytes()[:-1])
     (tmp_path / SITES[0] / "config.json").unlink()
     with pytest.raises(UserError, match="damaged"):
+        train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+
+
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(word_model, word_corpus, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "clear", lambda folder: None)
+    train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    (tmp_path / SITES[0] / "config.json").unlink()
+    monkeypatch.setattr(training, "code_hash", lambda *entries: "edited")
+    with pytest.raises(UserError, match="other code or libraries"):
         train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.models import tokenise
-from theodolite.models.tokenise import control_tokens, encode_chats, encode_texts, ends_of_tokens, holds_control_tokens
+from theodolite.models.tokenise import control_tokens, control_tokens_in, encode_chats, encode_texts, ends_of_tokens
 from theodolite.models.tokens import chat_template, encode
 from theodolite.toys.tiny_models import byte_tokenizer
 
@@ -109,7 +109,9 @@ def chats(texts: list[str]) -> list[list[dict[str, str]]]:
 def test_all_control_tokens_are_known(tokenizer: Any) -> None:
     assert set(control_tokens(tokenizer)) >= set(SPECIAL)
     assert "<|more|>" not in tokenizer.all_special_tokens
-    assert holds_control_tokens(tokenizer, PLAIN + HOSTILE).tolist() == [False] * len(PLAIN) + [True] * len(HOSTILE)
+    found = control_tokens_in(tokenizer, PLAIN + HOSTILE)
+    assert list(map(bool, found)) == [False] * len(PLAIN) + [True] * len(HOSTILE)
+    assert found[-1] == ("</s>", "<|more|>")
 
 
 def test_a_text_without_control_tokens_reads_as_before(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +181,7 @@ def test_markers_of_the_template_are_control_tokens_and_other_added_tokens_are_t
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(["<think>", "<table>", "\n\n"])
     tokenizer.chat_template = tokenizer.chat_template + "{% if false %}<think>\n\n{% endif %}"
-    assert holds_control_tokens(tokenizer, ["<think>", "<table>", "\n\n"]).tolist() == [True, False, False]
+    assert control_tokens_in(tokenizer, ["<think>", "<table>", "\n\n"]) == [("<think>",), (), ()]
     think, table, line = tokenizer.convert_tokens_to_ids(["<think>", "<table>", "\n\n"])
     (ids,) = encode_texts(tokenizer, ["<think><table>\n\n"])
     assert [i in ids for i in (think, table, line)] == [False, True, True]

@@ -113,6 +113,9 @@ def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, no
         if name == "train":  # a part of its own: the same texts may have been another run's shift, and not checked
             parts.append(Part(f"{code_part(views, s)}.checked", partial(_check, recipe, instruments, s)))
         parts.append(Part(code_part(views, s), partial(_codes, recipe, instruments, s)))
+        if s.twin is not None:
+            twin = partial(_twin, recipe, instruments, s)
+            parts.append(Part(f"{s.site}.{views.twin(s.key)}.{_part(views, 'twin')}", twin))
     makers = {"embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer}
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
     return parts + [
@@ -145,8 +148,7 @@ def cut_notes(views: Views) -> list[Note]:
 
 def code_part(views: Views, station: Station) -> str:
     """Name of the step that encodes a data set with one dictionary; its facts hold the `fvu` on those rows."""
-    twin = views.twins.get(station.key, "")
-    return ".".join(filter(None, [station.site, station.key, twin, _part(views, "latents")]))
+    return f"{station.site}.{station.key}.{_part(views, 'latents')}"
 
 
 def _part(views: Views, view: str) -> str:
@@ -162,7 +164,7 @@ def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
     model = type(instruments.model)
     coders = {type(d) for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None}
     coders |= {type(d.activation) for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None}
-    from_dictionary = code_hash(_codes, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__)))
+    from_dictionary = code_hash(_codes, _twin, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__)))
     # the template as it is rendered now: some print today's date
     asked = json.dumps([recipe.question, recipe.few_shot, instruments.model.template_around()])
     return {
@@ -202,17 +204,24 @@ def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, d
 def _codes(
     recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Made:
-    """Latents, reconstruction and error of one dictionary, latents of its twin; encoded per token, then pooled."""
+    """Latents, reconstruction and error of one dictionary; encoded per token, then pooled."""
     rows = harvested(recipe, instruments, views, name, dataset, tick)
     seen = pooled.pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
     files = [
         views.put(name, view, station.site, getattr(seen, view), station.key)
         for view in ("latents", "reconstruction", "error")
     ]
-    if station.twin is not None:
-        twin = pooled.pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
-        files.append(views.put(name, "twin", station.site, twin.latents, f"{station.key}.{views.twins[station.key]}"))
     return Made({"fvu": seen.fvu}, files)
+
+
+def _twin(
+    recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
+) -> Made:
+    """Latents of a dictionary's twin."""
+    assert station.twin is not None
+    rows = harvested(recipe, instruments, views, name, dataset, tick)
+    seen = pooled.pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
+    return Made({}, [views.put(name, "twin", station.site, seen.latents, views.twin(station.key))])
 
 
 def _check(

@@ -32,6 +32,7 @@ from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
+from theodolite.models.tokens import encode
 from theodolite.readers._text import NgramReader
 
 BLANK = "no known n-gram"  # why a reading of the text alone is not relied on: it would be that of any unknown text
@@ -112,8 +113,9 @@ class FittedReader:
         judge = f"{JUDGES}/{slug(str(self.about['method']))}"
         self.judge = Kept(run.verify_folder(judge)) if (run.folder / judge).is_dir() else None
         self.claims = (run.read_json("admission") or {}).get("claims", [])
+        needs_dictionary = self.view in FROM_DICTIONARY or self.judge is not None
         needs_model = self.view != "text" or self.judge is not None
-        self.instruments = _opened(self.recipe, run, model, sae) if needs_model else None
+        self.instruments = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -203,9 +205,9 @@ class FittedReader:
         """Tokens of one text that are not read."""
         if not self.cut([text]):
             return 0
-        ends = (self.recipe.max_tokens, WHOLE)
-        kept, whole = (self._model().tokens([text], format=self.recipe.format, max_tokens=end).lengths for end in ends)
-        return int(whole[0] - kept[0])
+        model, format = self._model(), self.recipe.format
+        (whole,) = encode(model.tokenizer, [text], format, WHOLE)  # longer than the model's context, perhaps
+        return len(whole) - int(model.tokens([text], **self._how()).lengths[0])
 
     def _rows(self, texts: list[str]) -> Any:
         """One row per text, pooled as the harvest does: `last` is the last token of all, whatever the positions."""
@@ -300,7 +302,7 @@ def read_file(
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
     if cut := fitted.cut(present):
-        most = fitted.recipe.max_tokens
+        most = fitted._model().most_tokens(fitted.recipe.format, fitted.recipe.max_tokens)
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
     if blank := int(fitted.blank(present).sum()):
         warnings.warn(
@@ -320,16 +322,20 @@ def withheld(said: Said, blank_n: np.ndarray) -> Said:
     return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 
-def _opened(recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None) -> Instruments:
-    """The model and dictionaries of a run, from where they lie here."""
-    named = list(sae or (run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries))
+def _opened(
+    recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
+) -> Instruments:
+    """The model of a run, and its dictionaries where they are needed, from where they lie here."""
     if model is None:
         model = run.local_path(recipe.model, "give it with --model PATH")
     if not isinstance(model, Model):
-        place = str(Path(model).expanduser().resolve()) if Path(model).exists() else str(model)
+        place = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
         recipe, model = recipe.model_copy(update={"model": place}), None
-    opened = open_instruments(_as_read(recipe, run).model_copy(update={"dictionaries": named}), model)
-    return _same_model(opened, run)
+    named = [
+        run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries if dictionaries and not sae
+    ]
+    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": [*(sae or named)]})
+    return _same_model(open_instruments(wanted, model), run)
 
 
 def _as_read(recipe: Recipe, run: Run) -> Recipe:

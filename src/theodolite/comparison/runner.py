@@ -217,10 +217,16 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL)
     run.record("available", available(recipe, model.hash))
+    most = model.most_tokens(recipe.format, recipe.max_tokens)
+    limit = f"{most} tokens" + (", where the model's context ends" if most < recipe.max_tokens else "")
     for dataset in (concept.train, *concept.shifts.values()):
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
         if cut:
-            run.note("truncated", cut, f"texts of {dataset.name} cut at {recipe.max_tokens} tokens")
+            run.note("truncated", cut, f"texts of {dataset.name} cut at {limit}")
+        held = model.control_tokens_in(dataset.texts)
+        if names := sorted({name for found in held for name in found}):
+            words = f"texts of {dataset.name} hold {', '.join(names)}, read as text and not as these control tokens"
+            run.note("control tokens", sum(map(bool, held)), words)
         for kept in dataset.kept:
             run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):

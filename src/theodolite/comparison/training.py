@@ -8,6 +8,8 @@ from typing import Any
 from theodolite.comparison import corpora
 from theodolite.comparison.instruments import compute_dtype, default_sites
 from theodolite.comparison.stages import Progress, quiet
+from theodolite.core.atomic import sweep
+from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.core.site import Site
@@ -70,6 +72,7 @@ def train(
         return [
             f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
         ]
+    sweep(cache_root())
     folder = out or trained_folder(sighted) / folder_name(slug(name), specs, _several(seed))
     made = training.train(
         sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),

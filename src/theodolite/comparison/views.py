@@ -142,10 +142,14 @@ class Views:
         names = self._names(view, site, family)
         return names[seed % len(names)]
 
+    def twin(self, station: str) -> str:
+        """Name of the twin of a dictionary: another one beside the same weights is another name."""
+        return f"{station}.{self.twins.get(station, '')}"
+
     def _names(self, view: str, site: str, family: str) -> list[str]:
-        """Of a family's dictionaries at a site; of the twins where the view is theirs."""
+        """Of a family's dictionaries at a site, or of their twins where the view is theirs."""
         names = self.stations.get((family, site), [])
-        return [f"{name}.{self.twins[name]}" if view == "twin" and name in self.twins else name for name in names]
+        return [self.twin(name) for name in names] if view == "twin" else names
 
     def _record(self, name: str, part: str) -> Path:
         return self.home(name) / f"{part}.done"

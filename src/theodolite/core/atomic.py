@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import secrets
 import stat
 import time
@@ -26,6 +27,7 @@ from theodolite.core.errors import UserError
 
 CHUNK = 1 << 22
 _SUFFIX = ".tmp"
+_OURS = re.compile(r"\..+\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")  # version 0.1 named no process
 _DAY = 86_400  # seconds
 _steps = itertools.count(1)
 _crash_at = int(os.environ.get("THEODOLITE_CRASH_AT", "0"))
@@ -119,18 +121,19 @@ def sweep(folder: Path) -> int:
     A temporary file names the computer and process that writes it: one of this computer goes when that process is
     gone, any other when it is a day old.
     """
-    dead = [path for path in folder.rglob(f".*{_SUFFIX}") if is_temporary(path) and _is_abandoned(path)]
+    dead = [path for path in folder.rglob(f".*{_SUFFIX}") if _is_abandoned(path)]
     for path in dead:
         path.unlink(missing_ok=True)
     return len(dead)
 
 
 def _is_abandoned(path: Path) -> bool:
-    host, _, rest = path.name.removesuffix(_SUFFIX).rpartition(".")[2].partition("-")
-    pid = rest.partition("-")[0]
-    if os.name == "posix" and host == _host() and pid.isdecimal():
+    written_by = _OURS.fullmatch(path.name)
+    if written_by is None:
+        return False
+    if os.name == "posix" and written_by["host"] == _host():
         try:
-            os.kill(int(pid), 0)  # asks, and sends nothing
+            os.kill(int(written_by["pid"]), 0)  # asks, and sends nothing
         except ProcessLookupError:
             return True
         except OSError:  # it runs, as another user's

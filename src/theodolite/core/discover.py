@@ -8,9 +8,10 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from theodolite.core.errors import UserError, unknown
@@ -137,14 +138,26 @@ def _module(path: Path) -> ModuleType:
     content = path.read_bytes()
     name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:8]}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=_OfBytes(name, str(path), content))
         assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            # These very bytes: a loader would take bytecode of an earlier edit of the same size and second.
-            exec(compile(content, str(path), "exec"), vars(module))
+            spec.loader.exec_module(module)
         except Exception as error:
             del sys.modules[name]
             raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return sys.modules[name]
+
+
+class _OfBytes(SourceFileLoader):
+    """Loads these very bytes: any other loader would take the bytecode of an edit of the same size and second."""
+
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self.content = content
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the bytes."""
+        return self.source_to_code(self.content, self.path)

@@ -25,6 +25,9 @@ class Now(Protocol):
     def aligned(self, values: np.ndarray) -> "Tensor":
         """Donor states (d), (t, d) or (n, t, d) on the tokens of this pass."""
 
+    def per_text(self, values: np.ndarray, z: "Tensor") -> "Tensor":
+        """Numbers of each text of the call, (n) or (n, 1 or t, 1 or k), on the texts and tokens of this pass."""
+
 
 class Rule(Protocol):
     """z' = g(z)."""
@@ -35,12 +38,19 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """z + strength (a number, or one per coordinate)."""
+    """z + strength.
+
+    Here and in Clamp and Scale a strength is a number, one per coordinate (k), or one per text: (n) where there is
+    one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call.
+    """
 
     strength: Any = 1.0
 
+    def __post_init__(self) -> None:
+        _check_finite("strength", self.strength)
+
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return z + z.new_tensor(self.strength)
+        return z + _on(self.strength, z, now)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +59,11 @@ class Clamp:
 
     value: Any
 
+    def __post_init__(self) -> None:
+        _check_finite("value", self.value)
+
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return z.new_tensor(self.value).expand_as(z)
+        return _on(self.value, z, now).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +72,11 @@ class Scale:
 
     factor: Any
 
+    def __post_init__(self) -> None:
+        _check_finite("factor", self.factor)
+
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return z * z.new_tensor(self.factor)
+        return z * _on(self.factor, z, now)
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,11 @@ class Mean:
 
     reference: np.ndarray
 
+    def __post_init__(self) -> None:
+        if np.ndim(self.reference) != 2:
+            raise UserError(f"the reference of a mean has rows (n, d), not shape {np.shape(self.reference)}")
+        _check_finite("reference", self.reference)
+
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
         return now.encode(z.new_tensor(self.reference)).mean(0).expand_as(z)
 
@@ -89,6 +110,10 @@ class Patch:
     """
 
     source: Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, Site):
+            _check_finite("donor", self.source)
 
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
         donor = now.at(self.source) if isinstance(self.source, Site) else now.aligned(self.source)
@@ -120,6 +145,26 @@ def rule_from_json(form: dict[str, Any]) -> Any:
     if sorted(values) != sorted(known):
         raise UserError(f"rule {name!r} takes {known}, got {sorted(values)}")
     return RULES[name](**{key: _value_from_json(value) for key, value in values.items()})
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """Refuse NaN and what is infinite in float32, in which states are changed."""
+    tensor = value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    try:
+        with np.errstate(over="ignore"):
+            bad = int((~np.isfinite(np.asarray(tensor, np.float32))).sum())
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is {value!r}: give a number or an array of numbers") from None
+    if bad:
+        raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {np.size(tensor)}, as float32)")
+
+
+def _on(value: Any, z: "Tensor", now: Now) -> "Tensor":
+    """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
+    numbers = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    if numbers.ndim == 0 or numbers.shape == z.shape[-1:]:
+        return z.new_tensor(numbers)
+    return now.per_text(numbers, z)
 
 
 def _value_to_json(value: Any) -> Any:

@@ -32,7 +32,7 @@ from theodolite.core.provenance import machine, versions
 from theodolite.core.run_folder import MANIFEST, inside
 from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
 from theodolite.core.unpack import table
-from theodolite.core.visible import neutral
+from theodolite.core.visible import csv
 
 PROTOCOL = 1
 LOCAL = "local.json"
@@ -350,7 +350,7 @@ class Run:
         assert self._replaces is None, "begin() comes before anything is written"
         assert not self.finished, f"{self.id} is finished"
         self._publish("rows.parquet", parquet(rows))
-        self._publish("rows.csv", neutral(rows).to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
+        self._publish("rows.csv", csv(rows, index=False, na_rep="nan").encode())
         self._publish("scores.parquet", parquet(scores))
         self.manifest["finished"] = _now()
         self._write_manifest()

@@ -1,7 +1,8 @@
 """Text of a file or a Run on its way to a terminal or a spreadsheet: what would be obeyed there is shown instead."""
 
 import re
-from typing import TYPE_CHECKING
+from csv import QUOTE_MINIMAL, QUOTE_NONNUMERIC
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # pandas costs half a second, and every command prints
     import pandas as pd
@@ -36,6 +37,19 @@ def neutral(frame: "pd.DataFrame") -> "pd.DataFrame":
     for place, column in columns.items():
         found.isetitem(place, column)
     return found.set_axis([neutral_cell(name) for name in frame.columns], axis=1)
+
+
+def csv(frame: "pd.DataFrame", **how: Any) -> str:
+    """The CSV text of a neutral table; `how` goes to pandas.
+
+    Text with a carriage return is put in quotes, which Python 3.11 leaves out: a spreadsheet ends the row there, and
+    what follows would be a cell of its own.
+    """
+    found = neutral(frame)
+    texts = (found.iloc[:, i] for i in range(found.shape[1]) if found.iloc[:, i].dtype.kind not in "biufcmM")
+    broken = any(isinstance(cell, str) and "\r" in cell for column in texts for cell in column.unique())
+    quoting = QUOTE_NONNUMERIC if broken else QUOTE_MINIMAL
+    return str(found.to_csv(quoting=quoting, lineterminator="\n", **how))
 
 
 def neutral_cell(value: object) -> object:

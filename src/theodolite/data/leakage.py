@@ -18,6 +18,7 @@ from theodolite.data.near_duplicates import THRESHOLD, gram_counts, near_pairs, 
 NEAR_TRAINING, NEAR_FEW_SHOT, NEAR_DICTIONARY = "near a training row", "near a few-shot prompt", "near dictionary text"
 OTHER_LABEL = " of the other label"  # ends the cause of a near-copy whose original has another label
 _BLOCK = 2000  # seen texts held as vectors at a time
+_TIE = 1e-4  # cosines are sums of float32
 _ANY = -1  # the label of a text that has none: it is a copy whatever the row's label
 
 
@@ -41,8 +42,9 @@ def without_leaks(
     """The shifts less the near-duplicates of what was seen that `rule` drops, counted by cause.
 
     What stays although it is near carries its cause in the column `near` ("" for the others). A row with several
-    causes is counted under the first; one that is near texts of both labels is near one of the same label. form: what
-    of each text is compared, for rows and for seen texts alike.
+    causes is counted under the first; of texts of both labels the nearest decides ("is not in Peru" is nearer to "is in
+    Peru" than to "is in Chile"), and the same label where both are as near. form: what of each text is compared, for
+    rows and for seen texts alike.
     """
     left = {name: _with_near(dataset) for name, dataset in shifts.items()}
     if not shifts:
@@ -77,7 +79,7 @@ def leaks(
     4-grams and is the same for all causes.
     """
     return {
-        cause: _near_by_label(texts, Seen(cause, references), idf, list, threshold)[_ANY]
+        cause: _nearest_by_label(texts, Seen(cause, references), idf, list, threshold)[_ANY] > 0
         for cause, references in seen.items()
     }
 
@@ -85,28 +87,31 @@ def leaks(
 def _same_and_other(
     texts: Sequence[str], y: np.ndarray, seen: Seen, idf: np.ndarray, form: Callable[[Sequence[str]], list[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are near a text of their label (or of none), and which only near texts of the other."""
-    near = _near_by_label(texts, seen, idf, form)
-    same = near[_ANY] | np.where(y == 1, near[1], near[0])
-    return same, np.where(y == 1, near[0], near[1]) & ~same
+    """Which rows are near copies of a text of their label (or of none), and which of one of the other."""
+    nearest = _nearest_by_label(texts, seen, idf, form)
+    own, other = np.where(y == 1, nearest[1], nearest[0]), np.where(y == 1, nearest[0], nearest[1])
+    same = np.maximum(nearest[_ANY], own)
+    return (same > 0) & (same >= other - _TIE), other > same + _TIE
 
 
-def _near_by_label(
+def _nearest_by_label(
     texts: Sequence[str],
     seen: Seen,
     idf: np.ndarray,
     form: Callable[[Sequence[str]], list[str]],
     threshold: float = THRESHOLD,
 ) -> dict[int, np.ndarray]:
-    """Which texts have a near-duplicate among the seen texts without a label (-1), with label 0, and with label 1."""
+    """Cosine of each text with the nearest seen text without a label (-1), of label 0 and of 1; 0 below threshold."""
     queries = unit_rows(gram_counts(texts), idf)
-    near = {label: np.zeros(len(texts), dtype=bool) for label in (_ANY, 0, 1)}
+    nearest = {label: np.zeros(len(texts)) for label in (_ANY, 0, 1)}
     for block in _blocks(zip(seen.texts, chain(seen.labels, repeat(_ANY)), strict=False)):
         label = np.array([label for _, label in block])
-        for i, j, _ in near_pairs(queries, unit_rows(gram_counts(form([text for text, _ in block])), idf), threshold):
-            for value, rows in near.items():
-                rows[i[label[j] == value]] = True
-    return near
+        references = unit_rows(gram_counts(form([text for text, _ in block])), idf)
+        for i, j, cosine in near_pairs(queries, references, threshold):
+            for value, best in nearest.items():
+                at = label[j] == value
+                np.maximum.at(best, i[at], cosine[at])
+    return nearest
 
 
 def _blocks(pairs: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:

@@ -1,6 +1,6 @@
 """Candidate shortcuts: what goes with the label more than chance allows, in words, in writing, in topic or in source.
 
-A candidate is something a row has or has not; its kinds are words and pairs of words (in lower case), runs of characters
+A candidate is something a row has or has not. Its kinds: words and pairs of words (in lower case), runs of characters
 that those cannot see (capitals, marks, white space, the text's two ends), the surface form, k-means clusters of texts,
 sources, and a dictionary's latents. Its statistic is the stratified difference of its counts between the classes in
 standard deviations (Mantel and Haenszel 1959, without continuity correction); its p-value is the share of label

@@ -1,11 +1,14 @@
 """A dictionary in words: `jumprelu(l0=64, width=8192)` is the class in `variants/jumprelu.py` with these options."""
 
 import hashlib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, get_args
 
+from theodolite.core.code_hash import helpers_hash
 from theodolite.core.discover import discover, load_file, name_of, origin
 from theodolite.core.errors import UserError
 from theodolite.core.methods import check_known, is_file, split, written
@@ -56,9 +59,12 @@ class Spec:
 
     @property
     def identity(self) -> str:
-        """The spec, for a class of the user's own with the hash of its file."""
+        """The spec, for a class of the user's own with the hash of its file and of what that imports beside it."""
         code = origin(self.cls)
-        return str(self) + (f" of {code}" if code.startswith("sha256:") else "")
+        if not code.startswith("sha256:"):
+            return str(self)
+        helpers = helpers_hash(Path(inspect.getfile(self.cls)))
+        return f"{self} of {code}" + (f" with {helpers}" if helpers else "")
 
     def __str__(self) -> str:
         return written(self.name, self.params)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.atomic import publish
+from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
 from theodolite.core.tick import Tick
 from theodolite.dictionaries import card, checkpoint, native
@@ -227,12 +228,17 @@ class Training:
 
     def _save(self) -> None:
         numbers = {"step": self.step, "seconds": self.seconds, "cursor": self.cursor, "curve": self.curve}
-        numbers["constant"] = self.constant
+        numbers |= {"constant": self.constant, "code": self._code()}
         tensors = {name: d.state() for name, d in self.dictionaries.items()}
         assert self.carry is not None
         carry = {f"at.{site}": x for site, x in self.carry.at.items()}
         carry |= {"domain": self.carry.domain, "document": self.carry.document}
         checkpoint.save(self.folder, self.step, numbers, tensors | {"carry": carry})
+
+    def _code(self) -> str:
+        """A hash of the code that takes the steps, and of its libraries' versions."""
+        learners = sorted({type(d) for d in self.dictionaries.values()}, key=lambda cls: cls.__module__)
+        return code_hash(type(self), *learners)
 
     def _resume(self) -> None:
         found = checkpoint.load(self.folder)
@@ -240,6 +246,11 @@ class Training:
             (self.folder / "log.jsonl").unlink(missing_ok=True)
             return
         numbers, tensors = found
+        if numbers.get("code", self._code()) != self._code():  # version 0.1 kept none
+            raise UserError(
+                f"the checkpoint in {self.folder} was written by other code or libraries than these, so going on would "
+                "mix two trainings: install that version again, or delete the folder and train anew"
+            )
         self.step, self.seconds, self.curve = numbers["step"], numbers["seconds"], numbers["curve"]
         self.constant = numbers.get("constant", {})  # version 0.1 did not count them
         self.cursor = numbers["cursor"]

@@ -36,6 +36,8 @@ def generate(
     against the prompt and what follows it, so that the cache changes the speed and nothing else. Prompts of like
     length run together, as many as `batch_tokens` hold with their answers at full length (None: all at once).
     """
+    if not 0 <= temperature < np.inf:
+        raise UserError(f"temperature={temperature} is no number from 0 on: give 0 for the likeliest token, or more")
     effects = effects or Effects(())
     longest = max(map(len, prompts))
     if longest + max_new_tokens - 1 > (limit := context(network.module)):  # the last new token is not read

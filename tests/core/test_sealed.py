@@ -1,0 +1,50 @@
+"""An entry of a cache counts while its record and every file that the record names are what was written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from theodolite.core.errors import Damaged
+from theodolite.core.sealed import copy_entry, entry, facts_of, seal, unseal
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "rows.bin").write_bytes(bytes(range(100)))
+    (tmp_path / "stray.bin").write_bytes(b"no part of it")
+    seal(tmp_path / "record.json", [tmp_path / "inside" / "rows.bin"], {"fvu": 0.25, 10: "ten", 9: "nine"})
+    return tmp_path / "record.json"
+
+
+def test_a_whole_entry_gives_its_facts(record: Path) -> None:
+    assert unseal(record) == facts_of(record) == entry(record, "toy") == {"fvu": 0.25, "10": "ten", "9": "nine"}
+    assert entry(record.with_name("none.json"), "toy") is None
+
+
+@pytest.mark.parametrize("file", ["record.json", "inside/rows.bin"])
+@pytest.mark.parametrize("at", [0, 30, 60, 90, -1])
+def test_any_flipped_bit_is_found(record: Path, file: str, at: int) -> None:
+    path, notes = record.parent / file, []
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged):
+        unseal(record)
+    assert entry(record, "toy", lambda *note: notes.append(note)) is None
+    assert notes == [("remade", 1, "damaged entries of the cache were made again: toy")]
+
+
+def test_a_record_of_other_facts_or_of_a_version_without_hashes_is_damaged(record: Path) -> None:
+    whole = json.loads(record.read_bytes())
+    for other in [whole | {"facts": {"fvu": 0.5}}, {"fvu": 0.25}, [whole], None]:
+        record.write_text(json.dumps(other))
+        with pytest.raises(Damaged):
+            facts_of(record)
+
+
+def test_only_what_the_record_names_is_copied(record: Path, tmp_path: Path) -> None:
+    (record.parent / "inside" / ".rows.bin.x.tmp").write_bytes(b"half")
+    copy_entry(record, "inside", tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["rows.bin"]
