@@ -68,7 +68,7 @@ def edited(folder: Path, change: Callable[[dict], dict]) -> None:
         ({"info": {"model_hash": 5}}, r"info\.model_hash=5, not text"),
         ({"info": {"l0": "32"}}, r"info\.l0='32', not a positive number"),
         ({"info": {"k": True}}, r"info\.k=True, not a whole number"),
-        ({"info": {"training": {"corpus": 3}}}, r"info\.training=.*names its corpus"),
+        ({"info": {"training": {"corpus": 3}}}, r"info\.training=.*its corpus in text"),
     ],
     ids=str,
 )

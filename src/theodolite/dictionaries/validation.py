@@ -59,8 +59,8 @@ def _check_info(info: Mapping[str, Any], folder: Path) -> None:
     if l0 is not None and (isinstance(l0, bool) or not isinstance(l0, int | float) or not 0 < l0 < math.inf):
         raise _wrong(folder, "info.l0", l0, "a positive number")
     training = info.get("training")
-    if training is not None and not (isinstance(training, dict) and isinstance(training.get("corpus"), str)):
-        raise _wrong(folder, "info.training", training, "an object that names its corpus")
+    if training is not None and not (isinstance(training, dict) and isinstance(training.get("corpus", ""), str)):
+        raise _wrong(folder, "info.training", training, "an object that names its corpus in text")
 
 
 def check_shapes(tensors: Mapping[str, Tensor], rule: Activation, sizes: tuple[int, int, int], folder: Path) -> None:

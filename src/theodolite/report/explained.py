@@ -74,8 +74,8 @@ def _table(found: dict[str, Any]) -> Table:
         lines.append(Line((Value(one["dataset"]), number(share(one["fvu"])), *cells, Value(one["conclusion"]))))
     caption = (
         "What the dictionary keeps, by data set: fraction of variance unexplained on the tokens that were encoded "
-        "(mean over dictionaries; test rows and left-out sources are rows of the training file), and differences in AUROC of "
-        "a logistic reader [95 % interval], not corrected for their number. Outside its domain: FVU above "
+        "(mean over dictionaries; test rows and left-out sources are rows of the training file), and differences in "
+        "AUROC of a logistic reader [95 % interval], not corrected for their number. Outside its domain: FVU above "
         f"{found['outside_from']:g}, and the reconstruction is worse than the dense state or the error is better than "
         "the reconstruction. Undertrained: the same at a lower FVU, with a learning curve that still fell. Neither: "
         "the reconstruction is equivalent or better, or the dictionary was trained out."
