@@ -28,10 +28,11 @@ _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
+_LEAKS = "which near-copies of training rows leave the shifts (default: drop-same, those with the same label)."
+Leaks = Annotated[Literal["drop-same", "drop-all", "keep-all"] | None, Parameter(help=_LEAKS)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
-Leaks = Literal["drop-same", "drop-all", "keep-all"]
 Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
@@ -52,7 +53,7 @@ def compare(
     device: Device = "auto",
     dtype: str | None = None,
     limit: int | None = None,
-    leaks: Leaks | None = None,
+    leaks: Leaks = None,
     seeds: int | None = None,
     out: Path | None = None,
     quick: bool = False,
@@ -91,9 +92,6 @@ def compare(
         auto, float32, bfloat16 (default: the recipe's).
     limit
         at most this many training rows and rows per shift (40 or more).
-    leaks
-        near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all
-        all, keep-all none; they are counted by label either way.
     seeds
         number of train/test splits; each refits everything.
     out
