@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from theodolite.core.metrics import auroc, brier
 from theodolite.core.stats import Estimate, Sample, smallest_detectable
+from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import verdicts
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +28,13 @@ def scores(of: Sample, noise: float = 1.0, seed: int = 0) -> np.ndarray:
     return base + noise * rng.normal(size=of.asked.shape)
 
 
-def fixed(seeds: list[float], *, overlap: float = 0.5, shared: bool = True, luck: float = 0.0) -> Estimate:
+def fixed(seeds: list[float], *, overlap: float = 0.5, df_share: float = 1.0, shared: bool = True, luck: float = 0.0) -> Estimate:
     """Seeds as given; rows that move all seeds together by sd .01, and each on its own by sd `luck`."""
     rng = np.random.default_rng(0)
     common, own = rng.normal(size=20_000), rng.normal(size=(len(seeds), 20_000))
     own -= own.mean(0)
     draws = np.array(seeds)[:, None] + 0.01 * common + luck * own
-    return Estimate(np.array(seeds), draws[:, None, :], 1000, (10**6,), 0, shared, overlap)
+    return Estimate(np.array(seeds), draws[:, None, :], 1000, (10**6,), 0, shared, TrainingSets(overlap, df_share))
 
 
 def test_the_point_is_the_mean_of_the_seeds_metrics() -> None:

@@ -11,18 +11,18 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from theodolite.comparison.panel import Key, Panel, read_panel
+from theodolite.comparison.training_sets import Measured, of_dataset
 from theodolite.core.metrics import auroc, average_precision, brier, ece, rate_above
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, Metric
 from theodolite.core.verdict import Verdict, verdicts
-from theodolite.data.splits import SHARES
 
 Array = np.ndarray
 Row = dict[str, Any]
 Thresholds = Mapping[tuple[str, str, str, str], Mapping[float, float]]
 ERROR_PARTS = ("sd_rows", "sd_seeds", "sd_refits", "spread")  # of an AUROC's error, each printed as a row of its own
 N_BOOT = 2000
-OVERLAP = SHARES[0]  # of one seed's training rows with another's: each takes that part of one pool
+UNMEASURED: Measured = {}
 FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of nothing
 
 
@@ -60,7 +60,7 @@ def evaluate(
     primary: str | None = None,
     thresholds: Thresholds | None = None,
     task: str = "matched",
-    overlap: float = OVERLAP,
+    training: Measured = UNMEASURED,
     n_boot: int = N_BOOT,
     seed: int = 0,
 ) -> Evaluation:
@@ -68,13 +68,15 @@ def evaluate(
 
     scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family; on others,
     and all that are `exploratory`, they stand alone. thresholds: (dataset, method, site, seed) -> {false positive
-    rate: score threshold fixed on training folds}; without them no TPR is given. overlap: share of its training rows
-    that a seed has in common with another.
+    rate: score threshold fixed on training folds}; without them no TPR is given. training: what the seeds' training sets
+    have in common, by the source left out.
     """
     rows: list[Row] = []
     found: list[Contrasted] = []
     for name, frame in scores.groupby("dataset", sort=False):
-        panel = read_panel(str(name), frame, overlap=overlap, n_boot=n_boot, seed=seed)
+        panel = read_panel(
+            str(name), frame, training=of_dataset(training, str(name)), n_boot=n_boot, seed=seed
+        )
         for key in panel.scores:
             rows += [row(panel, key, task, *figure) for figure in _figures(panel, key, thresholds or {})]
         found += _contrasted(panel, "auroc", auroc, contrasts, is_primary=panel.name == primary)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from theodolite.core.seeds import child_seed
 from theodolite.core.stats import Sample
+from theodolite.core.training_sets import TrainingSets
 
 Array = np.ndarray
 Key = tuple[str, str]  # method, site
@@ -38,7 +39,7 @@ class Panel:
         return bool((self.sample.asked == self.sample.asked[0]).all())
 
 
-def read_panel(name: str, frame: pd.DataFrame, *, overlap: float, n_boot: int, seed: int) -> Panel:
+def read_panel(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot: int, seed: int) -> Panel:
     """Arrays of one data set from rows of `core.run.SCORE_COLUMNS`.
 
     A row that one method lacks and another has for the same seed is unscored, not unasked. Rows wrapped in templates
@@ -68,7 +69,7 @@ def read_panel(name: str, frame: pd.DataFrame, *, overlap: float, n_boot: int, s
         seeds=list(seeds),
         rows=np.asarray(ids),
         sample=Sample.of(
-            first["label"].to_numpy(int), groups, asked, overlap=overlap, n_boot=n_boot, seed=weights_seed
+            first["label"].to_numpy(int), groups, asked, training=training, n_boot=n_boot, seed=weights_seed
         ),
         templates=groups[1] if wrapped else None,
         scores=matrices("score"),

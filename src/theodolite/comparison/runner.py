@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import admission, conclusion, fits, primary, reliance, request, tables
+from theodolite.comparison import admission, conclusion, fits, primary, reliance, request, tables, training_sets
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
 from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
@@ -150,13 +150,15 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick))
     with stages("intervals"):
-        _conclude(recipe, fitted, instruments, views, run)
+        training = training_sets.measured(concept.train.frame, recipe.seeds, recipe.leave_out)
+        training_sets.record(training, run)
+        _conclude(recipe, fitted, instruments, views, training, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
             judged = list(admission.run(cases, views, cache_root() / "judges", tick))
         with stages("what to rely on") as tick:
-            reliance.conclude(judged, views, run, tick)
+            reliance.conclude(judged, views, run, tick, training)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()
@@ -208,10 +210,17 @@ def _audit(recipe: Recipe, concept: Concept, views: Views) -> Any:
     return audit(concept.train, concept.shifts, latents=latents, latent_names=names)
 
 
-def _conclude(recipe: Recipe, fitted: list[fits.Fitted], instruments: Instruments, views: Views, run: Run) -> None:
+def _conclude(
+    recipe: Recipe,
+    fitted: list[fits.Fitted],
+    instruments: Instruments,
+    views: Views,
+    training: training_sets.Measured,
+    run: Run,
+) -> None:
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
-    matched, free = tables.matched(fitted, recipe), tables.free(fitted, recipe)
-    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted)]
+    matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
+    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
     shared = tables.common(recipe, instruments.model.name, instruments.model.hash)
     names = ("train", *views.shifts)
     costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))

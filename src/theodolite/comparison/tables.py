@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
+from theodolite.comparison.evaluate import N_BOOT, UNMEASURED, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
+from theodolite.comparison.training_sets import Measured, of_dataset
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
@@ -38,7 +39,7 @@ FREE = "free"  # the site of a method that chose one per training set
 HEATMAP_REPLICATES = 200  # 90 cells a data set: the width of their intervals is known to 5 %, which a colour hides
 
 
-def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
+def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation:
     """Every method at the dictionary's site and pooling, the only table in which SAE, RepE and probe are comparable.
 
     Without a primary shift the contrasts are decided on the test rows of the training distribution.
@@ -48,11 +49,11 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
     exploratory = [c for c in EXPLORATORY if c not in recipe.contrasts]
     return evaluate(
         _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
-        thresholds=_thresholds(chosen),
+        thresholds=_thresholds(chosen), training=training,
     )  # fmt: skip
 
 
-def free(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation | None:
+def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation | None:
     """Each method at the site that its own cross-validation preferred, training set by training set.
 
     Only methods that had the same sites to choose from are contrasted.
@@ -65,13 +66,13 @@ def free(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation | None:
     chosen = [_chosen([f for f in tuned if f.job.label == label]) for label in sited]
     text = [f.scores for f in tuned if not f.job.site]
     contrasts = [c for c in recipe.contrasts if menu.get(c.method, set()) == menu.get(c.than)]
-    return evaluate(pd.concat([*chosen, *text], ignore_index=True), contrasts=contrasts, task="free")
+    return evaluate(pd.concat([*chosen, *text], ignore_index=True), contrasts=contrasts, task="free", training=training)
 
 
-def blocks(fitted: Sequence[Fitted]) -> list[Row]:
+def blocks(fitted: Sequence[Fitted], training: Measured = UNMEASURED) -> list[Row]:
     """AUROC of dense methods at every block, parameters fixed."""
     chosen = [f for f in fitted if not f.job.tuned]
-    return list(_heatmap(_scores(chosen))) if chosen else []
+    return list(_heatmap(_scores(chosen), training)) if chosen else []
 
 
 def common(recipe: Recipe, model: str, model_hash: str) -> Row:
@@ -145,8 +146,9 @@ def _chosen(candidates: Sequence[Fitted]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(site=FREE)
 
 
-def _heatmap(scores: pd.DataFrame) -> Iterator[Row]:
+def _heatmap(scores: pd.DataFrame, training: Measured) -> Iterator[Row]:
     for name, frame in scores.groupby("dataset", sort=False):
-        panel = read_panel(str(name), frame, overlap=OVERLAP, n_boot=HEATMAP_REPLICATES, seed=0)
+        sets = of_dataset(training, str(name))
+        panel = read_panel(str(name), frame, training=sets, n_boot=HEATMAP_REPLICATES, seed=0)
         for key, matrix in panel.scores.items() if panel.has_both_classes else ():
             yield row(panel, key, "blocks", "all", "auroc", panel.sample.estimate(auroc, matrix).interval())

@@ -77,7 +77,8 @@ def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, fami
     def short(n: float) -> bool:
         share = difference.n / n
         sd_rows, sd_seeds = difference.sd_rows * math.sqrt(share), math.sqrt((lasting + luck * share) * seeds)
-        df = satterthwaite(sd_rows, sd_seeds, difference.n_groups / share, n_seeds)
+        groups = difference.n_groups * difference.balance / share
+        df = satterthwaite(sd_rows, sd_seeds, groups, 1 + difference.df_share * (n_seeds - 1))
         return _chance(difference.value, math.hypot(sd_rows, sd_seeds), df, margin, LEVEL / family) < POWER
 
     low, high = 1.0, float(difference.n)
