@@ -15,6 +15,7 @@ oracle  an interval of 1.96 times the standard deviation of point - truth over t
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 
@@ -33,9 +34,7 @@ SLANT, STRENGTH = 0.6, 1.2
 LAYOUTS: dict[str, list[int]] = {
     "600 single rows": [1] * 600,
     "Zipf, 60 groups": [int(300 / (k + 1)) + 1 for k in range(60)],
-    "Pareto, 300 groups up to 25": np.minimum(
-        1 + np.random.default_rng(1).pareto(1.3, 300).astype(int), 25
-    ).tolist(),
+    "Pareto, 300 groups up to 25": np.minimum(1 + np.random.default_rng(1).pareto(1.3, 300).astype(int), 25).tolist(),
     "one of 240 and 360 single rows": [240] + [1] * 360,
     "20 groups of 30": [30] * 20,
     "8 groups of 20 to 200": [200, 120, 80, 60, 50, 40, 30, 20],
@@ -99,7 +98,11 @@ def study(layout: str, repeat: int) -> dict[str, tuple[Array, Array]]:
     ids = np.array([f"{v:016x}" for v in rng.integers(1 << 60, size=len(y))])
     frame = pd.DataFrame({"hash": ids, "cluster": group, "label": y, "source": "s"})
     parts = [split(frame, 1000 * repeat + seed) for seed in range(SEEDS)]
-    train, test, fixed = np.array([p == "train" for p in parts]), np.array([p == "test" for p in parts]), dominant(frame)
+    train, test, fixed = (
+        np.array([p == "train" for p in parts]),
+        np.array([p == "test" for p in parts]),
+        dominant(frame),
+    )
     training = TrainingSets.measured(train, group, y, fixed)
     fresh_x, fresh_y, fresh_group = rows(rng, np.ones(SHIFT_ROWS, int))
     w = [direction(x[t], y[t]) for t in train]
@@ -144,8 +147,8 @@ def cells(layout: str, replicates: int) -> list[Cell]:
 
 
 def markdown(found: list[Cell]) -> str:
-    """The table of docs/statistics.md."""
-    lines = ["| groups of the pool | scored on | figure | printed | covered | width / oracle |", "|---|---|---|---|---|---|"]
+    """Lines of the table in docs/statistics.md."""
+    lines = []
     for c in found:
         covered = f"{c.covered:.3f} [{c.low:.3f}, {c.high:.3f}]" if c.printed else "no interval"
         width = f"{c.width:.2f}" if c.printed else ""
@@ -161,12 +164,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     start = time.process_time()
-    found = [cell for layout in asked.layouts for cell in cells(layout, asked.replicates)]
+    if not asked.json:
+        print(
+            "| groups of the pool | scored on | figure | printed | covered | width / oracle |\n|---|---|---|---|---|---|"
+        )
+    found: list[Cell] = []
+    for layout in asked.layouts:
+        found += cells(layout, asked.replicates)
+        print(f"{layout}: done after {(time.process_time() - start) / 60:.1f} CPU minutes", file=sys.stderr, flush=True)
+        if not asked.json:
+            print(markdown(found[-4:]), flush=True)
     if asked.json:
         print(json.dumps([asdict(c) for c in found], indent=1))
-    else:
-        print(markdown(found))
-        print(f"\n{asked.replicates} replicates a cell, {(time.process_time() - start) / 60:.1f} CPU minutes")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ def compare(
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
+    margin: float | None = None,
     out: Path | None = None,
     quick: bool = False,
     final: bool = False,
@@ -91,6 +92,8 @@ def compare(
         at most this many training rows and rows per shift (40 or more).
     seeds
         number of train/test splits; each refits everything.
+    margin
+        difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02).
     out
         Run folder (default: runs/NAME).
     quick
@@ -109,7 +112,7 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
             revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
+            margin=margin, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
             show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip

@@ -58,9 +58,7 @@ class Claim:
     family: int
 
 
-def conclude(
-    admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick, training: Measured = UNMEASURED
-) -> None:
+def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick, training: Measured = UNMEASURED) -> None:
     """All figures into the run, the primary readers' predictions one by one, and what was chosen and claimed."""
     rows, claims = evaluate(admitted, tick, training=training)
     run.add_rows({"site": run.recipe["site"], "model": run.facts["model"]["name"]} | row for row in rows)
@@ -93,7 +91,10 @@ def evaluate(
     from joblib import delayed
 
     names = list(dict.fromkeys(admitted[0].detail["dataset"]))
-    work = [delayed(_of_dataset)(name, [_only(one, name) for one in admitted], n_boot, of_dataset(training, name)) for name in names]
+    work = [
+        delayed(_of_dataset)(name, [_only(one, name) for one in admitted], n_boot, of_dataset(training, name))
+        for name in names
+    ]
     found = {name: (rows, figures) for name, rows, figures in in_parallel(work, len(work), tick)}
     level = admitted[0].case.level
     cells = {
@@ -125,7 +126,9 @@ def _only(one: Admitted, dataset: str) -> Admitted:
     return replace(one, judgements=kept.assign(at=place[kept["at"]]), detail=one.detail[inside])
 
 
-def _of_dataset(name: str, admitted: Sequence[Admitted], n_boot: int, training: TrainingSets) -> tuple[str, list[Row], dict[Key, list[Figure]]]:
+def _of_dataset(
+    name: str, admitted: Sequence[Admitted], n_boot: int, training: TrainingSets
+) -> tuple[str, list[Row], dict[Key, list[Figure]]]:
     first = [one for one in admitted if one.case.reader == admitted[0].case.reader]
     frame = pd.concat([one.detail for one in first]).assign(site="", score=np.nan)
     few, many = (

@@ -35,6 +35,7 @@ def compare(
     label: str | None = None,
     positive: Sequence[str] | None = None,
     group: str | None = None,
+    groups: Sequence[Any] | None = None,
     shifts: Sequence[str] = (),
     model: str | Model | None = None,
     revision: str | None = None,
@@ -45,6 +46,7 @@ def compare(
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
+    margin: float | None = None,
     out: str | Path | None = None,
     quick: bool = False,
     final: bool = False,
@@ -59,7 +61,7 @@ def compare(
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
     data: a recipe's name, a recipe file, a CSV / JSONL / Parquet file, a DataFrame, or `(X, y)` with rows of your own
-    (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
+    (no model is read then), which `groups` (n,) says belong together. model: a name or a loaded `theodolite.Model`. The other arguments are those of
     `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
     opened, an unfinished one goes on.
 
@@ -74,14 +76,24 @@ def compare(
             admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
-            *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
+            *data,
+            groups=groups,
+            methods=methods,
+            seeds=seeds,
+            margin=margin,
+            out=out,
+            force=force,
+            progress=progress,
+            command=command,
         )
+    if groups is not None:
+        raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
         request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
         model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
-        seeds=seeds, quick=quick, final=final or None, admit=admit, alpha=alpha,
+        seeds=seeds, margin=margin, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
@@ -183,7 +195,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
          "device": str(model.device)},
     )  # fmt: skip
-    run.record("protocol", tables.PROTOCOL)
+    run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))
     for dataset in (concept.train, *concept.shifts.values()):
         cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())

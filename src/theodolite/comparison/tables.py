@@ -15,7 +15,6 @@ from theodolite.core import methods
 from theodolite.core.metrics import auroc
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
-from theodolite.core.verdict import MARGIN
 from theodolite.data.near_duplicates import THRESHOLD
 from theodolite.data.splits import SHARES, folds
 
@@ -26,7 +25,6 @@ PROTOCOL = {
     "configurations": 12,  # what laws.grid_is_short_and_valid allows
     "folds": inspect.signature(folds).parameters["n"].default,
     "bootstrap": N_BOOT,
-    "margin": MARGIN,
     "leak_cosine": THRESHOLD,
 }
 # Asked in every run beside the recipe's own contrasts, uncorrected: does learning the encoder help, and does a reader
@@ -49,7 +47,7 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEA
     exploratory = [c for c in EXPLORATORY if c not in recipe.contrasts]
     return evaluate(
         _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
-        thresholds=_thresholds(chosen), training=training,
+        thresholds=_thresholds(chosen), margin=recipe.margin, training=training,
     )  # fmt: skip
 
 
@@ -66,7 +64,13 @@ def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASUR
     chosen = [_chosen([f for f in tuned if f.job.label == label]) for label in sited]
     text = [f.scores for f in tuned if not f.job.site]
     contrasts = [c for c in recipe.contrasts if menu.get(c.method, set()) == menu.get(c.than)]
-    return evaluate(pd.concat([*chosen, *text], ignore_index=True), contrasts=contrasts, task="free", training=training)
+    return evaluate(
+        pd.concat([*chosen, *text], ignore_index=True),
+        contrasts=contrasts,
+        task="free",
+        margin=recipe.margin,
+        training=training,
+    )
 
 
 def blocks(fitted: Sequence[Fitted], training: Measured = UNMEASURED) -> list[Row]:

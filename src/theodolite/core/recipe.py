@@ -112,7 +112,7 @@ class Recipe(Strict):
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
     with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
     `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
-    seeds and methods; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
+    seeds and methods; `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
     the user's own data, methods, weights and dictionaries, filled in by `compare`.
     """
 
@@ -139,6 +139,7 @@ class Recipe(Strict):
     few_shot: list[tuple[str, int]] = Field(default_factory=list)
     private: bool = False
     seeds: int = Field(default=5, ge=1)
+    margin: float = Field(default=0.02, gt=0, lt=0.5)
     dictionaries: list[str] = Field(default_factory=lambda: ["shipped"])
     dtype: str = "auto"
     files: dict[str, str] = Field(default_factory=dict)
