@@ -165,9 +165,7 @@ def main() -> None:
     asked = parser.parse_args()
     start = time.process_time()
     if not asked.json:
-        print(
-            "| groups of the pool | scored on | figure | printed | covered | width / oracle |\n|---|---|---|---|---|---|"
-        )
+        print("| groups | scored on | figure | printed | covered | width / oracle |\n|---|---|---|---|---|---|")
     found: list[Cell] = []
     for layout in asked.layouts:
         found += cells(layout, asked.replicates)

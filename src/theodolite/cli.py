@@ -112,8 +112,8 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
             revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            margin=margin, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
-            show_text=show_text, progress=progress,
+            margin=margin, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit,
+            alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)

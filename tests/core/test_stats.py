@@ -204,7 +204,7 @@ def test_smallest_detectable_by_hand_and_in_its_limits() -> None:
     q1, q2 = 0.85 / 1.15, 2 * 0.85**2 / 1.85
     variance = (0.85 * 0.15 + 99 * (q1 - 0.85**2) + 99 * (q2 - 0.85**2)) / 100**2
     rows_only = smallest_detectable(100, 100, 5, spread=0.0)
-    assert rows_only == pytest.approx((student.ppf(0.975, 199) + student.ppf(0.8, 199)) * math.sqrt(variance))
+    assert rows_only == pytest.approx((student.ppf(0.975, 99) + student.ppf(0.8, 99)) * math.sqrt(variance))
     seeds_only = smallest_detectable(10**9, 10**9, 5, spread=0.01)
     assert seeds_only == pytest.approx((student.ppf(0.975, 4) + student.ppf(0.8, 4)) * 0.01 * math.sqrt(1.2), rel=1e-3)
     assert math.isnan(smallest_detectable(100, 100, 4))

@@ -103,7 +103,7 @@ def _compared(c: Contrasted, level: dict[str, float]) -> str:
 
 
 def _inverted_notes(matched: Evaluation) -> list[str]:
-    """By data set, the contrasted methods that rank the classes the wrong way round, and where to look for the cause."""
+    """By data set, the contrasted methods that rank the classes the wrong way round, and what may cause it."""
     found: dict[str, dict[str, None]] = {}
     for c in matched.contrasts:
         found.setdefault(c.dataset, {}).update(dict.fromkeys(c.verdict.inverted))

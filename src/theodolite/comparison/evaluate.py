@@ -30,8 +30,8 @@ FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of no
 class Contrasted:
     """The verdict on one contrast on one data set; `primary` ones share a Holm correction.
 
-    p_fdr: of the others, adjusted for the false-discovery rate over all of them (Benjamini & Yekutieli); None of primary
-    ones. metric: "auroc", pooled over templates, or "auroc_within_template", which is always exploratory.
+    p_fdr: of the others, adjusted for the false-discovery rate over all of them (Benjamini & Yekutieli); None of
+    primary ones. metric: "auroc", pooled over templates, or "auroc_within_template", which is always exploratory.
     """
 
     dataset: str
@@ -207,8 +207,8 @@ def _pairs(panel: Panel, contrast: Contrast) -> Iterator[tuple[str, Key, Key]]:
 def _contrast_rows(contrast: Contrasted) -> list[Row]:
     """The difference with its interval and, pooled, the parts of its error and the p-values.
 
-    p: two-sided, uncorrected. p_holm: of primary contrasts, corrected over them. p_fdr: of all others, over all of those.
-    p_equivalent: after Holm where the contrast is primary.
+    p: two-sided, uncorrected. p_holm: of primary contrasts, corrected over them. p_fdr: of all others, over all of
+    those. p_equivalent: after Holm where the contrast is primary.
     """
     verdict, d = contrast.verdict, contrast.verdict.difference
     place = {"task": "contrast", "method": contrast.method, "versus": contrast.versus, "site": contrast.site}

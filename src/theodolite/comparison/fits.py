@@ -181,7 +181,7 @@ def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
 
 
 def left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
-    """Which rows (n,) are kept out of training: those of the source and every near-duplicate of them in another source."""
+    """Which rows (n,) are kept out of training: those of the source and their near-duplicates in other sources."""
     if not prefix:
         return np.zeros(len(frame), bool)
     clusters = frame.loc[frame["source"].str.startswith(prefix), "cluster"]

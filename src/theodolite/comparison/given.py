@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from theodolite.comparison import conclusion, fits, tables, training_sets
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes
+from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes, with_shuffles
 from theodolite.comparison.stages import Progress, Stages
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
@@ -63,9 +63,9 @@ def compare_rows(
         run.begin()
         if groups is None and (near := near_repeats(rows, frame)):
             run.note(
-                "repeated", near, "rows lie far nearer to another row of the same label than chance puts them, as tokens "
-                "or copies of one text do, and no groups were given: intervals take every row for one of its own and may "
-                "be much too narrow; give groups= with what belongs together",
+                "repeated", near, "rows lie much nearer to another row of their label than to rows at large, as "
+                "tokens or copies of one text do, and no groups were given: intervals take every row as independent and may be "
+                "much too narrow; give groups= with what belongs together",
             )  # fmt: skip
         stages = Stages(run, progress)
         views = Views(cache_root() / "views" / f"rows-{content[:16]}", content)
@@ -94,9 +94,9 @@ def compare_rows(
 def near_repeats(rows: np.ndarray, frame: pd.DataFrame) -> int:
     """Rows that lie suspiciously near to a row of their label in another cluster; 0 where that can be chance.
 
-    Independent rows of many columns are all about as far apart; tokens of one document, or copies with a little noise,
-    are not. A row counts where its nearest neighbour (after equal rows, in columns of unit variance) is nearer than half
-    the median distance and bears its label; fewer than one in ten are no sign of groups.
+    Independent rows of many columns are all about as far apart; tokens of one document, or copies with little noise,
+    are not. A row counts where its nearest neighbour (after equal rows, in columns of unit variance) is nearer than
+    half the median distance and bears its label; fewer than one in ten are no sign of groups.
     """
     some = frame.drop_duplicates("cluster").sort_values("hash").index[:NEIGHBOURS_OF]
     x = rows[some].astype(np.float64)
@@ -152,7 +152,7 @@ def _clusters(digest: np.ndarray, groups: Any) -> np.ndarray:
 
 
 def _recipe(content: str, methods: Sequence[str] | None, changes: dict[str, Any]) -> Recipe:
-    chosen = list(methods or [m for m in METHODS if naming.parse(m).view == "state"])
+    chosen = with_shuffles(methods or [m for m in METHODS if naming.parse(m).view == "state"])
     if other := [m for m in chosen if naming.parse(m).view != "state"]:
         raise UserError(f"given rows have no text and no dictionary for {', '.join(other)}")
     contrasts = [c for c in CONTRASTS if {c.method, c.than} <= set(chosen)]

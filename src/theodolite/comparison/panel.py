@@ -39,6 +39,12 @@ class Panel:
         return bool((self.sample.asked == self.sample.asked[0]).all())
 
 
+def _numbered(names: pd.Series, hashes: pd.Series) -> Array:
+    """A number for each group, by the smallest content hash in it: bootstrap weights follow content, not row order."""
+    keys = pd.DataFrame({"hash": hashes.groupby(names.to_numpy()).transform("min"), "name": names})
+    return keys.groupby(["hash", "name"], sort=True).ngroup().to_numpy()
+
+
 def read_panel(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot: int, seed: int) -> Panel:
     """Arrays of one data set from rows of `core.run.SCORE_COLUMNS`.
 
@@ -50,7 +56,7 @@ def read_panel(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot
     first = frame.iloc[np.unique(row_of, return_index=True)[1]]
     wrapped = bool((first["template"] != "").any())
     columns = ("request", "template") if wrapped else ("group",)
-    groups = [pd.factorize(first[column], sort=True)[0] for column in columns]
+    groups = [_numbered(first[column], first["hash"]) for column in columns]
     asked = np.zeros((len(seeds), len(ids)), bool)
     asked[seed_of, row_of] = True
     places = frame.groupby(["method", "site"], sort=False).indices

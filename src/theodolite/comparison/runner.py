@@ -23,6 +23,7 @@ from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
+from theodolite.data.splits import require_splittable
 from theodolite.models.model import Model
 from theodolite.report import html
 from theodolite.report.result import Result
@@ -61,9 +62,9 @@ def compare(
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
     data: a recipe's name, a recipe file, a CSV / JSONL / Parquet file, a DataFrame, or `(X, y)` with rows of your own
-    (no model is read then), which `groups` (n,) says belong together. model: a name or a loaded `theodolite.Model`. The other arguments are those of
-    `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
-    opened, an unfinished one goes on.
+    (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
+    `theodolite.Model`. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
+    the record. A finished run of the same recipe is opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
@@ -148,6 +149,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         run.settle(recipe.model_dump(mode="json"))
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        require_splittable(concept.train.frame, recipe.seeds)
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()

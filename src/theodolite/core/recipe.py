@@ -112,8 +112,9 @@ class Recipe(Strict):
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
     with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
     `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
-    seeds and methods; `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
-    the user's own data, methods, weights and dictionaries, filled in by `compare`.
+    seeds and methods; `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks
+    when single predictions can be relied on, at these accuracies. `files` are hashes of the user's own data, methods,
+    weights and dictionaries, filled in by `compare`.
     """
 
     name: str

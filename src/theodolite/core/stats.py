@@ -254,36 +254,36 @@ class Sample:
 
 
 def smallest_detectable(
-    n_positive: int,
-    n_negative: int,
+    n_positive: float,
+    n_negative: float,
     n_seeds: int,
     *,
     auroc: float = 0.85,
     correlation: float = 0.5,
     spread: float = 0.01,
-    overlap: float = 0.5,
+    training: TrainingSets = HALVES,
     power: float = 0.8,
     family: int = 1,
 ) -> float:
-    """The AUROC difference that a paired comparison of this size finds with this power; NaN under five seeds.
+    """The AUROC difference that a paired comparison of this size finds with this power; NaN where none has an interval.
 
-    n_positive, n_negative: groups, not rows (rows of one group may tell one story). auroc, correlation, spread: what
-    is assumed of both methods, of their scores on the same rows, and of the difference between seeds; print them.
-    family: number of contrasts that Holm's first step corrects for.
-    The variance of one AUROC is that of Hanley & McNeil (1982).
+    n_positive, n_negative: effective groups, not rows (rows of one group may tell one story). auroc, correlation,
+    spread: what is assumed of both methods, of their scores on the same rows, and of the difference between seeds;
+    print them. training: what the training sets have in common. family: number of contrasts that Holm's first step
+    corrects for. The variance of one AUROC is that of Hanley & McNeil (1982).
 
     >>> round(smallest_detectable(200, 200, 5), 3), round(smallest_detectable(2000, 2000, 5), 3)
     (0.063, 0.041)
     """
-    if n_seeds < FEWEST_SEEDS:
+    if n_seeds < FEWEST_SEEDS or training.reason or min(n_positive, n_negative) < FEWEST_GROUPS:
         return math.nan
     sd_rows = math.sqrt(2 * (1 - correlation) * _hanley_mcneil(auroc, n_positive, n_negative))
-    sd_seeds = spread * math.sqrt(pool_factor(n_seeds, overlap))
-    df = satterthwaite(sd_rows, sd_seeds, n_positive + n_negative, n_seeds)
+    sd_seeds = spread * math.sqrt(pool_factor(n_seeds, training.overlap))
+    df = satterthwaite(sd_rows, sd_seeds, min(n_positive, n_negative), 1 + training.df_share * (n_seeds - 1))
     return float(student.ppf(1 - 0.025 / family, df) + student.ppf(power, df)) * math.hypot(sd_rows, sd_seeds)
 
 
-def _hanley_mcneil(auroc: float, n_positive: int, n_negative: int) -> float:
+def _hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
     above, below = auroc / (2 - auroc) - auroc**2, 2 * auroc**2 / (1 + auroc) - auroc**2
     product = auroc * (1 - auroc) + (n_positive - 1) * above + (n_negative - 1) * below
     return product / (n_positive * n_negative)
@@ -328,11 +328,12 @@ def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
 def _unseen(first: Estimate, other: Estimate) -> float:
     """The least standard error of a difference whose methods both hardly fail on these groups; 0 elsewhere.
 
-    Two perfect readers have the same bootstrap draws, whatever they would do on fresh groups. Let the methods differ
-    on k groups of G: the exact reach of such a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's
-    standard error (where all training sets are judged on the same rows, that of the one where it is widest: a group that
-    one reader in five gets wrong says what an error costs) is multiplied by what that reach is above the normal one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at
-    5, 1.2 at 20. Where no difference was seen (k = 0) a group on which one method fails counts its whole rank.
+    Two perfect readers have the same bootstrap draws, whatever they would do on fresh groups. Let the methods differ on
+    k groups of G: the exact reach of such a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's
+    standard error (where all training sets are judged on the same rows, that of the one where it is widest: a group
+    that one reader in five gets wrong says what an error costs) is multiplied by what that reach is above the normal
+    one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.2 at 20. Where no difference was seen (k = 0) a group on
+    which one method fails counts its whole rank.
 
     k is an effective number, (sum d^2)^2 / sum d^4 over the groups' contributions d, read off the draws: a sum of
     d times Exp(1) weights has an excess kurtosis of 6 / k.

@@ -70,7 +70,7 @@ class TrainingSets:
             return "all training sets hold the same rows"
         if self.groups < FEWEST_TRAINING_GROUPS:
             return (
-                f"training rows come from {self.groups:.1f} effective groups (equal ones that would weigh as much), and "
+                f"training rows come from {self.groups:.1f} effective groups (as many equal ones weigh as much), and "
                 f"an interval needs {FEWEST_TRAINING_GROUPS}"
             )
         return ""

@@ -45,7 +45,7 @@ class Verdict:
         margin = f"{self.margin:g}".lstrip("0")
         detail = {
             "equivalent": f" within {margin}",
-            "non-inferior": f" by less than {margin}",
+            "non-inferior": f" within {margin} ({self.needs})",
             "undecided": f" ({self.needs})",
             "inverted": f" ({self.needs})",
         }

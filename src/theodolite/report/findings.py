@@ -30,7 +30,7 @@ def verdict(sheet: Sheet) -> Section:
         ]
     if lines := found.get("exploratory"):
         said = (
-            "Exploratory contrasts: words, intervals and the first p are each on their own; the false-discovery column is "
+            "Exploratory contrasts: words, intervals and the first p stand alone; the false-discovery column is "
             "adjusted over all exploratory contrasts of this run (Benjamini & Yekutieli, valid under any dependence)."
         )
         blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
