@@ -47,6 +47,8 @@ Quick = Annotated[bool, Parameter(help=_QUICK)]
 Final = Annotated[bool, Parameter(help="also open the sealed shift; recorded in the Run.")]
 DryRun = Annotated[bool, Parameter(help=_DRY_RUN)]
 Force = Annotated[bool, Parameter(help="replace a Run of another recipe in the same folder.")]
+_MARGIN = "difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02)."
+Margin = Annotated[float | None, Parameter(help=_MARGIN)]
 Pooling = Annotated[str | None, Parameter(help=_POOLING)]
 Where = Annotated[str | None, Parameter(help=_WHERE)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -79,6 +81,7 @@ def compare(
     limit: Limit = None,
     leaks: Leaks = None,
     seeds: int | None = None,
+    margin: Margin = None,
     pooling: Pooling = None,
     positions: Where = None,
     out: Out = None,
@@ -124,7 +127,7 @@ def compare(
         result = runner.compare(
             what, text=text, label=label, positive=positive, group=group, shifts=shift or (), question=question,
             model=model, revision=revision, sae=sae, sites=sites, methods=method, device=device, dtype=dtype,
-            format=format, max_tokens=max_tokens, limit=limit, leaks=leaks, seeds=seeds, pooling=pooling,
+            format=format, max_tokens=max_tokens, limit=limit, leaks=leaks, seeds=seeds, margin=margin, pooling=pooling,
             positions=positions, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit,
             alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),

@@ -31,6 +31,7 @@ DENSE = ("difference_in_means", "lat", "logistic", "ridge", "lda", "mlp")
 PLAIN = ("logistic", "ridge", "difference_in_means", "lda", "mlp")
 SPARSE = ("k_sparse", *(f"k_sparse(k={k})" for k in (1, 4, 16, 64, 128)))
 FEW_SHOT = "prompting(column=few_shot)"
+SHUFFLES = [f"shuffled_labels(draw={i})" for i in range(10)]  # one shuffle per training set is a band of +-.3
 METHODS = [
     *DENSE,
     *(f"{m}@latents" for m in (*SPARSE, *PLAIN)),
@@ -51,7 +52,7 @@ METHODS = [
     "prompting(column=zero_shot)",
     FEW_SHOT,
     *(f"random_direction(draw={i})" for i in range(10)),
-    "shuffled_labels",
+    *SHUFFLES,
     "majority",
 ]
 CONTRASTS = [
@@ -246,6 +247,11 @@ def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence
     return [c for c in fixed if {c.method, c.than} <= set(chosen)]
 
 
+def with_shuffles(methods: Sequence[str]) -> list[str]:
+    """The methods, `shuffled_labels` as its ten draws: one alone has no interval worth printing."""
+    return [each for method in methods for each in (SHUFFLES if method == "shuffled_labels" else [method])]
+
+
 def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -> list[str]:
     """The recipe's methods; files of the user's are added, names of ours replace the list."""
     asked = list(asked or ())
@@ -253,5 +259,6 @@ def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -
     named = [m for m in asked if not naming.is_file(m)]
     for method in named:
         naming.parse(method)  # an unknown name is an error now, not after the model was read
+    named = with_shuffles(named)
     kept = named or [m for m in default if not (quick and m.startswith(QUICK_LEAVES_OUT))]
     return [*kept, *own]

@@ -19,6 +19,7 @@ from theodolite.comparison import (
     reliance,
     request,
     tables,
+    training_sets,
 )
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
@@ -44,6 +45,7 @@ from theodolite.core.run import Run
 from theodolite.core.slug import slug
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
+from theodolite.data.splits import require_splittable
 from theodolite.models.model import Model
 from theodolite.report import html
 from theodolite.report.result import Result
@@ -56,6 +58,7 @@ def compare(
     label: str | None = None,
     positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
+    groups: Sequence[Any] | None = None,
     shifts: Sequence[str] | str = (),
     question: str | None = None,
     model: str | Model | None = None,
@@ -70,6 +73,7 @@ def compare(
     limit: int | None = None,
     leaks: LeakRule | None = None,
     seeds: int | None = None,
+    margin: float | None = None,
     pooling: str | None = None,
     positions: str | None = None,
     out: str | Path | None = None,
@@ -86,9 +90,9 @@ def compare(
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
     data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
-    your own (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
-    `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
-    opened, an unfinished one goes on.
+    your own (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
+    `theodolite.Model`. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
+    the record. A finished run of the same recipe is opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
@@ -101,8 +105,18 @@ def compare(
             leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
-            *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
+            *data,
+            groups=groups,
+            methods=methods,
+            seeds=seeds,
+            margin=margin,
+            out=out,
+            force=force,
+            progress=progress,
+            command=command,
         )
+    if groups is not None:
+        raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
         own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
@@ -111,7 +125,8 @@ def compare(
         model=loaded.name if loaded is not None else model, revision=revision,
         weights=loaded.identity if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
-        seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
+        seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit,
+        alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
@@ -169,6 +184,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
+        require_splittable(concept.train.frame, recipe.seeds)
         if pooling_choice.is_open(recipe):
             recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
             run.record("pooling", pooling_choice.facts(recipe, tried))
@@ -194,13 +210,15 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
             recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note
         )
     with stages("intervals"):
-        _conclude(recipe, fitted, repooled, instruments, views, run)
+        training = training_sets.measured(concept.train.frame, recipe.seeds, recipe.leave_out)
+        training_sets.record(training, run)
+        _conclude(recipe, fitted, repooled, instruments, views, training, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
             judged = list(admission.run(cases, views, cache_root() / "judges", tick, run.note))
         with stages("what to rely on") as tick:
-            reliance.conclude(judged, views, run, tick)
+            reliance.conclude(judged, views, run, tick, training)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()
@@ -225,7 +243,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
          "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around())},
     )  # fmt: skip
-    run.record("protocol", tables.PROTOCOL)
+    run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))
     most = model.most_tokens(recipe.format, recipe.max_tokens)
     limit = f"{most} tokens" + (", where the model's context ends" if most < recipe.max_tokens else "")
@@ -266,11 +284,12 @@ def _conclude(
     repooled: dict[str, other_poolings.Repooled],
     instruments: Instruments,
     views: Views,
+    training: training_sets.Measured,
     run: Run,
 ) -> None:
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
-    matched, free = tables.matched(fitted, recipe), tables.free(fitted, recipe)
-    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted)]
+    matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
+    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
     shared = tables.common(recipe, instruments.model.name, instruments.model.hash)
     names = ("train", *views.shifts)
     costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))

@@ -123,8 +123,9 @@ class Recipe(Strict):
     with training on the others. `leaks`: which near-copies of training rows leave the shifts, those of the same label,
     all or none. `limit` is the most rows per data set, `private` keeps texts out of the report. How: `methods` (empty:
     all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows, seeds and methods;
-    `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of the user's own
-    data, methods, weights and dictionaries, filled in by `compare`.
+    `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks when single
+    predictions can be relied on, at these accuracies. `files` are hashes of the user's own data, methods, weights and
+    dictionaries, filled in by `compare`.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Recipe(Strict):
     few_shot: list[tuple[str, int]] = Field(default_factory=list)
     private: bool = False
     seeds: int = Field(default=5, ge=1)
+    margin: float = Field(default=0.02, gt=0, lt=0.5)
     dictionaries: list[str] = Field(default_factory=lambda: ["shipped"])
     dtype: str = "auto"
     files: dict[str, str] = Field(default_factory=dict)

@@ -33,7 +33,10 @@ def verdict(sheet: Sheet) -> Section:
         ]
     blocks += everywhere.blocks(sheet)
     if lines := found.get("exploratory"):
-        said = "Exploratory contrasts, each on its own: p-values and intervals are not corrected for their number."
+        said = (
+            "Exploratory contrasts: words, intervals and the first p stand alone; the false-discovery column is "
+            "adjusted over all exploratory contrasts of this run (Benjamini & Yekutieli, valid under any dependence)."
+        )
         blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
     return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])
 
