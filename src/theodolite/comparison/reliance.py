@@ -199,7 +199,7 @@ def _calibration(sample: Sample, probabilities: Array) -> Figure:
     """The calibration error over the training sets that have any probability."""
     some = np.flatnonzero((~np.isnan(probabilities) & sample.asked).any(1))
     if not len(some):
-        return "ece", replace(_NOTHING, overlap=sample.overlap), 0
+        return "ece", replace(_NOTHING, overlap=sample.training.overlap), 0
     found = calibration_error(replace(sample, asked=sample.asked[some]), probabilities[some])
     return "ece", replace(found, n_unscored=0), len(some)
 

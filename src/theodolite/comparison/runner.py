@@ -205,13 +205,13 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     with stages("fitting") as tick:
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
+    training = training_sets.measured(concept.train.frame, recipe.seeds, recipe.leave_out)
+    training_sets.record(training, run)
     with stages("other poolings") as tick:
         repooled = other_poolings.evaluated(
-            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note
+            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note, training
         )
     with stages("intervals"):
-        training = training_sets.measured(concept.train.frame, recipe.seeds, recipe.leave_out)
-        training_sets.record(training, run)
         _conclude(recipe, fitted, repooled, instruments, views, training, run)
     if recipe.admit:
         with stages("judging predictions") as tick:

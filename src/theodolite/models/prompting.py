@@ -89,7 +89,7 @@ def prompts(
             return pad(asked, pad_id=0)
         most -= excess
     raise UserError(
-        f"the prompting question has {longest - room} tokens with its {len(few_shot)} examples and leaves nothing of the "
+        f"the question has {longest - room} tokens with its {len(few_shot)} examples and leaves nothing of the "
         f"model's context of {longest} for a text: shorten the question, or give fewer examples"
     )
 
