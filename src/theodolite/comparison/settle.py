@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from theodolite.comparison.instruments import settled
 from theodolite.core import methods as naming
 from theodolite.core.errors import UserError
@@ -53,7 +55,8 @@ def _format(recipe: Recipe, model: Any) -> Format:
 def _room(model: Any, format: Format) -> int:
     """Tokens of a text that fit into the model's context beside its template or BOS."""
     longest = context(model.network.module)
-    around = max(int((row.roles != Role.CONTENT).sum()) for row in encode(model.tokenizer, _PROBES, format))
+    own = (Role.CONTENT, Role.FIRST)  # what counts against max_tokens
+    around = max(int((~np.isin(row.roles, own)).sum()) for row in encode(model.tokenizer, _PROBES, format))
     if around >= longest:
         way_out = ": use --format raw" if format == "chat" else ""
         raise UserError(f"the chat template takes {around} of the {longest} tokens of the model's context{way_out}")
