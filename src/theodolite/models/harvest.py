@@ -21,7 +21,7 @@ from theodolite.models.sweep import Columns, pooled, select, sweep
 from theodolite.models.tokens import Format, Tokens
 from theodolite.store import Store
 
-FORM = 2  # of a unit's tensors; another one is another store
+FORM = 3  # of a unit's tensors and fields; another one is another store
 
 
 @dataclass(frozen=True)
