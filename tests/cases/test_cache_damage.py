@@ -1,7 +1,6 @@
 """A cache in which every file is damaged gives the numbers of an empty one, and the Run says that it was damaged."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from case_kit import QUICK, model_folder, table, theodolite
 
+from theodolite.core import atomic
 from theodolite.core.run import Run, differences
 
 
@@ -44,13 +44,12 @@ def test_a_wholly_damaged_cache_is_made_again(tmp_path: Path, command: tuple[obj
 
 def test_what_a_killed_write_left_is_swept_and_enters_no_run(tmp_path: Path, command: tuple[object, ...]) -> None:
     assert theodolite(*command, "first").code == 0
-    killed = (
-        "import os; from theodolite.core import atomic; from pathlib import Path; import sys\n"
-        "for path in sys.argv[1:]: atomic._temporary(Path(path)).write_bytes(b'half')"
-    )
-    homes = [path.parent / "x" for path in (tmp_path / "cache").rglob("config.json")]  # of readers
-    homes.append(next((tmp_path / "cache" / "views").glob("*/harvest")) / "x")
-    subprocess.run([sys.executable, "-c", killed, *map(str, homes)], check=True, env=os.environ)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    homes = [path.parent for path in (tmp_path / "cache").rglob("config.json")]  # of readers
+    homes.append(next((tmp_path / "cache" / "views").glob("*/harvest")))
+    for home in homes:
+        (home / f".config.json.{atomic._host()}-{ended.pid}-0123abcd.tmp").write_bytes(b"half")
     assert len(list((tmp_path / "cache").rglob("*.tmp"))) == len(homes) >= 2
     assert theodolite(*command, "second").code == 0
     assert not list((tmp_path / "cache").rglob("*.tmp")) + list(Path("second").rglob("*.tmp"))

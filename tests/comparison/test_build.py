@@ -203,10 +203,10 @@ def test_damaged_harvests_are_read_anew(made: Make, place: str, how: str) -> Non
 
 def test_temporaries_of_killed_writes_leave_the_cache(made: Make, tmp_path: Path) -> None:
     views = made()
-    here = atomic._temporary(views.home("train") / "state.safetensors")  # this process lives
+    here = views.home("train") / f".a.safetensors.{atomic._host()}-{os.getpid()}-0123abcd.tmp"  # this process lives
     left = [here.with_name(here.name.replace(f"-{os.getpid()}-", f"-{gone_pid()}-"))]
     left.append(tmp_path / "cache" / "fits" / "0123" / left[0].name)
-    for path in left:
+    for path in (here, *left):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
     made()

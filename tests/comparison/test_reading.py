@@ -84,7 +84,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def stored(made: Made, method: str) -> tuple[str, float, float]:
     """A text of the training file with the score and probability that the first seed's reader got for it."""
     run, _, folder = made
-    (frame,) = [pd.read_parquet(path) for path in (folder / "cache" / "views").glob("*/train.parquet")]
+    (frame,) = [pd.read_parquet(path) for path in (folder / "cache" / "views" / "frames").glob("*.parquet")]
     scores = run.scores.query("method == @method and seed == '0' and dataset == 'in-distribution'")
     row = scores.iloc[3]
     return frame.set_index("id").loc[row["row"], "text"], float(row["score"]), float(row["probability"])

@@ -173,12 +173,13 @@ def test_admit_judges_single_predictions_and_read_says_whether_to_rely_on_one(mo
     assert "zzzz" not in page
     detail = result.run.read_table("admission")
     first = detail[(detail["seed"] == "0") & (detail["method"] == "logistic") & (detail["dataset"] == "other")].iloc[3]
-    (frame,) = [pd.read_parquet(path) for path in (tmp_path / "cache" / "views").glob("*/other.parquet")]
-    text = frame.set_index("id").loc[first["row"], "text"]
+    frames = [pd.read_parquet(path) for path in (tmp_path / "cache" / "views" / "frames").glob("*.parquet")]
+    rows = pd.concat(frames).set_index("id")
+    frame = next(frame for frame in frames if first["row"] in set(frame["id"]))
+    text = rows.loc[first["row"], "text"]
     said = reading.read_text(tmp_path / "run", text, method="logistic", model=model).admission
     assert (said.reason, [near.id for near in said.exemplars]) == (first["reason"], first["exemplars"].split())
-    labels = pd.read_parquet(next((tmp_path / "cache" / "views").glob("*/train.parquet"))).set_index("id")["label"]
-    assert [near.label for near in said.exemplars] == labels[[near.id for near in said.exemplars]].tolist()
+    assert [near.label for near in said.exemplars] == rows["label"][[near.id for near in said.exemplars]].tolist()
     assert [near.apart for near in said.exemplars] == sorted(near.apart for near in said.exemplars)
     assert sum(said.shifts.values()) == 1
     assert said.probability == pytest.approx(first["probability"], abs=1e-4)

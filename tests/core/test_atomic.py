@@ -137,15 +137,18 @@ def test_json_that_cannot_be_used_is_an_error_that_names_the_file(tmp_path: Path
 
 
 def test_a_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path: Path) -> None:
+    seen: list[str] = []
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    mine = atomic._temporary(tmp_path / "a.bin")
-    dead = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-"))
+    publish(tmp_path / "a.bin", lambda path: seen.append(path.name))
+    mine = tmp_path / seen[0]
+    dead = tmp_path / mine.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
     inside = tmp_path / "deeper" / dead.name
-    elsewhere = mine.with_name(mine.name.replace(atomic._host(), "ffffff"))  # of another computer, at work
+    elsewhere = tmp_path / mine.name.replace(atomic._host(), "ffffff")  # of another computer, at work
+    (tmp_path / "a.bin").unlink()
     old = tmp_path / ".b.bin.0123abcd.tmp"  # of version 0.1, which named no process
     inside.parent.mkdir()
-    for path in (dead, inside, elsewhere, old, tmp_path / "c.tmp", tmp_path / ".theirs.tmp"):
+    for path in (mine, dead, inside, elsewhere, old, tmp_path / "c.tmp", tmp_path / ".theirs.tmp"):
         path.write_bytes(b"")
     os.utime(old, (0, 0))
     os.utime(tmp_path / ".theirs.tmp", (0, 0))

@@ -194,6 +194,17 @@ def test_an_installed_plugin_counts_by_its_source_and_version(tmp_path: Path, mo
     code_hash._distributions.cache_clear()
 
 
+def test_a_module_that_nobody_installed_counts_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "site-packages"
+    home.mkdir()
+    (home / "stray_xyz.py").write_text("value = 1")
+    (tmp_path / "mine.py").write_text("import stray_xyz\nclass Mine: pass")
+    monkeypatch.syspath_prepend(str(home))
+    first = closure(str(tmp_path / "mine.py"))
+    (home / "stray_xyz.py").write_text("value = 2")
+    assert closure(str(tmp_path / "mine.py")) != first
+
+
 def test_what_makes_each_cached_thing_stays_bounded() -> None:
     """No key depends on how a result is shown, and the state of a model on no dictionary or reader."""
     from theodolite.comparison import admission, build, corpora, fits, rows

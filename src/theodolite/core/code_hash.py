@@ -126,18 +126,18 @@ class _Walk:
             return
         self._met.add((name, beside))
         helpers = _found(name, beside) if beside else ()
-        top = name.partition(".")[0]
-        # which of two modules of one name a user's file gets depends on `sys.path` when it runs: both count
-        others = () if top in sys.stdlib_module_names else _found(name)
         for module in helpers:
             self.module(module)
-        if others and (top in self.owners or not _INSTALLED & set(others[0].path.parts)):
-            for module in others:
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names:
+            return
+        # Which of two modules of one name a user's file gets depends on `sys.path` when it runs: both count.
+        found, installed = _found(name), _distributions().get(top, ())
+        if found and (top in self.owners or not (installed and _INSTALLED & set(found[0].path.parts))):
+            for module in found:  # a module that no installer put there has no version, so its source counts
                 self.module(module)
-        elif top not in sys.stdlib_module_names and not helpers:
-            self.libraries |= {d: version(d) for d in _distributions().get(top, ())} or {top: ABSENT}
-        elif others:
-            self.libraries |= {d: version(d) for d in _distributions().get(top, ())}
+        elif found or not helpers:
+            self.libraries |= {d: version(d) for d in installed} or {top: ABSENT}
 
 
 @cache
