@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
@@ -77,3 +78,10 @@ def test_rounding_is_no_error_and_a_small_error_is_one() -> None:
     found = pooled_latents(near, rows, 50, "mean")
     assert found.error.any(axis=1).all()
     assert found.fvu == pytest.approx(1e-8, rel=0.05)
+
+
+def test_a_dictionary_that_overflows_is_said_to() -> None:
+    huge = Dictionary(1e25 * torch.eye(2), torch.zeros(2), 1e25 * torch.eye(2), torch.zeros(2), ReluRule())
+    rows = [(np.arange(3), np.ones(3, bool), torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))]
+    with pytest.raises(UserError, match="no finite reconstruction of 2 of 3 tokens whose states are finite"):
+        pooled_latents(huge, rows, 3, "mean")

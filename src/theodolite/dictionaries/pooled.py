@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
+from theodolite.core.errors import UserError
 from theodolite.core.positions import pool
 from theodolite.dictionaries.dictionary import Dictionary, to_csr
 from theodolite.dictionaries.metrics import fvu_of_sums
@@ -68,6 +69,12 @@ def pooled_latents(
 
 def _error(x_nd: np.ndarray, x_hat_nd: np.ndarray) -> np.ndarray:
     """What the reconstruction misses; 0 where that is rounding, which a reader that scales its columns would read."""
+    overflown = np.isfinite(x_nd).all(1) & ~np.isfinite(x_hat_nd).all(1)
+    if overflown.any():
+        raise UserError(
+            f"the dictionary gives no finite reconstruction of {overflown.sum()} of {len(x_nd)} tokens whose states are "
+            f"finite (the largest has {np.abs(x_nd[overflown]).max():.1e}): it overflows, or is for rows of another scale"
+        )
     error = x_nd - x_hat_nd
     error[np.linalg.norm(error, axis=1) <= ROUNDING * np.linalg.norm(x_nd, axis=1)] = 0.0
     return error
