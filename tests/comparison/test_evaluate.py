@@ -9,6 +9,7 @@ from theodolite.comparison.panel import read_panel
 from theodolite.core.metrics import auroc, brier
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import ROW_COLUMNS, SCORE_COLUMNS
+from theodolite.core.stats import HALVES
 
 SITE = "blocks.3.resid_post"
 
@@ -114,7 +115,7 @@ def test_few_seeds_are_points() -> None:
 
 def test_wrapped_rows_vary_with_request_and_template() -> None:
     frame = scored("wrapped", {"a": 1.0}, templates=9)
-    panel = read_panel("wrapped", frame, overlap=0.5, n_boot=50, seed=0)
+    panel = read_panel("wrapped", frame, training=HALVES, n_boot=50, seed=0)
     assert [len(np.unique(g)) for g in panel.sample.groups] == [
         100,
         9,
@@ -226,7 +227,7 @@ def test_a_set_of_one_class_has_no_ranking() -> None:
     frame = scored("edgy", {"a": 1.0, "b": 1.0}, n=600).query("label == 0")
     fixed = {("edgy", m, SITE, str(s)): {0.05: 1.5} for m in "ab" for s in range(5)}
     e = evaluate(frame, contrasts=[Contrast(method="a", than="b")], thresholds=fixed, n_boot=50)
-    assert set(table(e)["metric"]) == {"brier", "ece", "fpr@0.05"}
+    assert set(table(e)["metric"]) == {"brier", "ece", "fpr@0.05", "fpr@p>0.5"}
     assert e.contrasts == []
 
 

@@ -17,6 +17,7 @@ from scipy.stats import binomtest, norm
 from theodolite.core.metrics import auroc
 from theodolite.core.seeds import generator
 from theodolite.core.stats import Estimate, Sample, smallest_detectable
+from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import verdicts
 
 Array = np.ndarray
@@ -131,7 +132,7 @@ def coverage(world: World, shifted: bool = True, shuffle: bool = False) -> dict[
     hits: dict[str, list[tuple[bool, bool]]] = {}
 
     def judge(name: str, estimate: Estimate, target: float, bounded: bool) -> None:
-        both = (estimate.interval(bounded), replace(estimate, overlap=0.0).interval(bounded))
+        both = (estimate.interval(bounded), replace(estimate, training=TrainingSets(overlap=0.0)).interval(bounded))
         hits.setdefault(name, []).append(tuple(i.lo <= target <= i.hi for i in both))  # type: ignore[arg-type]
 
     for repeat in range(REPEATS):

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from theodolite.core.metrics import auroc, brier
 from theodolite.core.stats import Estimate, Sample, smallest_detectable
+from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import verdicts
 
 ROOT = Path(__file__).parents[2]
@@ -27,13 +28,15 @@ def scores(of: Sample, noise: float = 1.0, seed: int = 0) -> np.ndarray:
     return base + noise * rng.normal(size=of.asked.shape)
 
 
-def fixed(seeds: list[float], *, overlap: float = 0.5, shared: bool = True, luck: float = 0.0) -> Estimate:
+def fixed(
+    seeds: list[float], *, overlap: float = 0.5, df_share: float = 1.0, shared: bool = True, luck: float = 0.0
+) -> Estimate:
     """Seeds as given; rows that move all seeds together by sd .01, and each on its own by sd `luck`."""
     rng = np.random.default_rng(0)
     common, own = rng.normal(size=20_000), rng.normal(size=(len(seeds), 20_000))
     own -= own.mean(0)
     draws = np.array(seeds)[:, None] + 0.01 * common + luck * own
-    return Estimate(np.array(seeds), draws[:, None, :], 1000, (10**6,), 0, shared, overlap)
+    return Estimate(np.array(seeds), draws[:, None, :], 1000, (10**6,), 0, shared, TrainingSets(overlap, df_share))
 
 
 def test_the_point_is_the_mean_of_the_seeds_metrics() -> None:
@@ -118,7 +121,7 @@ def test_luck_of_own_test_rows_is_not_counted_twice() -> None:
     some = fixed(seeds, shared=False, luck=0.02).interval()
     assert some.sd_seeds**2 == pytest.approx((s2 - 0.02**2) * 1.2, rel=0.03)
     assert some.sd_refits == some.sd_seeds
-    assert fixed(seeds, shared=False, luck=0.1).interval().sd_seeds ** 2 == pytest.approx(s2 / 5)  # the floor
+    assert fixed(seeds, shared=False, luck=0.1).interval().sd_seeds ** 2 == pytest.approx(s2 / 10)  # the floor
     on_a_shift = fixed(seeds, shared=True, luck=0.02).interval()
     assert on_a_shift.sd_seeds**2 == pytest.approx(s2 * 1.2)
     assert on_a_shift.sd_refits**2 == pytest.approx((s2 - 0.02**2) * 1.2, rel=0.03)
@@ -201,7 +204,7 @@ def test_smallest_detectable_by_hand_and_in_its_limits() -> None:
     q1, q2 = 0.85 / 1.15, 2 * 0.85**2 / 1.85
     variance = (0.85 * 0.15 + 99 * (q1 - 0.85**2) + 99 * (q2 - 0.85**2)) / 100**2
     rows_only = smallest_detectable(100, 100, 5, spread=0.0)
-    assert rows_only == pytest.approx((student.ppf(0.975, 199) + student.ppf(0.8, 199)) * math.sqrt(variance))
+    assert rows_only == pytest.approx((student.ppf(0.975, 99) + student.ppf(0.8, 99)) * math.sqrt(variance))
     seeds_only = smallest_detectable(10**9, 10**9, 5, spread=0.01)
     assert seeds_only == pytest.approx((student.ppf(0.975, 4) + student.ppf(0.8, 4)) * 0.01 * math.sqrt(1.2), rel=1e-3)
     assert math.isnan(smallest_detectable(100, 100, 4))

@@ -26,12 +26,13 @@ def word(d: Interval) -> str:
     return verdicts([d])[0].word
 
 
-def test_the_four_words() -> None:
+def test_the_words() -> None:
     assert word(difference(0.05)) == "better"
     assert word(difference(-0.05)) == "worse"
     assert word(difference(0.001)) == "equivalent"
     assert word(difference(0.015)) == "better"  # excludes 0, and 90 % reaches past .02
-    assert word(difference(0.02, sd_rows=0.02)) == "undecided"
+    assert word(difference(0.02, sd_rows=0.02)) == "non-inferior"  # 90 % reaches down to -.013: not worse by the margin
+    assert word(difference(-0.02, sd_rows=0.02)) == "undecided"
 
 
 def test_significant_but_inside_the_margin_is_equivalent() -> None:
@@ -67,7 +68,7 @@ def test_a_family_is_stricter_than_its_members() -> None:
     d = difference(0.0185, sd_rows=0.0088)
     assert verdicts([d])[0].p_different == pytest.approx(0.036, abs=0.001)
     assert word(d) == "better"
-    assert {v.word for v in verdicts([d] * 3)} == {"undecided"}
+    assert {v.word for v in verdicts([d] * 3)} == {"non-inferior"}
 
 
 def test_few_seeds_decide_nothing() -> None:
@@ -91,7 +92,11 @@ def share_decided(d: Interval, rows: int, family: int = 1) -> float:
     df = satterthwaite(sd_rows, d.sd_seeds, d.n_groups * rows / d.n, d.n_seeds)
     then = replace(d, sd_rows=sd_rows, df=df)
     seen = np.random.default_rng(0).normal(d.value, then.sd, 2000)
-    return float(np.mean([verdicts([replace(then, value=v)] * family)[0].word != "undecided" for v in seen]))
+    return float(
+        np.mean(
+            [verdicts([replace(then, value=v)] * family)[0].word not in {"undecided", "non-inferior"} for v in seen]
+        )
+    )
 
 
 @pytest.mark.parametrize("family", [1, 3])
@@ -109,13 +114,13 @@ def test_rows_needed_by_hand() -> None:
     d = difference(0.03, sd_rows=0.02)  # no scatter of seeds: sd must fall to .03 / (1.96 + .842)
     exact = 800 * (0.02 * (1.959964 + 0.841621) / 0.03) ** 2
     assert rows_needed(d, 5) == pytest.approx(exact, rel=0.012)
-    assert str(verdicts([d])[0]) == "undecided (needs about 2,800 rows in 2,800 groups)"
+    assert str(verdicts([d])[0]) == "non-inferior within .02 (needs about 2,800 rows in 2,800 groups)"
 
 
 def test_advice_when_seeds_are_what_is_missing() -> None:
     d = difference(0.012, sd_rows=0.001, sd_seeds=0.0048)
     assert rows_needed(d, 5) is None
-    assert str(verdicts([d])[0]) == "undecided (more rows do not help; needs about 10 seeds)"
+    assert str(verdicts([d])[0]) == "non-inferior within .02 (more rows do not help; needs about 10 seeds)"
 
 
 def test_advice_when_neither_rows_nor_seeds_would_do() -> None:

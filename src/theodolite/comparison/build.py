@@ -116,7 +116,9 @@ def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, no
         if s.twin is not None:
             twin = partial(_twin, recipe, instruments, s)
             parts.append(Part(f"{s.site}.{views.twin(s.key)}.{_part(views, 'twin')}", twin))
-    makers = {"embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer}
+    makers: dict[str, Callable[..., Made]] = {
+        "embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer,
+    }  # fmt: skip
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
     return parts + [
         Part(_part(views, v), partial(make, recipe, instruments)) for v, make in makers.items() if v in asked
@@ -162,8 +164,9 @@ def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
     `state` is missing: everything that a data set is given depends on its code (see `_given`).
     """
     model = type(instruments.model)
-    coders = {type(d) for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None}
-    coders |= {type(d.activation) for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None}
+    coders: set[type] = set()
+    for dictionary in (d for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None):
+        coders |= {type(dictionary), type(dictionary.activation)}
     from_dictionary = code_hash(_codes, _twin, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__)))
     # the template as it is rendered now: some print today's date
     asked = json.dumps([recipe.question, recipe.few_shot, instruments.model.template_around()])
@@ -250,7 +253,10 @@ def _sentence(
 
 def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
-    ways = [[], recipe.few_shot] if recipe.few_shot else [[]]
+    ways: list[list[tuple[str, int]]] = [[]]
+    # examples may not fit into the context; that depends on what names this view on disk, the recipe's methods do not
+    if recipe.few_shot and not prompting.unaskable(instruments.model, recipe.question, recipe.few_shot):
+        ways.append(recipe.few_shot)
     asked = (instruments.model, dataset.texts, recipe.question)
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
     file = views.put(name, "answer", "", np.column_stack(columns))

@@ -8,6 +8,7 @@ from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.instruments import Station
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN, Run
+from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.models.model import Model
 from theodolite.report.numbers import share, signed, span
 
@@ -18,6 +19,7 @@ def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Sta
     """Write verdict.json, and card.json where the matched site has a dictionary; `read` says in words what was read."""
     about = [] if run.facts.get("rows_given") else _dictionary_notes(stations, fvu)
     notes = [*about, *(f"{a} against {b}: not run" for a, b in matched.missing)]
+    notes += [*_inverted_notes(matched), *_margin_notes(matched)]
     decided = recipe.primary or IN_DISTRIBUTION
     fixed = [*recipe.contrasts, *tables.EXPLORATORY]  # in the recipe or in our code: not one was picked by a result
     asked = [c for c in matched.contrasts if Contrast(method=c.method, than=c.versus) in fixed]
@@ -68,34 +70,74 @@ def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
     if not primary:
         return f"{recipe.title}, reading {read}: no contrast could be run on {recipe.primary or 'the test rows'}."
     d, dataset = primary[0].verdict.difference, primary[0].dataset
-    level = {
-        row["method"]: row["value"]
-        for row in matched.rows
-        if (row["dataset"], row["metric"], row["seed"], row["task"]) == (dataset, "auroc", "all", "matched")
-    }
-    parts = [
-        f"{c.method} ({share(level[c.method])}) is {_said(c)} {c.versus} ({share(level[c.versus])}; "
-        f"{_signed(c.verdict.difference)})"
-        for c in primary
-    ]
+    level = {row["method"]: row["value"] for row in matched.rows if row["dataset"] == dataset and _is_level(row)}
+    parts = [_compared(c, level) for c in primary]
     counted = f"n = {d.n}, at least {d.n_groups} groups per class, {d.n_seeds} training sets"
     where = "the test rows" if dataset == IN_DISTRIBUTION else dataset
     return f"AUROC on {where} ({counted}), reading {read}: {'; '.join(parts)}."
 
 
-def _said(contrast: Contrasted) -> str:
+def _compared(c: Contrasted, level: dict[str, float]) -> str:
+    """One contrast in words, with the level of both methods; an inverted one is not compared."""
+    one, other = (f"{method} ({share(level[method])})" for method in (c.method, c.versus))
+    if c.verdict.inverted:
+        return f"{one} and {other} are not compared: {' and '.join(c.verdict.inverted)} inverted, AUROC below .5"
     joined = {
         "better": "better than",
         "worse": "worse than",
         "equivalent": "equivalent to",
+        "non-inferior": "non-inferior to",
         "undecided": "undecided against",
     }
-    return joined[contrast.verdict.word]
+    return f"{one} is {joined[c.verdict.word]} {other[:-1]}; {_signed(c.verdict.difference)})"
+
+
+def _inverted_notes(matched: Evaluation) -> list[str]:
+    """By data set, the contrasted methods that rank the classes the wrong way round, and what may cause it."""
+    found: dict[str, dict[str, None]] = {}
+    for c in matched.contrasts:
+        found.setdefault(c.dataset, {}).update(dict.fromkeys(c.verdict.inverted))
+    return [
+        f"On {dataset} the AUROC of {', '.join(methods)} is significantly below .5: scores point to the other label. "
+        "What reads the concept there reads it with the sign turned over, which a negation in these texts or another "
+        "rule for their label does; check both before anything is concluded."
+        for dataset, methods in found.items()
+        if methods
+    ]
+
+
+def _margin_notes(matched: Evaluation) -> list[str]:
+    """What the margin is beside the error that is left, where a method is so near to 1 that the margin is wide.
+
+    1 - AUROC is the share of pairs of a positive and a negative in the wrong order.
+    """
+    level = {(r["dataset"], r["method"]): r["value"] for r in matched.rows if _is_level(r)}
+    notes = []
+    for c in matched.contrasts:
+        error = 1 - max(level[c.dataset, method] for method in (c.method, c.versus))
+        margin = c.verdict.margin
+        if (
+            c.metric == "auroc"
+            and c.primary
+            and c.verdict.word in {"equivalent", "non-inferior"}
+            and error < 2 * margin
+        ):
+            notes.append(
+                f"{c.method} against {c.versus}: the better one puts {100 * error:.2g} % of pairs in the wrong order; "
+                f"{c.verdict} leaves room for {100 * (error + margin):.2g} % of the other. Give a smaller --margin "
+                "where that matters."
+            )
+    return notes
+
+
+def _is_level(row: dict[str, Any]) -> bool:
+    return (row["metric"], row["seed"], row["task"]) == ("auroc", "all", "matched")
 
 
 def _signed(d: Any) -> str:
     interval = span(d.lo, d.hi, sign=True)
-    return f"difference {signed(d.value)}" + (f" {interval}" if interval else ", too few seeds for an interval")
+    why = "too few seeds for an interval" if d.n_seeds < FEWEST_SEEDS else f"no interval: {d.reason}"
+    return f"difference {signed(d.value)}" + (f" {interval}" if interval else f", {why}")
 
 
 def _dictionary(stations: Sequence[Station]) -> str:
@@ -127,6 +169,8 @@ def _dictionary_notes(stations: Sequence[Station], fvu: Fvu) -> list[str]:
 def _contrast(c: Contrasted) -> dict[str, Any]:
     d = c.verdict.difference
     numbers = {key: getattr(d, key) for key in ("value", "lo", "hi", "n", "n_groups")}
-    words = {"verdict": c.verdict.word, "needs": c.verdict.needs, "p_holm": c.verdict.p_different}
+    words = {"verdict": c.verdict.word, "needs": c.verdict.needs, "margin": c.verdict.margin, "p": c.verdict.p}
+    words |= {"p_holm": c.verdict.p_different} if c.p_fdr is None else {"p_fdr": c.p_fdr}
+    words |= {"inverted": list(c.verdict.inverted)} if c.verdict.inverted else {}
     place = {"method": c.method, "than": c.versus, "dataset": c.dataset, "metric": c.metric, "primary": c.primary}
     return place | numbers | words | {"p_equivalent": c.verdict.p_equivalent}

@@ -11,19 +11,19 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from theodolite.comparison.panel import Key, Panel, read_panel
+from theodolite.comparison.training_sets import Measured, of_dataset
 from theodolite.core.calibration_error import calibration_error
-from theodolite.core.metrics import auroc, average_precision, brier, rate_above
+from theodolite.core.metrics import auroc, average_precision, brier, mean, rate_above
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, Metric
-from theodolite.core.verdict import Verdict, verdicts
-from theodolite.data.splits import SHARES
+from theodolite.core.verdict import CHANCE, MARGIN, Verdict, benjamini_yekutieli, is_inverted, verdicts
 
 Array = np.ndarray
 Row = dict[str, Any]
 Thresholds = Mapping[tuple[str, str, str, str], Mapping[float, float]]
 ERROR_PARTS = ("sd_rows", "sd_seeds", "sd_refits", "spread")  # of an AUROC's error, each printed as a row of its own
 N_BOOT = 2000
-OVERLAP = SHARES[0]  # of one seed's training rows with another's: each takes that part of one pool
+UNMEASURED: Measured = {}
 FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of nothing
 
 
@@ -31,7 +31,8 @@ FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of no
 class Contrasted:
     """The verdict on one contrast on one data set; `primary` ones share a Holm correction.
 
-    metric: "auroc", pooled over templates, or "auroc_within_template", which is always exploratory.
+    p_fdr: of the others, adjusted for the false-discovery rate over all of them (Benjamini & Yekutieli); None of
+    primary ones. metric: "auroc", pooled over templates, or "auroc_within_template", which is always exploratory.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class Contrasted:
     site: str
     primary: bool
     verdict: Verdict
+    p_fdr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def evaluate(
     primary: str | None = None,
     thresholds: Thresholds | None = None,
     task: str = "matched",
-    overlap: float = OVERLAP,
+    margin: float = MARGIN,
+    training: Measured = UNMEASURED,
     n_boot: int = N_BOOT,
     seed: int = 0,
 ) -> Evaluation:
@@ -69,20 +72,23 @@ def evaluate(
 
     scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family; on others,
     and all that are `exploratory`, they stand alone. thresholds: (dataset, method, site, seed) -> {false positive
-    rate: score threshold fixed on training folds}; without them no TPR is given. overlap: share of its training rows
-    that a seed has in common with another.
+    rate: score threshold fixed on training folds}; without them no TPR is given. margin: within which a
+    difference is equivalent. training: what the seeds' training sets
+    have in common, by the source left out.
     """
     rows: list[Row] = []
     found: list[Contrasted] = []
     for name, frame in scores.groupby("dataset", sort=False):
-        panel = read_panel(str(name), frame, overlap=overlap, n_boot=n_boot, seed=seed)
+        panel = read_panel(str(name), frame, training=of_dataset(training, str(name)), n_boot=n_boot, seed=seed)
         for key in panel.scores:
             rows += [row(panel, key, task, *figure) for figure in _figures(panel, key, thresholds or {})]
-        found += _contrasted(panel, "auroc", auroc, contrasts, is_primary=panel.name == primary)
-        found += _contrasted(panel, "auroc", auroc, exploratory)
+        decide = partial(_contrasted, panel, margin=margin)
+        found += decide("auroc", auroc, contrasts, is_primary=panel.name == primary)
+        found += decide("auroc", auroc, exploratory)
         if panel.templates is not None:
             within = partial(_within, panel.templates)
-            found += _contrasted(panel, "auroc_within_template", within, [*contrasts, *exploratory])
+            found += decide("auroc_within_template", within, [*contrasts, *exploratory])
+    found = _with_false_discoveries(found)
     rows += [row for contrast in found for row in _contrast_rows(contrast)]
     done = {(c.method, c.versus) for c in found}
     missing = [(c.method, c.than) for c in contrasts if (c.method, c.than) not in done]
@@ -94,7 +100,7 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
     sample, scores, probabilities = panel.sample, panel.scores[key], panel.probabilities[key]
     if panel.has_both_classes:
         estimate = sample.estimate(auroc, scores)
-        figure = estimate.interval()
+        figure = _unless_constant(panel, key, estimate.interval())
         yield "all", "auroc", figure
         yield from ((s, "auroc", _point(v, figure)) for s, v in zip(panel.seeds, estimate.seeds, strict=True))
         yield from (("all", f"auroc_{part}", _point(getattr(figure, part), figure)) for part in ERROR_PARTS)
@@ -102,11 +108,26 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
             yield "all", "auroc_averaged", _point(_auroc_of_averaged(sample.y, scores), figure)
         if panel.templates is not None:  # beside the pooled figure: a deployed threshold does not know the template
             within = partial(_within, panel.templates)
-            yield "all", "auroc_within_template", sample.estimate(within, scores).interval()
-        yield "all", "average_precision", sample.estimate(average_precision, scores).interval()
+            yield (
+                "all",
+                "auroc_within_template",
+                _unless_constant(panel, key, sample.estimate(within, scores).interval()),
+            )
+        precision = sample.estimate(average_precision, scores).interval()
+        yield "all", "average_precision", _unless_constant(panel, key, precision)
+    else:  # no ranking, but at the probability .5: false alarms where all rows are negative, detection elsewhere
+        called = np.where(np.isnan(probabilities), np.nan, probabilities > 0.5)
+        yield "all", f"{'tpr' if sample.y[0] == 1 else 'fpr'}@p>0.5", sample.estimate(mean, called).interval()
     yield "all", "brier", sample.estimate(brier, probabilities).interval()
     yield "all", "ece", calibration_error(sample, probabilities)
     yield from (("all", metric, figure) for metric, figure in _rates(panel, key, thresholds))
+
+
+def _unless_constant(panel: Panel, key: Key, figure: Interval) -> Interval:
+    """The figure without its interval where every seed gives all rows one score: no other rows would change .5."""
+    scores = panel.scores[key]
+    constant = all(len(np.unique(s[~np.isnan(s)])) <= 1 for s in scores)
+    return replace(figure, lo=math.nan, hi=math.nan, reason="every row has the same score") if constant else figure
 
 
 def _within(templates: Array, y: Array, s: Array, w: Array | None = None) -> Any:
@@ -123,12 +144,15 @@ def _auroc_of_averaged(y: Array, scores: Array) -> float:
 
 
 def _rates(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[str, Interval]]:
-    """TPR and realised FPR at each threshold that every seed has, where x % of the negatives is at least ten rows."""
+    """TPR and realised FPR at each threshold that every seed has, where x % of the negatives is at least ten rows.
+
+    Without any negative there is no realised FPR that could rest on too few, and the TPR stands alone.
+    """
     fixed = [thresholds.get((panel.name, *key, seed), {}) for seed in panel.seeds]
     sample = panel.sample
     fewest = int((sample.asked & (sample.y == 0)).sum(1).min())
     for rate in sorted(set.intersection(*(set(levels) for levels in fixed))):
-        if rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
+        if fewest > 0 and rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
             continue
         excess = panel.scores[key] - np.array([levels[rate] for levels in fixed])[:, None]
         for name, label in (("tpr", 1), ("fpr", 0)):
@@ -143,20 +167,39 @@ def _above_zero(label: int, y: Array, s: Array, w: Array | None = None) -> Any:
 
 
 def _contrasted(
-    panel: Panel, name: str, metric: Metric, contrasts: Sequence[Contrast], is_primary: bool = False
+    panel: Panel, name: str, metric: Metric, contrasts: Sequence[Contrast], *, margin: float, is_primary: bool = False
 ) -> list[Contrasted]:
     """Verdicts on one data set."""
     ends: list[tuple[str, str, str]] = []
     differences: list[Interval] = []
+    inverted: list[tuple[str, ...]] = []
     for contrast in contrasts if panel.has_both_classes else ():
         for site, one, other in _pairs(panel, contrast):
             ends.append((contrast.method, contrast.than, site))
             estimate = panel.sample.paired(metric, panel.scores[one], panel.scores[other])
             differences.append(estimate.interval(bounded=False))
-    words = verdicts(differences) if is_primary else [verdicts([d])[0] for d in differences]
+            inverted.append(tuple(key[0] for key in (one, other) if _inverted(panel, metric, key)))
+    if is_primary:
+        words = verdicts(differences, margin, inverted)
+    else:
+        words = [verdicts([d], margin, [i])[0] for d, i in zip(differences, inverted, strict=True)]
     return [
         Contrasted(panel.name, name, panel.split, *end, is_primary, word) for end, word in zip(ends, words, strict=True)
     ]
+
+
+def _inverted(panel: Panel, metric: Metric, key: Key) -> bool:
+    """Whether a method's AUROC is significantly below .5; the bootstrap runs only where the point is."""
+    points = [metric(panel.sample.y, scores) for scores in np.where(panel.sample.asked, panel.scores[key], np.nan)]
+    if not np.mean(points) < CHANCE:
+        return False
+    return is_inverted(panel.sample.estimate(metric, panel.scores[key]).interval())
+
+
+def _with_false_discoveries(found: Sequence[Contrasted]) -> list[Contrasted]:
+    """The contrasts, those that are not primary with p-values adjusted over all of these."""
+    adjusted = iter(benjamini_yekutieli([c.verdict.p for c in found if not c.primary]))
+    return [c if c.primary else replace(c, p_fdr=next(adjusted)) for c in found]
 
 
 def _pairs(panel: Panel, contrast: Contrast) -> Iterator[tuple[str, Key, Key]]:
@@ -169,14 +212,19 @@ def _pairs(panel: Panel, contrast: Contrast) -> Iterator[tuple[str, Key, Key]]:
 
 
 def _contrast_rows(contrast: Contrasted) -> list[Row]:
-    """The difference with its interval and, pooled, the parts of its error and the p-values after Holm."""
+    """The difference with its interval and, pooled, the parts of its error and the p-values.
+
+    p: two-sided, uncorrected. p_holm: of primary contrasts, corrected over them. p_fdr: of all others, over all of
+    those. p_equivalent: after Holm where the contrast is primary.
+    """
     verdict, d = contrast.verdict, contrast.verdict.difference
     place = {"task": "contrast", "method": contrast.method, "versus": contrast.versus, "site": contrast.site}
     place |= {"seed": "all", "split": contrast.split, "dataset": contrast.dataset}
     beside: dict[str, float] = {}
     if contrast.metric == "auroc":
         beside = {f"auroc_{part}": getattr(d, part) for part in ERROR_PARTS}
-        beside |= {"p_different": verdict.p_different, "p_equivalent": verdict.p_equivalent}
+        beside |= {"p": verdict.p, "p_equivalent": verdict.p_equivalent}
+        beside |= {"p_holm": verdict.p_different} if contrast.p_fdr is None else {"p_fdr": contrast.p_fdr}
     figures = [(contrast.metric, d), *((name, _point(value, d)) for name, value in beside.items())]
     return [place | {"metric": name} | _numbers(figure) for name, figure in figures]
 

@@ -129,7 +129,7 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     method = configured(job.method, views, job.site)
     frame = views.frame("train")
     part = split(frame, seed)
-    rows = np.flatnonzero((part == "train") & ~_left_out(frame, job.leave_out))
+    rows = np.flatnonzero((part == "train") & ~left_out(frame, job.leave_out))
     X = views.get("train", method.view, job.site, seed, job.family)[rows]
     y = frame["label"].to_numpy()[rows]
     if job.tuned:
@@ -174,8 +174,8 @@ def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
     return {"params": tuned.params, "cv_log_loss": tuned.cv_log_loss, "n_fits": tuned.n_fits, "thresholds": thresholds}
 
 
-def _left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
-    """Rows kept out of training: those of the source and every near-duplicate of them in another source."""
+def left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
+    """Which rows (n,) are kept out of training: those of the source and their near-duplicates in other sources."""
     if not prefix:
         return np.zeros(len(frame), bool)
     clusters = frame.loc[frame["source"].str.startswith(prefix), "cluster"]

@@ -19,10 +19,11 @@ import pandas as pd
 from theodolite.comparison import fits
 from theodolite.comparison.baselines import difference
 from theodolite.comparison.build import Made, Part, code_part, harvested, made_part
-from theodolite.comparison.evaluate import Evaluation, evaluate
+from theodolite.comparison.evaluate import UNMEASURED, Evaluation, evaluate
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.instruments import Instruments, Station
 from theodolite.comparison.jobs import Job
+from theodolite.comparison.training_sets import Measured
 from theodolite.comparison.views import FROM_DICTIONARY, Views
 from theodolite.core import methods
 from theodolite.core.code_hash import code_hash
@@ -57,6 +58,7 @@ def evaluated(
     cache: Path,
     tick: Tick,
     note: Note = no_note,
+    training: Measured = UNMEASURED,
 ) -> dict[str, Repooled]:
     """The fixed contrasts by pooling, for every other than the recipe's; one that gives equal rows is left out.
 
@@ -75,7 +77,9 @@ def evaluated(
         again = list(fits.run(jobs, other, recipe.seeds, cache, lambda done, total: None, note))
         scores = pd.concat([f.scores for f in [*again, *kept]], ignore_index=True)
         primary = recipe.primary or IN_DISTRIBUTION
-        figures = evaluate(scores, contrasts=recipe.contrasts, primary=primary, task=TASK)
+        figures = evaluate(
+            scores, contrasts=recipe.contrasts, primary=primary, task=TASK, margin=recipe.margin, training=training
+        )
         found[pooling] = Repooled(figures, again)
     return found
 

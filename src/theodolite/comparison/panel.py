@@ -7,6 +7,7 @@ import pandas as pd
 
 from theodolite.core.seeds import child_seed
 from theodolite.core.stats import Sample
+from theodolite.core.training_sets import TrainingSets
 
 Array = np.ndarray
 Key = tuple[str, str]  # method, site
@@ -38,7 +39,13 @@ class Panel:
         return bool((self.sample.asked == self.sample.asked[0]).all())
 
 
-def read_panel(name: str, frame: pd.DataFrame, *, overlap: float, n_boot: int, seed: int) -> Panel:
+def _numbered(names: pd.Series, hashes: pd.Series) -> Array:
+    """A number for each group, by the smallest content hash in it: bootstrap weights follow content, not row order."""
+    keys = pd.DataFrame({"hash": hashes.groupby(names.to_numpy()).transform("min"), "name": names})
+    return keys.groupby(["hash", "name"], sort=True).ngroup().to_numpy()
+
+
+def read_panel(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot: int, seed: int) -> Panel:
     """Arrays of one data set from rows of `core.run.SCORE_COLUMNS`.
 
     A row that one method lacks and another has for the same seed is unscored, not unasked. Rows wrapped in templates
@@ -49,7 +56,7 @@ def read_panel(name: str, frame: pd.DataFrame, *, overlap: float, n_boot: int, s
     first = frame.iloc[np.unique(row_of, return_index=True)[1]]
     wrapped = bool((first["template"] != "").any())
     columns = ("request", "template") if wrapped else ("group",)
-    groups = [pd.factorize(first[column], sort=True)[0] for column in columns]
+    groups = [_numbered(first[column], first["hash"]) for column in columns]
     asked = np.zeros((len(seeds), len(ids)), bool)
     asked[seed_of, row_of] = True
     places = frame.groupby(["method", "site"], sort=False).indices
@@ -68,7 +75,7 @@ def read_panel(name: str, frame: pd.DataFrame, *, overlap: float, n_boot: int, s
         seeds=list(seeds),
         rows=np.asarray(ids),
         sample=Sample.of(
-            first["label"].to_numpy(int), groups, asked, overlap=overlap, n_boot=n_boot, seed=weights_seed
+            first["label"].to_numpy(int), groups, asked, training=training, n_boot=n_boot, seed=weights_seed
         ),
         templates=groups[1] if wrapped else None,
         scores=matrices("score"),

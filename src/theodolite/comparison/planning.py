@@ -2,21 +2,25 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
 from theodolite.comparison.primary import foresight, require_enough
 from theodolite.comparison.rows import load_concept
+from theodolite.comparison.training_sets import measured
 from theodolite.core import methods
 from theodolite.core import recipe as recipes
+from theodolite.core.bootstrap import effective_groups
 from theodolite.core.recipe import Recipe
-from theodolite.core.stats import smallest_detectable
+from theodolite.core.stats import HALVES, smallest_detectable
+from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
-from theodolite.data.splits import PARTS, SHARES
+from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
 
 TRIAL = 16  # texts read once to learn the speed
+MOST_DETECTABLE = 0.35  # from the AUROC of .85 that is assumed down to chance
 CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same rows
 
 
@@ -25,7 +29,9 @@ class Plan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
-    foresight: what certificates need, and what there is. lost, kept: rows that left, and near-copies that stayed.
+    foresight: what the model made of the recipe, then what certificates need, and what there is. lost, kept: rows
+    that left, and near-copies that stayed. training: what the training sets will have in common, with the reason where
+    there can be no interval.
     """
 
     recipe: Recipe
@@ -38,6 +44,7 @@ class Plan:
     foresight: tuple[str, ...] = ()
     lost: tuple[Count, ...] = ()
     kept: tuple[Count, ...] = ()
+    training: TrainingSets = HALVES
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -50,8 +57,12 @@ class Plan:
         yield "dictionaries: " + ("; ".join(self.dictionaries) or "none at these sites, so nothing reads latents")
         yield f"model passes: about {self.minutes:.1f} min (timed on {TRIAL} texts); the fits come on top"
         yield f"disk: about {self.gigabytes:.2f} GB in the cache"
+        if self.training.reason:
+            yield f"no interval and no verdict: {self.training.reason}"
+        elif self.training.scope:
+            yield self.training.scope
         if not math.isnan(self.detectable[0]):
-            found = ", ".join(f"{d:.3f} at {r:g}" for d, r in zip(self.detectable, CORRELATIONS, strict=True))
+            found = ", ".join(f"{_reachable(d)} at {r:g}" for d, r in zip(self.detectable, CORRELATIONS, strict=True))
             yield (
                 f"smallest AUROC difference found with 80 % power on {self.recipe.primary or 'the test rows'}, by the "
                 f"correlation between the two methods' scores: {found} (assumed: AUROC .85 of both, .01 between "
@@ -60,10 +71,15 @@ class Plan:
         yield from self.foresight
 
 
-def plan(recipe: Recipe, instruments: Instruments) -> Plan:
-    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches."""
+def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) -> Plan:
+    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches.
+
+    notes: what is said before the foresight, of a recipe that was adapted to its model.
+    """
     concept = load_concept(recipe, instruments)
     model, has_dictionary = instruments.model, bool(instruments.at(recipe.site))
+    require_splittable(concept.train.frame, recipe.seeds)
+    training = measured(concept.train.frame, recipe.seeds)[""]
     if recipe.admit:
         require_enough(recipe, concept.train.frame, has_dictionary)
     datasets = {"train": concept.train, **concept.shifts}
@@ -82,24 +98,35 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
     by_token = sum(tokens.values()) * len(instruments.dictionary_sites) * model.d_model * model.dtype.itemsize
     return Plan(
         recipe, rows, tokens, passes * sum(tokens.values()) / rate / 60, (pooled + by_token) / 1e9,
-        _detectable(recipe, concept),
+        _detectable(recipe, concept, training),
         tuple(
             f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
             for s in instruments.stations
         ),
-        tuple(foresight(recipe, concept.train.frame, has_dictionary)),
-        tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept),
+        (*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
+        tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept), training,
     )  # fmt: skip
 
 
-def _detectable(recipe: Recipe, concept: Concept) -> tuple[float, ...]:
-    """By the groups that are resampled: clusters, or the fewer of requests and templates; a share of training rows."""
+def _detectable(recipe: Recipe, concept: Concept, training: TrainingSets) -> tuple[float, ...]:
+    """By the effective groups that are resampled: clusters, or the fewer of requests and templates.
+
+    In distribution every training set tests a share p of the rows, drawn anew: a row's mean weight over S of them
+    varies as if n / (1 + (1 - p) / (S p)) rows had been tested by all.
+    """
     shift = concept.shifts.get(recipe.primary or "")
-    frame = concept.train.frame if shift is None else shift.frame
+    train = concept.train.frame
+    frame = train[~dominant(train)] if shift is None else shift.frame
     columns = ["request", "template"] if (frame["template"] != "").any() else ["cluster"]
-    share = SHARES[PARTS.index("test")] if shift is None else 1.0
-    n = [min(frame[frame["label"] == y][column].nunique() for column in columns) * share for y in (1, 0)]
+    part = SHARES[PARTS.index("test")]
+    tested = 1 / (1 + (1 - part) / (recipe.seeds * part)) if shift is None else 1.0
+    n = [min(effective_groups(frame.loc[frame["label"] == y, c].to_numpy()) for c in columns) * tested for y in (1, 0)]
     family = max(len(recipe.contrasts), 1)
     return tuple(
-        smallest_detectable(int(n[0]), int(n[1]), recipe.seeds, correlation=r, family=family) for r in CORRELATIONS
+        smallest_detectable(*n, recipe.seeds, correlation=r, training=training, family=family) for r in CORRELATIONS
     )
+
+
+def _reachable(difference: float) -> str:
+    """The difference in words; "none" where it is more than lies between the assumed AUROC and chance."""
+    return f"{difference:.3f}" if difference < MOST_DETECTABLE else "none"

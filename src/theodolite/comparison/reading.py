@@ -1,5 +1,6 @@
 """`theodolite read`: a method of a finished Run on new texts, token by token or row by row."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from scipy import sparse
 from theodolite.comparison.instruments import Instruments, open_instruments
 from theodolite.comparison.kept import JUDGES, Kept, Said
 from theodolite.comparison.maps import Rows
+from theodolite.comparison.rows import unreadable
 from theodolite.comparison.saved_readers import own_class, reader_folder, saved_about
 from theodolite.comparison.stages import Progress, quiet
 from theodolite.comparison.tune import Platt
@@ -27,6 +29,7 @@ from theodolite.core.recipe import Recipe, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
+from theodolite.data.sources import cells
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
@@ -117,6 +120,12 @@ class FittedReader:
         needs_model = self.view != "text" or self.judge is not None
         self.instruments = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
+
+    def unreadable(self, texts: list[str]) -> np.ndarray:
+        """Which texts have no token that the reader could be given; (n) bool, none if it sees only text."""
+        if self.instruments is None:
+            return np.zeros(len(texts), bool)
+        return np.array([why != "" for why in unreadable(self._model(), self.recipe, texts)])
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Scores and probabilities of whole texts: what the comparison would have given them."""
@@ -258,7 +267,11 @@ def read_text(
     """
     if not text or not text.strip():
         raise UserError("no text to read: give one, or a file with --in")
+    if (broken := re.search("[\ud800-\udfff]", text)) is not None:
+        raise UserError(f"the text is not UTF-8: half a character at position {broken.start()}; give it whole")
     fitted = FittedReader(Run.open(run), method, model, sae)
+    if fitted.unreadable([text])[0]:
+        raise UserError("the text has no token at which the run reads: give a longer one")
     score, probability = fitted.texts([text])
     return Reading(
         fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
@@ -279,32 +292,42 @@ def read_file(
     """The table of a file with the columns `method`, `score` and `probability` added.
 
     Of a run made with `--admit` also `predicted` (the label), `alpha` (the accuracy certified), `admitted` and the
-    `reason` where not. Rows without text get NaN; these and texts that are longer than what the run reads are counted
-    in a warning.
+    `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than
+    what the run reads are counted in a warning.
     """
-    table = parse({str(file): read(str(file))})
+    table = parse({str(file): read(str(file))}, blank=True)
     if column not in table:
-        raise unknown("column", column, table.columns)
-    texts = table[column]
-    there = (texts.notna() & (texts.astype(str).str.strip() != "")).to_numpy()
+        raise unknown("column", column, map(str, table.columns))
+    texts = cells.texts(cells.column(table, column, repr(str(file)), "name the text's with --column"), repr(str(file)))
+    cells.refuse_half_characters(pd.Series(list(table.columns), name="names", dtype=object), repr(str(file)))
+    for other in (table.iloc[:, at] for at in range(table.shape[1])):
+        cells.refuse_half_characters(other, repr(str(file)))
+    there = (texts.str.strip() != "").to_numpy()
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
     fitted = FittedReader(Run.open(run), method, model, sae)
     if taken := [name for name in (*SCORED, *(JUDGED if fitted.judge else ())) if name in table]:
         raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
-    present, found = texts[there].astype(str).tolist(), []
+    present, found = texts[there], []
     progress("reading", 0, len(present))
     for start in range(0, len(present), TEXTS):
-        found.append(fitted.table(present[start : start + TEXTS]))
+        chunk = present.iloc[start : start + TEXTS]
+        chunk = chunk[~fitted.unreadable(chunk.tolist())]
+        if len(chunk):
+            found.append(fitted.table(chunk.tolist()).set_axis(chunk.index))
         progress("reading", min(start + TEXTS, len(present)), len(present))
-    columns = pd.concat(found).set_axis(table.index[there]).reindex(table.index)
-    columns["method"] = fitted.about["method"]
+    if not found:
+        raise UserError(f"no text in column {column!r} of {str(file)!r} has a token at which the run reads")
+    columns = pd.concat(found)
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
-    if cut := fitted.cut(present):
+    if empty := len(present) - len(columns):
+        warnings.warn(f"{empty} of {len(table)} rows have no content token: their score is NaN", stacklevel=2)
+    scored = present[columns.index].tolist()
+    if cut := fitted.cut(scored):
         most = fitted._model().most_tokens(fitted.recipe.format, fitted.recipe.max_tokens)
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
-    if blank := int(fitted.blank(present).sum()):
+    if blank := int(fitted.blank(scored).sum()):
         warnings.warn(
             f"{blank} of {len(table)} rows have a text without any n-gram that {fitted.about['method']} knows: all of "
             "them get the same score, which says nothing about them",
@@ -314,6 +337,8 @@ def read_file(
         warnings.warn(
             "`admitted` speaks of texts like the run's own: the accuracy was kept on none of its shifts", stacklevel=2
         )
+    columns = columns.reindex(table.index)
+    columns["method"] = fitted.about["method"]
     return table.assign(**columns)
 
 
@@ -329,12 +354,13 @@ def _opened(
     if model is None:
         model = run.local_path(recipe.model, "give it with --model PATH")
     if not isinstance(model, Model):
-        place = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
-        recipe, model = recipe.model_copy(update={"model": place}), None
-    named = [
-        run.local_path(name, "give it with --sae PATH") for name in recipe.dictionaries if dictionaries and not sae
-    ]
-    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": [*(sae or named)]})
+        here = Path(model).expanduser()
+        place = {"model": str(here.resolve()), "revision": None} if here.exists() else {"model": str(model)}
+        recipe, model = recipe.model_copy(update=place), None
+    if not sae:
+        kept = recipe.dictionaries if dictionaries else []
+        sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
+    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
     return _same_model(open_instruments(wanted, model), run)
 
 

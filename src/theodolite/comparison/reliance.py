@@ -18,12 +18,13 @@ from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
 from theodolite.comparison.admission import CHOSEN, Admitted, judge_files
-from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Row
+from theodolite.comparison.evaluate import N_BOOT, UNMEASURED, Row
 from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
 from theodolite.comparison.panel import Panel, read_panel
 from theodolite.comparison.power import accuracies, effective_rows, power
 from theodolite.comparison.primary import ALPHA, DELTA, READERS
+from theodolite.comparison.training_sets import Measured, of_dataset
 from theodolite.comparison.views import FRAMES, Views
 from theodolite.core.cache import cache_root
 from theodolite.core.calibration_error import calibration_error
@@ -32,6 +33,7 @@ from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.slug import slug
 from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
+from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import LEVEL, holm
 
 Array = np.ndarray
@@ -59,9 +61,9 @@ class Claim:
     power: dict[str, float] = field(default_factory=dict)  # chance of "kept", by the true accuracy
 
 
-def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -> None:
+def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick, training: Measured = UNMEASURED) -> None:
     """All figures into the run, the primary readers' predictions one by one, and what was chosen and claimed."""
-    rows, claims = evaluate(admitted, tick)
+    rows, claims = evaluate(admitted, tick, training=training)
     run.add_rows({"site": run.recipe["site"], "model": run.facts["model"]["name"]} | row for row in rows)
     primary = [one for one in admitted if one.case.reader in READERS]
     run.write_table("admission", pd.concat([one.detail for one in primary or admitted], ignore_index=True))
@@ -85,12 +87,17 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick) -
             run.copy_in(files, f"{JUDGES}/{slug(run.shared(one.case.reader))}")
 
 
-def evaluate(admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT) -> tuple[list[Row], list[Claim]]:
+def evaluate(
+    admitted: Sequence[Admitted], tick: Tick, n_boot: int = N_BOOT, training: Measured = UNMEASURED
+) -> tuple[list[Row], list[Claim]]:
     """Rows for `Run.add_rows`, task "admit", and the claims."""
     from joblib import delayed
 
     names = list(dict.fromkeys(admitted[0].detail["dataset"]))
-    work = [delayed(_of_dataset)(name, [_only(one, name) for one in admitted], n_boot) for name in names]
+    work = [
+        delayed(_of_dataset)(name, [_only(one, name) for one in admitted], n_boot, of_dataset(training, name))
+        for name in names
+    ]
     found = {name: (rows, figures) for name, rows, figures in in_parallel(work, len(work), tick)}
     level = admitted[0].case.level
     cells = {
@@ -122,11 +129,13 @@ def _only(one: Admitted, dataset: str) -> Admitted:
     return replace(one, judgements=kept.assign(at=place[kept["at"]]), detail=one.detail[inside])
 
 
-def _of_dataset(name: str, admitted: Sequence[Admitted], n_boot: int) -> tuple[str, list[Row], dict[Key, list[Figure]]]:
+def _of_dataset(
+    name: str, admitted: Sequence[Admitted], n_boot: int, training: TrainingSets
+) -> tuple[str, list[Row], dict[Key, list[Figure]]]:
     first = [one for one in admitted if one.case.reader == admitted[0].case.reader]
     frame = pd.concat([one.detail for one in first]).assign(site="", score=np.nan)
     few, many = (
-        read_panel(name, frame, overlap=OVERLAP, n_boot=n, seed=0)
+        read_panel(name, frame, training=training, n_boot=n, seed=0)
         for n in (min(n_boot, EXPLORATORY_REPLICATES), n_boot)
     )
     figures = {
@@ -177,7 +186,7 @@ def _over(sample: Sample, name: str, metric: Metric, values: Array) -> Figure:
     there = ~np.isnan(values) & sample.asked
     some = np.flatnonzero(there.any(1))
     if not len(some):
-        return name, replace(_NOTHING, overlap=sample.overlap), 0
+        return name, replace(_NOTHING, overlap=sample.training.overlap), 0
     estimate = replace(sample, asked=sample.asked[some]).estimate(metric, values[some])
     groups = tuple(
         min(all_of_them, int(len(some) ** 2 / sum(1 / len(np.unique(group[there[s]])) for s in some)))
@@ -190,7 +199,7 @@ def _calibration(sample: Sample, probabilities: Array) -> Figure:
     """The calibration error over the training sets that have any probability."""
     some = np.flatnonzero((~np.isnan(probabilities) & sample.asked).any(1))
     if not len(some):
-        return "ece", replace(_NOTHING, overlap=sample.overlap), 0
+        return "ece", replace(_NOTHING, overlap=sample.training.overlap), 0
     found = calibration_error(replace(sample, asked=sample.asked[some]), probabilities[some])
     return "ece", replace(found, n_unscored=0), len(some)
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from theodolite.comparison import own
 from theodolite.comparison.primary import LADDER
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
-from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.atomic import file_sha256
 from theodolite.core.code_hash import helpers_hash
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.recipe import Contrast, Recipe, Shift, Source
+from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.slug import slug
+from theodolite.data.sources.tables import form_of
 from theodolite.dictionaries import corpus
 from theodolite.dictionaries.opening import twin_folder
 
@@ -24,13 +24,14 @@ BESIDE_WEIGHTS = (
     "config.json", "tokenizer*", "*token*.json", "vocab*", "merges*", "*.model", "chat_template*",
     "additional_chat_templates/*",
 )  # fmt: skip
-TABLES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # in any case, and also with .gz or .zst behind
 
 # What every comparison puts side by side unless the user names methods; `@` picks the view.
 DENSE = ("difference_in_means", "lat", "logistic", "ridge", "lda", "mlp")
 PLAIN = ("logistic", "ridge", "difference_in_means", "lda", "mlp")
 SPARSE = ("k_sparse", *(f"k_sparse(k={k})" for k in (1, 4, 16, 64, 128)))
 FEW_SHOT = "prompting(column=few_shot)"
+SHUFFLES = [f"shuffled_labels(draw={i})" for i in range(10)]  # one shuffle per training set is a band of +-.3
 METHODS = [
     *DENSE,
     *(f"{m}@latents" for m in (*SPARSE, *PLAIN)),
@@ -51,7 +52,7 @@ METHODS = [
     "prompting(column=zero_shot)",
     FEW_SHOT,
     *(f"random_direction(draw={i})" for i in range(10)),
-    "shuffled_labels",
+    *SHUFFLES,
     "majority",
 ]
 CONTRASTS = [
@@ -68,7 +69,7 @@ def resolve(
     *,
     text: str | None = None,
     label: str | None = None,
-    positive: Sequence[str] | None = None,
+    positive: Sequence[Any] | None = None,
     group: str | None = None,
     shifts: Sequence[str] = (),
     sae: Sequence[str] | None = None,
@@ -86,14 +87,16 @@ def resolve(
     `files`, so that other weights under the same name are another recipe.
     """
     path = Path(what)
-    if path.suffix in TABLES:
-        recipe = from_files(path, shifts, text=text or "text", label=label or "label", positive=positive, group=group)
+    if is_table(what):
+        recipe = own.from_files(
+            path, shifts, text=text or "text", label=label or "label", positive=positive, group=group
+        )
     elif text or label or positive or group or shifts:
         raise UserError(
             f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
         )
     else:
-        recipe = _named(what)
+        recipe = named(what)
     changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
     if sites:
         changes |= {"site": sites[0], "sites": list(sites)}
@@ -114,6 +117,9 @@ def resolve(
     changes["files"] = pinned | file_hashes(changes["methods"]) | _data(recipe)
     if FEW_SHOT in changes["methods"] and not recipe.few_shot:
         raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
+    for method in methods or ():
+        if naming.parse(method).view == "answer" and not changes.get("question", recipe.question).strip():
+            raise UserError(f"{method} asks the model a question about each text: give it with --question")
     changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
     return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
 
@@ -137,67 +143,19 @@ def local_paths(recipe: Recipe) -> dict[str, str]:
     return {path: f"./{name}" if name.startswith(ours) else name for path, name in names.items()}
 
 
-def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
-    """A name or path as it is; a DataFrame as a Parquet file in the cache, named by its content."""
-    if not isinstance(data, pd.DataFrame):
-        return data
-    _require_unicode(data)
-    content = data.to_parquet(index=False)
-    path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
-    if not path.is_file() or path.read_bytes() != content:
-        publish(path, content)
-    return path
-
-
-def _require_unicode(table: pd.DataFrame) -> None:
-    """Refuse a lone surrogate: half a character, as a cut JSON escape leaves it, which no tokenizer takes."""
-    for column in table.columns:
-        for row, value in enumerate(table[column]):
-            if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-                raise UserError(
-                    f"row {row} of the table holds half a character (a lone surrogate) in column {str(column)!r}: "
-                    "replace it or drop that row"
-                )
-
-
 def default_folder(recipe: Recipe) -> Path:
     """`runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide."""
     plain = recipe.name in recipes.names() and recipe == resolve(recipe.name)
     return Path("runs") / (recipe.name if plain else f"{slug(recipe.name)}-{recipe.digest()[:8]}")
 
 
-def from_files(
-    path: Path, shifts: Sequence[str], *, text: str, label: str, positive: Sequence[str] | None, group: str | None
-) -> Recipe:
-    """A recipe for a user's own file; the files' hashes are part of it, so that an edited file is another recipe."""
+def is_table(what: str | Path) -> bool:
+    """Whether a name is that of a table of labelled texts, by its ending.
 
-    def source(file: Path) -> Source:
-        if not file.is_file():
-            raise UserError(f"no file {str(file)!r}")
-        digest = file_sha256(file)
-        return Source(
-            source=file.stem, file=str(file.resolve()), revision=digest, field=text, label=label,
-            positive=list(positive) if positive else None, group=group,
-            licence="yours", redistributable=False,
-        )  # fmt: skip
-
-    words = " or ".join(positive) if positive else label.replace("_", " ") if label != "label" else ""
-    stems = [Path(s).stem for s in shifts]
-    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise UserError(f"two --shift files are called {', '.join(twice)}: a shift is named by its file, rename one")
-    extra = {Path(s).stem: Shift(rows=[source(Path(s))]) for s in shifts}
-    fields = {
-        "name": path.stem,
-        "title": path.stem,
-        "positive": ", ".join(positive) if positive else f"{label} = 1",
-        "negative": f"not {', '.join(positive)}" if positive else f"{label} = 0",
-        "question": f"Is this text {words}?" if words else "Does this text belong to the positive class?",
-        "train": [source(path)],
-        "shifts": extra,
-        "primary": next(iter(extra), None),
-        "private": True,
-    }
-    return recipes.validated(fields, path.name)
+    >>> is_table("Mine.CSV.gz"), is_table("mine.yaml"), is_table("truth")
+    (True, False, False)
+    """
+    return form_of(str(what)) in {form_of(f"x{ending}") for ending in TABLES}
 
 
 def _absolute(name: Any) -> Any:
@@ -210,7 +168,8 @@ def _absolute(name: Any) -> Any:
     return str(path.resolve()) if name not in SHIPPED and name != "shipped" and path.exists() else name
 
 
-def _named(what: str | Path) -> Recipe:
+def named(what: str | Path) -> Recipe:
+    """A shipped recipe or a recipe file; any other name is an error that says what can be read."""
     path = Path(what)
     if str(what) in recipes.names():
         return recipes.load(what)
@@ -288,6 +247,11 @@ def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence
     return [c for c in fixed if {c.method, c.than} <= set(chosen)]
 
 
+def with_shuffles(methods: Sequence[str]) -> list[str]:
+    """The methods, `shuffled_labels` as its ten draws: one alone has no interval worth printing."""
+    return [each for method in methods for each in (SHUFFLES if method == "shuffled_labels" else [method])]
+
+
 def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -> list[str]:
     """The recipe's methods; files of the user's are added, names of ours replace the list."""
     asked = list(asked or ())
@@ -295,5 +259,6 @@ def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -
     named = [m for m in asked if not naming.is_file(m)]
     for method in named:
         naming.parse(method)  # an unknown name is an error now, not after the model was read
+    named = with_shuffles(named)
     kept = named or [m for m in default if not (quick and m.startswith(QUICK_LEAVES_OUT))]
     return [*kept, *own]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from theodolite.comparison.instruments import Instruments
 from theodolite.core import recipe as recipes
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
+from theodolite.core.positions import Positions
 from theodolite.core.recipe import Recipe
 from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.core.tick import Tell, silent
 from theodolite.data import concept as concepts
+from theodolite.data.clean import require_groups
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
 from theodolite.models.model import Model
@@ -46,7 +49,26 @@ def load_concept(
             tell("answers of the model", len(chosen), len(prompts))
         return np.array(chosen)
 
-    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts, tell=tell)
+    found = concepts.load(
+        recipe, count_tokens=count_tokens, answer=answer, unreadable=partial(unreadable, model, recipe),
+        dictionary_texts=dictionary_texts, tell=tell,
+    )  # fmt: skip
+    require_groups(found.train)
+    return found
+
+
+def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:
+    """Why the model cannot be read on each text: no token of content, or none at the recipe's positions; else "".
+
+    >>> unreadable(model, recipe, ["happy", "<|im_end|>"])            # doctest: +SKIP
+    ['', 'no content token']
+    """
+    roles = model.tokens(texts, format=recipe.format, max_tokens=recipe.max_tokens).roles.numpy()
+    found = [""] * len(texts)
+    for positions in (recipe.positions, "content"):
+        for row in np.flatnonzero(~Positions.parse(positions).mask(roles).any(1)):
+            found[row] = "no content token" if positions == "content" else f"no token at {positions!r}"
+    return found
 
 
 def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]], note: Note) -> list[int]:

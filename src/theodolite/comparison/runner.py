@@ -13,11 +13,13 @@ from theodolite.comparison import (
     explained,
     fits,
     other_poolings,
+    own,
     pooling_choice,
     primary,
     reliance,
     request,
     tables,
+    training_sets,
 )
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
@@ -27,12 +29,12 @@ from theodolite.comparison.instruments import (
     available,
     open_instruments,
     origin_notes,
-    settled,
     unchecked_notes,
 )
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import dictionary_texts, load_concept
+from theodolite.comparison.settle import adaptation_notes, adapted
 from theodolite.comparison.stages import Progress, Stages, quiet
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
@@ -43,6 +45,7 @@ from theodolite.core.run import Run
 from theodolite.core.slug import slug
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
+from theodolite.data.splits import require_splittable
 from theodolite.models.model import Model
 from theodolite.report import html
 from theodolite.report.result import Result
@@ -53,9 +56,11 @@ def compare(
     *,
     text: str | None = None,
     label: str | None = None,
-    positive: Sequence[str] | None = None,
+    positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
-    shifts: Sequence[str] = (),
+    groups: Sequence[Any] | None = None,
+    shifts: Sequence[str] | str = (),
+    question: str | None = None,
     model: str | Model | None = None,
     revision: str | None = None,
     sae: Sequence[str] | str | None = None,
@@ -63,9 +68,12 @@ def compare(
     methods: Sequence[str] | None = None,
     device: str = "auto",
     dtype: str | None = None,
+    format: str | None = None,
+    max_tokens: int | None = None,
     limit: int | None = None,
     leaks: LeakRule | None = None,
     seeds: int | None = None,
+    margin: float | None = None,
     pooling: str | None = None,
     positions: str | None = None,
     out: str | Path | None = None,
@@ -81,35 +89,50 @@ def compare(
 ) -> Result | Plan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
-    data: a recipe's name, a recipe file, a CSV / JSONL / Parquet file, a DataFrame, or `(X, y)` with rows of your own
-    (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
-    `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
-    opened, an unfinished one goes on.
+    data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
+    your own (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
+    `theodolite.Model`. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
+    the record. A finished run of the same recipe is opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
     """
     if isinstance(data, tuple):
         _refuse(
-            text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
-            sae=sae, sites=sites, pooling=pooling, positions=positions,
-            device=device != "auto", dtype=dtype, limit=limit is not None, leaks=leaks, quick=quick, final=final,
-            dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
+            text=text, label=label, positive=positive is not None, group=group, shifts=shifts, question=question,
+            model=model, revision=revision, sae=sae, sites=sites, format=format, max_tokens=max_tokens is not None,
+            pooling=pooling, positions=positions, device=device != "auto", dtype=dtype, limit=limit is not None,
+            leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
-            *data, methods=methods, seeds=seeds, out=out, force=force, progress=progress, command=command
+            *data,
+            groups=groups,
+            methods=methods,
+            seeds=seeds,
+            margin=margin,
+            out=out,
+            force=force,
+            progress=progress,
+            command=command,
         )
+    if groups is not None:
+        raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
-        request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
+        own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
+        positive=[positive] if isinstance(positive, str | int | float) else positive, group=group,
+        shifts=[shifts] if isinstance(shifts, str) else shifts, question=question, format=format, max_tokens=max_tokens,
         model=loaded.name if loaded is not None else model, revision=revision,
         weights=loaded.identity if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
-        seeds=seeds, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit, alpha=alpha,
+        seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit,
+        alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
-        return plan(settled(recipe, instruments.model), instruments)
+        fitting = adapted(recipe, instruments.model)
+        said = [text for _, _, text in adaptation_notes(recipe, fitting, instruments.model)]
+        return plan(fitting, instruments, said)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
         command=command, paths=request.local_paths(recipe),
@@ -157,10 +180,11 @@ def _check_dictionaries(run: Run) -> None:
 def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
     with stages("model and data") as tick:
         instruments = open_instruments(recipe, model, device, tick.tell)
-        recipe = settled(recipe, instruments.model)
+        asked, recipe = recipe, adapted(recipe, instruments.model)
         tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
+        require_splittable(concept.train.frame, recipe.seeds)
         if pooling_choice.is_open(recipe):
             recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
             run.record("pooling", pooling_choice.facts(recipe, tried))
@@ -170,6 +194,8 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         run.begin()
         tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
+        for note in adaptation_notes(asked, recipe, instruments.model):
+            run.note(*note)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
     for note in cut_notes(views):
@@ -179,18 +205,20 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     with stages("fitting") as tick:
         wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
+    training = training_sets.measured(concept.train.frame, recipe.seeds, recipe.leave_out)
+    training_sets.record(training, run)
     with stages("other poolings") as tick:
         repooled = other_poolings.evaluated(
-            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note
+            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note, training
         )
     with stages("intervals"):
-        _conclude(recipe, fitted, repooled, instruments, views, run)
+        _conclude(recipe, fitted, repooled, instruments, views, training, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
             cases = primary.cases(recipe, views, instruments.blocks)
             judged = list(admission.run(cases, views, cache_root() / "judges", tick, run.note))
         with stages("what to rely on") as tick:
-            reliance.conclude(judged, views, run, tick)
+            reliance.conclude(judged, views, run, tick, training)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()
@@ -215,7 +243,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
          "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around())},
     )  # fmt: skip
-    run.record("protocol", tables.PROTOCOL)
+    run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))
     most = model.most_tokens(recipe.format, recipe.max_tokens)
     limit = f"{most} tokens" + (", where the model's context ends" if most < recipe.max_tokens else "")
@@ -256,11 +284,12 @@ def _conclude(
     repooled: dict[str, other_poolings.Repooled],
     instruments: Instruments,
     views: Views,
+    training: training_sets.Measured,
     run: Run,
 ) -> None:
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
-    matched, free = tables.matched(fitted, recipe), tables.free(fitted, recipe)
-    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted)]
+    matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
+    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
     shared = tables.common(recipe, instruments.model.name, instruments.model.hash)
     names = ("train", *views.shifts)
     costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))

@@ -87,8 +87,8 @@ def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | N
             f"{label!r} was fitted with code of your own, which no Run may name: give its file, unchanged, "
             f"as in: {command} {file}"
         )
-    file, name = naming.file_of(method), naming.split(method)[0].rpartition(".py")[2] or word.rpartition(".py")[2]
-    return {str(config["method"]): load_file(f"{file}{name}")}
+    own, name = naming.file_of(method), naming.split(method)[0].rpartition(".py")[2] or word.rpartition(".py")[2]
+    return {str(config["method"]): load_file(f"{own}{name}")}
 
 
 def _why_none(run: Run) -> str:

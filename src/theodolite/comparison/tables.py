@@ -7,15 +7,15 @@ from typing import Any
 import pandas as pd
 
 from theodolite.comparison import baselines, explained
-from theodolite.comparison.evaluate import N_BOOT, OVERLAP, Evaluation, evaluate, row
+from theodolite.comparison.evaluate import N_BOOT, UNMEASURED, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.panel import read_panel
+from theodolite.comparison.training_sets import Measured, of_dataset
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
-from theodolite.core.verdict import MARGIN
 from theodolite.data.near_duplicates import THRESHOLD
 from theodolite.data.splits import SHARES, folds
 
@@ -26,7 +26,6 @@ PROTOCOL = {
     "configurations": 12,  # what laws.grid_is_short_and_valid allows
     "folds": inspect.signature(folds).parameters["n"].default,
     "bootstrap": N_BOOT,
-    "margin": MARGIN,
     "leak_cosine": THRESHOLD,
 }
 # Asked in every run beside the recipe's own contrasts, uncorrected: does learning the encoder help, and does a reader
@@ -42,7 +41,7 @@ FREE = "free"  # the site of a method that chose one per training set
 HEATMAP_REPLICATES = 200  # 90 cells a data set: the width of their intervals is known to 5 %, which a colour hides
 
 
-def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
+def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation:
     """Every method at the dictionary's site and pooling, the only table in which SAE, RepE and probe are comparable.
 
     Without a primary shift the contrasts are decided on the test rows of the training distribution.
@@ -53,11 +52,11 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation:
     exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
         _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
-        thresholds=_thresholds(chosen),
+        thresholds=_thresholds(chosen), margin=recipe.margin, training=training,
     )  # fmt: skip
 
 
-def free(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation | None:
+def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation | None:
     """Each method at the site that its own cross-validation preferred, training set by training set.
 
     Only methods that had the same sites to choose from are contrasted.
@@ -70,13 +69,19 @@ def free(fitted: Sequence[Fitted], recipe: Recipe) -> Evaluation | None:
     chosen = [_chosen([f for f in tuned if f.job.label == label]) for label in sited]
     text = [f.scores for f in tuned if not f.job.site]
     contrasts = [c for c in recipe.contrasts if menu.get(c.method, set()) == menu.get(c.than)]
-    return evaluate(pd.concat([*chosen, *text], ignore_index=True), contrasts=contrasts, task="free")
+    return evaluate(
+        pd.concat([*chosen, *text], ignore_index=True),
+        contrasts=contrasts,
+        task="free",
+        margin=recipe.margin,
+        training=training,
+    )
 
 
-def blocks(fitted: Sequence[Fitted]) -> list[Row]:
+def blocks(fitted: Sequence[Fitted], training: Measured = UNMEASURED) -> list[Row]:
     """AUROC of dense methods at every block, parameters fixed."""
     chosen = [f for f in fitted if not f.job.tuned]
-    return list(_heatmap(_scores(chosen))) if chosen else []
+    return list(_heatmap(_scores(chosen), training)) if chosen else []
 
 
 def common(recipe: Recipe, model: str, model_hash: str) -> Row:
@@ -150,8 +155,9 @@ def _chosen(candidates: Sequence[Fitted]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(site=FREE)
 
 
-def _heatmap(scores: pd.DataFrame) -> Iterator[Row]:
+def _heatmap(scores: pd.DataFrame, training: Measured) -> Iterator[Row]:
     for name, frame in scores.groupby("dataset", sort=False):
-        panel = read_panel(str(name), frame, overlap=OVERLAP, n_boot=HEATMAP_REPLICATES, seed=0)
+        sets = of_dataset(training, str(name))
+        panel = read_panel(str(name), frame, training=sets, n_boot=HEATMAP_REPLICATES, seed=0)
         for key, matrix in panel.scores.items() if panel.has_both_classes else ():
             yield row(panel, key, "blocks", "all", "auroc", panel.sample.estimate(auroc, matrix).interval())

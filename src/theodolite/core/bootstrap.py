@@ -59,3 +59,28 @@ def hidden_failures(n_groups: int) -> float:
 def fewest_groups(y: np.ndarray, grouping: np.ndarray) -> int:
     """Groups of the class that has fewer: what a metric of ranks really rests on; 0 without rows."""
     return min((len(np.unique(grouping[y == label])) for label in np.unique(y)), default=0)
+
+
+def effective_groups(grouping: np.ndarray) -> float:
+    """Equal groups whose mean would be as uncertain: (sum n)^2 / sum n^2 over the groups' sizes n (Kish 1965).
+
+    It is the number of groups where they are equal, and falls towards 1 as one of them outweighs the others; t tests
+    with clusters of unequal size need it in place of their number (Carter, Schnepel & Steigerwald 2017,
+    doi:10.1162/REST_a_00639). 0 without rows.
+
+    >>> effective_groups(np.array(list("aabbcc"))), effective_groups(np.array(list("aaaabc")))
+    (3.0, 2.0)
+    """
+    size = np.unique(grouping, return_counts=True)[1].astype(float)
+    return float(size.sum() ** 2 / (size**2).sum()) if len(size) else 0.0
+
+
+def heaviest(grouping: np.ndarray) -> float:
+    """Share of the rows held by the group of a mean's typical squared weight, sum p^3 / sum p^2; 1 / G if equal.
+
+    >>> heaviest(np.array(list("aabb"))), heaviest(np.array([]))
+    (0.5, 1.0)
+    """
+    size = np.unique(grouping, return_counts=True)[1].astype(float)
+    share = size / size.sum() if len(size) else np.ones(1)
+    return float((share**3).sum() / (share**2).sum())

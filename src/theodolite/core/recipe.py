@@ -89,13 +89,19 @@ class Wrap(Strict):
 
 
 class Shift(Strict):
-    """A data set the readers never trained on."""
+    """A data set the readers never trained on.
+
+    `one_class`: all its rows may have one label. No AUROC exists there, but the rate of false alarms (label 0) or of
+    detection (label 1) does. `over_refusal`: they are negatives that look positive, which a left-out source's positives
+    are also ranked against.
+    """
 
     rows: list[Source]
     wrap: Wrap | None = None
     note: str = ""
     length_matched: bool = False
     over_refusal: bool = False
+    one_class: bool = False
 
 
 class Contrast(Strict):
@@ -110,15 +116,16 @@ class Recipe(Strict):
 
     The concept: `name`, `title`, names of the two classes `positive` and `negative`, and the `question` that prompting
     asks, with `few_shot` examples as (text, label). What is read: `model` at `revision` in `dtype`, each text in
-    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling` (either may be `auto`: chosen on
-    training rows); `site` is the matched one, `sites`
-    all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
+    `format` (auto: a chat where the model has a template) and cut at `max_tokens`, its tokens at `positions` pooled by
+    `pooling` (either may be `auto`: chosen on training rows); `site` is the matched one, `sites` all among which a
+    method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
     the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
     with training on the others. `leaks`: which near-copies of training rows leave the shifts, those of the same label,
     all or none. `limit` is the most rows per data set, `private` keeps texts out of the report. How: `methods` (empty:
     all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows, seeds and methods;
-    `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of the user's own
-    data, methods, weights and dictionaries, filled in by `compare`.
+    `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks when single
+    predictions can be relied on, at these accuracies. `files` are hashes of the user's own data, methods, weights and
+    dictionaries, filled in by `compare`.
     """
 
     name: str
@@ -128,8 +135,8 @@ class Recipe(Strict):
     question: str
     model: str = "smollm2-135m-instruct"
     revision: str | None = None
-    format: Literal["chat", "raw"] = "chat"
-    max_tokens: int = 256
+    format: Literal["auto", "chat", "raw"] = "auto"
+    max_tokens: int = Field(default=256, ge=1)
     site: str = AUTO
     sites: list[str] = Field(default_factory=list)
     positions: str = "content"
@@ -145,6 +152,7 @@ class Recipe(Strict):
     few_shot: list[tuple[str, int]] = Field(default_factory=list)
     private: bool = False
     seeds: int = Field(default=5, ge=1)
+    margin: float = Field(default=0.02, gt=0, lt=0.5)
     dictionaries: list[str] = Field(default_factory=lambda: ["shipped"])
     dtype: str = "auto"
     files: dict[str, str] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ letter, a final stop or a no-break space is invisible to them and plain to any l
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -85,7 +85,7 @@ _PARTS: tuple[Callable[[str], dict[str, float]], ...] = (_of_words, _of_punctuat
 NAMES = tuple(name for part in _PARTS for name in part(""))
 
 
-def features(texts: Sequence[str]) -> np.ndarray:
+def features(texts: Iterable[str]) -> np.ndarray:
     """One row per text, one column per name in `NAMES`: counts as log(1 + n), shares of characters, letters or words.
 
     >>> row = dict(zip(NAMES, features(["Pay 20 EUR now!"])[0].tolist()))

@@ -1,4 +1,8 @@
-"""One word for a difference: better, worse, equivalent within a margin, or undecided and what would decide it."""
+"""One word for a difference: better, worse, equivalent within a margin, non-inferior, or undecided and what would help.
+
+A contrast in which a method ranks the classes the wrong way round, its AUROC significantly below .5, gets the word
+inverted and no other: the smaller AUROC separates the classes better there, so that better and worse mean nothing.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +15,7 @@ from theodolite.core.stats import FEWEST_SEEDS, Interval, pool_factor, satterthw
 
 MARGIN = 0.02  # an AUROC difference below it changes no decision anyone takes
 LEVEL = 0.05
+CHANCE = 0.5
 POWER = 0.8
 MOST_SEEDS = 50
 WORTH_GATHERING = 50  # more than this many times the rows there are is no advice
@@ -22,34 +27,58 @@ class Verdict:
 
     p_different: two-sided, of no difference. p_equivalent: of a difference at least as large as the margin, the
     larger of two one-sided tests (Schuirmann 1987): below .05 exactly when the 90 % interval lies inside the margin.
+    p_not_worse: one-sided, of a difference of minus the margin or less. p: two-sided, uncorrected. inverted: methods of
+    this contrast whose AUROC is significantly below .5.
     """
 
     word: str
     difference: Interval
     p_different: float
     p_equivalent: float
+    p_not_worse: float
+    p: float
     needs: str
     margin: float = MARGIN
+    inverted: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         margin = f"{self.margin:g}".lstrip("0")
-        detail = {"equivalent": f" within {margin}", "undecided": f" ({self.needs})"}
+        detail = {
+            "equivalent": f" within {margin}",
+            "non-inferior": f" within {margin} ({self.needs})",
+            "undecided": f" ({self.needs})",
+            "inverted": f" ({self.needs})",
+        }
         return self.word + detail.get(self.word, "")
 
 
-def verdicts(differences: Sequence[Interval], margin: float = MARGIN) -> list[Verdict]:
+def verdicts(
+    differences: Sequence[Interval], margin: float = MARGIN, inverted: Sequence[tuple[str, ...]] = ()
+) -> list[Verdict]:
     """Verdicts on a family of differences fixed before the run; pass one alone for an exploratory contrast.
 
-    Both p-values come from Student's t with the interval's standard error: the bootstrap supplies the error, not the
+    inverted: for each difference, the methods in it whose AUROC is significantly below .5.
+
+    The p-values come from Student's t with the interval's standard error: the bootstrap supplies the error, not the
     tail, because 2000 replicates have none and the refits are not in them. Each kind is Holm-corrected over the
     family. A difference that is both significant and inside the margin is called equivalent.
     """
-    different = holm([_p_different(d) for d in differences])
-    equivalent = holm([_p_equivalent(d, margin) for d in differences])
-    return [
-        Verdict(*_word(d, p, q, margin, len(differences)), margin)
-        for d, p, q in zip(differences, different, equivalent, strict=True)
-    ]
+    alone = [_p_different(d) for d in differences]
+    different, equivalent, not_worse = (
+        holm(p)
+        for p in (
+            alone,
+            [_p_equivalent(d, margin) for d in differences],
+            [_p_not_worse(d, margin) for d in differences],
+        )
+    )
+    found = []
+    for at, d in enumerate(differences):
+        wrong_way = tuple(inverted[at]) if inverted else ()
+        tests = (different[at], equivalent[at], not_worse[at])
+        word, needs = _inverted(wrong_way) if wrong_way else _word(d, *tests, margin, len(differences))
+        found.append(Verdict(word, d, *tests, alone[at], needs, margin, wrong_way))
+    return found
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -65,6 +94,28 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(a) for a in adjusted]
 
 
+def benjamini_yekutieli(p: Sequence[float]) -> list[float]:
+    """P-values adjusted for the false-discovery rate under any dependence (Benjamini & Yekutieli 2001).
+
+    Contrasts share methods and rows, with positive and with negative correlations, so that the step-up of Benjamini &
+    Hochberg (1995) is not known to hold: this one multiplies it by 1 + 1/2 + ... + 1/m.
+
+    >>> [round(q, 3) for q in benjamini_yekutieli([0.01, 0.04, 0.03])]
+    [0.055, 0.073, 0.073]
+    """
+    m = len(p)
+    order = np.argsort(p, kind="stable")[::-1]
+    steps = np.array(p, float)[order] * m * sum(1 / i for i in range(1, m + 1)) / np.arange(m, 0, -1)
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(np.minimum.accumulate(steps), 1)
+    return [float(a) for a in adjusted]
+
+
+def is_inverted(figure: Interval) -> bool:
+    """Whether an AUROC is significantly below .5: the whole 95 % interval is."""
+    return figure.hi < CHANCE
+
+
 def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, family: int = 1) -> int | None:
     """Rows with which a true difference of this size is decided four times in five; None if no number is enough.
 
@@ -77,7 +128,8 @@ def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, fami
     def short(n: float) -> bool:
         share = difference.n / n
         sd_rows, sd_seeds = difference.sd_rows * math.sqrt(share), math.sqrt((lasting + luck * share) * seeds)
-        df = satterthwaite(sd_rows, sd_seeds, difference.n_groups / share, n_seeds)
+        groups = difference.n_groups * difference.balance / share
+        df = satterthwaite(sd_rows, sd_seeds, groups, 1 + difference.df_share * (n_seeds - 1))
         return _chance(difference.value, math.hypot(sd_rows, sd_seeds), df, margin, LEVEL / family) < POWER
 
     low, high = 1.0, float(difference.n)
@@ -93,19 +145,33 @@ def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, fami
     return math.ceil(high)
 
 
-def _word(d: Interval, p: float, q: float, margin: float, family: int) -> tuple[str, Interval, float, float, str]:
+def _word(d: Interval, p: float, q: float, not_worse: float, margin: float, family: int) -> tuple[str, str]:
+    """The word and, of an undecided difference, what would decide it."""
     if d.n_seeds < FEWEST_SEEDS:
-        return "undecided", d, p, q, f"needs at least {FEWEST_SEEDS} seeds"
+        return "undecided", f"needs at least {FEWEST_SEEDS} seeds"
+    if d.reason:
+        return "undecided", d.reason
     if q < LEVEL:
-        return "equivalent", d, p, q, ""
+        return "equivalent", ""
     if p < LEVEL:
-        return ("better" if d.value > 0 else "worse"), d, p, q, ""
-    return "undecided", d, p, q, _needs(d, margin, family)
+        return ("better" if d.value > 0 else "worse"), ""
+    needs = _needs(d, margin, family)
+    return ("non-inferior", needs) if not_worse < LEVEL else ("undecided", needs)
+
+
+def _inverted(methods: Sequence[str]) -> tuple[str, str]:
+    which = " and ".join(methods)
+    return "inverted", (
+        f"AUROC of {which} significantly below .5: the classes are ranked the wrong way round here, so nothing is "
+        "compared; look for what turns the label over on these rows, such as a negation or another label rule"
+    )
 
 
 def _needs(d: Interval, margin: float, family: int) -> str:
     if math.isnan(d.value):
         return "nothing was scored"
+    if math.isnan(d.sd):
+        return "has no standard error"
     for n_seeds in [d.n_seeds] + [s for s in (10, 20, MOST_SEEDS) if s > d.n_seeds]:
         rows = rows_needed(d, n_seeds, margin, family)
         if rows is None or rows > WORTH_GATHERING * d.n:
@@ -130,9 +196,13 @@ def _p_equivalent(d: Interval, margin: float) -> float:
     return _tail(abs(d.value) - margin, d)
 
 
+def _p_not_worse(d: Interval, margin: float) -> float:
+    return _tail(-d.value - margin, d)
+
+
 def _tail(distance: float, d: Interval) -> float:
     """P(T <= distance / sd); with no variance at all the difference is what it is. NaN decides nothing: 1."""
-    if math.isnan(distance) or math.isnan(d.sd):
+    if math.isnan(distance) or math.isnan(d.sd) or d.reason:
         return 1.0
     if d.sd == 0:
         return 0.0 if distance < 0 else 1.0

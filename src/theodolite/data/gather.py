@@ -10,6 +10,7 @@ from theodolite.data import sources
 from theodolite.data.answers import Answer, ask
 from theodolite.data.clean import clean
 from theodolite.data.dataset import Dataset, identified, in_order
+from theodolite.data.sources import cells
 
 BASE_RATE = (0.3, 0.7)  # outside, a model at the floor or the ceiling leaves little to predict
 
@@ -47,18 +48,14 @@ def _group(frame: pd.DataFrame, part: Source) -> pd.Series:
         return pd.Series("", index=frame.index)
     if part.group not in frame:
         raise UserError(f"source {part.source!r} has no column {part.group!r} to group by (it has {', '.join(frame)})")
-    value = frame[part.group].map(_group_name)
+    column = cells.column(frame, part.group, f"source {part.source!r}", "group by another column")
+    cells.refuse_half_characters(column.astype(object), f"source {part.source!r}")
+    value = cells.words(column)  # by value: 1 of one file is 1.0 of another that lacks some
+    blank = value.isna()  # else all rows without a group were one group
     # In files of the user's own a value of one column is one group, whatever the files are called: the same users may
     # be in two of them. Published sources number their groups each in its own way.
     of = part.group if part.file is not None else part.source
-    return (of + ":" + value).mask(value == "", "")  # else all rows without a group were one group
-
-
-def _group_name(value: object) -> str:
-    """The value as text, "" where there is none; 3 and 3.0 are one group: a blank elsewhere makes a column floats."""
-    if pd.isna(value):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    return (of + ":" + value.astype(str)).mask(blank, "")
 
 
 def _base_rate(frame: pd.DataFrame) -> str:

@@ -110,12 +110,13 @@ def _load(gguf: Path, names: set[str]) -> tuple[Any, Any]:
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
         with quiet(), redirect_stderr(io.StringIO()):  # this one progress bar has no switch
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 **where, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(**where)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"transformers cannot read {gguf}: {str(error).splitlines()[0]}") from error
+    model, report = loaded
     # transformers leaves out in silence what it has no name for
     report["unexpected_keys"] = {*report["unexpected_keys"], *(names - _taken(model))}
     check_complete(str(gguf), report)

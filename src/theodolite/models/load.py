@@ -168,13 +168,14 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
     try:
         with quiet():
             # tensors of another shape are let through here so that `check_complete` can name them
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, device_map=device_map, local_files_only=True, trust_remote_code=False,
                 use_safetensors=True,  # or a pickled file in the same folder would be opened
                 ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
     except _CANNOT_LOAD as error:
         raise _no_load(name, error) from error
+    model, report = loaded
     check_complete(name, report)
     return model if device_map is not None else model.to(device)
 

@@ -37,9 +37,9 @@ def answer_log_odds(
     Instructions and examples stand first, then the text, then the place of the answer: a chat with one turn per
     example, or plain text for a model without a chat template. What texts share from the start, as those in one
     jailbreak template do, runs once. The probability of an answer is the sum over its spellings that are single
-    tokens. Texts are cut at `max_tokens`.
+    tokens. Texts are cut at `max_tokens`, and at what question and examples leave of the model's context.
     """
-    answers = [_single_tokens(model.tokenizer, words) for words in (yes, no)]
+    answers = _answers(model.tokenizer, yes, no)
     tokens = prompts(model, texts, question, few_shot, max_tokens=max_tokens)
     last = torch.arange(tokens.ids.shape[1]) == torch.from_numpy(tokens.lengths - 1).unsqueeze(1)
     end = Site(None, "final_norm")
@@ -55,6 +55,20 @@ def answer_log_odds(
     return found
 
 
+def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = ()) -> str:
+    """Why this model cannot be asked the question with `YES` and `NO`; "" where it can."""
+    if not question.strip():
+        return "there is no question to ask the model (--question gives one)"
+    try:
+        _answers(model.tokenizer, YES, NO)
+        room = _room(model, question, few_shot)
+    except UserError as error:
+        return str(error)
+    if room < 1:
+        return f"question and examples leave no token of the model's context of {context(model.network.module)}"
+    return ""
+
+
 def prompts(
     model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
 ) -> Tokens:
@@ -63,9 +77,8 @@ def prompts(
     Texts are cut at `max_tokens`, or at what the model's context leaves beside the question and its examples.
     """
     check_texts(texts)
-    longest = context(model.network.module)
-    around = len(_prompt_ids(model.tokenizer, [""], question, few_shot)[0])
-    most = min(max_tokens, longest - around)
+    longest, room = context(model.network.module), _room(model, question, few_shot)
+    most = min(max_tokens, room)
     while most > 0:
         kept = _cut(model.tokenizer, texts, most)
         rows = _prompt_ids(model.tokenizer, kept, question, few_shot)
@@ -76,9 +89,14 @@ def prompts(
             return pad(asked, pad_id=0)
         most -= excess
     raise UserError(
-        f"the prompting question has {around} tokens with its {len(few_shot)} examples and leaves nothing of the "
+        f"the question has {longest - room} tokens with its {len(few_shot)} examples and leaves nothing of the "
         f"model's context of {longest} for a text: shorten the question, or give fewer examples"
     )
+
+
+def _room(model: Any, question: str, few_shot: Sequence[tuple[str, int]]) -> int:
+    """Tokens of the model's context that question, examples and template leave to a text."""
+    return context(model.network.module) - len(_prompt_ids(model.tokenizer, [""], question, few_shot)[0])
 
 
 def _prompt(ids: list[int], truncated: bool) -> Encoding:
@@ -110,12 +128,19 @@ def _ask(question: str, text: str) -> str:
     return f"{question} Answer Yes or No.\n\nText: {text}"
 
 
-def _single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
+def _answers(tokenizer: Any, yes: Sequence[str], no: Sequence[str]) -> list[list[int]]:
+    """Token ids of the two answers, which share none: an unknown token, or one token for both, tells nothing apart."""
+    ids = [_single_tokens(tokenizer, words) for words in (yes, no)]
+    both = (ids[0] & ids[1]) | {tokenizer.unk_token_id}
+    for words, found in zip((yes, no), ids, strict=True):
+        if not found - both:
+            raise UserError(f"none of {list(words)} is one token of this model, unlike the other answer's")
+    return [sorted(found - both) for found in ids]
+
+
+def _single_tokens(tokenizer: Any, words: Sequence[str]) -> set[int]:
     ids = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
-    single = sorted({row[0] for row in ids if len(row) == 1})
-    if not single:
-        raise UserError(f"none of {list(words)} is one token of this model: give other spellings")
-    return single
+    return {row[0] for row in ids if len(row) == 1}
 
 
 def _cut(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[str]:

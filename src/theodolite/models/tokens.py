@@ -12,7 +12,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Role
 from theodolite.models.tokenise import check_texts, control_tokens, encode_chats, encode_texts
 
-Format = Literal["chat", "raw"]
+Format = Literal["auto", "chat", "raw"]
 MAX_TOKENS = 256  # of a text, where nobody says another number
 # Three user texts that share neither first nor last token: what their renderings share is the template
 _PROBES = ("alpha", "7 zeta!", "(b")
@@ -84,7 +84,7 @@ def encode(
     max_tokens: int = MAX_TOKENS,
     context: int | None = None,
 ) -> list[Encoding]:
-    """Tokenise texts as the user's turn of a chat, ready for the answer, or as they are.
+    """Tokenise texts as the user's turn of a chat, ready for the answer, or as they are; `auto` is a chat if it can be.
 
     A chat is rendered and tokenised as a whole, so that tokens that merge across the template's edge stay as the
     model would see them. At most `max_tokens` of a text are kept, or as many as `context` leaves beside the template,
@@ -96,8 +96,9 @@ def encode(
         raise UserError("no texts to encode")
     if max_tokens < 1:
         raise UserError(f"max_tokens={max_tokens} leaves nothing of a text: give at least 1")
+    format = settled_format(tokenizer, format)
     if format not in ("chat", "raw"):
-        raise unknown("format", format, ["chat", "raw"])
+        raise unknown("format", format, ["auto", "chat", "raw"])
     most = most_tokens(tokenizer, format, max_tokens, context)
     special = np.array([*control_tokens(tokenizer).values()])
     if format == "raw":
@@ -129,6 +130,13 @@ def check_ids(encodings: Sequence[Encoding], n_embeddings: int, tokenizer: Any) 
                 f"text {i} has the token id {int(row.ids.max())}: the tokenizer has {len(tokenizer)} tokens, the "
                 f"model's embedding {n_embeddings} rows; use the tokenizer that belongs to these weights"
             )
+
+
+def settled_format(tokenizer: Any, format: Format) -> Format:
+    """The format itself; of `auto` what it means for this tokenizer."""
+    if format != "auto":
+        return format
+    return "chat" if getattr(tokenizer, "chat_template", None) else "raw"
 
 
 def chat_template(tokenizer: Any) -> Template:

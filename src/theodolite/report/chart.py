@@ -3,6 +3,7 @@
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from theodolite.core.visible import visible
 
 WIDTH = 10.2  # inches: a page's text width, which every figure fills
 INK, GREY, HAIR, BAND = "#1a1a1a", "#5f6368", "#e4e6e8", "#f3f4f5"
@@ -48,14 +52,17 @@ class Chart(Figure):
 
     def svg(self) -> str:
         """A file of its own, with the alternative text as its title."""
-        with style():
+        for words in self.findobj(Text):
+            words.set_text(visible(words.get_text()))
+        with style(), warnings.catch_warnings():
+            # Only widths are guessed then: the SVG keeps the characters, and a browser has other fonts.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
             buffer = io.BytesIO()
             self.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         text = re.sub(r"\s*<metadata>.*?</metadata>", "", buffer.getvalue().decode(), flags=re.DOTALL)
-        title = html.escape(self.alt)
-        return re.sub(
-            r"<svg ([^>]*)>", rf'<svg \1 role="img" aria-label="{title}"><title>{title}</title>', text, count=1
-        )
+        title = html.escape(visible(self.alt))
+        opened = f'role="img" aria-label="{title}"><title>{title}</title>'  # no pattern: a name may hold a backslash
+        return re.sub(r"<svg ([^>]*)>", lambda tag: f"<svg {tag[1]} {opened}", text, count=1)
 
     def inline(self, name: str) -> str:
         """The SVG element for an HTML page; `name` keeps its ids apart from those of other figures."""

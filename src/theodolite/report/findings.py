@@ -33,7 +33,10 @@ def verdict(sheet: Sheet) -> Section:
         ]
     blocks += everywhere.blocks(sheet)
     if lines := found.get("exploratory"):
-        said = "Exploratory contrasts, each on its own: p-values and intervals are not corrected for their number."
+        said = (
+            "Exploratory contrasts: words, intervals and the first p stand alone; the false-discovery column is "
+            "adjusted over all exploratory contrasts of this run (Benjamini & Yekutieli, valid under any dependence)."
+        )
         blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
     return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])
 
@@ -195,8 +198,10 @@ def how_many(sheet: Sheet) -> Section:
 
 def refusal(sheet: Sheet) -> Section:
     """Benign texts that look harmful: how many each method would flag, and beside it how many real ones."""
-    names = [name for name, shift in sheet.run.recipe.get("shifts", {}).items() if shift.get("over_refusal")]
-    said = "benign texts that look harmful: share flagged, at a threshold fixed on training folds"
+    shifts = sheet.run.recipe.get("shifts", {})
+    names = [name for name, shift in shifts.items() if shift.get("over_refusal")]
+    detected = [name for name, shift in shifts.items() if shift.get("one_class") and not shift.get("over_refusal")]
+    said = "texts of label 0 only: share flagged, at a probability of .5 and at thresholds fixed on training folds"
     beside = "the same beside the share of a left-out source's positives: who flags nothing flags none of those either"
     blocks: list[Block] = []
     for name in names:
@@ -204,6 +209,9 @@ def refusal(sheet: Sheet) -> Section:
         found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}.", only="fpr@")]
         found += [tables.metrics(sheet, "matched", d, f"{upper(d)}, {beside}.", only="(tpr|fpr)@") for d in versus]
         blocks += [table for table in found if table]
+    caught = "texts of label 1 only: share detected, at a probability of .5 and at thresholds fixed on training folds"
+    found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {caught}.", only="tpr@") for name in detected]
+    blocks += [table for table in found if table]
     return Section("Over-refusal", blocks or [absent("This recipe has no over-refusal set.")])
 
 

@@ -8,6 +8,7 @@ import jinja2
 
 from theodolite.core.atomic import publish
 from theodolite.core.run import Run
+from theodolite.core.visible import visible
 from theodolite.report import context, findings, prose, tables
 from theodolite.report.admission import admission
 from theodolite.report.audit import audit
@@ -65,7 +66,8 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """Sections as one page, with tables and figures numbered through."""
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     template = _environment().get_template("page.html.j2")
-    return template.render(title=title, subtitle=subtitle, sections=_numbered(sections), style=style) + "\n"
+    page = template.render(title=title, subtitle=subtitle, sections=_numbered(sections), style=style) + "\n"
+    return visible(page)  # control characters are no HTML, and steer a terminal that shows the file
 
 
 def _environment() -> jinja2.Environment:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-DRAW = r"random_direction\(\w+=\d+\)"
+DRAW = r"(?:random_direction|shuffled_labels)\(\w+=\d+\)"
 CONTROLS = {"random_direction", "shuffled_labels", "majority"}
 NAMES = {
     "lat": "LAT",
@@ -19,6 +19,7 @@ NAMES = {
     "sentence": "MiniLM embedding, logistic",
     "embedding": "mean token embedding, logistic",
     "random_direction": "random direction (range of draws)",
+    "shuffled_labels": "shuffled labels (range of draws)",
 }
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 
 from theodolite.core.errors import UserError
 from theodolite.core.metrics import auroc
-from theodolite.core.run import Run
-from theodolite.core.stats import Sample
+from theodolite.core.run import LEFT_OUT, Run
+from theodolite.core.stats import HALVES, Sample
+from theodolite.core.training_sets import TrainingSets
 from theodolite.report.names import DRAW
 
 N_BOOT = 1000
@@ -38,10 +39,18 @@ def paired(runs: Sequence[Run]) -> pd.DataFrame:
     for dataset in dict.fromkeys(scores[first]["dataset"]):
         parts = {name: frame[frame["dataset"] == dataset] for name, frame in scores.items()}
         if all(len(part) for part in parts.values()):
-            lines += [dict(zip(COLUMNS, (dataset, *line), strict=True)) for line in _dataset(parts)]
+            found = _dataset(parts, _training(runs, dataset))
+            lines += [dict(zip(COLUMNS, (dataset, *line), strict=True)) for line in found]
     if not lines:
         raise UserError(f"{', '.join(scores)} share no data set: there are no rows to pair them on")
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _training(runs: Sequence[Run], dataset: str) -> TrainingSets:
+    """What the training sets of the run that shares most of them have in common; halves where no run says."""
+    source = dataset.partition(LEFT_OUT)[2].partition(" vs ")[0]
+    stored = [run.facts["training_sets"][source] for run in runs if source in run.facts.get("training_sets", {})]
+    return max((TrainingSets(**sets) for sets in stored), key=lambda sets: sets.overlap, default=HALVES)
 
 
 def shared(runs: Sequence[Run]) -> pd.DataFrame:
@@ -63,12 +72,12 @@ def _matched(run: Run) -> pd.DataFrame:
     return scores[here & ~scores["method"].str.fullmatch(DRAW)]
 
 
-def _dataset(parts: dict[str, pd.DataFrame]) -> Iterator[tuple[object, ...]]:
+def _dataset(parts: dict[str, pd.DataFrame], training: TrainingSets) -> Iterator[tuple[object, ...]]:
     """(method, run, value, lo, hi, n, n_groups, difference, lo, hi) of every method and run on one data set."""
     rows, seeds = (_common(parts, column) for column in ("hash", "seed"))
     if not len(rows) or not len(seeds):
         return
-    sample = _sample(parts, rows, seeds)
+    sample = _sample(parts, rows, seeds, training)
     if len(np.unique(sample.y)) < 2:
         return
     for method in dict.fromkeys(m for part in parts.values() for m in part["method"]):
@@ -92,7 +101,7 @@ def _common(parts: dict[str, pd.DataFrame], column: str) -> list[str]:
     return sorted(set.intersection(*(set(part[column]) for part in parts.values())))
 
 
-def _sample(parts: dict[str, pd.DataFrame], rows: list[str], seeds: list[str]) -> Sample:
+def _sample(parts: dict[str, pd.DataFrame], rows: list[str], seeds: list[str], training: TrainingSets) -> Sample:
     """Labels, groups and which seed judges which row; every run must say the same of a row."""
     described = [part.drop_duplicates("hash").set_index("hash").loc[rows] for part in parts.values()]
     for name, other in zip(parts, described, strict=True):
@@ -102,7 +111,7 @@ def _sample(parts: dict[str, pd.DataFrame], rows: list[str], seeds: list[str]) -
     first = described[0]
     crossed = ["request", "template"] if (first["template"] != "").any() else ["group"]
     groups = [first[column].to_numpy(dtype=str) for column in crossed]
-    return Sample.of(first["label"].to_numpy(), groups, asked, n_boot=N_BOOT)
+    return Sample.of(first["label"].to_numpy(), groups, asked, training=training, n_boot=N_BOOT)
 
 
 def _grid(part: pd.DataFrame, rows: list[str], seeds: list[str]) -> np.ndarray:

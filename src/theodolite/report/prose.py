@@ -23,7 +23,7 @@ def _subject(sheet: Sheet) -> list[str]:
         ]
     model = sheet.run.facts.get("model") or {}
     which = f" of {size(model['parameters'])} parameters" if model.get("parameters") else ""
-    which += f", its weights {model['quantisation']}" if model.get("quantisation") else ""
+    which += f", the weights of its blocks {model['quantisation']}" if model.get("quantisation") else ""
     return [
         f"One model{which}: nothing here speaks of other models.",
         "A method that reads a concept does not show that the model uses it.",

@@ -8,7 +8,13 @@ from theodolite.report.blocks import Line, Table, Value, number
 from theodolite.report.numbers import NONE, count, duration, p_value, share, signed, size, span, upper
 from theodolite.report.sheet import POOLED, WITHIN, Cell, Column, Entry, Sheet
 
-TESTS = {"p_holm": "no difference", "p_equivalent": "beyond the margin"}
+# p-values of a contrast: uncorrected, after Holm over the fixed ones, false-discovery rate over all others
+TESTS = {
+    "p": ("no difference", ""),
+    "p_holm": ("no difference", "; Holm"),
+    "p_fdr": ("no difference", "; false-discovery rate"),
+    "p_equivalent": ("beyond the margin", None),
+}
 METRICS = {
     "auroc": "AUROC",
     "auroc_within_template": "AUROC within template",
@@ -56,10 +62,13 @@ def metrics(sheet: Sheet, task: str, dataset: str, caption: str, only: str = "")
 
 
 def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corrected: str = "; Holm") -> Table:
-    """Differences, each with the word it earned and what would change it; no p where there is no interval either."""
+    """Differences, each with the word it earned and what would change it; no p where there is no interval either.
+
+    corrected: how p_equivalent is.
+    """
     tests = {key: name for key, name in TESTS.items() if any(line.get(key) is not None for line in lines)}
     head = [Value("Difference in AUROC"), Value("On"), number("Value")]
-    head += [number("p", name + corrected) for name in tests.values()]
+    head += [number("p", name + (corrected if how is None else how)) for name, how in tests.values()]
     rows = []
     for line in lines:
         verdict = line["verdict"]
@@ -67,7 +76,7 @@ def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corre
             Value(upper(sheet.phrase(line["method"])), f"minus {sheet.phrase(line['than'])}"),
             Value(sheet.column(line["dataset"]).title, "within template" if line.get("metric") == WITHIN else ""),
             number(signed(line["value"]), span(line["lo"], line["hi"], sign=True)),
-            *(number(NONE if line["lo"] is None else p_value(line[key])) for key in tests),
+            *(number(NONE if line["lo"] is None or line.get(key) is None else p_value(line[key])) for key in tests),
             Value(verdict, line.get("needs") or "", f"verdict {verdict}"),
             number(count(line["n"]), f"{count(line['n_groups'])} groups"),
         )
@@ -101,9 +110,11 @@ def costs(sheet: Sheet, caption: str) -> Table:
 def metric_name(metric: str) -> str:
     """What a metric is called in a table; `@` is the false-positive rate that the threshold had in training.
 
-    >>> metric_name("ece"), metric_name("tpr@0.05"), metric_name("fpr@0.01")
-    ('ECE', 'TPR at 5 % FPR', 'Realised FPR at 1 % FPR')
+    >>> metric_name("ece"), metric_name("tpr@0.05"), metric_name("fpr@0.01"), metric_name("fpr@p>0.5")
+    ('ECE', 'TPR at 5 % FPR', 'Realised FPR at 1 % FPR', 'FPR at probability .5')
     """
+    if metric.endswith("@p>0.5"):
+        return f"{metric[:3].upper()} at probability .5"
     if found := re.fullmatch(r"(tpr|fpr)@(0?\.\d+)", metric):
         return f"{'TPR' if found[1] == 'tpr' else 'Realised FPR'} at {100 * float(found[2]):g} % FPR"
     return METRICS.get(metric, upper(metric.replace("_", " ")))
