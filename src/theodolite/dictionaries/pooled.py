@@ -72,8 +72,8 @@ def _error(x_nd: np.ndarray, x_hat_nd: np.ndarray) -> np.ndarray:
     overflown = np.isfinite(x_nd).all(1) & ~np.isfinite(x_hat_nd).all(1)
     if overflown.any():
         raise UserError(
-            f"the dictionary gives no finite reconstruction of {overflown.sum()} of {len(x_nd)} tokens whose states are "
-            f"finite (the largest has {np.abs(x_nd[overflown]).max():.1e}): it overflows, or is for rows of another scale"
+            f"dictionary: no finite reconstruction of {overflown.sum()} of {len(x_nd)} tokens whose states are "
+            f"finite (largest: {np.abs(x_nd[overflown]).max():.1e}): it overflows, or is for rows of another scale"
         )
     error = x_nd - x_hat_nd
     error[np.linalg.norm(error, axis=1) <= ROUNDING * np.linalg.norm(x_nd, axis=1)] = 0.0
