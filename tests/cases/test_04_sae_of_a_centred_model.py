@@ -66,7 +66,8 @@ def compared(home: Path, rows: torch.Tensor) -> Iterator[tuple[Ended, dict]]:
         sae = _exact_sae(home / "sae", rows)
         ended = theodolite(
             "compare", home / "plain.csv", "--model", home / "gpt2-small", "--sae", sae, "--method",
-            "k_sparse@latents", "--seeds", "2", "--sites", SITE, "--out", home / "run",
+            "logistic", "logistic@reconstruction", "logistic@error", "k_sparse@latents", "--seeds", "2",
+            "--sites", SITE, "--out", home / "run",
         )  # fmt: skip
         assert ended.code == 0, ended.stderr
         yield ended, json.loads((home / "run" / "manifest.json").read_text())
@@ -78,6 +79,20 @@ def test_its_rows_are_centred_and_the_run_says_so(compared) -> None:
     assert 0 <= by_set["train"] < LOWEST
     (note,) = [note["text"] for note in manifest["notes"] if note["kind"] == "dictionary"]
     assert "center_writing_weights: the mean over d_model is removed from its rows" in note
+
+
+def test_the_section_on_the_dictionary_concludes(home: Path, compared) -> None:
+    """Two training sets decide nothing, and that is what it says, beside the numbers."""
+    found = json.loads((home / "run" / "artefacts" / "dictionary.json").read_text())
+    (one,) = found["datasets"]
+    assert (one["dataset"], one["conclusion"]) == ("in-distribution", "undecided")
+    assert one["fvu"] < LOWEST
+    lost = one["contrasts"]["lost"]
+    assert (lost["method"], lost["than"]) == ("logistic@reconstruction", "logistic")
+    assert abs(lost["value"]) < 0.02  # nothing is lost
+    assert one["contrasts"]["missed"]["value"] < -0.2  # the error holds nothing
+    page = (home / "run" / "report.html").read_text()
+    assert "Undecided on the one data set: in-distribution (FVU .000; reconstruction minus dense" in page
 
 
 def test_the_mean_is_undone_and_explains_nothing(tmp_path, rows: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import ReluRule, TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
@@ -60,3 +61,27 @@ def test_a_text_without_a_selected_token_is_an_error_not_a_row_of_zeros(selected
     rows = [(np.array([0, 1]), np.array(selected), torch.ones(2, 2))]
     with pytest.raises(AssertionError, match=f"{lost} texts have no token"):
         pooled_latents(IDENTITY, rows, 2, "mean")
+
+
+def test_rounding_is_no_error_and_a_small_error_is_one() -> None:
+    """A basis that misses nothing leaves float32 noise, which goes with the rows and so with their labels."""
+    turn = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(0)))[0]
+    exact = Dictionary(
+        torch.cat([turn, -turn]), torch.zeros(128), torch.cat([turn, -turn]), torch.zeros(64), ReluRule()
+    )
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(1))
+    assert (exact.reconstruct(x) - x).abs().max() > 0
+    rows = [(np.arange(50), np.ones(50, bool), x)]
+    assert not pooled_latents(exact, rows, 50, "mean").error.any()
+    assert pooled_latents(exact, rows, 50, "mean").fvu == 0
+    near = Dictionary(**{**vars(exact), "W_dec": exact.W_dec * 0.9999})
+    found = pooled_latents(near, rows, 50, "mean")
+    assert found.error.any(axis=1).all()
+    assert found.fvu == pytest.approx(1e-8, rel=0.05)
+
+
+def test_a_dictionary_that_overflows_is_said_to() -> None:
+    huge = Dictionary(1e25 * torch.eye(2), torch.zeros(2), 1e25 * torch.eye(2), torch.zeros(2), ReluRule())
+    rows = [(np.arange(3), np.ones(3, bool), torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))]
+    with pytest.raises(UserError, match="no finite reconstruction of 2 of 3 tokens whose states are finite"):
+        pooled_latents(huge, rows, 3, "mean")
