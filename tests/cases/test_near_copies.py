@@ -48,7 +48,7 @@ def planned(*words: object) -> str:
 
 
 def statements(negated: bool) -> pd.DataFrame:
-    """"The city of X is in Y.", half of them true; negated ones have the other label."""
+    """ "The city of X is in Y.", half of them true; negated ones have the other label."""
     draw = np.random.default_rng(0)
     cities = ["".join(draw.choice(["kra", "sno", "dar", "bel", "mun", "tor", "vis", "gal"], 4)) for _ in range(160)]
     said = [f"The city of {c.title()} is {'not ' * negated}in {LANDS[i % len(LANDS)]}." for i, c in enumerate(cities)]
