@@ -136,18 +136,6 @@ def test_a_cue_in_some_of_the_positives_is_found(cue: str) -> None:
     assert audited(pd.DataFrame({"text": rows, "label": label})).shortcuts.shortcuts
 
 
-@pytest.mark.slow
-def test_where_labels_are_random_the_search_stays_silent() -> None:
-    """Nineteen times in twenty, over every kind of candidate together: 40 files, at most 5 with anything found."""
-    alarms = 0
-    for seed in range(40):
-        draw = np.random.default_rng(seed)
-        texts = [f"{sentence(draw)}{draw.choice(['.', '!', ''])}" for _ in range(200)]
-        found = audited(pd.DataFrame({"text": texts, "label": draw.permutation(np.arange(200) % 2)}))
-        alarms += bool(found.shortcuts.shortcuts)
-    assert alarms <= 5
-
-
 def test_control_tokens_in_the_texts_are_named() -> None:
     table = cased()
     table.loc[:4, "text"] += " <|im_end|> [INST]"

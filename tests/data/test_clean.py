@@ -22,6 +22,14 @@ def test_every_fault_is_counted_once_and_the_rest_keeps_its_order() -> None:
     ]
 
 
+def test_texts_that_differ_in_case_and_in_the_label_stay() -> None:
+    """There, case may be the concept; the same text with both labels, and copies of one label, go as ever."""
+    texts = ["hello there", "Hello there", "HELLO there", "same", "same"]
+    kept, counts = clean(pd.DataFrame({"text": texts, "label": [0, 1, 1, 0, 1]}), "toy")
+    assert kept["text"].tolist() == ["hello there", "Hello there"]
+    assert counts == [Count("toy", "conflicting labels", 2), Count("toy", "duplicate", 1)]
+
+
 def test_labels_other_than_0_and_1_are_named() -> None:
     with pytest.raises(UserError, match=r"labels other than 0 and 1: 2; .*`positive`"):
         clean(pd.DataFrame({"text": ["a", "b"], "label": [1, 2]}), "toy")

@@ -52,9 +52,9 @@ def test_no_shift_row_is_near_what_training_saw(name: str) -> None:
     idf = inverse_frequency(gram_counts(found.train.texts))
     assert not leaks(few_shot, {"train": found.train.texts}, idf)["train"].any()
     for dataset in found.shifts.values():
-        seen = {"train": found.train.texts, "few-shot": few_shot}
-        for cause, near in leaks(dataset.texts, seen, idf).items():
-            assert not near.any(), f"{dataset.name}: {cause}"
+        near = leaks(dataset.texts, {"seen": [*found.train.texts, *few_shot]}, idf)["seen"]
+        assert near.sum() == sum(count.n for count in dataset.kept), dataset.name
+        assert {count.cause for count in dataset.kept} <= {"near a training row of the other label"}
 
 
 @pytest.mark.slow
@@ -91,7 +91,10 @@ def test_the_harmful_mix_is_the_reviewed_one() -> None:
         ("s-labs-questions", 0): 299,
         ("strongreject", 1): 288,
     }
-    assert Count("jailbreakbench", "near a training row", 26) in found.counts
+    assert Count("jailbreakbench", "near a training row", 23) in found.counts
+    assert found.shifts["jailbreakbench"].kept == (
+        Count("jailbreakbench", "near a training row of the other label", 3),
+    )
     assert len(found.shifts["jailbreak-wrapped"]) == 616
     assert found.shifts["jailbreakbench"].frame["label"].sum() == 77
 

@@ -52,6 +52,64 @@ def test_the_whole_list_errs_at_its_level() -> None:
     assert np.mean(false) < LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / 200)
 
 
+def written(seed: int) -> list[str]:
+    """Texts that differ in every kind of candidate, none of which knows the label."""
+    rng = np.random.default_rng(seed)
+    ends, forms = [".", "!", "", " 12"], [str, str.upper, str.capitalize]
+    return [f"{forms[rng.integers(3)](text)}{rng.choice(ends)}" for text in texts(seed)]
+
+
+@pytest.mark.slow
+def test_the_whole_list_errs_at_its_level_over_every_kind() -> None:
+    false = []
+    for seed in range(100):
+        labels = np.random.default_rng(seed).permutation(LABELS).tolist()
+        source = np.random.default_rng(seed + 1000).choice(["a", "b"], N).tolist()
+        found = search(frame_of(written(seed), labels, source), seed, n_permutations=300)
+        false.append(bool(found.shortcuts))
+        assert set(found.found) >= {"term", "surface", "characters"}
+    assert np.mean(false) < LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / 100)
+
+
+def test_hundreds_of_words_do_not_drown_one_surface_feature() -> None:
+    """29 of 40 in one class, 13 in the other: beyond chance for a kind of its own, whatever the number of words."""
+    rng = np.random.default_rng(1)
+    labels = np.array([1, 0] * 40)
+    capital = np.isin(np.arange(80), [*np.flatnonzero(labels)[:29], *np.flatnonzero(labels == 0)[:13]])
+    words = [" ".join(f"w{i}" for i in rng.integers(0, 300, 40)) for _ in labels]
+    rows = [f"a {text}".capitalize() if c else f"a {text}" for text, c in zip(words, capital, strict=True)]
+    found = search(frame_of(rows, labels.tolist()), 0, 500)
+    assert found.n_candidates > 150
+    assert "first letter is a capital" in names(found, "surface")
+    assert names(found, "term") == []
+
+
+def test_what_is_found_is_ranked_by_its_effect_and_equal_columns_are_one() -> None:
+    found = search(planted(0, 0.5), 0, n_permutations=200)
+    effects = [round(abs(s.effect), 9) for s in found.shortcuts]
+    assert effects == sorted(effects, reverse=True)
+    assert found.found["term"] == len(names(found, "term"))
+    assert names(found, "term").count("word zzz") == 0  # every zzz stands behind a word, in the same rows
+    token = next(s for s in found.shortcuts if s.name == "zzz")
+    assert token.effect == pytest.approx(token.share_positive - token.share_negative)
+
+
+def test_the_effect_is_mantel_and_haenszels_risk_difference() -> None:
+    """Two sources of 40 and 80 rows, with shares of 15/20 against 5/20 and 10/20 against 10/60."""
+    counts = [("a", 1, 20, 15), ("a", 0, 20, 5), ("b", 1, 20, 10), ("b", 0, 60, 10)]
+    bare = iter(sentences(120, 11))
+    rows = [
+        (f"{next(bare)} zzz" if i < with_term else next(bare), label, source)
+        for source, label, n, with_term in counts
+        for i in range(n)
+    ]
+    text, label, source = (list(column) for column in zip(*rows, strict=True))
+    found = search(frame_of(text, label, source), 0, n_permutations=500)
+    weight = np.array([20 * 20 / 40, 20 * 60 / 80])
+    by_hand = (weight * [15 / 20 - 5 / 20, 10 / 20 - 10 / 60]).sum() / weight.sum()
+    assert next(s.effect for s in found.shortcuts if s.name == "zzz") == pytest.approx(by_hand)
+
+
 def test_z_is_the_hypergeometric_one() -> None:
     """12 of 20 rows have the term, 10 of them among the 10 positives: E = 6, V = 10 * 10 / 19 * .6 * .4."""
     bare = sentences(20, 3)

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 from toy_rows import frame_of, sentences
 
 from theodolite.data.audit import NO_FOLDS, overview
@@ -35,7 +36,12 @@ def test_a_word_carries_over_only_where_it_means_the_same() -> None:
     rows = text_baselines(frame_of(mark, LABELS), {"flipped": frame_of(flipped, LABELS)}, seed=0)
     assert find(rows, "words", "itself", "train").auroc == 1
     assert find(rows, "words", "itself", "flipped").auroc == 1
-    assert find(rows, "words", "train", "flipped").auroc == 0
+    reversed_ = find(rows, "words", "train", "flipped")
+    assert reversed_.auroc == 0
+    # 60 groups per class without a failure leave room for a rate of 1 - .025^(1/60) (Clopper & Pearson)
+    perfect, hidden = find(rows, "words", "itself", "train"), 1 - 0.025 ** (1 / 60)
+    assert (perfect.lo, perfect.hi) == (pytest.approx(1 - hidden), pytest.approx(1))
+    assert (reversed_.lo, reversed_.hi) == (pytest.approx(0), pytest.approx(hidden))
 
 
 def test_each_source_of_both_classes_is_scored_by_the_others() -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 # The families of the tokens that chat templates and encoders are made of: <|name|> (ChatML, Llama 3, Phi, Qwen), also
 # with DeepSeek's full-width bars; <s>, <bos>, <pad> (SentencePiece); turns of Gemma; [INST] (Llama 2, Mistral); [CLS].
 _SPECIAL = re.compile(
-    r"<\|[^\s<>|]{1,40}\|>|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
+    r"<\|/?[A-Za-z0-9_]{1,40}\|>|<\uff5c[A-Za-z_\u2581]{1,40}\uff5c>"
     r"|</?s>|<(?:bos|eos|pad|unk|mask|cls|sep)>|<(?:start|end)_of_(?:turn|image)>|<fim_(?:prefix|middle|suffix|pad)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|<</?SYS>>"
-    r"|\[(?:CLS|SEP|MASK|PAD|UNK|BOS|EOS)\]|<\|(?:endoftext|endofprompt)\|>"
+    r"|\[(?:CLS|SEP|MASK|PAD|UNK|BOS|EOS)\]"
 )
 
 

@@ -28,6 +28,7 @@ KINDS = {
     "latent": "latents",
 }
 NAMED_TOKENS = 8
+FEWEST_CLUSTERS = 40  # with fewer, only what nearly decides the label goes beyond chance
 
 
 def audit(sheet: Sheet) -> Section:
@@ -147,8 +148,12 @@ def _shortcuts(found: dict[str, Any], hidden: bool) -> list[Block]:
         "source that has both classes, and over all other sources together: there, whatever marks a source marks the "
         "label."
     )
+    few = search["n_rows"] < FEWEST_CLUSTERS
+    warned = [
+        Text(f"{count(search['n_rows'])} clusters are too few for a search: a shortcut may stay unseen.", "warning")
+    ]
     if not shortcuts:
-        return [Text(f"{tried} None went beyond chance.")]
+        return [Text(f"{tried} None went beyond chance."), *(warned if few else [])]
     kinds = [kind for kind in KINDS if any(s["kind"] == kind for s in shortcuts)]
     totals = ", ".join(f"{KINDS[kind]} {count(sum(s['kind'] == kind for s in shortcuts))}" for kind in kinds)
     shown: list[Block] = [Text(f"{tried} Beyond chance: {count(len(shortcuts))} ({totals}).")]
