@@ -346,6 +346,6 @@ def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dicti
     if (wanted := about.get("station")) not in here:
         raise UserError(
             f"{about['method']} was fitted on the dictionary {wanted or '(not recorded)'} at {about['site']}, "
-            f"and there is {', '.join(here) or 'none'}: put it back, or run the comparison again with --force"
+            f"and there is {', '.join(here) or 'none'}: put it back, or run `theodolite compare` again with --force"
         )
     return here[wanted]
