@@ -75,7 +75,7 @@ def test_nothing_a_run_writes_holds_the_path_but_local_json(tmp_path: Path) -> N
     source = tmp_path / "reader"
     source.mkdir()
     (source / "config.json").write_text(json.dumps({"about": {"method": method}}))
-    made.copy_in(source, "artefacts/readers/x")
+    made.copy_in({"config.json": source / "config.json"}, "artefacts/readers/x")
     made.finish()
     assert json.loads((tmp_path / "run" / "local.json").read_text())["paths"]["m"] == path
     (tmp_path / "run" / "local.json").unlink()

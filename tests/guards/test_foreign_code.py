@@ -156,7 +156,7 @@ def test_a_link_in_a_run_is_neither_written_through_nor_followed(
 def test_texts_come_from_the_cache_only(run: Path, tmp_path: Path) -> None:
     table().assign(id="x").to_parquet(tmp_path / "secret.parquet")
     for place in (str(tmp_path), "../../..", "views/../.."):
-        forged(run, lambda manifest, place=place: manifest["facts"].update(read_from=place))
+        forged(run, lambda manifest, place=place: manifest["facts"].update(read_from=[place]))
         with pytest.raises(ValueError, match="which is not in the cache"):
             Run.open(run).texts()
 

@@ -358,6 +358,7 @@ def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dicti
         there = ", ".join(s.key for s in stations) or "none"
         raise UserError(
             f"{about['method']} was fitted on the dictionary {about.get('station') or '(not recorded)'} at "
-            f"{about['site']}, and there is {there}: put it back, give it with --sae, or compare again with --force"
+            f"{about['site']}, and there is {there}: put it back, give it with --sae, or run `theodolite compare` "
+            "again with --force"
         )
     return next(iter(here.values()))

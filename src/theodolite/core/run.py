@@ -278,7 +278,9 @@ class Run:
         try:
             found = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{str(path)!r} is damaged ({error}): restore it, or run again with --force") from None
+            raise UserError(
+                f"{str(path)!r} is damaged ({error}): restore it, or run `theodolite compare` again with --force"
+            ) from None
         self.verify(f"artefacts/{name}.json")
         return found
 
@@ -306,7 +308,9 @@ class Run:
         """Refuse a file that is not the one this run wrote; runs of earlier versions list only their tables."""
         path, wanted = self.folder / name, self.manifest["files"].get(name)
         if wanted is not None and (not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted):
-            raise UserError(f"{str(path)!r} is not the file this run wrote: restore it, or run again with --force")
+            raise UserError(
+                f"{str(path)!r} is not the file this run wrote: restore it, or run `theodolite compare` again with --force"
+            )
 
     def verify_folder(self, place: str) -> Path:
         """The path of a folder of the run, all of whose files are the ones this run wrote."""
@@ -336,7 +340,13 @@ class Run:
 
     def texts(self) -> dict[str, str]:
         """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""
-        paths = [cache_root() / place for place in self.facts.get("read_from", ())]
+        places = list(self.facts.get("read_from", ()))
+        home = cache_root().resolve()
+        if outside := [place for place in places if not (home / place).resolve().is_relative_to(home)]:
+            raise UserError(
+                f"{str(self.folder)!r} names {outside[0]!r}, which is not in the cache: leave out --show-text"
+            )
+        paths = [home / place for place in places]
         if not paths or not all(_is_whole(path) for path in paths):
             raise UserError(
                 f"the texts of {str(self.folder)!r} are no longer in the cache: compare again, or leave out --show-text"
@@ -390,6 +400,5 @@ def _now() -> str:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file of labelled rows lies in the cache and has the bytes that its name says."""
-    inside_cache = path.resolve().is_relative_to(cache_root().resolve())
-    return inside_cache and path.is_file() and file_sha256(path) == path.stem
+    """Whether a file of labelled rows has the bytes that its name says."""
+    return path.is_file() and file_sha256(path) == path.stem
