@@ -64,8 +64,8 @@ def compare_rows(
         if groups is None and (near := near_repeats(rows, frame)):
             run.note(
                 "repeated", near, "rows lie much nearer to another row of their label than to rows at large, as "
-                "tokens or copies of one text do, and no groups were given: intervals take every row as independent and may be "
-                "much too narrow; give groups= with what belongs together",
+                "tokens or copies of one text do, and no groups were given: intervals take every row as independent "
+                "and may be much too narrow; give groups= with what belongs together",
             )  # fmt: skip
         stages = Stages(run, progress)
         views = Views(cache_root() / "views" / f"rows-{content[:16]}", content)
