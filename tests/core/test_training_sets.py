@@ -15,7 +15,7 @@ def measured(member: list[list[int]], fixed: np.ndarray = NONE_FIXED) -> Trainin
 
 def test_overlap_by_hand() -> None:
     """Three sets of six of twelve rows, each pair with three rows in common: half, and all of S - 1 = 2."""
-    member = [[1] * 6 + [0] * 6, [1, 1, 1, 0, 0, 0] + [1, 1, 1, 0, 0, 0], [1, 0, 0, 1, 1, 0] + [1, 1, 0, 0, 1, 0]]
+    member = [[1] * 6 + [0] * 6, [1, 1, 1, 0, 0, 0] * 2, [1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 1, 0]]
     assert (np.array(member) @ np.array(member).T)[np.triu_indices(3, 1)].tolist() == [3, 3, 3]
     found = measured(member)
     assert found.overlap == pytest.approx(0.5)
