@@ -10,7 +10,7 @@ from theodolite.comparison import conclusion, fits
 from theodolite.comparison.evaluate import Evaluation, evaluate
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.request import METHODS
+from theodolite.comparison.request import METHODS, with_shuffles
 from theodolite.comparison.tables import PROTOCOL, blocks, matched
 from theodolite.core import methods, run
 from theodolite.core.recipe import Contrast, Recipe
@@ -88,3 +88,58 @@ def test_the_protocol_states_what_is_done() -> None:
 def test_words_with_two_homes_are_equal() -> None:
     assert fits.IN_DISTRIBUTION == run.IN_DISTRIBUTION
     assert list(card.DOMAINS) == list(run.DOMAINS.values())
+
+
+def test_methods_below_chance_are_called_inverted_and_not_compared() -> None:
+    """Version 0.1.0 called the smaller distance from chance "better": .368 than .202, both the wrong way round."""
+    found = matched([fitted("good", -0.6), fitted("poor", -2.0)], RECIPE)
+    (contrast,) = found.contrasts
+    assert (contrast.verdict.word, contrast.verdict.inverted) == ("inverted", ("good", "poor"))
+    said = conclusion._sentence(found, RECIPE, "it")
+    assert "are not compared: good and poor inverted, AUROC below .5" in said
+    assert "better" not in said
+    (note,) = conclusion._inverted_notes(found)
+    assert "good, poor is significantly below .5" in note
+    assert "negation" in note
+
+
+def test_one_method_below_chance_is_enough_and_chance_is_not() -> None:
+    words = {
+        gap: matched([fitted("good", 2.0), fitted("poor", gap)], RECIPE).contrasts[0].verdict for gap in (-1.0, 0.0)
+    }
+    assert words[-1.0].inverted == ("poor",)
+    assert words[0.0].word == "better"
+
+
+def test_only_primary_contrasts_have_a_holm_p_and_all_others_a_false_discovery_p() -> None:
+    rows = [
+        fitted(m, gap, d) for m, gap in (("good", 2.0), ("poor", 1.8)) for d in ("in-distribution", "other", "third")
+    ]
+    found = matched(rows, RECIPE.model_copy(update={"primary": "other"}))
+    said = {c.dataset: conclusion._contrast(c) for c in found.contrasts}
+    assert "p_fdr" not in said["other"]
+    assert said["other"]["p_holm"] == said["other"]["p"]  # a family of one
+    for name in ("in-distribution", "third"):
+        assert "p_holm" not in said[name]
+        largest = max(said[other]["p"] for other in ("in-distribution", "third"))
+        assert said[name]["p_fdr"] == pytest.approx(1.5 * largest)  # of two alike, 1 + 1/2 times the larger
+    metrics = {(r["dataset"], r["metric"]) for r in found.rows if r["task"] == "contrast"}
+    assert ("other", "p_holm") in metrics
+    assert ("third", "p_fdr") in metrics
+    assert ("third", "p_holm") not in metrics
+
+
+def test_the_margin_of_the_recipe_decides_and_is_told_as_errors_near_one() -> None:
+    rows = [fitted("good", 4.5), fitted("poor", 4.4)]
+    verdict = [matched(rows, RECIPE.model_copy(update={"margin": m})).contrasts[0].verdict for m in (0.1, 1e-6)]
+    assert (verdict[0].word, verdict[0].margin) == ("equivalent", 0.1)
+    assert verdict[1].word != "equivalent"
+    (note,) = conclusion._margin_notes(matched(rows, RECIPE.model_copy(update={"margin": 0.1})))
+    assert "of pairs in the wrong order; equivalent within .1 leaves room for 10 % of the other" in note
+    assert conclusion._margin_notes(matched([fitted("good", 1.0), fitted("poor", 0.99)], RECIPE)) == []
+
+
+def test_shuffled_labels_are_drawn_ten_times() -> None:
+    asked = with_shuffles(["logistic", "shuffled_labels"])
+    assert asked == ["logistic", *(f"shuffled_labels(draw={i})" for i in range(10))]
+    assert set(asked[1:]) <= set(METHODS)

@@ -6,9 +6,12 @@ another delta, and may wrap requests into templates that move the rows. For a di
 Phi(w.delta / sqrt(2 w'Sigma w)); its mean over 1500 fresh training sets is what an interval must cover.
 """
 
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,13 @@ from theodolite.core.seeds import generator
 from theodolite.core.stats import Estimate, Sample, smallest_detectable
 from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import verdicts
+
+spec = importlib.util.spec_from_file_location("intervals", Path(__file__).parents[2] / "benchmarks" / "intervals.py")
+assert spec is not None
+assert spec.loader is not None
+intervals = importlib.util.module_from_spec(spec)
+sys.modules["intervals"] = intervals  # dataclasses look their module up
+spec.loader.exec_module(intervals)
 
 Array = np.ndarray
 REPEATS = 200
@@ -179,6 +189,24 @@ def test_shuffled_labels_cover_a_half() -> None:
     """
     for name, covered in coverage(World(), shuffle=True).items():
         assert 0.91 <= covered.share <= (1.0 if "2-sparse" in name else 0.98), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [*intervals.LAYOUTS][:4])
+def test_intervals_cover_where_groups_are_unequal(layout: str) -> None:
+    """`benchmarks/intervals.py` at fewer replicates: bands are 92 to 98 % and 1.5, plus three standard errors."""
+    replicates = 250
+    slack = 3 * math.sqrt(0.95 * 0.05 / replicates)
+    for cell in intervals.cells(layout, replicates):
+        print(intervals.markdown([cell]))
+        assert cell.printed == 1, cell
+        assert 0.92 - slack <= cell.covered <= 0.98 + slack, cell
+        assert cell.width <= 1.5 * (1 + 3 / math.sqrt(2 * replicates)), cell
+
+
+@pytest.mark.slow
+def test_eight_groups_get_no_interval() -> None:
+    assert {cell.printed for cell in intervals.cells("8 groups of 20 to 200", 20)} == {0}
 
 
 def binormal_study(repeat: int, gap: float, n: int, spread: float) -> Estimate:

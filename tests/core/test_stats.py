@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
-from theodolite.core.metrics import auroc, brier
+from theodolite.core.metrics import auroc, brier, mean
 from theodolite.core.stats import Estimate, Sample, smallest_detectable
 from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import verdicts
@@ -241,3 +241,75 @@ def test_two_detectors_without_false_positives_are_not_known_to_be_equal() -> No
     once[0, 0] = 1.0
     found = sample.paired(rate, never, once).interval(bounded=False)
     assert found.hi - found.lo > 2 * (1 - 0.025 ** (1 / 60))
+
+
+def binormal_pair(auroc_of_both: float, per_class: int, repeat: int) -> Estimate:
+    """Two methods of one AUROC whose scores correlate at .5."""
+    rng = np.random.default_rng([repeat, per_class])
+    y = np.repeat([0, 1], per_class)
+    shared, own = rng.normal(size=2 * per_class), rng.normal(size=(2, 2 * per_class))
+    height = math.sqrt(2) * norm.ppf(auroc_of_both) * y
+    one, other = (np.repeat((height + math.sqrt(0.5) * (shared + e))[None], 5, axis=0) for e in own)
+    sample = Sample.of(y, [np.arange(2 * per_class)], np.ones((5, 2 * per_class), bool), n_boot=400, seed=repeat)
+    return sample.paired(auroc, one, other)
+
+
+def test_near_one_a_difference_is_covered_and_equivalence_can_be_reached() -> None:
+    """The floor of version 0.1.0 gave sd .019 at 100 rows per class, where .003 is right: never equivalent."""
+    found = [binormal_pair(0.995, 100, r).interval(bounded=False) for r in range(40)]
+    assert np.mean([d.lo <= 0 <= d.hi for d in found]) >= 0.92
+    assert np.mean([verdicts([d])[0].word == "equivalent" for d in found]) > 0.6
+
+
+def test_rare_failures_that_cost_the_whole_rank_are_not_called_equivalent() -> None:
+    """1 % of all rows turned over is a difference of .02, the margin: at most one in twenty may be equivalent."""
+    words = [verdicts([perfect_and(0.98, 100, r).interval(bounded=False)])[0].word for r in range(60)]
+    assert words.count("equivalent") <= 3
+
+
+def test_unequal_groups_widen_as_a_mean_of_them_does() -> None:
+    """The mean of clusters of unequal size: variance and coverage against what many fresh samples show."""
+    sizes = np.array([40, 20, 10, *[5] * 8, *[1] * 30])
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    values, errors = [], []
+    for repeat in range(300):
+        x = np.random.default_rng(repeat).normal(size=len(sizes))[group]
+        s = Sample.of(np.zeros(len(group), int), [group], np.ones((5, len(group)), bool), n_boot=200, seed=repeat)
+        i = s.estimate(mean, np.repeat(x[None], 5, axis=0)).interval(bounded=False)
+        values.append(i.value)
+        errors.append(i.sd_rows**2)
+    assert i.n_groups * i.balance == pytest.approx(sizes.sum() ** 2 / (sizes**2).sum(), rel=1e-6)
+    assert np.mean(errors) == pytest.approx(np.var(values), rel=0.2)
+
+
+def test_one_group_has_no_interval_and_says_why() -> None:
+    y = np.arange(40) % 2
+    s = Sample.of(y, [np.zeros(40, int)], np.ones((5, 40), bool), n_boot=50)
+    i = s.estimate(auroc, scores(s)).interval()
+    assert math.isnan(i.lo)
+    assert i.reason == "the rows of a class weigh as 1.0 effective groups, and an interval needs 2"
+    d = s.paired(auroc, scores(s), scores(s, seed=1)).interval(bounded=False)
+    assert str(verdicts([d])[0]) == f"undecided ({i.reason})"
+
+
+def test_training_sets_of_few_groups_give_no_interval() -> None:
+    few = replace(fixed([0.80, 0.82, 0.84, 0.86, 0.88]), training=TrainingSets(groups=5.2)).interval()
+    assert math.isnan(few.lo)
+    assert few.sd > 0
+    assert "5.2 effective groups" in few.reason
+
+
+def test_fewer_degrees_of_freedom_of_the_scatter_widen_the_interval() -> None:
+    seeds = [0.80, 0.82, 0.84, 0.86, 0.88]
+    full, half = (fixed(seeds, df_share=share).interval(bounded=False) for share in (1.0, 0.5))
+    assert (full.sd, half.sd) == (pytest.approx(half.sd), pytest.approx(full.sd))
+    assert 4 < full.df < 5
+    assert 2 < half.df < 2.5
+    assert half.hi - half.lo > 1.4 * (full.hi - full.lo)
+
+
+def test_a_smallest_difference_follows_the_training_sets() -> None:
+    usual = smallest_detectable(100, 100, 5, spread=0.05)
+    assert smallest_detectable(100, 100, 5, spread=0.05, training=TrainingSets(overlap=0.8)) > 1.3 * usual
+    assert math.isnan(smallest_detectable(100, 100, 5, training=TrainingSets(groups=5)))
+    assert math.isnan(smallest_detectable(1, 100, 5))

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 from theodolite.core.stats import Interval, satterthwaite
-from theodolite.core.verdict import holm, rows_needed, verdicts
+from theodolite.core.verdict import benjamini_yekutieli, holm, is_inverted, rows_needed, verdicts
 
 
 def difference(
@@ -141,3 +141,36 @@ def test_seeds_that_differ_by_luck_of_the_rows_need_rows() -> None:
 def test_advice_for_both() -> None:
     d = difference(0.01, sd_rows=0.012, sd_seeds=0.0048)
     assert "groups, and 10 seeds" in str(verdicts([d])[0])
+
+
+def test_a_method_that_ranks_the_wrong_way_round_is_not_compared() -> None:
+    better = difference(0.166)
+    (v,) = verdicts([better], inverted=[("logistic",)])
+    assert v.word == "inverted"
+    assert str(v).startswith("inverted (AUROC of logistic significantly below .5")
+    assert "negation" in v.needs
+    assert is_inverted(difference(0.3, sd_rows=0.05))
+    assert not is_inverted(difference(0.45, sd_rows=0.05))
+
+
+def test_non_inferior_is_one_sided_and_weaker_than_equivalent() -> None:
+    for value in np.linspace(-0.03, 0.03, 25):
+        for sd in (0.004, 0.01, 0.02):
+            v = verdicts([difference(value, sd_rows=sd)])[0]
+            low = value - student.ppf(0.95, v.difference.df) * v.difference.sd
+            assert (v.p_not_worse < 0.05) == (low > -0.02)
+            if v.word == "equivalent":
+                assert v.p_not_worse < 0.05
+            assert (v.word == "non-inferior") == (low > -0.02 and v.p_different >= 0.05 and v.p_equivalent >= 0.05)
+
+
+def test_benjamini_yekutieli_by_hand() -> None:
+    assert benjamini_yekutieli([0.01]) == [0.01]
+    # m = 3, 1 + 1/2 + 1/3 = 11/6; sorted .01, .02, .5 times 3/1, 3/2, 3/3 times 11/6
+    assert benjamini_yekutieli([0.5, 0.01, 0.02]) == pytest.approx([0.5 * 11 / 6, 0.055, 0.055])
+    assert benjamini_yekutieli([]) == []
+
+
+def test_the_margin_decides() -> None:
+    d = difference(0.01, sd_rows=0.004)
+    assert [verdicts([d], margin)[0].word for margin in (0.01, 0.02)] == ["better", "equivalent"]

@@ -211,6 +211,9 @@ def test_shuffled_labels_permute_and_nothing_else() -> None:
     assert abs(null[0].coef_ - null[1].coef_).max() > 1e-3
     assert abs(null[0].coef_ - honest.coef_).max() > 1e-3
     assert null[0].predict_proba(rows)[:, 1].mean() == pytest.approx(y.mean())  # as many positives as before
+    draws = [ShuffledLabels(C=0.1, draw=draw).fit(rows, y).coef_ for draw in range(3)]
+    assert all(abs(draws[i] - draws[j]).max() > 1e-3 for i in range(3) for j in range(i))
+    assert ShuffledLabels.grid() == [{}]  # nothing to tune
 
 
 def test_majority_by_hand(twelve: Twelve) -> None:

@@ -123,7 +123,8 @@ def _detectable(recipe: Recipe, concept: Concept, training: TrainingSets) -> tup
     n = [min(effective_groups(frame.loc[frame["label"] == y, c].to_numpy()) for c in columns) * tested for y in (1, 0)]
     family = max(len(recipe.contrasts), 1)
     return tuple(
-        smallest_detectable(*n, recipe.seeds, correlation=r, training=training, family=family) for r in CORRELATIONS
+        smallest_detectable(n[0], n[1], recipe.seeds, correlation=r, training=training, family=family)
+        for r in CORRELATIONS
     )
 
 

@@ -298,7 +298,7 @@ def pool_factor(n_seeds: int, overlap: float) -> float:
     return 1 / n_seeds + overlap / (1 - overlap)
 
 
-def satterthwaite(sd_rows: float, sd_seeds: float, n_groups: float, n_seeds: int) -> float:
+def satterthwaite(sd_rows: float, sd_seeds: float, n_groups: float, n_seeds: float) -> float:
     """Degrees of freedom of a variance whose parts have G - 1 and S - 1; infinite when nothing varies."""
     if sd_rows == sd_seeds == 0:
         return math.inf
