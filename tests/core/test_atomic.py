@@ -157,3 +157,26 @@ def test_a_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path: Path)
         mine.name, elsewhere.name, "c.tmp", ".theirs.tmp",
     }  # fmt: skip
     assert atomic.sweep(tmp_path / "none") == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_what_lies_in_the_cache_is_private_and_all_else_as_the_umask_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "link"))
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    before = os.umask(0o022)
+    try:
+        publish(tmp_path / "link" / "views" / "a" / "rows.parquet", b"texts")
+        publish(tmp_path / "run" / "artefacts" / "rows.csv", b"numbers")
+        publish(tmp_path / "run" / "local.json", b"paths", private=True)
+    finally:
+        os.umask(before)
+
+    def modes(folder: str) -> set[int]:
+        found = [tmp_path / folder, *(tmp_path / folder).rglob("*")]
+        return {stat.S_IMODE(path.stat().st_mode) for path in found if path.name != "local.json"}
+
+    assert modes("cache") == {0o700, 0o600}
+    assert modes("run") == {0o755, 0o644}
+    assert stat.S_IMODE((tmp_path / "run" / "local.json").stat().st_mode) == 0o600

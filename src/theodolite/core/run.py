@@ -309,7 +309,8 @@ class Run:
         path, wanted = self.folder / name, self.manifest["files"].get(name)
         if wanted is not None and (not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted):
             raise UserError(
-                f"{str(path)!r} is not the file this run wrote: restore it, or run `theodolite compare` again with --force"
+                f"{str(path)!r} is not the file this run wrote: restore it, or run `theodolite compare` again with "
+                "--force"
             )
 
     def verify_folder(self, place: str) -> Path:
