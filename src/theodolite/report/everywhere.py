@@ -122,7 +122,7 @@ def _table(sheet: Sheet, pairs: Sequence[Pair], columns: Sequence[Column], lines
         rows.append(row(Value(*_words(sheet, pair)), [_cell(line) if line else None for line in found]))
         if pair == TEXT_ROW:  # which methods these are may differ between data sets
             for what, key, level in (("reader", "method", "level"), ("text-only method", "than", "than_level")):
-                named = [number(sheet.label(x[key]), share(x[level])) if x else None for x in found]
+                named = [Value(sheet.label(x[key]), share(x[level]), "number wrap") if x else None for x in found]
                 rows.append(row(Value(f"that {what}", "its AUROC"), named))
     if bands := baselines.bands(sheet):
         draws = max(band["draws"] for band in bands.values())
