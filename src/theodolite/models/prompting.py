@@ -78,20 +78,23 @@ def prompts(
     """
     check_texts(texts)
     longest, room = context(model.network.module), _room(model, question, few_shot)
-    most = min(max_tokens, room)
-    while most > 0:
-        kept = _cut(model.tokenizer, texts, most)
-        rows = _prompt_ids(model.tokenizer, kept, question, few_shot)
-        excess = max(map(len, rows)) - longest  # tokens at a text's edge may split otherwise beside the template
-        if excess <= 0:
-            asked = [_prompt(ids, cut != text) for ids, cut, text in zip(rows, kept, texts, strict=True)]
-            model.check_ids(asked)
-            return pad(asked, pad_id=0)
-        most -= excess
-    raise UserError(
-        f"the question has {longest - room} tokens with its {len(few_shot)} examples and leaves nothing of the "
-        f"model's context of {longest} for a text: shorten the question, or give fewer examples"
-    )
+    if room < 1:
+        raise UserError(
+            f"the prompting question has {longest - room} tokens with its {len(few_shot)} examples and leaves nothing "
+            f"of the model's context of {longest} for a text: shorten the question, or give fewer examples"
+        )
+    kept = _cut(model.tokenizer, texts, min(max_tokens, room))
+    rows = _prompt_ids(model.tokenizer, kept, question, few_shot)
+    for i, text in enumerate(texts):
+        most = min(max_tokens, room)
+        # cut off, the end of a text may fall into more tokens than it had: take one less until the prompt fits
+        while len(rows[i]) > longest:
+            most -= 1
+            (kept[i],) = _cut(model.tokenizer, [text], most)
+            (rows[i],) = _prompt_ids(model.tokenizer, [kept[i]], question, few_shot)
+    asked = [_prompt(ids, cut != text) for ids, cut, text in zip(rows, kept, texts, strict=True)]
+    model.check_ids(asked)
+    return pad(asked, pad_id=0)
 
 
 def _room(model: Any, question: str, few_shot: Sequence[tuple[str, int]]) -> int:
@@ -145,8 +148,7 @@ def _single_tokens(tokenizer: Any, words: Sequence[str]) -> set[int]:
 
 def _cut(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[str]:
     """Texts up to the end of their token number `max_tokens`."""
-    found = ends_of_tokens(tokenizer, texts)
+    ends = [[0, *row] for row in ends_of_tokens(tokenizer, texts)]
     return [
-        text[: ends[max_tokens - 1]] if len(ends) > max_tokens else text
-        for text, ends in zip(texts, found, strict=True)
+        text[: row[max_tokens]] if len(row) - 1 > max_tokens else text for text, row in zip(texts, ends, strict=True)
     ]
