@@ -126,6 +126,22 @@ def test_every_option_that_decides_the_rows_is_in_their_key(made: Make) -> None:
     assert len({views.path("train", "twin", SITE, views.station("twin", SITE)) for views in twins}) == 2
 
 
+def test_dtype_and_device_are_in_the_key_beside_the_identity(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of one file have one hash in every dtype and on every device, and other states."""
+    monkeypatch.setattr(Model, "identity", "the same")
+    monkeypatch.setattr(Model, "device", torch.device("cpu"))
+    recipe = Recipe.model_construct(site=SITE, sites=[SITE])
+
+    def facts(of: Model) -> str:
+        return json.dumps(build._facts(recipe.model_copy(), Instruments(of)), sort_keys=True, default=str)
+
+    half = Model(tiny_model().to(torch.bfloat16), byte_tokenizer(), name="tiny", hash="0" * 64)
+    found = {facts(model), facts(half)}
+    monkeypatch.setattr(Model, "device", torch.device("cuda"))
+    found.add(facts(model))
+    assert len(found) == 3
+
+
 def test_labels_are_not_in_the_key_of_the_rows_and_are_in_that_of_the_fits(made: Make, tmp_path: Path) -> None:
     first = made()
     frame = table(60)

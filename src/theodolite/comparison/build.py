@@ -284,11 +284,12 @@ def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
 def _facts(recipe: Recipe, instruments: Instruments) -> dict[str, Any]:
     """What every view of every data set depends on beside its texts: what the model is, and how rows are made.
 
-    The identity holds weights, configuration, dtype, tokenizer and template.
+    The identity holds weights, structure, configuration, tokenizer and template.
     """
     model = instruments.model
     return {
-        "model": model.identity, "device": model.device.type, "quantisation": model.quantisation,
+        "model": model.identity, "dtype": str(model.dtype), "device": model.device.type,
+        "quantisation": model.quantisation,
         "format": recipe.format, "max_tokens": recipe.max_tokens, "positions": recipe.positions,
         "pooling": recipe.pooling, "sites": sorted(_token_sites(recipe)), "blocks": instruments.blocks,
         "code": code_hash(_states, Views, type(model)),
