@@ -26,6 +26,8 @@ Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consum
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
+_MARGIN = "difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02)."
+Margin = Annotated[float | None, Parameter(help=_MARGIN)]
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -52,7 +54,7 @@ def compare(
     dtype: str | None = None,
     limit: int | None = None,
     seeds: int | None = None,
-    margin: float | None = None,
+    margin: Margin = None,
     out: Path | None = None,
     quick: bool = False,
     final: bool = False,
@@ -92,8 +94,6 @@ def compare(
         at most this many training rows and rows per shift (40 or more).
     seeds
         number of train/test splits; each refits everything.
-    margin
-        difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02).
     out
         Run folder (default: runs/NAME).
     quick
