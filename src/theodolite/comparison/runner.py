@@ -105,16 +105,9 @@ def compare(
             leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
         return compare_rows(
-            *data,
-            groups=groups,
-            methods=methods,
-            seeds=seeds,
-            margin=margin,
-            out=out,
-            force=force,
-            progress=progress,
-            command=command,
-        )
+            *data, groups=groups, methods=methods, seeds=seeds, margin=margin, out=out, force=force,
+            progress=progress, command=command,
+        )  # fmt: skip
     if groups is not None:
         raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
