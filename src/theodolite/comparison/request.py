@@ -57,7 +57,7 @@ def resolve(
     *,
     text: str | None = None,
     label: str | None = None,
-    positive: Sequence[str] | None = None,
+    positive: Sequence[Any] | None = None,
     group: str | None = None,
     shifts: Sequence[str] = (),
     sae: Sequence[str] | None = None,
