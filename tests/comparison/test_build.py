@@ -290,6 +290,7 @@ def test_dictionaries_from_elsewhere_come_to_a_page_that_says_so(
         methods=["logistic", "logistic@latents", "k_sparse@latents", "logistic@twin"],
     )  # fmt: skip
     run = result.run
+    main, beside = Path(main).name, Path(beside).name  # what may be passed on names no folder
     assert set(run.rows["method"]) >= {"logistic@latents", f"logistic@latents [{beside}]"}
     assert "logistic@twin" not in set(run.rows["method"])
     assert run.facts["fvu"] == {main: {"train": pytest.approx(0, abs=1e-6)}}
@@ -302,5 +303,6 @@ def test_dictionaries_from_elsewhere_come_to_a_page_that_says_so(
     assert "SAE rows are absent" not in page
     assert "no SAE rows" not in page
     assert "We compared 3 methods" in page
-    opened = open_instruments(Recipe.model_validate(run.recipe), model)
+    here = [run.local_path(name, "") for name in run.recipe["dictionaries"]]
+    opened = open_instruments(Recipe.model_validate(run.recipe | {"dictionaries": here}), model)
     assert [note[:2] for note in unchecked_notes(opened)] == [("unchecked", 2)]

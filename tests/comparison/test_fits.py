@@ -52,11 +52,11 @@ def test_every_reader_can_be_given_state_and_latents_together(views: Views, tmp_
 
 
 def test_a_reader_remembers_which_dictionary_it_reads(views: Views, tmp_path: Path) -> None:
-    from theodolite.comparison.reading import _about
+    from theodolite.comparison.saved_readers import saved_about
 
     for method, station in (("logistic@latents", DICTIONARY), ("logistic", "")):
         fits._one_seed(Job(method, SITE), views, 0, tmp_path / method)
-        assert _about(tmp_path / method / "reader")["station"] == station
+        assert saved_about(tmp_path / method / "reader")["station"] == station
 
 
 def test_jobs_in_processes_give_the_scores_of_jobs_in_this_one(

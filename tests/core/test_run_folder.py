@@ -155,6 +155,15 @@ def test_files_to_share_are_readable_and_those_of_this_machine_private(
     }
 
 
+@pytest.mark.parametrize(
+    "change", [{"digest": "x"}, {"protocol": 2}, {"id": "other-aaaaaaaa-1"}, {"recipe": {"name": "x"}}]
+)
+def test_a_manifest_is_one_of_ours_by_protocol_digest_and_id(tmp_path: Path, change: dict[str, Any]) -> None:
+    manifest = Run.create(tmp_path, RECIPE, "a" * 64).manifest
+    assert run_folder.is_run(manifest, 1)
+    assert not run_folder.is_run(manifest | change, 1)
+
+
 SHAPES: list[tuple[str, Any]] = [
     ("id", 3), ("recipe", []), ("recipe", {}), ("facts", None), ("notes", [3]), ("notes", [{"kind": "x"}]),
     ("stages", {}), ("files", {"rows.parquet": 3}), ("command", None), ("machine", "x"), ("versions", 1),

@@ -82,10 +82,10 @@ def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | N
     if not method or not naming.is_file(method):
         path, _, name = word.partition(".py")
         command = shlex.join(["theodolite", "read", "--run", str(run.folder), "--method"])
-        file = shlex.quote(f"{Path(path).name}.py{name or ':Class'}")
+        example = shlex.quote(f"{Path(path).name}.py{name or ':Class'}")
         raise UserError(
             f"{label!r} was fitted with code of your own, which no Run may name: give its file, unchanged, "
-            f"as in: {command} {file}"
+            f"as in: {command} {example}"
         )
     own, name = naming.file_of(method), naming.split(method)[0].rpartition(".py")[2] or word.rpartition(".py")[2]
     return {str(config["method"]): load_file(f"{own}{name}")}
