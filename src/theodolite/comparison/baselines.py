@@ -94,7 +94,9 @@ def _against_text(
 def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
     """The difference as it is, and a verdict that pays for having been picked among so many."""
     d = contrast.verdict.difference
-    verdict = verdicts([d] * n_picked_from, contrast.verdict.margin)[0]  # Holm over k equal p-values is Bonferroni's
+    inverted = [contrast.verdict.inverted] * n_picked_from
+    # Holm over k equal p-values is Bonferroni's
+    verdict = verdicts([d] * n_picked_from, contrast.verdict.margin, inverted)[0]
     words = {"verdict": verdict.word, "needs": verdict.needs, "p_adjusted": verdict.p_different}
     return difference(contrast) | words | {"n_text": n_picked_from}
 
