@@ -1,0 +1,40 @@
+"""The dry run promises only what a run could print: no difference without an interval, none that cannot occur."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from theodolite.comparison.planning import MOST_DETECTABLE, Plan, _detectable
+from theodolite.comparison.training_sets import measured
+from theodolite.core.recipe import Recipe
+
+
+def planned(sizes: list[int]) -> Plan:
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    frame = pd.DataFrame(
+        {"hash": [f"{i:016x}" for i in range(len(group))], "cluster": group, "label": np.arange(len(group)) % 2,
+         "source": "s", "template": "", "request": ""}
+    )  # fmt: skip
+    recipe = Recipe(name="mine", title="Mine", positive="", negative="", question="", train=[])
+    training = measured(frame, recipe.seeds)[""]
+    concept: Any = SimpleNamespace(shifts={}, train=SimpleNamespace(frame=frame))
+    return Plan(recipe, {}, {}, 0.0, 0.0, _detectable(recipe, concept, training), (), (), training)
+
+
+def test_eight_groups_get_the_reason_instead_of_a_difference() -> None:
+    said = "\n".join(planned([200, 120, 80, 60, 50, 40, 30, 20]).lines())
+    assert "no interval and no verdict: training rows come from" in said
+    assert "smallest AUROC difference" not in said
+
+
+@pytest.mark.parametrize("sizes", [[1] * 40, [20] * 12, [1] * 2000])
+def test_no_difference_is_promised_that_cannot_occur(sizes: list[int]) -> None:
+    plan = planned(sizes)
+    (line,) = [line for line in plan.lines() if line.startswith("smallest AUROC difference")]
+    for value in plan.detectable:
+        assert (f"{value:.3f} at" in line) == (value < MOST_DETECTABLE)
+    assert ("none at" in line) == (max(plan.detectable) >= MOST_DETECTABLE)
+    assert (len(sizes) == 2000) == (max(plan.detectable) < 0.1)
