@@ -2,14 +2,20 @@ import pytest
 
 from theodolite.data.special_tokens import n_rows, rows_by_token
 
+TOKENS = (
+    *(
+        "<|im_start|>",
+        "<|eot_id|>",
+        "<|END_OF_TURN_TOKEN|>",
+        "<\uff5cUser\uff5c>",
+        "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    ),
+    *("<s>", "</s>", "<bos>", "<pad>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "[MASK]"),
+    *("[CLS]", "<fim_middle>"),
+)
 
-@pytest.mark.parametrize(
-    "token",
-    ["<|im_start|>", "<|eot_id|>", "<|END_OF_TURN_TOKEN|>", "<\uff5cUser\uff5c>",
-     "<\uff5cbegin\u2581of\u2581sentence\uff5c>", "<s>", "</s>", "<bos>", "<pad>",
-     "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "[MASK]",
-     "[CLS]", "<fim_middle>"],
-)  # fmt: skip
+
+@pytest.mark.parametrize("token", TOKENS)
 def test_control_tokens_of_common_vocabularies_are_seen(token: str) -> None:
     assert rows_by_token([f"before{token}after", token]) == {token: 2}
 
