@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from theodolite import __version__
+from theodolite.cli_train import Many, Sites, TextFormat, train
 from theodolite.core.errors import UserError
 
 app = App(
@@ -21,17 +22,24 @@ app = App(
 data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
 
-Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
-Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
 _ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
 _ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
+_QUESTION = (
+    "what prompting asks about each text, Yes meaning label 1 (default: the recipe's; a file of yours has none)."
+)
+_AS = "texts as a user's turn of a chat, or raw (default: the recipe's, else chat if the model has a template)."
+_MAX_TOKENS = "read at most this many tokens of a text (default: the recipe's, else 256 or what the context leaves)."
+Question = Annotated[str | None, Parameter(help=_QUESTION)]
+As = Annotated[TextFormat | None, Parameter(help=_AS)]
+MaxTokens = Annotated[int | None, Parameter(help=_MAX_TOKENS)]
 Admit = Annotated[bool, Parameter(help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str | None, Parameter(help="auto, float32, bfloat16 (default: the recipe's).")]
+Limit = Annotated[int | None, Parameter(help="at most this many training rows and rows per shift (40 or more).")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
-Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
 @app.command
@@ -43,14 +51,17 @@ def compare(
     positive: Many = None,
     group: str | None = None,
     shift: Many = None,
+    question: Question = None,
     model: str | None = None,
     revision: str | None = None,
     sae: Many = None,
     sites: Sites = None,
     method: Many = None,
     device: Device = "auto",
-    dtype: str | None = None,
-    limit: int | None = None,
+    dtype: Dtype = None,
+    format: As = None,
+    max_tokens: MaxTokens = None,
+    limit: Limit = None,
     seeds: int | None = None,
     out: Path | None = None,
     quick: bool = False,
@@ -66,17 +77,17 @@ def compare(
     Parameters
     ----------
     what
-        a recipe by name (`theodolite data list`), a recipe file, or a CSV / JSONL / Parquet file of your own.
+        a recipe by name (`theodolite data list`) or file, or your .csv, .tsv, .jsonl, .json, .parquet (also .gz, .zst).
     text
         column of your file that holds the text (default: text).
     label
-        column of your file that holds the labels (default: label): 0 and 1, or words with --positive.
+        column of your file that holds the labels (default: label): 0 and 1, or others with --positive.
     positive
-        the labels that count as 1; all others count as 0.
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
     group
         column whose rows must stay together when splitting.
     shift
-        further labelled files the readers never train on.
+        further labelled files the readers never train on; one may hold a single label (false alarms, or detection).
     model
         the default model, a Hugging Face id (--revision says which), a folder, or a .gguf file.
     sae
@@ -85,10 +96,6 @@ def compare(
         where in the network, for example blocks.17.resid_post.
     method
         only these methods, or your own as file.py or file.py:Class (added to the recipe's).
-    dtype
-        auto, float32, bfloat16 (default: the recipe's).
-    limit
-        at most this many training rows and rows per shift (40 or more).
     seeds
         number of train/test splits; each refits everything.
     out
@@ -107,10 +114,10 @@ def compare(
 
     with terminal.progress() as progress:
         result = runner.compare(
-            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), model=model, sae=sae,
-            revision=revision, sites=sites, methods=method, device=device, dtype=dtype, limit=limit, seeds=seeds,
-            out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit, alpha=alpha or (),
-            show_text=show_text, progress=progress,
+            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), question=question,
+            model=model, revision=revision, sae=sae, sites=sites, methods=method, device=device, dtype=dtype,
+            format=format, max_tokens=max_tokens, limit=limit, seeds=seeds, out=out, quick=quick, final=final,
+            dry_run=dry_run, force=force, admit=admit, alpha=alpha or (), show_text=show_text, progress=progress,
             command=shlex.join(["theodolite", *sys.argv[1:]]),
         )  # fmt: skip
     terminal.show(result)
@@ -138,7 +145,7 @@ def read(
     run
         the Run folder whose fitted methods are used.
     file
-        a CSV, JSONL or Parquet file to score instead.
+        a CSV, TSV, JSONL, JSON, Parquet or txt file to score instead; the output has one row for each of its.
     column
         its text column.
     method
@@ -163,85 +170,7 @@ def read(
         terminal.show_tokens(reading.read_text(run, text, method=method), texts_of=run if show_text else None)
 
 
-@app.command
-def train(
-    recipe: str | None = None,
-    *,
-    sae: Many = None,
-    twins: Annotated[list[Twin] | None, Parameter(consume_multiple=True)] = None,
-    model: str = "smollm2-135m-instruct",
-    revision: str | None = None,
-    data: Path | None = None,
-    text: str = "text",
-    format: Literal["raw", "chat"] = "raw",
-    sites: Sites = None,
-    seed: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
-    tokens: int | None = None,
-    width: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
-    k: int = 32,
-    out: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    prefetch: Annotated[bool | None, Parameter(negative="--no-prefetch")] = None,
-    dry_run: bool = False,
-) -> None:
-    """Train dictionaries (by default a TopK and its frozen-encoder twin) at each site in one pass; the same command
-    resumes.
-
-    Parameters
-    ----------
-    recipe
-        the text they are trained on: text-chat (default), text-only, or a corpus recipe file.
-    sae
-        any number of dictionaries, each a name with options: topk "jumprelu(target_l0=32, width=8192)", or your own as
-        file.py:Class.
-    twins
-        which frozen twins each gets: encoder (default), decoder, soft_decoder, or none.
-    model
-        as for compare.
-    revision
-        revision of a Hugging Face id.
-    data
-        your own text instead of a recipe: a CSV, JSONL, Parquet or txt file; or a folder of harvested rows.
-    text
-        its text column.
-    format
-        whether its texts are raw or prompts for the model's chat template.
-    sites
-        one or more sites (default: the three depths at which recipes read); two read together as A->B (transcoder) or
-        A+B (crosscoder).
-    seed
-        of initialisation and order (default: 0); several train side by side on the same rows.
-    tokens
-        how many activations to see (default: 2,000,000).
-    width
-        number of latents (default: 4096), one or several, of every dictionary that does not say its own.
-    k
-        latents active per token, likewise.
-    out
-        folder (default: the cache, where compare finds it).
-    device
-        auto, cpu, cuda.
-    dtype
-        auto, float32, bfloat16.
-    prefetch
-        read the next block of rows while this one is trained on (default: on a GPU).
-    dry_run
-        print tokens, gigabytes and minutes only.
-    """
-    from theodolite.comparison import training
-    from theodolite.dictionaries.tracking import told
-    from theodolite.report import terminal
-
-    frozen = [twin for twin in twins or ["encoder"] if twin != "none"]
-    with terminal.progress() as progress:
-        lines = training.train(
-            recipe, sae=sae, twins=frozen, model=model, revision=revision, data=data, text=text, format=format,
-            sites=sites, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
-            dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
-            watch=lambda line: progress.say(told(line)),
-        )  # fmt: skip
-    terminal.say(lines)
+app.command(train)
 
 
 @app.command
@@ -336,13 +265,13 @@ def audit(
     Parameters
     ----------
     file
-        a CSV, JSONL or Parquet file, or a recipe's name.
+        a file of your own as for compare, or a recipe's name.
     text
         its text column.
     label
         its label column.
     positive
-        the labels that count as 1; all others count as 0.
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
     group
         its group column.
     """

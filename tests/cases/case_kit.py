@@ -16,7 +16,7 @@ import pandas as pd
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
-WORDS = "house river green walk slowly over tall stone bridge near old mill birds".split()
+WORDS = ["house", "river", "green", "walk", "slowly", "over", "tall", "stone", "bridge", "near", "old", "mill", "birds"]
 QUICK = ("--method", "difference_in_means", "--sae", "none", "--seeds", "2")
 
 

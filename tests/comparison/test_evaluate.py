@@ -226,7 +226,7 @@ def test_a_set_of_one_class_has_no_ranking() -> None:
     frame = scored("edgy", {"a": 1.0, "b": 1.0}, n=600).query("label == 0")
     fixed = {("edgy", m, SITE, str(s)): {0.05: 1.5} for m in "ab" for s in range(5)}
     e = evaluate(frame, contrasts=[Contrast(method="a", than="b")], thresholds=fixed, n_boot=50)
-    assert set(table(e)["metric"]) == {"brier", "ece", "fpr@0.05"}
+    assert set(table(e)["metric"]) == {"brier", "ece", "fpr@0.05", "fpr@p>0.5"}
     assert e.contrasts == []
 
 

@@ -162,7 +162,7 @@ def test_a_file_that_is_not_utf8_names_the_place(command: Command) -> None:
 def test_a_text_of_a_million_characters_is_named(command: Command) -> None:
     frame = table()
     frame.loc[3, "text"] = "stone bridge " * 77_000
-    assert "row 3 has a text of 1,000,999 characters" in refused(command(write(frame)))
+    assert "row 3 has a text of 1,001,000 characters" in refused(command(write(frame)))
 
 
 def test_texts_beyond_the_limit_of_tokens_are_cut_and_counted(command: Command) -> None:
@@ -276,7 +276,7 @@ def test_words_as_labels_need_the_positive_ones_named(command: Command) -> None:
     assert not Path("run").exists()  # nothing is left of a run that never began
     code, _, err = command(frame, "--positive", "rude")
     assert code == 0, err
-    assert Run.open("run").recipe["question"] == "Is this text rude?"
+    assert Run.open("run").recipe["positive"] == "rude"
 
 
 def test_read_takes_one_thing_and_never_overwrites_it(command: Command) -> None:

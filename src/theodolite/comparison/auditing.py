@@ -1,9 +1,8 @@
 """`theodolite data audit` and `data verify`: what can be known before any model runs."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from theodolite.comparison.request import TABLES
+from theodolite.comparison.request import is_table, named
 from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
 from theodolite.data import audit as audits
@@ -20,10 +19,10 @@ def audit(
     positive: Sequence[str] | None = None,
     group: str | None = None,
 ) -> audits.Audit:
-    """The audit of a recipe's data, or of a labelled CSV, JSONL or Parquet file of one's own."""
-    if Path(what).suffix in TABLES:
+    """The audit of a recipe's data, or of a labelled CSV, TSV, JSONL, JSON or Parquet file of one's own."""
+    if is_table(what):
         return audits.audit_file(what, text=text, label=label, positive=positive, group=group)
-    found = concept.load(recipes.load(what))
+    found = concept.load(named(what))
     return audits.audit(found.train, found.shifts)
 
 
@@ -33,7 +32,7 @@ def hidden(what: str) -> bool:
     >>> hidden("harmful-intent"), hidden("truth"), hidden("mine.csv")
     (True, False, False)
     """
-    return Path(what).suffix not in TABLES and may_not_be_quoted(recipes.load(what).model_dump())
+    return not is_table(what) and may_not_be_quoted(named(what).model_dump())
 
 
 def verify(recipe: str) -> Iterator[str]:

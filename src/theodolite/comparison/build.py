@@ -163,7 +163,10 @@ def _sentence(recipe: Recipe, instruments: Instruments, views: Views, name: str,
 
 def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Facts:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
-    ways = [[], recipe.few_shot] if recipe.few_shot else [[]]
+    ways: list[list[tuple[str, int]]] = [[]]
+    # examples may not fit into the context; that depends on what names this view on disk, the recipe's methods do not
+    if recipe.few_shot and not prompting.unaskable(instruments.model, recipe.question, recipe.few_shot):
+        ways.append(recipe.few_shot)
     asked = (instruments.model, dataset.texts, recipe.question)
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
     views.put(name, "answer", "", np.column_stack(columns))

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from theodolite.comparison.panel import Key, Panel, read_panel
-from theodolite.core.metrics import auroc, average_precision, brier, ece, rate_above
+from theodolite.core.metrics import auroc, average_precision, brier, ece, mean, rate_above
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, Metric
 from theodolite.core.verdict import Verdict, verdicts
@@ -103,6 +103,9 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
             within = partial(_within, panel.templates)
             yield "all", "auroc_within_template", sample.estimate(within, scores).interval()
         yield "all", "average_precision", sample.estimate(average_precision, scores).interval()
+    else:  # no ranking, but at the probability .5: false alarms where all rows are negative, detection elsewhere
+        called = np.where(np.isnan(probabilities), np.nan, probabilities > 0.5)
+        yield "all", f"{'tpr' if sample.y[0] == 1 else 'fpr'}@p>0.5", sample.estimate(mean, called).interval()
     yield "all", "brier", sample.estimate(brier, probabilities).interval()
     yield "all", "ece", sample.estimate(ece, probabilities).interval()
     yield from (("all", metric, figure) for metric, figure in _rates(panel, key, thresholds))
@@ -122,12 +125,15 @@ def _auroc_of_averaged(y: Array, scores: Array) -> float:
 
 
 def _rates(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[str, Interval]]:
-    """TPR and realised FPR at each threshold that every seed has, where x % of the negatives is at least ten rows."""
+    """TPR and realised FPR at each threshold that every seed has, where x % of the negatives is at least ten rows.
+
+    Without any negative there is no realised FPR that could rest on too few, and the TPR stands alone.
+    """
     fixed = [thresholds.get((panel.name, *key, seed), {}) for seed in panel.seeds]
     sample = panel.sample
     fewest = int((sample.asked & (sample.y == 0)).sum(1).min())
     for rate in sorted(set.intersection(*(set(levels) for levels in fixed))):
-        if rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
+        if fewest > 0 and rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
             continue
         excess = panel.scores[key] - np.array([levels[rate] for levels in fixed])[:, None]
         for name, label in (("tpr", 1), ("fpr", 0)):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
@@ -12,6 +12,7 @@ from theodolite.core import methods
 from theodolite.core import recipe as recipes
 from theodolite.core.recipe import Recipe
 from theodolite.core.stats import smallest_detectable
+from theodolite.data.clean import require_groups
 from theodolite.data.concept import Concept
 from theodolite.data.splits import PARTS, SHARES
 
@@ -24,7 +25,7 @@ class Plan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
-    foresight: what certificates need, and what there is.
+    foresight: what the model made of the recipe, then what certificates need, and what there is.
     """
 
     recipe: Recipe
@@ -55,9 +56,13 @@ class Plan:
         yield from self.foresight
 
 
-def plan(recipe: Recipe, instruments: Instruments) -> Plan:
-    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches."""
+def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) -> Plan:
+    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches.
+
+    notes: what is said before the foresight, of a recipe that was adapted to its model.
+    """
     concept = load_concept(recipe, instruments)
+    require_groups(concept.train)
     model, has_dictionary = instruments.model, bool(instruments.at(recipe.site))
     if recipe.admit:
         require_enough(recipe, concept.train.frame, has_dictionary)
@@ -82,7 +87,7 @@ def plan(recipe: Recipe, instruments: Instruments) -> Plan:
             f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
             for s in instruments.stations
         ),
-        tuple(foresight(recipe, concept.train.frame, has_dictionary)),
+        (*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """`theodolite read`: a method of a finished Run on new texts, token by token or row by row."""
 
 import json
+import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from scipy import sparse
 from theodolite.comparison.instruments import Instruments, open_instruments
 from theodolite.comparison.kept import JUDGES, Kept, Said
 from theodolite.comparison.maps import Rows
+from theodolite.comparison.rows import unreadable
 from theodolite.comparison.stages import Progress, quiet
 from theodolite.comparison.tune import Platt
 from theodolite.comparison.views import FROM_DICTIONARY
@@ -26,6 +28,7 @@ from theodolite.core.positions import Positions, pool
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.site import Site
+from theodolite.data.sources import cells
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
@@ -109,6 +112,12 @@ class FittedReader:
         needs_model = self.view != "text" or self.judge is not None
         self.instruments = _same_model(open_instruments(self.recipe, model), run) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
+
+    def unreadable(self, texts: list[str]) -> np.ndarray:
+        """Which texts have no token that the reader could be given; (n) bool, none if it sees only text."""
+        if self.instruments is None:
+            return np.zeros(len(texts), bool)
+        return np.array([why != "" for why in unreadable(self._model(), self.recipe, texts)])
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Scores and probabilities of whole texts: what the comparison would have given them."""
@@ -227,7 +236,11 @@ def read_text(run: str | Path, text: str | None, *, method: str | None = None, m
     """The reading of one text."""
     if not text or not text.strip():
         raise UserError("no text to read: give one, or a file with --in")
+    if (broken := re.search("[\ud800-\udfff]", text)) is not None:
+        raise UserError(f"the text is not UTF-8: half a character at position {broken.start()}; give it whole")
     fitted = FittedReader(Run.open(run), method, model)
+    if fitted.unreadable([text])[0]:
+        raise UserError("the text has no token at which the run reads: give a longer one")
     score, probability = fitted.texts([text])
     return Reading(
         fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
@@ -247,31 +260,42 @@ def read_file(
     """The table of a file with the columns `method`, `score` and `probability` added.
 
     Of a run made with `--admit` also `predicted` (the label), `alpha` (the accuracy certified), `admitted` and the
-    `reason` where not. Rows without text get NaN; these and texts that are longer than what the run reads are counted
-    in a warning.
+    `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than
+    what the run reads are counted in a warning.
     """
-    table = parse({str(file): read(str(file))})
+    table = parse({str(file): read(str(file))}, blank=True)
     if column not in table:
-        raise unknown("column", column, table.columns)
-    texts = table[column]
-    there = (texts.notna() & (texts.astype(str).str.strip() != "")).to_numpy()
+        raise unknown("column", column, map(str, table.columns))
+    texts = cells.texts(cells.column(table, column, repr(str(file)), "name the text's with --column"), repr(str(file)))
+    cells.refuse_half_characters(pd.Series(list(table.columns), name="names", dtype=object), repr(str(file)))
+    for other in (table.iloc[:, at] for at in range(table.shape[1])):
+        cells.refuse_half_characters(other, repr(str(file)))
+    there = (texts.str.strip() != "").to_numpy()
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
     fitted = FittedReader(Run.open(run), method, model)
     if taken := [name for name in (*SCORED, *(JUDGED if fitted.judge else ())) if name in table]:
         raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
-    present, found = texts[there].astype(str).tolist(), []
+    present, found = texts[there], []
     progress("reading", 0, len(present))
     for start in range(0, len(present), TEXTS):
-        found.append(fitted.table(present[start : start + TEXTS]))
+        chunk = present.iloc[start : start + TEXTS]
+        chunk = chunk[~fitted.unreadable(chunk.tolist())]
+        if len(chunk):
+            found.append(fitted.table(chunk.tolist()).set_axis(chunk.index))
         progress("reading", min(start + TEXTS, len(present)), len(present))
-    columns = pd.concat(found).set_axis(table.index[there]).reindex(table.index)
-    columns["method"] = fitted.about["method"]
+    if not found:
+        raise UserError(f"no text in column {column!r} of {str(file)!r} has a token at which the run reads")
+    columns = pd.concat(found)
     if missing := int((~there).sum()):
         warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
-    if cut := fitted.cut(present):
+    if empty := len(present) - len(columns):
+        warnings.warn(f"{empty} of {len(table)} rows have no content token: their score is NaN", stacklevel=2)
+    if cut := fitted.cut(present[columns.index].tolist()):
         most = fitted.recipe.max_tokens
         warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
+    columns = columns.reindex(table.index)
+    columns["method"] = fitted.about["method"]
     return table.assign(**columns)
 
 
@@ -322,6 +346,6 @@ def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dicti
     if (wanted := about.get("station")) not in here:
         raise UserError(
             f"{about['method']} was fitted on the dictionary {wanted or '(not recorded)'} at {about['site']}, "
-            f"and there is {', '.join(here) or 'none'}: put it back, or run the comparison again with --force"
+            f"and there is {', '.join(here) or 'none'}: put it back, or run `theodolite compare` again with --force"
         )
     return here[wanted]

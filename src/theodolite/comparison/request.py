@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from theodolite.comparison import own
 from theodolite.comparison.primary import LADDER
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
-from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.atomic import file_sha256
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.recipe import Contrast, Recipe, Shift, Source
+from theodolite.core.recipe import Contrast, Recipe
+from theodolite.data.sources.tables import form_of
 from theodolite.dictionaries.opening import twin_folder
 
-TABLES = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # in any case, and also with .gz or .zst behind
 
 # What every comparison puts side by side unless the user names methods; `@` picks the view.
 DENSE = ("difference_in_means", "lat", "logistic", "ridge", "lda", "mlp")
@@ -57,7 +57,7 @@ def resolve(
     *,
     text: str | None = None,
     label: str | None = None,
-    positive: Sequence[str] | None = None,
+    positive: Sequence[Any] | None = None,
     group: str | None = None,
     shifts: Sequence[str] = (),
     sae: Sequence[str] | None = None,
@@ -75,14 +75,16 @@ def resolve(
     `files`, so that other weights under the same name are another recipe.
     """
     path = Path(what)
-    if path.suffix in TABLES:
-        recipe = from_files(path, shifts, text=text or "text", label=label or "label", positive=positive, group=group)
+    if is_table(what):
+        recipe = own.from_files(
+            path, shifts, text=text or "text", label=label or "label", positive=positive, group=group
+        )
     elif text or label or positive or group or shifts:
         raise UserError(
             f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
         )
     else:
-        recipe = _named(what)
+        recipe = named(what)
     changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
     if sites:
         changes |= {"site": sites[0], "sites": list(sites)}
@@ -101,19 +103,11 @@ def resolve(
     changes["files"] = pinned | file_hashes(changes["methods"]) | _data(recipe)
     if FEW_SHOT in changes["methods"] and not recipe.few_shot:
         raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
+    for method in methods or ():
+        if naming.parse(method).view == "answer" and not changes.get("question", recipe.question).strip():
+            raise UserError(f"{method} asks the model a question about each text: give it with --question")
     changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
     return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
-
-
-def as_path(data: str | Path | pd.DataFrame, cache: Path) -> str | Path:
-    """A name or path as it is; a DataFrame as a Parquet file in the cache, named by its content."""
-    if not isinstance(data, pd.DataFrame):
-        return data
-    content = data.to_parquet(index=False)
-    path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
-    if not path.is_file():
-        publish(path, content)
-    return path
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -122,41 +116,17 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / (recipe.name if plain else f"{recipe.name}-{recipe.digest()[:8]}")
 
 
-def from_files(
-    path: Path, shifts: Sequence[str], *, text: str, label: str, positive: Sequence[str] | None, group: str | None
-) -> Recipe:
-    """A recipe for a user's own file; the files' hashes are part of it, so that an edited file is another recipe."""
+def is_table(what: str | Path) -> bool:
+    """Whether a name is that of a table of labelled texts, by its ending.
 
-    def source(file: Path) -> Source:
-        if not file.is_file():
-            raise UserError(f"no file {str(file)!r}")
-        digest = file_sha256(file)
-        return Source(
-            source=file.stem, file=str(file.resolve()), revision=digest, field=text, label=label,
-            positive=list(positive) if positive else None, group=group,
-            licence="yours", redistributable=False,
-        )  # fmt: skip
-
-    words = " or ".join(positive) if positive else label.replace("_", " ") if label != "label" else ""
-    stems = [Path(s).stem for s in shifts]
-    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise UserError(f"two --shift files are called {', '.join(twice)}: a shift is named by its file, rename one")
-    extra = {Path(s).stem: Shift(rows=[source(Path(s))]) for s in shifts}
-    fields = {
-        "name": path.stem,
-        "title": path.stem,
-        "positive": ", ".join(positive) if positive else f"{label} = 1",
-        "negative": f"not {', '.join(positive)}" if positive else f"{label} = 0",
-        "question": f"Is this text {words}?" if words else "Does this text belong to the positive class?",
-        "train": [source(path)],
-        "shifts": extra,
-        "primary": next(iter(extra), None),
-        "private": True,
-    }
-    return recipes.validated(fields, path.name)
+    >>> is_table("Mine.CSV.gz"), is_table("mine.yaml"), is_table("truth")
+    (True, False, False)
+    """
+    return form_of(str(what)) in {form_of(f"x{ending}") for ending in TABLES}
 
 
-def _named(what: str | Path) -> Recipe:
+def named(what: str | Path) -> Recipe:
+    """A shipped recipe or a recipe file; any other name is an error that says what can be read."""
     path = Path(what)
     if str(what) in recipes.names():
         return recipes.load(what)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from theodolite.comparison.stages import Tick
 from theodolite.core import recipe as recipes
 from theodolite.core.atomic import publish, read_json
 from theodolite.core.cache import cache_root
+from theodolite.core.positions import Positions
 from theodolite.core.recipe import Recipe
 from theodolite.data import concept as concepts
 from theodolite.data.concept import Concept
@@ -40,7 +42,24 @@ def load_concept(
             tick(len(chosen), len(prompts))
         return np.array(chosen)
 
-    return concepts.load(recipe, count_tokens=count_tokens, answer=answer, dictionary_texts=dictionary_texts)
+    return concepts.load(
+        recipe, count_tokens=count_tokens, answer=answer, unreadable=partial(unreadable, model, recipe),
+        dictionary_texts=dictionary_texts,
+    )  # fmt: skip
+
+
+def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:
+    """Why the model cannot be read on each text: no token of content, or none at the recipe's positions; else "".
+
+    >>> unreadable(model, recipe, ["happy", "<|im_end|>"])            # doctest: +SKIP
+    ['', 'no content token']
+    """
+    roles = model.tokens(texts, format=recipe.format, max_tokens=recipe.max_tokens).roles.numpy()
+    found = [""] * len(texts)
+    for positions in (recipe.positions, "content"):
+        for row in np.flatnonzero(~Positions.parse(positions).mask(roles).any(1)):
+            found[row] = "no content token" if positions == "content" else f"no token at {positions!r}"
+    return found
 
 
 def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]]) -> list[int]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import admission, conclusion, fits, primary, reliance, request, tables
+from theodolite.comparison import admission, conclusion, fits, own, primary, reliance, request, tables
 from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.comparison.given import compare_rows
-from theodolite.comparison.instruments import Instruments, available, open_instruments, settled, unchecked_notes
+from theodolite.comparison.instruments import Instruments, available, open_instruments, unchecked_notes
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import dictionary_texts, load_concept
+from theodolite.comparison.settle import adaptation_notes, adapted
 from theodolite.comparison.stages import Progress, Stages, quiet
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
@@ -22,6 +23,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
 from theodolite.data.audit import audit
+from theodolite.data.clean import require_groups
 from theodolite.data.concept import Concept
 from theodolite.models.model import Model
 from theodolite.report import html
@@ -33,9 +35,10 @@ def compare(
     *,
     text: str | None = None,
     label: str | None = None,
-    positive: Sequence[str] | None = None,
+    positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
-    shifts: Sequence[str] = (),
+    shifts: Sequence[str] | str = (),
+    question: str | None = None,
     model: str | Model | None = None,
     revision: str | None = None,
     sae: Sequence[str] | str | None = None,
@@ -43,6 +46,8 @@ def compare(
     methods: Sequence[str] | None = None,
     device: str = "auto",
     dtype: str | None = None,
+    format: str | None = None,
+    max_tokens: int | None = None,
     limit: int | None = None,
     seeds: int | None = None,
     out: str | Path | None = None,
@@ -58,8 +63,8 @@ def compare(
 ) -> Result | Plan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
-    data: a recipe's name, a recipe file, a CSV / JSONL / Parquet file, a DataFrame, or `(X, y)` with rows of your own
-    (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
+    data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
+    your own (no model is read then). model: a name or a loaded `theodolite.Model`. The other arguments are those of
     `theodolite compare --help`; command: the line typed there, for the record. A finished run of the same recipe is
     opened, an unfinished one goes on.
 
@@ -68,8 +73,8 @@ def compare(
     """
     if isinstance(data, tuple):
         _refuse(
-            text=text, label=label, positive=positive, group=group, shifts=shifts, model=model, revision=revision,
-            sae=sae, sites=sites,
+            text=text, label=label, positive=positive is not None, group=group, shifts=shifts, question=question,
+            model=model, revision=revision, sae=sae, sites=sites, format=format, max_tokens=max_tokens is not None,
             device=device != "auto", dtype=dtype, limit=limit is not None, quick=quick, final=final, dry_run=dry_run,
             admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
@@ -78,14 +83,18 @@ def compare(
         )
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
-        request.as_path(data, cache_root()), text=text, label=label, positive=positive, group=group, shifts=shifts,
+        own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
+        positive=[positive] if isinstance(positive, str | int | float) else positive, group=group,
+        shifts=[shifts] if isinstance(shifts, str) else shifts, question=question, format=format, max_tokens=max_tokens,
         model=loaded.name if loaded is not None else model, revision=revision, weights=loaded.hash if loaded else "",
         sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit,
         seeds=seeds, quick=quick, final=final or None, admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
         instruments = open_instruments(recipe, loaded, device)
-        return plan(settled(recipe, instruments.model), instruments)
+        fitting = adapted(recipe, instruments.model)
+        said = [text for _, _, text in adaptation_notes(recipe, fitting, instruments.model)]
+        return plan(fitting, instruments, said)
     run = Run.create(
         out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
         command=command,
@@ -132,14 +141,17 @@ def _check_dictionaries(run: Run) -> None:
 def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
     with stages("model and data") as tick:
         instruments = open_instruments(recipe, model, device)
-        recipe = settled(recipe, instruments.model)
+        asked, recipe = recipe, adapted(recipe, instruments.model)
         run.settle(recipe.model_dump(mode="json"))
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tick=tick)
+        require_groups(concept.train)
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
         _record(recipe, concept, instruments, run)
+        for note in adaptation_notes(asked, recipe, instruments.model):
+            run.note(*note)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick)
     for note in cut_notes(views):

@@ -128,7 +128,10 @@ def _out_of_fold(
     for fold in np.unique(folds):
         inside, outside = folds == fold, folds != fold
         if len(np.unique(target_n[outside])) < 2:
-            raise UserError(f"without fold {fold} the training rows have one class only: use fewer or larger groups")
+            raise UserError(
+                f"without fold {fold} the training rows have one class only: the other class lies in too few groups; "
+                "group by a column with more values, or by none"
+            )
         for k, fitted in enumerate(reader.fit_path(X[outside], target_n[outside], grid)):
             score_kn[k, inside] = fitted.decision_function(X[inside])
     return score_kn

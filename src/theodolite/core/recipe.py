@@ -86,13 +86,19 @@ class Wrap(Strict):
 
 
 class Shift(Strict):
-    """A data set the readers never trained on."""
+    """A data set the readers never trained on.
+
+    `one_class`: all its rows may have one label. No AUROC exists there, but the rate of false alarms (label 0) or of
+    detection (label 1) does. `over_refusal`: they are negatives that look positive, which a left-out source's positives
+    are also ranked against.
+    """
 
     rows: list[Source]
     wrap: Wrap | None = None
     note: str = ""
     length_matched: bool = False
     over_refusal: bool = False
+    one_class: bool = False
 
 
 class Contrast(Strict):
@@ -107,10 +113,11 @@ class Recipe(Strict):
 
     The concept: `name`, `title`, names of the two classes `positive` and `negative`, and the `question` that prompting
     asks, with `few_shot` examples as (text, label). What is read: `model` at `revision` in `dtype`, each text in
-    `format` and cut at `max_tokens`, its tokens at `positions` pooled by `pooling`; `site` is the matched one, `sites`
-    all among which a method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
-    the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
-    with training on the others. `limit` is the most rows per data set, `private` keeps texts out of the report. How:
+    `format` (auto: a chat where the model has a template) and cut at `max_tokens`, its tokens at `positions` pooled by
+    `pooling`; `site` is the matched one, `sites` all among which a method may choose. On which rows: `train`, and the
+    `shifts` nobody trains on: `primary` decides the contrasts, `sealed` opens with `final` only; the sources that begin
+    with each of `leave_out` are also tested with training on the others. `limit` is the most rows per data set,
+    `private` keeps texts out of the report. How:
     `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows,
     seeds and methods; `admit` asks when single predictions can be relied on, at these accuracies. `files` are hashes of
     the user's own data, methods, weights and dictionaries, filled in by `compare`.
@@ -123,8 +130,8 @@ class Recipe(Strict):
     question: str
     model: str = "smollm2-135m-instruct"
     revision: str | None = None
-    format: Literal["chat", "raw"] = "chat"
-    max_tokens: int = 256
+    format: Literal["auto", "chat", "raw"] = "auto"
+    max_tokens: int = Field(default=256, ge=1)
     site: str = AUTO
     sites: list[str] = Field(default_factory=list)
     positions: str = "content"

@@ -127,7 +127,9 @@ class Run:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             protocol = manifest["protocol"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{str(path)!r} is damaged ({error}): run again with --force") from None
+            raise UserError(
+                f"{str(path)!r} is damaged ({error}): run `theodolite compare` again with --force"
+            ) from None
         if protocol != PROTOCOL:
             raise UserError(f"{str(path)!r} has protocol {protocol}; this version reads {PROTOCOL}")
         return cls(Path(folder), manifest)
@@ -221,7 +223,9 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{str(path)!r} is damaged ({error}): restore it, or run again with --force") from None
+            raise UserError(
+                f"{str(path)!r} is damaged ({error}): restore it, or run `theodolite compare` again with --force"
+            ) from None
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Publish `artefacts/NAME.parquet`."""
@@ -263,7 +267,10 @@ class Run:
         path = self.folder / name
         data = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(data).hexdigest() != self.manifest["files"].get(name):
-            raise UserError(f"{str(path)!r} is not the file this run wrote: restore it, or run again with --force")
+            raise UserError(
+                f"{str(path)!r} is not the file this run wrote: restore it, or run `theodolite compare` again with "
+                "--force"
+            )
         return pd.read_parquet(io.BytesIO(data))
 
 

@@ -11,6 +11,7 @@ from theodolite.core.recipe import Recipe, Source
 from theodolite.data import concept
 from theodolite.data.dataset import Count, Dataset
 from theodolite.data.shortcuts import Search, search
+from theodolite.data.sources.tables import stem_of
 from theodolite.data.text_baselines import N_FOLDS, TextBaseline, can_be_folded, text_baselines
 
 NO_FOLDS = f"No text baseline fitted on itself: a class has fewer than {N_FOLDS} clusters, or one fold holds them all."
@@ -74,9 +75,9 @@ def audit_file(
     group: str | None = None,
     seed: int = 0,
 ) -> Audit:
-    """The audit of a user's own CSV, JSONL or Parquet file, which needs no model. positive: labels counted as 1."""
+    """The audit of a user's own labelled file, which needs no model. positive: labels counted as 1, by value."""
     source = Source(
-        source=Path(path).stem, file=str(path), field=text, label=label,
+        source=stem_of(str(path)), file=str(path), field=text, label=label,
         positive=list(positive) if positive else None, group=group, licence="yours", redistributable=False,
     )  # fmt: skip
     recipe = Recipe(name="file", title="file", positive="1", negative="0", question="", train=[source])

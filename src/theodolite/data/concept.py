@@ -1,6 +1,6 @@
 """A recipe's rows, ready to be read: training mix and shifts, cleaned, clustered, free of leaks, wrapped, matched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from theodolite.data.leakage import without_leaks
 from theodolite.data.matching import length_matched
 from theodolite.data.near_duplicates import clusters, gram_counts, inverse_frequency, joined_by_group
 from theodolite.data.templates import CountTokens, templates
+
+# What the runner hands in: why the model cannot be read on each of some texts, "" where it can
+Unreadable = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ def load(
     *,
     count_tokens: CountTokens | None = None,
     answer: Answer | None = None,
+    unreadable: Unreadable | None = None,
     dictionary_texts: Sequence[str] = (),
     development: bool = False,
 ) -> Concept:
@@ -45,12 +49,16 @@ def load(
 
     count_tokens: number of tokens of each text; with it, wrapped rows beyond the recipe's `max_tokens` leave, so that
     no request is ever cut. answer: the model's choice among options, where labels are what the model answers.
+    unreadable: why each text has nothing that the model could be read at; those rows leave, counted by cause.
     dictionary_texts: what the dictionaries were trained on; near-duplicates of it leave the shifts. development: open
     the shifts with development templates too. The sealed shift opens when the recipe says `final`.
     """
     opened = {name: shift for name, shift in recipe.shifts.items() if _is_open(name, shift, recipe, development)}
     train = gather("train", recipe.train, seed, answer)
     shifts = {name: gather(name, shift.rows, seed, answer, shift.note) for name, shift in opened.items()}
+    if unreadable is not None:
+        train = _readable(train, unreadable)
+        shifts = {name: _readable(dataset, unreadable) for name, dataset in shifts.items()}
     idf = inverse_frequency(gram_counts(train.texts))
     seen = {
         "near a training row": train.texts,
@@ -76,6 +84,14 @@ def _is_open(name: str, shift: Shift, recipe: Recipe, development: bool) -> bool
 
 def _for_development(shift: Shift) -> bool:
     return shift.wrap is not None and shift.wrap.part != "test"
+
+
+def _readable(dataset: Dataset, unreadable: Unreadable) -> Dataset:
+    causes = np.array(unreadable(dataset.texts) if len(dataset) else [], dtype=object)
+    for cause in dict.fromkeys(causes[causes != ""]):
+        bad = causes == cause
+        dataset, causes = dataset.without(bad, cause), causes[~bad]
+    return dataset
 
 
 def _outside_groups(dataset: Dataset, train: Dataset) -> Dataset:
@@ -134,6 +150,6 @@ def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
 def _check(train: Dataset, shifts: dict[str, Dataset], opened: dict[str, Shift]) -> None:
     require_classes(train)
     for name, dataset in shifts.items():
-        require_classes(dataset, one_class=opened[name].over_refusal)
+        require_classes(dataset, one_class=opened[name].over_refusal or opened[name].one_class)
         if opened[name].wrap:
             wrapping.assert_balanced(dataset)

@@ -10,6 +10,7 @@ from theodolite.data import sources
 from theodolite.data.answers import Answer, ask
 from theodolite.data.clean import clean
 from theodolite.data.dataset import Dataset, identified
+from theodolite.data.sources import cells
 
 BASE_RATE = (0.3, 0.7)  # outside, a model at the floor or the ceiling leaves little to predict
 
@@ -43,8 +44,10 @@ def _group(frame: pd.DataFrame, part: Source) -> pd.Series:
         return pd.Series("", index=frame.index)
     if part.group not in frame:
         raise UserError(f"source {part.source!r} has no column {part.group!r} to group by (it has {', '.join(frame)})")
-    value = frame[part.group]
-    blank = value.isna() | (value.astype(str).str.strip() == "")  # else all rows without a group were one group
+    column = cells.column(frame, part.group, f"source {part.source!r}", "group by another column")
+    cells.refuse_half_characters(column.astype(object), f"source {part.source!r}")
+    value = cells.words(column)  # by value: 1 of one file is 1.0 of another that lacks some
+    blank = value.isna()  # else all rows without a group were one group
     return (part.source + ":" + value.astype(str)).mask(blank, "")
 
 

@@ -11,6 +11,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
 from theodolite.models.prefix import Prefix, alike_from_the_start, shared_start
+from theodolite.models.run import context
 from theodolite.models.sweep import Columns, sweep
 from theodolite.models.tokens import Encoding, Tokens, pad
 
@@ -35,9 +36,9 @@ def answer_log_odds(
     Instructions and examples stand first, then the text, then the place of the answer: a chat with one turn per
     example, or plain text for a model without a chat template. What texts share from the start, as those in one
     jailbreak template do, runs once. The probability of an answer is the sum over its spellings that are single
-    tokens. Texts are cut at `max_tokens`.
+    tokens. Texts are cut at `max_tokens`, and at what question and examples leave of the model's context.
     """
-    answers = [_single_tokens(model.tokenizer, words) for words in (yes, no)]
+    answers = _answers(model.tokenizer, yes, no)
     tokens = prompts(model, texts, question, few_shot, max_tokens=max_tokens)
     last = torch.arange(tokens.ids.shape[1]) == torch.from_numpy(tokens.lengths - 1).unsqueeze(1)
     end = Site(None, "final_norm")
@@ -53,15 +54,43 @@ def answer_log_odds(
     return found
 
 
+def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = ()) -> str:
+    """Why this model cannot be asked the question with `YES` and `NO`; "" where it can."""
+    if not question.strip():
+        return "there is no question to ask the model (--question gives one)"
+    try:
+        _answers(model.tokenizer, YES, NO)
+        room = _room(model, question, few_shot)
+    except UserError as error:
+        return str(error)
+    if room < 1:
+        return f"question and examples leave no token of the model's context of {context(model.network.module)}"
+    return ""
+
+
 def prompts(
     model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
 ) -> Tokens:
     """What `answer_log_odds` lets the model read for each text; `truncated` says whose text was cut."""
-    asked = [
-        _prompt(_prompt_ids(model.tokenizer, kept, question, few_shot), kept != text)
-        for text, kept in zip(texts, _cut(model.tokenizer, texts, max_tokens), strict=True)
-    ]
+    room = _room(model, question, few_shot)
+    if room < 1:
+        raise UserError(f"the question leaves no token of the model's context of {context(model.network.module)}")
+    asked = []
+    for text, kept in zip(texts, _cut(model.tokenizer, texts, min(max_tokens, room)), strict=True):
+        ids = _prompt_ids(model.tokenizer, kept, question, few_shot)
+        most = room
+        # cut off, the end of a text may fall into more tokens than it had: take one less until the prompt fits
+        while len(ids) > context(model.network.module):
+            most -= 1
+            (kept,) = _cut(model.tokenizer, [kept], most)
+            ids = _prompt_ids(model.tokenizer, kept, question, few_shot)
+        asked.append(_prompt(ids, kept != text))
     return pad(asked, pad_id=0)
+
+
+def _room(model: Any, question: str, few_shot: Sequence[tuple[str, int]]) -> int:
+    """Tokens of the model's context that question, examples and template leave to a text."""
+    return context(model.network.module) - len(_prompt_ids(model.tokenizer, "", question, few_shot))
 
 
 def _prompt(ids: list[int], truncated: bool) -> Encoding:
@@ -86,16 +115,25 @@ def _prompt_ids(tokenizer: Any, text: str, question: str, few_shot: Sequence[tup
     return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
 
 
-def _single_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
+def _answers(tokenizer: Any, yes: Sequence[str], no: Sequence[str]) -> list[list[int]]:
+    """Token ids of the two answers, which share none: an unknown token, or one token for both, tells nothing apart."""
+    ids = [_single_tokens(tokenizer, words) for words in (yes, no)]
+    both = (ids[0] & ids[1]) | {tokenizer.unk_token_id}
+    for words, found in zip((yes, no), ids, strict=True):
+        if not found - both:
+            raise UserError(f"none of {list(words)} is one token of this model, unlike the other answer's")
+    return [sorted(found - both) for found in ids]
+
+
+def _single_tokens(tokenizer: Any, words: Sequence[str]) -> set[int]:
     ids = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
-    single = sorted({row[0] for row in ids if len(row) == 1})
-    if not single:
-        raise UserError(f"none of {list(words)} is one token of this model: give other spellings")
-    return single
+    return {row[0] for row in ids if len(row) == 1}
 
 
 def _cut(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[str]:
     """Texts up to the end of their token number `max_tokens`."""
     found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    if max_tokens < 1:
+        return [""] * len(texts)
     ends = [spans[max_tokens - 1][1] if len(spans) > max_tokens else None for spans in found["offset_mapping"]]
     return [text[:end] for text, end in zip(texts, ends, strict=True)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Role
 
-Format = Literal["chat", "raw"]
+Format = Literal["auto", "chat", "raw"]
 MAX_TOKENS = 256  # of a text, where nobody says another number
 # Three user texts that share neither first nor last token: what their renderings share is the template
 _PROBES = ("alpha", "7 zeta!", "(b")
@@ -79,7 +79,7 @@ class Template:
 def encode(
     tokenizer: Any, texts: Sequence[str], format: Format = "chat", max_tokens: int = MAX_TOKENS
 ) -> list[Encoding]:
-    """Tokenise texts as the user's turn of a chat, ready for the answer, or as they are.
+    """Tokenise texts as the user's turn of a chat, ready for the answer, or as they are; `auto` is a chat if it can be.
 
     A chat is rendered and tokenised as a whole, so that tokens that merge across the template's edge stay as the
     model would see them. At most `max_tokens` of a text are kept; the template behind it always is. Special tokens
@@ -93,13 +93,21 @@ def encode(
     if max_tokens < 1:
         raise UserError(f"max_tokens={max_tokens} leaves nothing of a text: give at least 1")
     special = np.array(tokenizer.all_special_ids)
+    format = settled_format(tokenizer, format)
     if format == "raw":
         ids = tokenizer(list(texts), verbose=False)["input_ids"]
         return [_raw(np.asarray(row, np.int64), special, max_tokens) for row in ids]
     if format != "chat":
-        raise unknown("format", format, ["chat", "raw"])
+        raise unknown("format", format, ["auto", "chat", "raw"])
     template = chat_template(tokenizer)
     return [_chat(np.asarray(row, np.int64), template, special, max_tokens) for row in _render(tokenizer, texts)]
+
+
+def settled_format(tokenizer: Any, format: Format) -> Format:
+    """The format itself; of `auto` what it means for this tokenizer."""
+    if format != "auto":
+        return format
+    return "chat" if getattr(tokenizer, "chat_template", None) else "raw"
 
 
 def chat_template(tokenizer: Any) -> Template:

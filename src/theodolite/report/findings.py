@@ -184,8 +184,10 @@ def how_many(sheet: Sheet) -> Section:
 
 def refusal(sheet: Sheet) -> Section:
     """Benign texts that look harmful: how many each method would flag, and beside it how many real ones."""
-    names = [name for name, shift in sheet.run.recipe.get("shifts", {}).items() if shift.get("over_refusal")]
-    said = "benign texts that look harmful: share flagged, at a threshold fixed on training folds"
+    shifts = sheet.run.recipe.get("shifts", {})
+    names = [name for name, shift in shifts.items() if shift.get("over_refusal")]
+    detected = [name for name, shift in shifts.items() if shift.get("one_class") and not shift.get("over_refusal")]
+    said = "texts of label 0 only: share flagged, at a probability of .5 and at thresholds fixed on training folds"
     beside = "the same beside the share of a left-out source's positives: who flags nothing flags none of those either"
     blocks: list[Block] = []
     for name in names:
@@ -193,6 +195,9 @@ def refusal(sheet: Sheet) -> Section:
         found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}.", only="fpr@")]
         found += [tables.metrics(sheet, "matched", d, f"{upper(d)}, {beside}.", only="(tpr|fpr)@") for d in versus]
         blocks += [table for table in found if table]
+    caught = "texts of label 1 only: share detected, at a probability of .5 and at thresholds fixed on training folds"
+    found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {caught}.", only="tpr@") for name in detected]
+    blocks += [table for table in found if table]
     return Section("Over-refusal", blocks or [absent("This recipe has no over-refusal set.")])
 
 

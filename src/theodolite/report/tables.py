@@ -101,9 +101,11 @@ def costs(sheet: Sheet, caption: str) -> Table:
 def metric_name(metric: str) -> str:
     """What a metric is called in a table; `@` is the false-positive rate that the threshold had in training.
 
-    >>> metric_name("ece"), metric_name("tpr@0.05"), metric_name("fpr@0.01")
-    ('ECE', 'TPR at 5 % FPR', 'Realised FPR at 1 % FPR')
+    >>> metric_name("ece"), metric_name("tpr@0.05"), metric_name("fpr@0.01"), metric_name("fpr@p>0.5")
+    ('ECE', 'TPR at 5 % FPR', 'Realised FPR at 1 % FPR', 'FPR at probability .5')
     """
+    if metric.endswith("@p>0.5"):
+        return f"{metric[:3].upper()} at probability .5"
     if found := re.fullmatch(r"(tpr|fpr)@(0?\.\d+)", metric):
         return f"{'TPR' if found[1] == 'tpr' else 'Realised FPR'} at {100 * float(found[2]):g} % FPR"
     return METRICS.get(metric, upper(metric.replace("_", " ")))

@@ -46,7 +46,7 @@ def test_compressed_files_are_read_across_frames(tmp_path: Path) -> None:
 
 
 def test_a_text_file_is_one_text_per_line_or_one_in_all(tmp_path: Path) -> None:
-    assert read(tmp_path / "f.txt", "one\n\n two \n").text.tolist() == ["one", "two"]
+    assert read(tmp_path / "f.txt", "one\n\n two \n").text.tolist() == ["one", "", " two "]
     assert read(tmp_path / "f.txt", "one\n\ntwo\n", options={"whole": True}).text.tolist() == ["one\n\ntwo"]
 
 

@@ -29,7 +29,9 @@ def rows(source: Source, seed: int = 0) -> pd.DataFrame:
     elif kind == "hub":
         table = hub.table(name, revision=source.revision, **source.options)
     elif kind == "file":
-        table = tables.parse({name: file.read(name)}, form=source.format, field=source.field, **source.options)
+        table = tables.parse(
+            {name: file.read(name)}, form=source.format, field=source.field, blank=True, **source.options
+        )
     else:
         table = _wheel_table(name, source)
     return select(table, source, text, place, seed)

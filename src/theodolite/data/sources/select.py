@@ -8,6 +8,7 @@ import pandas as pd
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Source
 from theodolite.core.seeds import generator
+from theodolite.data.sources import cells
 
 LONGEST = 1_000_000
 
@@ -15,7 +16,8 @@ LONGEST = 1_000_000
 def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[str, ...], seed: int) -> pd.DataFrame:
     """The rows a source asks for, with columns `text`, `label` and every other plain column of the table.
 
-    In this order: `where`, the text column, `cut`, strip, `keep`, `drop`, label, then `skip` and `sample` along one
+    Texts of a user's own file stay as written; those of other sources lose the spaces around them. In this order:
+    `where`, the text column, strip, `cut`, `keep`, `drop`, label, then `skip` and `sample` along one
     seeded permutation of what is left. It depends on `place`, `seed` and the number of rows: two sources that differ
     only in `sample: 300` and `skip: 300` share no row. Rows keep the table's order.
     """
@@ -23,7 +25,7 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
     if not len(table):
         raise UserError(f"{origin} holds no rows")
     table = _where(table, source, origin)
-    texts = _texts(table, text, origin)
+    texts = _texts(table, text, source, origin)
     if source.cut:
         texts = texts.str.split(source.cut, n=1, regex=False).str[0].str.strip()
     keep = pd.Series(True, index=table.index)
@@ -33,27 +35,31 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
         keep &= ~texts.str.contains(_pattern(source.drop, origin))
     if not keep.any():
         raise UserError(f"{origin}: no row is left after where, keep and drop ({len(keep)} were read)")
+    labels = _labels(table[keep], texts[keep], source, origin)
     others = table[keep].drop(columns=["text", "label", text or "text"], errors="ignore")
-    labels = _labels(table[keep], source, origin)
+    others = others.loc[:, [not others.iloc[:, i].map(_is_nested).any() for i in range(others.shape[1])]]
     frame = pd.concat([texts[keep].rename("text"), labels, others], axis=1)
     return _sampled(frame, source, place, seed, origin).reset_index(drop=True)
 
 
 def _where(table: pd.DataFrame, source: Source, origin: str) -> pd.DataFrame:
-    for column, wanted in source.where.items():
-        values = wanted if isinstance(wanted, list) else [wanted]
-        table = table[_column(table, column, origin, "correct it in `where`").isin(values)]
+    for name, wanted in source.where.items():
+        values = {cells.word(value) for value in (wanted if isinstance(wanted, list) else [wanted])}
+        column = cells.column(table, name, origin, "correct it in `where`")
+        table = table[cells.words(column).isin(values).to_numpy()]
     return table
 
 
-def _texts(table: pd.DataFrame, name: str | None, origin: str) -> pd.Series:
+def _texts(table: pd.DataFrame, name: str | None, source: Source, origin: str) -> pd.Series:
     """Missing texts become empty ones, which cleaning counts; a text this long is refused, not cut.
 
     A million characters is nearly always an unclosed quote that swallowed the rest of the file, and cutting it would
     hide that.
     """
-    column = _column(table, name or "text", origin, "name the text's with --text, or `field` in a recipe")
-    texts = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+    column = cells.column(table, name or "text", origin, "name the text's with --text, or `field` in a recipe")
+    texts = cells.texts(column, origin)
+    if source.file is None:
+        texts = texts.str.strip()
     long = texts.str.len() >= LONGEST
     if long.any():
         row, n = long.idxmax(), int(texts.str.len()[long].iloc[0])
@@ -61,36 +67,54 @@ def _texts(table: pd.DataFrame, name: str | None, origin: str) -> pd.Series:
     return texts
 
 
-def _labels(table: pd.DataFrame, source: Source, origin: str) -> pd.Series:
-    """One constant for all, or a column mapped to 0 and 1; anything else is refused, nothing is guessed."""
+def _labels(table: pd.DataFrame, texts: pd.Series, source: Source, origin: str) -> pd.Series:
+    """One constant for all, or a column mapped to 0 and 1; anything else is refused, nothing is guessed.
+
+    A row with neither text nor label (a blank line) is no error: cleaning counts it as a row without text.
+    """
     if not isinstance(source.label, str):
         values = [source.label] * len(table)
         return pd.Series(values, index=table.index, name="label", dtype=object if source.label is None else int)
-    column = _column(table, source.label, origin, "name the label's with --label, or `label` in a recipe")
-    if missing := int(column.isna().sum()):
+    found = cells.column(table, source.label, origin, "name the label's with --label, or `label` in a recipe")
+    cells.refuse_half_characters(found.astype(object), origin)
+    labels = cells.words(found)
+    missing = labels.isna() & (texts.str.strip() != "")
+    if missing.any():
         raise UserError(
-            f"{origin}: {missing} labels in column {source.label!r} are missing, "
-            f"the first in row {column.isna().idxmax()}: fill them or drop those rows"
+            f"{origin}: {int(missing.sum())} labels in column {source.label!r} are missing, "
+            f"the first in row {missing.idxmax()}: fill them or drop those rows"
         )
-    if source.positive is not None:
-        _check_positive(column, source.positive, origin)
-        return column.isin(source.positive).astype(int).rename("label")
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not numbers.isin([0, 1]).all():
-        seen = ", ".join(map(repr, column.unique()[:8].tolist()))
+    there = labels.dropna()
+    numbers = _positive(there, source, origin) if source.positive is not None else _binary(there, source.label, origin)
+    return numbers.reindex(labels.index, fill_value=0).astype(int).rename("label")
+
+
+def _positive(labels: pd.Series, source: Source, origin: str) -> pd.Series:
+    """1 where a label is one of the positive ones, by value.
+
+    A positive value that never occurs is a typing error, and would quietly turn its rows into negatives.
+    """
+    wanted = {cells.word(value): value for value in source.positive or []}
+    seen = set(labels.unique())
+    for value in wanted:
+        if value not in seen:
+            raise unknown(f"positive label of {origin}", str(wanted[value]), sorted(map(str, seen))[:20])
+    return labels.isin(list(wanted)).astype(int)
+
+
+def _binary(labels: pd.Series, name: str, origin: str) -> pd.Series:
+    found = labels.map({"0": 0, "1": 1, "False": 0, "True": 1})
+    if found.isna().any():
+        seen = ", ".join(map(repr, labels.unique()[:8].tolist()))
         raise UserError(
-            f"{origin}: labels must be 0 or 1, column {source.label!r} has {seen}; "
+            f"{origin}: labels must be 0 or 1, column {name!r} has {seen}; "
             "recode them, or name the positive ones (--positive, or `positive` in a recipe)"
         )
-    return numbers.astype(int).rename("label")
+    return found
 
 
-def _check_positive(column: pd.Series, positive: list[Any], origin: str) -> None:
-    """A positive value that never occurs is a typing error, and would quietly turn its rows into negatives."""
-    seen = column.unique().tolist()
-    for value in positive:
-        if value not in seen:
-            raise unknown(f"positive label of {origin}", str(value), map(str, seen[:20]))
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: int, origin: str) -> pd.DataFrame:
@@ -104,12 +128,6 @@ def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: 
     order = generator(seed, "sample", *place).permutation(len(frame))
     end = None if source.sample is None else wanted
     return frame.iloc[sorted(order[source.skip : end])]
-
-
-def _column(table: pd.DataFrame, name: str, origin: str, remedy: str) -> pd.Series:
-    if name not in table.columns:
-        raise UserError(f"{unknown(f'column of {origin}', name, map(str, table.columns))}; {remedy}")
-    return table[name]
 
 
 def _pattern(text: str, origin: str) -> re.Pattern[str]:

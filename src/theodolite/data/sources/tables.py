@@ -1,10 +1,16 @@
-"""Bytes of a known format as a table: one row per record, nested fields as dotted columns."""
+"""Bytes of a known format as a table: one row per record, cells as written, nested fields as dotted columns."""
 
+import csv
 import functools
+import gzip
 import io
 import json
 import re
+import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -16,17 +22,49 @@ from theodolite.core.zstd import decompressed
 Records = list[dict[str, Any]]
 _SUFFIXES = {"yml": "yaml", "prompt": "yaml", "ndjson": "jsonl", "tsv": "csv"}
 _OPTIONS = {"comment", "delimiter", "encoding", "whole"}
+_PACKED = (".gz", ".zst")
+_MOST_UNPACKED = 2**32  # bytes of a .gz file, which a few kilobytes can claim
+
+
+def form_of(name: str) -> str:
+    """The format that a file's name stands for, whatever the case of its ending and whether it is compressed.
+
+    >>> form_of("a/Mine.CSV.gz"), form_of("mine.ndjson"), form_of("mine")
+    ('csv', 'jsonl', '')
+    """
+    suffix = PurePath(_unpacked_name(name)).suffix[1:].lower()
+    return _SUFFIXES.get(suffix, suffix)
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its folder and its endings.
+
+    >>> stem_of("a/Mine.v2.CSV.gz")
+    'Mine.v2'
+    """
+    return PurePath(_unpacked_name(name)).stem
+
+
+def _unpacked_name(name: str) -> str:
+    return name[: -len(PurePath(name).suffix)] if name.lower().endswith(_PACKED) else name
 
 
 def parse(
-    files: Mapping[str, bytes], *, form: str | None = None, field: str | None = None, **options: Any
+    files: Mapping[str, bytes],
+    *,
+    form: str | None = None,
+    field: str | None = None,
+    blank: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """One table of all records in `files`, by name; with several files a column `member` says which.
 
-    The name's suffix gives the format unless `form` does; a trailing `.zst` is decompressed. `field` is only used for
-    its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. Options: `encoding` (else UTF-8), for CSV
-    `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is one text). Lists of
-    plain values are joined with " | ".
+    The name's suffix gives the format unless `form` does; a trailing `.zst` or `.gz` is decompressed. A cell of a CSV
+    table is the string that is written there, None if it is empty; no cell becomes a number. `field` is only used for
+    its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. blank: a blank line is a row without cells
+    (and the lines of a txt file keep their spaces), so that row n is record n of the file. Options: `encoding`
+    (else UTF-8), for CSV `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is
+    one text). Lists of plain values are joined with " | ".
 
     >>> parse({"f.json": b'{"seeds": [{"value": "a", "by": ["x", "y"]}, {"value": "b"}]}'}, field="seeds[].value")
       value     by
@@ -35,27 +73,46 @@ def parse(
     """
     if extra := set(options) - _OPTIONS:
         raise unknown("option", min(extra), _OPTIONS)
+    options = {**options, "blank": blank}
     parts = [_part(content, origin, form, field or "", options) for origin, content in files.items()]
     if len(parts) == 1:
-        return _plain(pd.DataFrame(parts[0]))
+        return _plain(_framed(parts[0]))
     if all(isinstance(part, list) for part in parts):
         pairs = zip(files, parts, strict=True)
-        return _plain(pd.DataFrame([{**record, "member": origin} for origin, part in pairs for record in part]))
-    frames = [pd.DataFrame(part).assign(member=origin) for origin, part in zip(files, parts, strict=True)]
+        return _plain(_framed([{**record, "member": origin} for origin, part in pairs for record in part]))
+    frames = [_framed(part).assign(member=origin) for origin, part in zip(files, parts, strict=True)]
     return _plain(pd.concat(frames, ignore_index=True))
+
+
+def _framed(part: pd.DataFrame | Records) -> pd.DataFrame:
+    """Records as a table of objects: beside a missing cell a whole number would become a fraction, and 7 be 7.0."""
+    return part if isinstance(part, pd.DataFrame) else pd.DataFrame(part, dtype=object)
 
 
 def _part(content: bytes, origin: str, form: str | None, field: str, options: dict[str, Any]) -> pd.DataFrame | Records:
     """One file: a table where the format is one, else flat records."""
-    if origin.endswith(".zst"):
-        content, origin = decompressed(content, origin), origin.removesuffix(".zst")
-    suffix = origin.rsplit(".", 1)[-1].lower()
-    form = form or _SUFFIXES.get(suffix, suffix)
+    name = _unpacked_name(origin)
+    if origin.lower().endswith(".zst"):
+        content = decompressed(content, origin)
+    elif origin.lower().endswith(".gz"):
+        content = _gunzipped(content, origin)
+    form = form or form_of(name)
     if form not in _PARSERS:
         raise unknown(f"format of {origin!r}", form, _PARSERS)
-    if suffix == "tsv":
+    if name.lower().endswith(".tsv"):
         options = {"delimiter": "\t", **options}
-    return _PARSERS[form](content, origin, field, options)
+    return _PARSERS[form](content, name, field, options)
+
+
+def _gunzipped(content: bytes, origin: str) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            found = file.read(_MOST_UNPACKED + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{origin} is not a whole gzip file: {error}") from None
+    if len(found) > _MOST_UNPACKED:
+        raise UserError(f"{origin} holds more than {_MOST_UNPACKED >> 30} GiB: unpack it, and give the unpacked file")
+    return found
 
 
 def column_of(field: str) -> str:
@@ -77,23 +134,92 @@ def _csv(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd
     delimiter = options.get("delimiter", ",")
     if not isinstance(delimiter, str) or (len(delimiter) != 1 and delimiter != r"\s+"):
         raise UserError(f"{origin}: the delimiter of a CSV table is one character, not {delimiter!r}")
+    if delimiter == r"\s+":  # outside quotes, runs of spaces and tabs count as one
+        text = re.sub(r'("(?:[^"]|"")*")|[ \t]+', lambda found: found[1] or " ", text)
+        delimiter = " "
+    header, records = _csv_records(text, origin, delimiter, bool(options.get("blank")))
+    names = [name or f"Unnamed: {at}" for at, name in enumerate(header)]  # as pandas names the index it wrote
+    return pd.DataFrame(records, columns=names, dtype=object)
+
+
+def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[list[str], list[list[str | None]]]:
+    """Header and rows of a CSV text; a row with more or fewer fields than the header is refused, never filled up.
+
+    A blank line is left out, or with `blank` a row of missing cells: the only record, where the table has one column.
+    """
+    # newline="" keeps the line ends inside a quoted text as they are written
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    records: list[list[str | None]] = []
+    line = 1
     try:
-        return pd.read_csv(io.StringIO(text), sep=delimiter, keep_default_na=False, na_values=[""], low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{origin} is not a CSV table: {str(error).strip()}") from None
+        with _long_fields():
+            for fields in reader:
+                is_blank = not fields or (len(fields) == 1 != len(header) and not fields[0].strip())
+                if not header:
+                    header = [] if is_blank else fields
+                elif is_blank:
+                    records += [[None] * len(header)] if blank else []
+                elif len(fields) != len(header):
+                    raise UserError(
+                        f"{origin} is not a CSV table: line {line} has {len(fields)} field{'s' * (len(fields) > 1)} "
+                        f"and the header {len(header)}; put a field that contains {delimiter!r} in quotes"
+                    )
+                else:
+                    records.append([cell or None for cell in fields])
+                line = reader.line_num + 1
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise UserError(
+                f"{origin} is not a CSV table: EOF inside string, a quote opened in line {line} is never closed"
+            ) from None
+        raise UserError(
+            f"{origin} is not a CSV table: the record in line {line}: {error}; "
+            "write a quote that is inside a quoted field twice"
+        ) from None
+    return header, records
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Let csv read fields of more than 128 KiB; too long a text is refused later, by its row."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _jsonl(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
     records = []
-    for number, line in enumerate(_decoded(content, origin, options).split("\n"), start=1):
+    for number, line in enumerate(_decoded(content, origin, options).removesuffix("\n").split("\n"), start=1):
         if line.strip():
             records.append(_loaded(json.loads, line, f"line {number} of {origin}"))
+        elif options.get("blank"):
+            records.append({})
     steps = field.removeprefix("[]")  # the lines are such a list themselves
     return _flat(_under(records, steps, origin) if "[]" in steps else records, origin)
 
 
 def _json(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
-    return _flat(_walk(_loaded(json.loads, _decoded(content, origin, options), origin), field, origin), origin)
+    tree = _loaded(json.loads, _decoded(content, origin, options), origin)
+    return _flat(_walk(tree if "[]" in field else _by_columns(tree, origin), field, origin), origin)
+
+
+def _by_columns(tree: Any, origin: str) -> Any:
+    """The records of a JSON object that holds columns, each a list or, as pandas writes them, an object by row name."""
+    if not isinstance(tree, dict) or not tree:
+        return tree
+    if all(isinstance(column, list) for column in tree.values()):
+        lengths = {name: len(column) for name, column in tree.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"{origin} holds columns of unequal length: {lengths}")
+        return [dict(zip(tree, cells, strict=True)) for cells in zip(*tree.values(), strict=True)]
+    if all(isinstance(column, dict) for column in tree.values()):
+        first, *others = (list(column) for column in tree.values())
+        if len(tree) > 1 and first and all(other == first for other in others) and not any(map(_is_nested, first)):
+            return [{name: column[row] for name, column in tree.items()} for row in first]
+    return tree
 
 
 def _yaml(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
@@ -112,7 +238,11 @@ def _parquet(content: bytes, origin: str, field: str, options: dict[str, Any]) -
 
 def _txt(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
     text = _decoded(content, origin, options)
-    lines = [text] if options.get("whole") else text.splitlines()
+    if options.get("whole"):
+        return [{"text": text.strip()}] if text.strip() else []
+    lines = re.split(r"\r\n|\n|\r", text)
+    if options.get("blank"):
+        return [{"text": line} for line in (lines if lines[-1] else lines[:-1])]
     return [{"text": line.strip()} for line in lines if line.strip()]
 
 
@@ -186,11 +316,13 @@ def _leaves(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Lists of plain values become text; a column that holds anything deeper leaves."""
-    nested = [name for name in table.columns if table[name].dtype == object]
-    for name in nested:
-        table[name] = table[name].map(_joined)
-    return table.drop(columns=[name for name in nested if table[name].map(_is_nested).any()])
+    """Lists of plain values become text."""
+    for at in range(table.shape[1]):
+        if pd.api.types.is_object_dtype(table.dtypes.iloc[at]):
+            # not Series.map, which would make an Arrow string of a column and fail on half a character
+            cells = pd.Series([_joined(cell) for cell in table.iloc[:, at]], index=table.index, dtype=object)
+            table.isetitem(at, cells)
+    return table
 
 
 def _joined(value: Any) -> Any:

@@ -1,0 +1,146 @@
+"""A user's own labelled files, or a DataFrame, as a recipe."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from theodolite.core import recipe as recipes
+from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.errors import UserError
+from theodolite.core.recipe import Recipe, Shift, Source
+from theodolite.data.sources import cells, file
+from theodolite.data.sources.tables import column_of, parse, stem_of
+
+BINARY = {"0": 0, "1": 1, "False": 0, "True": 1}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a user's file hold what; the values of `label` that count as 1, by value."""
+
+    text: str
+    label: str
+    positive: tuple[str, ...] = ()
+    group: str | None = None
+
+
+def as_path(
+    data: str | Path | pd.DataFrame,
+    cache: Path,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+) -> str | Path:
+    """A name or path as it is; the named columns of a DataFrame as a Parquet file in the cache, named by content."""
+    if not isinstance(data, pd.DataFrame):
+        return data
+    table = data.reset_index(drop=True)
+    texts = cells.texts(
+        cells.column(table, text or "text", "the DataFrame", "name the text's with text="), "the DataFrame"
+    )
+    kept = {text or "text": texts}
+    for name, remedy in ((label or "label", "name the label's with label="), (group, "name the group's with group=")):
+        if name is not None:
+            column = cells.words(cells.column(table, name, "the DataFrame", remedy))
+            cells.refuse_half_characters(column, "the DataFrame")
+            kept[name] = column
+    content = pd.DataFrame(kept).to_parquet(index=False)
+    path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    if not path.is_file():
+        publish(path, content)
+    return path
+
+
+def from_files(
+    path: Path,
+    shifts: Sequence[str | Path],
+    *,
+    text: str,
+    label: str,
+    positive: Sequence[Any] | None = None,
+    group: str | None = None,
+) -> Recipe:
+    """A recipe for a user's own file; the files' hashes are part of it, so that an edited file is another recipe.
+
+    A shift may hold rows of one label only: it then gives the rate of false alarms, or of detection, and contrasts are
+    decided on another one. No question is made up for prompting.
+    """
+    columns = Columns(text, label, _words(positive), group)
+    stems = [stem_of(str(s)) for s in shifts]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise UserError(f"two --shift files are called {', '.join(twice)}: a shift is named by its file, rename one")
+    train = _source(path, columns)
+    extra = {stem: _shift(Path(s), columns, path) for stem, s in zip(stems, shifts, strict=True)}
+    named = ", ".join(columns.positive)
+    fields = {
+        "name": stem_of(path.name),
+        "title": stem_of(path.name),
+        "positive": named or f"{label} = 1",
+        "negative": f"not {named}" if named else f"{label} = 0",
+        "question": "",
+        "train": [train],
+        "shifts": extra,
+        "primary": next((name for name, shift in extra.items() if not shift.one_class), None),
+        "private": True,
+    }
+    return recipes.validated(fields, path.name)
+
+
+def _words(positive: Sequence[Any] | None) -> tuple[str, ...]:
+    words = [cells.word(value) for value in positive or ()]
+    if None in words:
+        raise UserError("--positive holds an empty value: a row without a label counts as neither 1 nor 0")
+    return tuple(filter(None, words))
+
+
+def _source(path: Path, columns: Columns, **fields: Any) -> Source:
+    path = path.expanduser()
+    if not path.is_file():
+        raise UserError(f"no file {str(path)!r}")
+    return Source(**{
+        "source": stem_of(path.name), "file": str(path.resolve()), "revision": file_sha256(path),
+        "field": columns.text, "label": columns.label, "positive": list(columns.positive) or None,
+        "group": columns.group, "licence": "yours", "redistributable": False, **fields,
+    })  # fmt: skip
+
+
+def _shift(path: Path, columns: Columns, train: Path) -> Shift:
+    """A shift, told apart by the labels it holds; those of words are read as the training file's are."""
+    source = _source(path, columns)
+    seen = _labels(source)
+    if not seen:  # no row, or one without a label: which, is said when the rows are read
+        return Shift(rows=[source])
+    if not columns.positive:
+        values = {BINARY.get(word) for word in seen}
+        only = values.pop() if len(values) == 1 else None
+        return Shift(rows=[source], one_class=only is not None, over_refusal=only == 0)
+    wanted = [word for word in columns.positive if word in seen]
+    if wanted:
+        only_positive = seen <= set(wanted)
+        return Shift(rows=[source.model_copy(update={"positive": wanted})], one_class=only_positive)
+    known = _labels(_source(train, columns)) or set()
+    if strange := sorted(seen - known):
+        raise UserError(
+            f"no label of --shift {str(path)!r} is among --positive {', '.join(columns.positive)}, and the training "
+            f"file has no label {', '.join(map(repr, strange[:5]))}: give both files the same words"
+        )
+    negative = source.model_copy(update={"label": 0, "positive": None})
+    return Shift(rows=[negative], one_class=True, over_refusal=True)
+
+
+def _labels(source: Source) -> set[str] | None:
+    """The labels of the rows that have a text, by value; None where one of them is missing."""
+    assert source.file is not None
+    assert source.field is not None
+    assert isinstance(source.label, str)
+    table = parse({source.file: file.read(source.file)}, field=source.field, blank=True)
+    origin = f"source {source.source!r}"
+    column = cells.column(table, column_of(source.field), origin, "name the text's with --text")
+    has_text = cells.texts(column, origin).str.strip() != ""
+    labels = cells.words(cells.column(table, source.label, origin, "name the label's with --label"))[has_text]
+    return None if labels.isna().any() else set(labels)

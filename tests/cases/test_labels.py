@@ -1,0 +1,135 @@
+"""Cases 07 and 13: labels count by value, and a shift may hold one of them only."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from case_kit import QUICK, model_folder, table, theodolite
+
+import theodolite as package
+from theodolite.comparison import own
+from theodolite.core.errors import UserError
+from theodolite.core.recipe import Source
+from theodolite.data import sources
+
+Y = np.arange(120) % 2
+
+
+def labels(frame: pd.DataFrame, name: str, **fields: Any) -> list[int]:
+    frame.to_csv(name, index=False) if name.endswith("csv") else frame.to_parquet(name)
+    return sources.rows(Source(source="mine", file=name, label="label", **fields))["label"].tolist()
+
+
+@pytest.mark.parametrize("name", ["f.csv", "f.parquet"])
+@pytest.mark.parametrize(
+    ("label", "positive"),
+    [
+        (np.where(Y, 4 + Y * (np.arange(120) % 4 // 2), 1), ["4", "5"]),
+        (Y * 2 - 1, ["1"]),
+        (Y * 2 - 1, [1]),
+        (Y.astype(bool), ["True"]),
+        (Y.astype(bool), ["true"]),
+        (Y.astype(float), ["1"]),
+        (Y.astype(float), [1]),
+        (np.where(Y, " yes", "no "), ["yes"]),
+        (np.where(Y, "01", "1"), ["01"]),
+        (Y, None),
+        (Y.astype(bool), None),
+        (Y.astype(float), None),
+        (np.where(Y, "TRUE", "false"), None),
+        (np.where(Y, " 1", "0 "), None),
+    ],
+)
+def test_a_label_counts_by_its_value(name: str, label: np.ndarray, positive: list[Any] | None) -> None:
+    """Case 07: 1 = 1.0 = "1", True = "True", and the spaces around a word are no part of it."""
+    assert labels(table(120).assign(label=label), name, positive=positive) == Y.tolist()
+
+
+@pytest.mark.parametrize(
+    ("label", "positive", "words"),
+    [
+        (np.where(Y, 4, 1), ["5"], "unknown positive label of source 'mine' '5'"),
+        (Y * 2 - 1, None, "labels must be 0 or 1, column 'label' has '-1', '1'.*--positive"),
+        (np.where(Y, "nan", "0"), None, "labels must be 0 or 1"),
+    ],
+)
+def test_a_label_that_cannot_be_meant_is_refused(label: np.ndarray, positive: list[str] | None, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        labels(table(120).assign(label=label), "f.csv", positive=positive)
+
+
+def shift(train: pd.DataFrame, other: pd.DataFrame, positive: list[Any] | None = None) -> Any:
+    train.to_csv("mine.csv", index=False)
+    other.to_csv("other.csv", index=False)
+    recipe = own.from_files(Path("mine.csv"), ["other.csv"], text="text", label="label", positive=positive)
+    return recipe, recipe.shifts["other"]
+
+
+YES = table(120).assign(label=np.where(Y, "yes", "no"))
+
+
+@pytest.mark.parametrize(
+    ("other", "positive", "one_class", "over_refusal", "expected"),
+    [
+        (table(40, 5).assign(label=0), None, True, True, 0),
+        (table(40, 5).assign(label=1), None, True, False, 1),
+        (YES.assign(label="no"), ["yes"], True, True, 0),
+        (YES.assign(label="yes"), ["yes"], True, False, 1),
+        (YES.assign(label="maybe"), ["yes", "maybe"], True, False, 1),
+    ],
+)
+def test_a_shift_of_one_label_is_known_by_what_it_holds(
+    other: pd.DataFrame, positive: list[str] | None, one_class: bool, over_refusal: bool, expected: int
+) -> None:
+    train = table(120) if positive is None else YES.assign(label=YES["label"].where(Y == 0, [*positive, *positive][0]))
+    recipe, found = shift(train, other, positive)
+    assert (found.one_class, found.over_refusal) == (one_class, over_refusal)
+    assert set(sources.rows(found.rows[0])["label"]) == {expected}
+    assert recipe.primary is None  # contrasts are decided where both labels are
+
+
+def test_a_word_that_training_does_not_know_is_no_negative() -> None:
+    """A shift that spells the positive label otherwise must not become a set of false alarms."""
+    with pytest.raises(UserError, match=r"no label of --shift 'other.csv' .* has no label 'Yes'"):
+        shift(YES, YES.assign(label="Yes"), ["yes"])
+
+
+def test_a_shift_of_both_labels_decides() -> None:
+    recipe, found = shift(YES, YES, ["yes"])
+    assert (found.one_class, recipe.primary) == (False, "other")
+
+
+def test_shifts_of_one_label_give_false_alarms_and_detection(tmp_path: Path) -> None:
+    """Case 13, in one run: benign rows (false alarms), harmful rows (detection), and words as labels."""
+    YES.to_csv("mine.csv", index=False)
+    table(120, 5).assign(label="no").to_csv("benign.csv", index=False)
+    table(120, 6).query("label == 1").assign(label="yes").to_csv("harmful.csv", index=False)
+    command = ["compare", "mine.csv", "--positive", "yes", "--shift", "benign.csv", "harmful.csv"]
+    ended = theodolite(*command, "--model", model_folder(tmp_path / "m"), *QUICK, "--out", "run")
+    assert ended.code == 0, ended.stderr
+    rows, scores = pd.read_csv("run/rows.csv").query("task == 'matched'"), pd.read_parquet("run/scores.parquet")
+    scores = scores[scores["site"] == rows["site"].iloc[0]]
+    for name, metric in (("benign", "fpr@p>0.5"), ("harmful", "tpr@p>0.5")):
+        found = rows[(rows["dataset"] == name) & (rows["metric"] == metric) & (rows["seed"].astype(str) == "all")]
+        flagged = scores[scores["dataset"] == name]["probability"] > 0.5
+        assert found["value"].iloc[0] == pytest.approx(flagged.mean())
+        assert "auroc" not in set(rows[rows["dataset"] == name]["metric"])
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "FPR at probability .5" in page
+    assert "TPR at probability .5" in page
+
+
+@pytest.mark.parametrize("positive", [1, [1], "1", (1.0,)])
+def test_python_takes_positive_values_as_they_are(tmp_path: Path, positive: Any) -> None:
+    frame = table(60).assign(label=lambda t: t["label"] * 2 - 1)
+    plan = package.compare(
+        frame,
+        positive=positive,
+        model=str(model_folder(tmp_path / "m")),
+        methods=["difference_in_means"],
+        sae="none",
+        dry_run=True,
+    )
+    assert plan.rows == {"train": 60}
