@@ -18,7 +18,6 @@ from theodolite.core.recipe import Recipe
 from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.core.tick import Tell, silent
 from theodolite.data import concept as concepts
-from theodolite.data.clean import require_groups
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
 from theodolite.models.model import Model
@@ -49,12 +48,10 @@ def load_concept(
             tell("answers of the model", len(chosen), len(prompts))
         return np.array(chosen)
 
-    found = concepts.load(
+    return concepts.load(
         recipe, count_tokens=count_tokens, answer=answer, unreadable=partial(unreadable, model, recipe),
         dictionary_texts=dictionary_texts, tell=tell,
     )  # fmt: skip
-    require_groups(found.train)
-    return found
 
 
 def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:

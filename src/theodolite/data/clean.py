@@ -45,27 +45,6 @@ def require_classes(dataset: Dataset, one_class: bool = False) -> None:
             )
 
 
-def require_groups(dataset: Dataset) -> None:
-    """Refuse rows that no split can part: a class all of whose rows stay together is trained on or tested, never both.
-
-    Rows stay together that share a group or are near-duplicates of each other.
-    """
-    frame = dataset.frame
-    groups = [int(frame.loc[frame["label"] == label, "cluster"].nunique()) for label in (0, 1)]
-    if min(groups) > 1:
-        return
-    if frame["cluster"].nunique() == 1:
-        what = f"all {len(frame)} rows of {dataset.name!r} are one group"
-    elif max(groups) == 1:
-        what = f"{dataset.name!r} has two groups, and each holds one class only"
-    else:
-        what = f"all rows of {dataset.name!r} with label {groups.index(1)} are one group"
-    raise UserError(
-        f"{what} (rows that share a group or are near-duplicates stay together), so nothing can be tested on rows it "
-        "was not trained on: group by a column with more values in each class, or by none"
-    )
-
-
 def _faults() -> Iterator[tuple[str, Callable[[pd.DataFrame], pd.Series]]]:
     yield "no label", lambda f: f["label"].isna()
     yield "no text", lambda f: ~f["text"].map(lambda t: isinstance(t, str) and bool(t.strip()))
