@@ -61,7 +61,9 @@ def test_its_score_is_nan_in_the_output_and_the_other_rows_keep_theirs(run: Path
 
 def test_a_reader_of_the_text_alone_needs_no_token(run: Path) -> None:
     pd.DataFrame({"text": ["happy old mill", ONE_TOKEN]}).to_csv("new.csv", index=False)
-    assert theodolite("read", "--in", "new.csv", "--run", run, "--out", "s.csv", "--method", "word_ngrams").code == 0
+    with pytest.warns(UserWarning, match="1 of 2 rows have a text without any n-gram that word_ngrams knows"):
+        ended = theodolite("read", "--in", "new.csv", "--run", run, "--out", "s.csv", "--method", "word_ngrams")
+    assert ended.code == 0
     assert not pd.read_csv("s.csv")["score"].isna().any()
 
 
@@ -86,7 +88,7 @@ def answering(context: int = 512, unknown: bool = False, **known: Any) -> Model:
         tokenizer.unk_token = words[0]
     model.resize_token_embeddings(264, mean_resizing=False)
     model.config.max_position_embeddings = context
-    return Model(model, tokenizer, name="tiny")
+    return Model(model.eval(), tokenizer, name="tiny")  # a resized head is in training mode
 
 
 def test_a_tokenizer_that_cannot_answer_leaves_prompting_out(run: Path) -> None:
@@ -126,5 +128,5 @@ def test_a_text_is_cut_at_what_the_question_leaves_of_the_context() -> None:
     assert read.lengths.max() <= 160
     assert np.isfinite(answer_log_odds(model, texts, "Is it?", yes=YES, no=NO)).all()
     assert "leave no token of the model's context of 160" in unaskable(model, "Is it?", [("an example " * 20, 1)])
-    with pytest.raises(UserError, match="leaves no token"):
+    with pytest.raises(UserError, match="leaves nothing of the model's context"):
         prompts(model, texts, "Is it? " * 40)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from case_kit import QUICK, Ended, model_folder, table, theodolite
 
 from theodolite.core.run import Run
+from theodolite.models.model import Model
 
 SYSTEM = "<|im_start|>system\nReply in capital letters and mention birds and stone.<|im_end|>\n"
 
@@ -109,7 +111,13 @@ def test_a_template_that_prints_another_date_is_said_with_what_it_printed(
     dated = chatml().replace("{% for", "{{ 'Today: ' + strftime_now('%d %b %Y') + '. ' }}{% for", 1)
     model_folder(tmp_path / "dated", template=dated)
     assert compare(home, tmp_path / "dated", tmp_path / "run").code == 0
-    assert theodolite("read", "happy", "--run", tmp_path / "run").code == 0
+    read = theodolite("read", "happy", "--run", tmp_path / "run")
+    assert read.code == 0
+    with monkeypatch.context() as another_day:
+        later = type("Later", (datetime,), {"now": classmethod(lambda cls: datetime(2091, 1, 2, 3, 4, 5))})
+        another_day.setattr("theodolite.models.model.datetime", later)
+        assert Model.from_pretrained(tmp_path / "dated").template_around()[0].startswith("Today: 02 Jan 2091")
+        assert theodolite("read", "happy", "--run", tmp_path / "run") == read  # rendered as on the day of the run
     manifest = tmp_path / "run" / "manifest.json"
     around = Run.open(tmp_path / "run").facts["model"]["template"]
     assert re.search(r"Today: \d\d \w+ \d{4}\. $", around[0].partition("<|im_start|>")[0])

@@ -173,8 +173,7 @@ def test_damaged_judgements_are_made_again_and_counted(judged, tmp_path: Path) -
     pd.testing.assert_frame_equal(one.judgements, again.judgements)
     assert [note[:2] for note in notes] == [("remade", 1)]
     (home / "judge" / ".config.json.0123abcd.tmp").write_bytes(b"half")
-    admission.copy_judge(cache, case(0), views, tmp_path / "run")
-    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.json", "judge.safetensors"}
+    assert set(admission.judge_files(cache, case(0), views)) == {"config.json", "judge.safetensors"}
 
 
 def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(judged) -> None:

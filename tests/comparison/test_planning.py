@@ -21,7 +21,7 @@ def planned(sizes: list[int]) -> Plan:
     recipe = Recipe(name="mine", title="Mine", positive="", negative="", question="", train=[])
     training = measured(frame, recipe.seeds)[""]
     concept: Any = SimpleNamespace(shifts={}, train=SimpleNamespace(frame=frame))
-    return Plan(recipe, {}, {}, 0.0, 0.0, _detectable(recipe, concept, training), (), (), training)
+    return Plan(recipe, {}, {}, 0.0, 0.0, _detectable(recipe, concept, training), (), training=training)
 
 
 def test_eight_groups_get_the_reason_instead_of_a_difference() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from theodolite.comparison import request
+from theodolite.comparison import own, request
 from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
 from theodolite.toys.tiny_models import tiny_model
@@ -151,8 +151,8 @@ def test_a_twin_that_appears_beside_a_dictionary_makes_another_request(tmp_path:
 
 def test_half_a_character_in_a_table_is_refused_by_its_row(tmp_path: Path) -> None:
     table = pd.DataFrame({"text": pd.Series(["whole", "half \ud83d"], dtype=object), "label": [0, 1]})
-    with pytest.raises(UserError, match=r"row 1 of the table .* in column 'text'"):
-        request.as_path(table, tmp_path)
+    with pytest.raises(UserError, match="row 1 of column 'text'"):
+        own.as_path(table, tmp_path)
 
 
 def test_a_helper_of_a_users_own_method_is_part_of_the_recipe(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_helper_of_a_users_own_method_is_part_of_the_recipe(tmp_path: Path) ->
 
 def test_a_damaged_copy_of_a_table_is_written_again(tmp_path: Path) -> None:
     table = pd.DataFrame({"text": ["a", "b"], "label": [0, 1]})
-    path = Path(request.as_path(table, tmp_path))
+    path = Path(own.as_path(table, tmp_path))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert Path(request.as_path(table, tmp_path)).read_bytes() == whole
+    assert Path(own.as_path(table, tmp_path)).read_bytes() == whole

@@ -99,7 +99,7 @@ def test_repair_survives_death_at_every_step(tmp_path: Path) -> None:
 
 def test_the_same_deaths_tear_a_writer_that_writes_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness has teeth: without the temporary file many deaths leave what reads as finished, or breaks."""
-    monkeypatch.setattr(atomic, "_temporary", lambda target: target)
+    monkeypatch.setattr(atomic, "_temporary", lambda target, mode: target)
     monkeypatch.setattr(os, "replace", lambda source, target: None)
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
     bad = 0

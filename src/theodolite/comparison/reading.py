@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -307,7 +308,10 @@ def _opened(
         kept = recipe.dictionaries if dictionaries else []
         sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
     wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
-    return _same_model(open_instruments(wanted, model), run)
+    opened = open_instruments(wanted, model)
+    if model is None and "clock" in run.facts["model"]:  # a template that prints the date prints that of the run
+        opened.model.set_clock(datetime.fromisoformat(run.facts["model"]["clock"]))
+    return _same_model(opened, run)
 
 
 def _as_read(recipe: Recipe, run: Run) -> Recipe:
@@ -320,7 +324,7 @@ def _as_read(recipe: Recipe, run: Run) -> Recipe:
 def _same_model(instruments: Instruments, run: Run) -> Instruments:
     """The instruments, if their model has the weights that the run read, and reads a text as it did then."""
     then, now = run.facts["model"], instruments.model
-    again = "put it back, or compare again with --force"
+    again = "put it back, or run `theodolite compare` again with --force"
     if then["hash"] != now.hash:
         raise UserError(
             f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
@@ -333,8 +337,8 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
     if around not in (None, here) and run.recipe["format"] == "chat":
         raise UserError(
             f"the chat template of {then['name']!r} prints {_difference(around, here)}: a reader of the run would be "
-            "given other tokens than it was fitted on. Compare again with --force, or give the model a template "
-            "without a date"
+            "given other tokens than it was fitted on: give the model by its name, or run `theodolite compare` "
+            "again with --force"
         )
     return instruments
 

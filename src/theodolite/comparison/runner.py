@@ -104,43 +104,53 @@ def compare(
             pooling=pooling, positions=positions, device=device != "auto", dtype=dtype, limit=limit is not None,
             leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
         )  # fmt: skip
-        return compare_rows(
-            *data, groups=groups, methods=methods, seeds=seeds, margin=margin, out=out, force=force,
-            progress=progress, command=command,
-        )  # fmt: skip
+        how: dict[str, Any] = {"methods": methods, "seeds": seeds, "margin": margin, "out": out, "force": force}
+        return compare_rows(*data, groups=groups, **how, progress=progress, command=command)
     if groups is not None:
         raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
     recipe = request.resolve(
         own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
-        positive=[positive] if isinstance(positive, str | int | float) else positive, group=group,
-        shifts=[shifts] if isinstance(shifts, str) else shifts, question=question, format=format, max_tokens=max_tokens,
-        model=loaded.name if loaded is not None else model, revision=revision,
-        weights=loaded.identity if loaded else "",
-        sae=[sae] if isinstance(sae, str) else sae, sites=sites, methods=methods, dtype=dtype, limit=limit, leaks=leaks,
-        seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None, admit=admit,
-        alpha=alpha,
+        positive=_several(positive), group=group, shifts=_several(shifts), question=question, format=format,
+        model=loaded.name if loaded else model, revision=revision, weights=loaded.identity if loaded else "",
+        sae=_several(sae), sites=sites, methods=methods, dtype=dtype, max_tokens=max_tokens, limit=limit, leaks=leaks,
+        seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None,
+        admit=admit, alpha=alpha,
     )  # fmt: skip
     if dry_run:
-        instruments = open_instruments(recipe, loaded, device)
-        fitting = adapted(recipe, instruments.model)
-        said = [text for _, _, text in adaptation_notes(recipe, fitting, instruments.model)]
-        return plan(fitting, instruments, said)
-    run = Run.create(
-        out or request.default_folder(recipe), recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command, paths=request.local_paths(recipe),
-    )  # fmt: skip
+        return _planned(recipe, loaded, device)
+    folder, asked = out or request.default_folder(recipe), recipe.model_dump(mode="json")
+    paths = request.local_paths(recipe)
+    run = Run.create(folder, asked, recipe.digest(), force=force, command=command, paths=paths)
     if run.finished:
         _check_dictionaries(run)
     else:
-        with run.alone():
-            try:
-                _carry_out(recipe, run, loaded, device, Stages(run, progress))
-            except UserError:
-                run.withdraw()
-                raise
+        _finish(recipe, run, loaded, device, Stages(run, progress))
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
+
+
+def _several(value: Any) -> Any:
+    """One word or number as a list of one."""
+    return [value] if isinstance(value, str | int | float) else value
+
+
+def _planned(recipe: Recipe, model: Model | None, device: str) -> Plan:
+    """What the recipe would take, as this model can carry it out."""
+    instruments = open_instruments(recipe, model, device)
+    fitting = adapted(recipe, instruments.model)
+    said = [text for _, _, text in adaptation_notes(recipe, fitting, instruments.model)]
+    return plan(fitting, instruments, said)
+
+
+def _finish(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
+    """Carry the recipe out, alone in the run's folder; a request that is refused leaves no trace of itself there."""
+    with run.alone():
+        try:
+            _carry_out(recipe, run, model, device, stages)
+        except UserError:
+            run.withdraw()
+            raise
 
 
 def _refuse(**arguments: object) -> None:
@@ -234,7 +244,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around())},
+         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around()),
+         "clock": model.clock.isoformat()},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))

@@ -19,7 +19,10 @@ def saved_about(folder: Path) -> dict[str, Any]:
     """What the comparison kept with a reader: method, view, site, and Platt's two numbers."""
     about = read_json(folder / "config.json").get("about")
     if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in _ABOUT.items()):
-        raise UserError(f"{folder / 'config.json'} is not what a run wrote: restore it, or compare again with --force")
+        raise UserError(
+            f"{folder / 'config.json'} is not what a run wrote: restore it, or run `theodolite compare` again with "
+            "--force"
+        )
     return about
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from theodolite.core.atomic import read_json
 from theodolite.core.cache import cache_root
+from theodolite.core.errors import UserError
 
 _AFTER = r"(?![\w-]|\.\w)"  # the next character does not continue the last component
 _BEFORE = r"(?<![\w/.~-])"
@@ -104,3 +106,17 @@ def _unused(name: str, used: set[str]) -> str:
         n += 1
         found = f"{stem}-{n}{dot}{suffix}"
     return found
+
+
+def located(path: Path, name: str, remedy: str) -> str:
+    """The path that a run's `local.json` has for a name on this machine; `remedy` ends the error where it has none."""
+    found = read_json(path).get("paths") if path.is_file() else {}
+    if not isinstance(found, dict) or not isinstance(found.get(name, ""), str):
+        raise UserError(f"{str(path)!r} is damaged: {remedy}")
+    if name not in found:
+        raise UserError(
+            f"the run read {name!r} from a path of the machine it was made on ({path.name} is missing): {remedy}"
+        )
+    if not Path(found[name]).exists():
+        raise UserError(f"the run read {name!r} from {found[name]!r}, which is gone: {remedy}")
+    return found[name]

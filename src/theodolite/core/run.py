@@ -23,10 +23,10 @@ from typing import Any, Self
 import pandas as pd
 
 from theodolite.core import run_folder
-from theodolite.core.atomic import file_sha256, publish, read_json
+from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.local_paths import LocalPaths, shared_command, without_folders
+from theodolite.core.local_paths import LocalPaths, located, shared_command, without_folders
 from theodolite.core.plain import canonical, checksum, plain, pretty
 from theodolite.core.provenance import machine, versions
 from theodolite.core.run_folder import MANIFEST, inside
@@ -325,19 +325,7 @@ class Run:
 
         remedy: what to do where `local.json` does not say, as the end of a sentence.
         """
-        if name not in self.manifest.get("local", []):
-            return name
-        path = self.folder / LOCAL
-        found = read_json(path).get("paths") if path.is_file() else {}
-        if not isinstance(found, dict) or not isinstance(found.get(name, ""), str):
-            raise UserError(f"{str(path)!r} is damaged: {remedy}")
-        if name not in found:
-            raise UserError(
-                f"the run read {name!r} from a path of the machine it was made on ({LOCAL} is missing): {remedy}"
-            )
-        if not Path(found[name]).exists():
-            raise UserError(f"the run read {name!r} from {found[name]!r}, which is gone: {remedy}")
-        return found[name]
+        return located(self.folder / LOCAL, name, remedy) if name in self.manifest.get("local", []) else name
 
     def texts(self) -> dict[str, str]:
         """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""

@@ -34,8 +34,9 @@ def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None 
 
 def _read(part: Source, seed: int, answer: Answer | None) -> pd.DataFrame:
     frame = sources.rows(part, seed)
-    frame = frame.loc[in_order(frame[["text"]]).index].reset_index(drop=True)  # the order in which a model answers
-    group = _group(frame, part)
+    group = _group(frame, part)  # before rows are moved, so that an error names a row by its number in the file
+    order = in_order(frame[["text"]]).index  # that in which a model answers
+    frame, group = (part_of.loc[order].reset_index(drop=True) for part_of in (frame, group))
     if part.choices:
         frame = ask(frame, part.choices, answer, part.source)
     elif frame["label"].isna().all():

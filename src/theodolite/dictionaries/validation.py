@@ -4,6 +4,7 @@ Every format passes here, ours too: a configuration may have been edited, and we
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -51,7 +52,8 @@ def _check_info(info: Mapping[str, Any], folder: Path) -> None:
             raise _wrong(folder, f"info.{key}", info[key], "an object" if kind is dict else "text")
     for key in ("site", "read_site"):
         if info.get(key) is not None:
-            Site.parse(info[key])
+            for part in re.split(r"->|\+", info[key]):  # a transcoder's or crosscoder's sites stand joined
+                Site.parse(part)
     for key, least in (("seed", 0), ("k", 1)):
         if info.get(key) is not None and not _whole(info[key], least):
             raise _wrong(folder, f"info.{key}", info[key], f"a whole number from {least} on")

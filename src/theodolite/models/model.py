@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
-from theodolite.models.tokenise import check_texts, control_tokens_in, encode_texts, template_around
+from theodolite.models.tokenise import check_texts, clock, control_tokens_in, encode_texts, set_clock, template_around
 from theodolite.models.tokens import (
     MAX_TOKENS,
     Encoding,
@@ -58,6 +59,8 @@ class Model:
         self.tokenizer = tokenizer
         self.name, self.quantisation = name, quantisation
         self._weights = WeightsState(module, hash)
+        if clock(tokenizer) is None:  # a chat template that prints the time prints one time for all texts
+            set_clock(tokenizer, datetime.now().replace(microsecond=0))
         text = module.config.get_text_config()
         self.n_blocks: int = text.num_hidden_layers
         self.d_model: int = text.hidden_size
@@ -119,8 +122,19 @@ class Model:
         """Whether texts can be given in the format `chat`."""
         return bool(getattr(self.tokenizer, "chat_template", None))
 
+    @property
+    def clock(self) -> datetime:
+        """The moment that a chat template prints which prints the date; that of loading, until `set_clock`."""
+        moment = clock(self.tokenizer)
+        assert moment is not None, "set when the model was made"
+        return moment
+
+    def set_clock(self, moment: datetime) -> None:
+        """Render texts as at another moment, such as that of a Run."""
+        set_clock(self.tokenizer, moment)
+
     def template_around(self) -> tuple[str, str]:
-        """What the chat template puts before and behind a user's text right now, the date included where it writes one.
+        """What the chat template puts around a user's text, the date of `clock` included where it writes one.
 
         Two empty strings for a model without a chat template.
         """

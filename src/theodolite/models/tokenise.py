@@ -4,6 +4,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
@@ -15,6 +16,8 @@ Chat = Sequence[Mapping[str, str]]
 # What a broken or refusing template raises besides jinja2's own errors
 _TEMPLATE_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
+_CLOCK = "_theodolite_clock"  # attribute of a tokenizer
+_PRESENT = re.compile(r"""strftime_now\(\s*(["'])([^"'\\{}]*)\1\s*\)""")
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -98,6 +101,17 @@ def encode_chats(tokenizer: Any, chats: Sequence[Chat]) -> list[list[int]]:
     return ids
 
 
+def set_clock(tokenizer: Any, moment: datetime) -> None:
+    """Let the chat template of this tokenizer print this moment wherever it prints the date or the time."""
+    setattr(tokenizer, _CLOCK, moment)
+
+
+def clock(tokenizer: Any) -> datetime | None:
+    """The moment that `set_clock` gave; None where a template prints the present."""
+    found: datetime | None = getattr(tokenizer, _CLOCK, None)
+    return found
+
+
 def render(tokenizer: Any, chats: Sequence[Chat]) -> list[str]:
     """Chats as the text that the model reads, up to where the assistant answers."""
     from jinja2 import TemplateError
@@ -106,13 +120,32 @@ def render(tokenizer: Any, chats: Sequence[Chat]) -> list[str]:
     if not template:
         raise UserError("this model's tokenizer has no chat template: use format='raw'")
     try:
-        return tokenizer.apply_chat_template([list(c) for c in chats], tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(
+            [list(c) for c in chats],
+            chat_template=_at(template, clock(tokenizer)),
+            tokenize=False,
+            add_generation_prompt=True,
+        )
     except (TemplateError, *_TEMPLATE_ERRORS) as error:
         begins = str(template)[:60]
         raise UserError(
             f"the chat template of this model's tokenizer ({begins!r}...) cannot render a user's turn: "
             f"{type(error).__name__}: {error}; mend the template, or use format='raw'"
         ) from error
+
+
+def _at(template: Any, moment: datetime | None) -> Any:
+    """The template with a macro in place of the function that prints the present, where it is asked in plain words.
+
+    transformers hands no function of ours to a template, so what each format asks for is written into the macro.
+    """
+    if moment is None or not isinstance(template, str) or "strftime_now" not in template:
+        return template
+    asked = dict.fromkeys(_PRESENT.findall(template))
+    if len(_PRESENT.findall(template)) < template.count("strftime_now("):
+        return template  # a format that is computed: the template prints the present
+    answers = "".join(f"{{%- if f == {form!r} -%}}{moment.strftime(form)}{{%- endif -%}}" for _, form in asked)
+    return f"{{%- macro strftime_now(f) -%}}{answers}{{%- endmacro -%}}{template}"
 
 
 def template_around(tokenizer: Any) -> tuple[str, str]:
