@@ -1,6 +1,7 @@
 """Control tokens come from the template, never from a user's text, in every kind of tokenizer."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -249,3 +250,21 @@ def test_none_of_the_default_models_control_tokens_can_be_written(tmp_path: Any)
         assert tokenizer.decode(row.ids[row.roles == Role.CONTENT]) == text
         assert row.ids[row.roles == Role.PREFIX].tolist() == template.prefix
         assert row.ids[row.roles == Role.SUFFIX].tolist() == template.suffix
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_template_prints_the_moment_that_the_clock_was_set_to(quote: str) -> None:
+    tokenizer = byte_tokenizer()
+    asked = f"{{{{ strftime_now({quote}%d %b %Y{quote}) }}}} at {{{{ strftime_now( {quote}%H:%M{quote} ) }}}}. "
+    tokenizer.chat_template = asked + tokenizer.chat_template
+    tokenise.set_clock(tokenizer, datetime(1999, 12, 31, 23, 59))
+    before, behind = tokenise.template_around(tokenizer)
+    assert before.startswith("31 Dec 1999 at 23:59. <|im_start|>user")
+    assert behind.endswith("<|im_start|>assistant\n")
+
+
+def test_a_format_that_is_computed_prints_the_present() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% set f = '%Y' %}{{ strftime_now(f) }} " + tokenizer.chat_template
+    tokenise.set_clock(tokenizer, datetime(1999, 12, 31))
+    assert not tokenise.template_around(tokenizer)[0].startswith("1999")

@@ -33,7 +33,8 @@ from theodolite.models.harvest import Harvest, harvest
 CHECK_ROWS = 4096
 Facts = dict[str, float]
 Note = tuple[str, int, str]  # kind, count, text of a counted warning
-TICKS = 1000  # parts of a step that progress is told in
+TICKS = 1000  # parts of the whole that progress is told in
+LITTLE = 0.05  # what a part takes beside one pass of the model over the same texts, about
 
 
 def build_views(
@@ -56,8 +57,10 @@ def build_views(
     work = [(name, part) for name in datasets for part in _parts(recipe, instruments, views, name, note)]
     for name, dataset in datasets.items():
         views.put_frame(name, dataset.frame, note)
-    for done, (name, part) in enumerate(work):
-        inside = partial(_tell, tick, done, len(work))
+    sizes = np.cumsum([part.passes * sum(map(len, datasets[name].texts)) for name, part in work])
+    ends = [0, *(TICKS * sizes / sizes[-1]).astype(int).tolist()]
+    for number, (name, part) in enumerate(work):
+        inside = partial(_tell, tick, ends[number], ends[number + 1])
         inside(0, 1)
         if not views.has_part(name, part.key, note):
             made = made_part(part, views, name, datasets[name], inside, note)
@@ -67,7 +70,7 @@ def build_views(
                     "run the same command again"
                 )
             views.end_part(name, part.key, made.facts, made.files)
-    tick(TICKS * len(work), TICKS * len(work))
+    tick(TICKS, TICKS)
     return views
 
 
@@ -86,9 +89,9 @@ def made_part(
         return part.make(views, name, dataset, tick)
 
 
-def _tell(tick: Tick, step: int, steps: int, done: int, total: int) -> None:
-    """Progress inside one step as progress of all of them."""
-    tick(TICKS * step + TICKS * done // max(total, 1), TICKS * steps)
+def _tell(tick: Tick, start: int, end: int, done: int, total: int) -> None:
+    """Progress inside one step, which goes from `start` to `end`, as progress of all of them."""
+    tick(start + (end - start) * done // max(total, 1), TICKS)
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,18 @@ class Made:
 
 @dataclass(frozen=True)
 class Part:
-    """A step that makes some of the views of one data set; its key names it on disk."""
+    """A step that makes some of the views of one data set; its key names it on disk.
+
+    passes: about how many passes of the model over the texts it takes, for the time that is left.
+    """
 
     key: str
     make: Callable[[Views, str, Dataset, Tick], Made]
+    passes: float = LITTLE
 
 
 def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, note: Report) -> list[Part]:
-    parts = [Part(_part(views, "state"), partial(_states, recipe, instruments))]
+    parts = [Part(_part(views, "state"), partial(_states, recipe, instruments), passes=1.0)]
     for s in instruments.stations:
         if name == "train":  # a part of its own: the same texts may have been another run's shift, and not checked
             parts.append(Part(f"{code_part(views, s)}.checked", partial(_check, recipe, instruments, s)))
@@ -120,8 +127,11 @@ def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, no
         "embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer,
     }  # fmt: skip
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
+    passes = {"answer": 2.0 if recipe.few_shot else 1.0}
     return parts + [
-        Part(_part(views, v), partial(make, recipe, instruments)) for v, make in makers.items() if v in asked
+        Part(_part(views, v), partial(make, recipe, instruments), passes.get(v, LITTLE))
+        for v, make in makers.items()
+        if v in asked
     ]
 
 
