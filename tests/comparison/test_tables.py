@@ -143,3 +143,14 @@ def test_shuffled_labels_are_drawn_ten_times() -> None:
     asked = with_shuffles(["logistic", "shuffled_labels"])
     assert asked == ["logistic", *(f"shuffled_labels(draw={i})" for i in range(10))]
     assert set(asked[1:]) <= set(METHODS)
+
+
+def test_a_method_that_gives_all_rows_one_score_is_compared_with_nothing() -> None:
+    """A latent that fires on none of these rows is not "equivalent" to another that does not."""
+    dead = [replace(f, scores=f.scores.assign(score=0.0)) for f in (fitted("good", 0.0), fitted("poor", 0.0))]
+    for other in (dead[1], fitted("poor", 2.0)):
+        (contrast,) = matched([dead[0], other], RECIPE).contrasts
+        assert contrast.verdict.word == "undecided"
+        assert "good" in contrast.verdict.needs
+        assert "gives every row one score" in contrast.verdict.needs
+        assert contrast.verdict.p == contrast.verdict.p_equivalent == 1.0

@@ -150,6 +150,7 @@ def test_a_method_that_ranks_the_wrong_way_round_is_not_compared() -> None:
     assert str(v).startswith("inverted (AUROC of logistic significantly below .5")
     assert "negation" in v.needs
     assert is_inverted(difference(0.3, sd_rows=0.05))
+    assert not is_inverted(difference(0.47, sd_rows=0.01))  # significantly below .5, but by no more than the margin
     assert not is_inverted(difference(0.45, sd_rows=0.05))
 
 
@@ -174,3 +175,13 @@ def test_benjamini_yekutieli_by_hand() -> None:
 def test_the_margin_decides() -> None:
     d = difference(0.01, sd_rows=0.004)
     assert [verdicts([d], margin)[0].word for margin in (0.01, 0.02)] == ["better", "equivalent"]
+
+
+@pytest.mark.parametrize(("groups", "found"), [(40, "undecided"), (148, "undecided"), (149, "equivalent")])
+def test_no_difference_is_called_small_that_the_groups_could_hide(groups: int, found: str) -> None:
+    """Readers that agree on 40 groups may fail on one group in 40 that none of these showed: .98 ** 149 is .049."""
+    small = replace(difference(0.0, sd_rows=0.0001), n_groups=groups)
+    assert word(small) == found
+    assert verdicts([small])[0].p_equivalent == pytest.approx(0.98**groups)
+    # half the groups count where they are so unequal
+    assert word(replace(small, n_groups=2 * groups, balance=0.5)) == found

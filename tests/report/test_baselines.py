@@ -41,10 +41,8 @@ TEXT = {
         | {"n_text": 2, "p_adjusted": 0.0001, "level": 0.86, "than_level": 0.711},
     ],
     "random": [
-        {"dataset": PRIMARY, "draws": 10, "lo": 0.5, "hi": 0.62, "best": "logistic", "easy": False,
-         "level_with_best": False},
-        {"dataset": "health", "draws": 10, "lo": 0.55, "hi": 0.89, "best": "logistic", "easy": True,
-         "level_with_best": True},
+        {"dataset": PRIMARY, "draws": 10, "lo": 0.5, "hi": 0.62, "best": "logistic", "easy": False},
+        {"dataset": "health", "draws": 10, "lo": 0.55, "hi": 0.89, "best": "logistic", "easy": True},
     ],
 }  # fmt: skip
 
@@ -73,7 +71,7 @@ def test_what_is_decided_elsewhere_is_said_in_one_sentence(sheet: Sheet) -> None
 
 def test_a_set_that_chance_reads_is_called_easy_and_no_other(sheet: Sheet) -> None:
     said = baselines.easy(sheet)
-    assert said.startswith("Easy: health (.550 to .890, level with logistic on dense activations).")
+    assert said.startswith("Easy: health (.550 to .890).")
     assert PRIMARY not in said
 
 

@@ -1,8 +1,9 @@
 """What the best reader of the model is held against: the strongest text-only baseline, and random directions.
 
-The reader is chosen on training rows, by cross-validated log loss, so that the rows it is scored on have no part in
-the choice. The text-only baseline is the strongest on those very rows: that flatters the baseline, never the model, and
-the p-value of the contrast is multiplied by the number of baselines it was picked from (Bonferroni).
+The reader is chosen on training rows, by cross-validated log loss, so that no row of a shift has a part in the choice.
+The test rows of one training set are training rows of another: on them the choice flatters the reader, and the
+contrast gets no word. The text-only baseline is the strongest on those very rows: that flatters the baseline, never
+the model, and the p-value of the contrast is multiplied by the number of baselines it was picked from (Bonferroni).
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,14 @@ from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.fits import Fitted
 from theodolite.core import methods
 from theodolite.core.recipe import Contrast, Recipe
-from theodolite.core.run import LEFT_OUT
+from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.verdict import verdicts
 
 MODEL_VIEWS = {"state", "latents", "reconstruction", "error", "state+latents", "answer"}
 TEXT_VIEWS = {"text", "sentence"}  # what needs the text and no activation of the model under study
 RANDOM = "random_direction"
 EASY = 0.7  # an AUROC that a direction which knows nothing reaches only where the data set hardly asks for learning
+CHOSEN_HERE = "the reader was chosen with these rows: other training sets learn from them"
 
 Levels = dict[tuple[str, str], Any]  # by data set and method: the row of the AUROC over all seeds
 
@@ -98,6 +100,8 @@ def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
     # Holm over k equal p-values is Bonferroni's
     verdict = verdicts([d] * n_picked_from, contrast.verdict.margin, inverted)[0]
     words = {"verdict": verdict.word, "needs": verdict.needs, "p_adjusted": verdict.p_different}
+    if contrast.dataset == IN_DISTRIBUTION and verdict.word not in ("undecided", "inverted"):
+        words |= {"verdict": "undecided", "needs": CHOSEN_HERE}
     return difference(contrast) | words | {"n_text": n_picked_from}
 
 
@@ -114,8 +118,8 @@ def _random(levels: Levels, dataset: str, best: str) -> dict[str, Any] | None:
     """The band of random directions of dense activations on one data set; None where none was drawn.
 
     A draw's sign is luck, and one labelled text would settle it: each counts with the better sign. Easy is a data set
-    on which every draw passes EASY, or the highest does and is level with the best method: each lies in the other's
-    interval (below five training sets, without intervals: it is as high).
+    on which every draw passes EASY, or the interval of the highest lies above it (without intervals, below five
+    training sets: only the first).
     """
     drawn = [
         _better_sign(row)
@@ -124,23 +128,19 @@ def _random(levels: Levels, dataset: str, best: str) -> dict[str, Any] | None:
     ]
     if not drawn:
         return None
-    low, (high, reach) = min(drawn)[0], max(drawn)
-    top, level = levels.get((dataset, best)), False
-    if top is not None and np.isfinite(top["value"]):
-        floor = top["lo"] if np.isfinite(top["lo"]) else top["value"]
-        level = high > EASY and high >= floor and reach >= top["value"]
+    low, (high, floor) = min(drawn)[0], max(drawn)
     return {
         "dataset": dataset, "draws": len(drawn), "lo": low, "hi": high, "best": best,
-        "easy": bool(low > EASY or level), "level_with_best": bool(level),
+        "easy": bool(low > EASY or floor > EASY),
     }  # fmt: skip
 
 
 def _better_sign(row: dict[str, Any]) -> tuple[float, float]:
-    """AUROC of a direction or of its reverse, whichever is above chance, and the upper end of its interval."""
+    """AUROC of a direction or of its reverse, whichever is above chance, and the lower end of its interval (or 0)."""
     value, lo, hi = (float(row[key]) for key in ("value", "lo", "hi"))
     if value < 0.5:
-        value, hi = 1 - value, 1 - lo
-    return value, hi if np.isfinite(hi) else value
+        value, lo = 1 - value, 1 - hi
+    return value, lo if np.isfinite(lo) else 0.0
 
 
 def _own(fitted: Sequence[Fitted], recipe: Recipe) -> list[Fitted]:

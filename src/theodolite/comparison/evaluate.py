@@ -124,10 +124,15 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
 
 
 def _unless_constant(panel: Panel, key: Key, figure: Interval) -> Interval:
-    """The figure without its interval where every seed gives all rows one score: no other rows would change .5."""
-    scores = panel.scores[key]
-    constant = all(len(np.unique(s[~np.isnan(s)])) <= 1 for s in scores)
-    return replace(figure, lo=math.nan, hi=math.nan, reason="every row has the same score") if constant else figure
+    """The figure without its interval where every seed gives all rows one score: .5 whatever rows there were."""
+    if not _is_constant(panel, key):
+        return figure
+    return replace(figure, lo=math.nan, hi=math.nan, reason="every row has the same score")
+
+
+def _is_constant(panel: Panel, key: Key) -> bool:
+    """Whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
+    return all(len(np.unique(s[~np.isnan(s)])) <= 1 for s in panel.scores[key])
 
 
 def _within(templates: Array, y: Array, s: Array, w: Array | None = None) -> Any:
@@ -177,8 +182,14 @@ def _contrasted(
         for site, one, other in _pairs(panel, contrast):
             ends.append((contrast.method, contrast.than, site))
             estimate = panel.sample.paired(metric, panel.scores[one], panel.scores[other])
-            differences.append(estimate.interval(bounded=False))
-            inverted.append(tuple(key[0] for key in (one, other) if _inverted(panel, metric, key)))
+            found = estimate.interval(bounded=False)
+            if silent := [key[0] for key in (one, other) if _is_constant(panel, key)]:
+                found = replace(
+                    found, lo=math.nan, hi=math.nan, sd_rows=math.nan,
+                    reason=f"{' and '.join(silent)} gives every row one score, and ranks none",
+                )  # fmt: skip
+            differences.append(found)
+            inverted.append(tuple(key[0] for key in (one, other) if _inverted(panel, metric, key, margin)))
     if is_primary:
         words = verdicts(differences, margin, inverted)
     else:
@@ -188,12 +199,12 @@ def _contrasted(
     ]
 
 
-def _inverted(panel: Panel, metric: Metric, key: Key) -> bool:
-    """Whether a method's AUROC is significantly below .5; the bootstrap runs only where the point is."""
+def _inverted(panel: Panel, metric: Metric, key: Key, margin: float) -> bool:
+    """Whether a method's AUROC is significantly below .5 less the margin; bootstrapped only where the point is."""
     points = [metric(panel.sample.y, scores) for scores in np.where(panel.sample.asked, panel.scores[key], np.nan)]
     if not np.mean(points) < CHANCE:
         return False
-    return is_inverted(panel.sample.estimate(metric, panel.scores[key]).interval())
+    return is_inverted(panel.sample.estimate(metric, panel.scores[key]).interval(), margin)
 
 
 def _with_false_discoveries(found: Sequence[Contrasted]) -> list[Contrasted]:

@@ -1,6 +1,6 @@
 """One word for a difference: better, worse, equivalent within a margin, non-inferior, or undecided and what would help.
 
-A contrast in which a method ranks the classes the wrong way round, its AUROC significantly below .5, gets the word
+A contrast in which a method ranks the classes the wrong way round, its AUROC well below .5, gets the word
 inverted and no other: the smaller AUROC separates the classes better there, so that better and worse mean nothing.
 """
 
@@ -26,9 +26,10 @@ class Verdict:
     """A word, the difference it is about, and the p-values behind it after Holm's correction over the family.
 
     p_different: two-sided, of no difference. p_equivalent: of a difference at least as large as the margin, the
-    larger of two one-sided tests (Schuirmann 1987): below .05 exactly when the 90 % interval lies inside the margin.
-    p_not_worse: one-sided, of a difference of minus the margin or less. p: two-sided, uncorrected. inverted: methods of
-    this contrast whose AUROC is significantly below .5.
+    larger of two one-sided tests (Schuirmann 1987), below .05 exactly when the 90 % interval lies inside the margin,
+    and of the chance that the groups hide a failure of that share (`unseen_failures`). p_not_worse: one-sided, of a
+    difference of minus the margin or less, likewise. p: two-sided, uncorrected. inverted: methods of this contrast
+    whose AUROC is significantly below .5 less the margin.
     """
 
     word: str
@@ -111,9 +112,24 @@ def benjamini_yekutieli(p: Sequence[float]) -> list[float]:
     return [float(a) for a in adjusted]
 
 
-def is_inverted(figure: Interval) -> bool:
-    """Whether an AUROC is significantly below .5: the whole 95 % interval is."""
-    return figure.hi < CHANCE
+def is_inverted(figure: Interval, margin: float = MARGIN) -> bool:
+    """Whether an AUROC is below .5 by more than the margin: the whole 95 % interval is.
+
+    Of many methods that know nothing some have an interval just below .5; an error of .02 turns no ranking round.
+    """
+    return figure.hi < CHANCE - margin
+
+
+def unseen_failures(margin: float, n_groups: float) -> float:
+    """Chance that none of these groups shows a kind of failure that meets a share of `margin` of them.
+
+    What no group shows is in no bootstrap draw and in no scatter of refits: two readers that agree on 40 groups may
+    differ on one group in 40. A claim that a difference is within the margin must exclude that too.
+
+    >>> round(unseen_failures(0.02, 40), 2), round(unseen_failures(0.02, 149), 3)
+    (0.45, 0.049)
+    """
+    return float((1 - margin) ** n_groups)
 
 
 def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, family: int = 1) -> int | None:
@@ -130,7 +146,8 @@ def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, fami
         sd_rows, sd_seeds = difference.sd_rows * math.sqrt(share), math.sqrt((lasting + luck * share) * seeds)
         groups = difference.n_groups * difference.balance / share
         df = satterthwaite(sd_rows, sd_seeds, groups, 1 + difference.df_share * (n_seeds - 1))
-        return _chance(difference.value, math.hypot(sd_rows, sd_seeds), df, margin, LEVEL / family) < POWER
+        within = margin if unseen_failures(margin, groups) < LEVEL / family else 0.0  # else never called equivalent
+        return _chance(difference.value, math.hypot(sd_rows, sd_seeds), df, within, LEVEL / family) < POWER
 
     low, high = 1.0, float(difference.n)
     if not short(high):
@@ -193,11 +210,12 @@ def _p_different(d: Interval) -> float:
 
 
 def _p_equivalent(d: Interval, margin: float) -> float:
-    return _tail(abs(d.value) - margin, d)
+    """The larger of the two: both must be excluded, so that neither needs a correction for the other."""
+    return max(_tail(abs(d.value) - margin, d), unseen_failures(margin, d.n_groups * d.balance))
 
 
 def _p_not_worse(d: Interval, margin: float) -> float:
-    return _tail(-d.value - margin, d)
+    return max(_tail(-d.value - margin, d), unseen_failures(margin, d.n_groups * d.balance))
 
 
 def _tail(distance: float, d: Interval) -> float:

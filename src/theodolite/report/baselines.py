@@ -80,11 +80,7 @@ def easy(sheet: Sheet) -> str:
     found = [band for band in facts.get("random", []) if band["easy"]]
     if not found:
         return ""
-    said = [
-        f"{_place(sheet, band['dataset'])} ({band_words(band)}"
-        + (f", level with {sheet.phrase(band['best'])})" if band["level_with_best"] else ")")
-        for band in found
-    ]
+    said = [f"{_place(sheet, band['dataset'])} ({band_words(band)})" for band in found]
     return (
         f"Easy: {'; '.join(said)}. There random directions of the same activations, which know nothing of the labels "
         "but their sign, already tell the classes apart, so a high AUROC says little about a method."

@@ -30,6 +30,8 @@ def sentence(sheet: Sheet) -> str:
     ]
     given = any(line["lo"] is not None for part in found.values() for line in part["contrasts"])
     verdicts = " No verdict on a fixed contrast changes with it." if given else ""
+    if given and all(word == "undecided" for words in (mine, *theirs) for word in words.values()):
+        verdicts = " Every fixed contrast is undecided with each of them, so this says nothing of what pooling decides."
     if changed:
         verdicts = f" Verdicts that differ: {'; '.join(changed)}."
     return (
