@@ -1,5 +1,6 @@
 """What the tables of a run rest on: the constants that are used, and the test rows where no shift is primary."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np

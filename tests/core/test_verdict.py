@@ -83,7 +83,7 @@ def test_nothing_scored_decides_nothing() -> None:
 
 def test_identical_scores_are_equivalent() -> None:
     v = verdicts([difference(0.0, sd_rows=0.0)])[0]
-    assert (v.word, v.p_different, v.p_equivalent) == ("equivalent", 1.0, 0.0)
+    assert (v.word, v.p_different, v.p_equivalent) == ("equivalent", 1.0, 0.98**800)
 
 
 def share_decided(d: Interval, rows: int, family: int = 1) -> float:
