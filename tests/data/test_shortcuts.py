@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,7 +185,7 @@ def test_what_marks_a_source_of_one_class_is_found_with_the_source(third: bool) 
     assert {s.kind for s in found.shortcuts} == {"source"}
     beside = {(s.kind, s.name): s for s in found.with_source}
     assert ("term", "zqx") in beside
-    assert ("surface", "first letter is a capital") in beside
+    assert {"surface", "characters"} <= {kind for kind, _ in beside}
     mark = beside["term", "zqx"]
     assert mark.effect == pytest.approx(mark.share_positive - mark.share_negative)
 
@@ -224,18 +226,20 @@ def test_one_source_tells_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_word_is_found_from_the_share_of_positives_that_is_called_detectable(seed: int) -> None:
-    bare = texts(seed)
-    detectable = search(frame_of(bare, LABELS.tolist()), seed, 500).detectable
+    """Three positives to a negative: a word needs more rows than the ten that make a candidate."""
+    bare, labels = texts(seed), [1] * 150 + [0] * 50
+    detectable = search(frame_of(bare, labels), seed, 500).detectable
     assert detectable is not None
-    assert 0.1 <= detectable < 0.2
+    rows = round(detectable * 150)
+    assert rows > 15
 
-    def seen(rows: int) -> bool:
-        at = np.flatnonzero(LABELS)[:rows]
-        marked = [f"{t} zzz" if i in at else t for i, t in enumerate(bare)]
-        return any("zzz" in name for name in names(search(frame_of(marked, LABELS.tolist()), seed, 500), "term"))
+    def seen(n: int) -> bool:
+        # in the place of a word as long, so that no other kind sees it: one more that holds something raises the level
+        marked = [re.sub(r" \w{6} ", " zozozo ", t, count=1) if i < n else t for i, t in enumerate(bare)]
+        return any("zozozo" in name for name in names(search(frame_of(marked, labels), seed, 500), "term"))
 
-    assert seen(round(detectable * N / 2) + 2)
-    assert not seen(round(detectable * N / 2) - 2)
+    assert seen(rows + 2)
+    assert not seen(rows - 2)
 
 
 def test_nothing_is_detectable_in_few_rows_or_by_few_permutations() -> None:
@@ -244,6 +248,8 @@ def test_nothing_is_detectable_in_few_rows_or_by_few_permutations() -> None:
 
 
 def test_without_a_word_in_ten_rows_the_only_word_would_have_to_be_beyond_chance_itself() -> None:
-    found = search(frame_of(sentences(40, 8), [1, 0] * 20), 0, 500)
+    """Ten of 100 positives would be a candidate, but with 20 negatives to 100 positives no evidence."""
+    found = search(frame_of(sentences(120, 8), [1] * 100 + [0] * 20), 0, 500)
+    assert "term" not in found.found
     assert found.detectable is not None
-    assert found.detectable >= 0.5
+    assert 0.2 < found.detectable < 0.4

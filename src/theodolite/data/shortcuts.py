@@ -266,8 +266,8 @@ def _beyond(family: Candidates, y: np.ndarray, test: _Tested, level: float) -> I
     negative, positive = (family.has[y == label].getnnz(axis=0) / max((y == label).sum(), 1) for label in (0, 1))
     n = family.has.getnnz(axis=0)
     for c in np.flatnonzero(test.p <= level).tolist():
-        numbers = (test.z[c], test.p[c], positive[c], negative[c])
-        yield Shortcut(family.kind, family.name[c], *map(float, numbers), int(n[c]), float(test.effect[c]))
+        z, p, effect = float(test.z[c]), float(test.p[c]), float(test.effect[c])
+        yield Shortcut(family.kind, family.name[c], z, p, float(positive[c]), float(negative[c]), int(n[c]), effect)
 
 
 def _detectable(null: _Null, tests: dict[str, _Tested], passed: dict[str, bool]) -> float | None:
