@@ -1,10 +1,12 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 from toy_rows import frame_of, sentences
 
-from theodolite.data.shortcuts import LEVEL, Search, search, strata
+from theodolite.data.shortcuts import LEVEL, Search, search, source_and_label, strata
 
 N = 200
 COMMON = [f"{word} word" for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
@@ -164,3 +166,90 @@ def test_latents_join_in_row_order() -> None:
 
 def test_texts_without_a_repeated_word_have_no_clusters() -> None:
     assert search(frame_of(sentences(40, 8), [1, 0] * 20), 0, 100).shortcuts == []
+
+
+def marked_source(bare: list[str]) -> list[str]:
+    return [f"ZQX says {text}".upper() for text in bare]
+
+
+@pytest.mark.parametrize("third", [False, True], ids=["one", "two of one class"])
+def test_what_marks_a_source_of_one_class_is_found_with_the_source(third: bool) -> None:
+    """Beside a mixed source, labels inside sources of the same class cannot move: no candidate varies there."""
+    parts = [("a", texts(0)[:100], [1, 0] * 50), ("b", marked_source(texts(1)[:100]), [1] * 100)]
+    parts += [("c", texts(2)[:100], [1] * 100)] if third else []
+    rows = [t for _, part, _ in parts for t in part]
+    found = search(
+        frame_of(rows, [y for *_, part in parts for y in part], [n for n, *p in parts for _ in p[0]]), 0, 500
+    )
+    assert {"a", "b"} <= set(names(found, "source"))
+    assert {s.kind for s in found.shortcuts} == {"source"}
+    beside = {(s.kind, s.name): s for s in found.with_source}
+    assert ("term", "zqx") in beside
+    assert {"surface", "characters"} <= {kind for kind, _ in beside}
+    mark = beside["term", "zqx"]
+    assert mark.effect == pytest.approx(mark.share_positive - mark.share_negative)
+
+
+def test_a_source_that_nearly_decides_the_label_is_found_and_so_is_what_marks_it() -> None:
+    labels = [1] * 95 + [0] * 5 + [1] * 5 + [0] * 95
+    rows = [t.upper() if i < 100 else t for i, t in enumerate(texts(0))]
+    found = search(frame_of(rows, labels, ["a"] * 100 + ["b"] * 100), 0, 500)
+    assert set(names(found, "source")) == {"a", "b"}
+    assert "first letter is a capital" in {
+        s.name for s in (*found.shortcuts, *found.with_source) if s.kind == "surface"
+    }
+    assert not {(s.kind, s.name) for s in found.shortcuts} & {(s.kind, s.name) for s in found.with_source}
+    assert found.source.cramers_v == pytest.approx(0.9)
+    assert (found.source.n_sources, found.source.decided, found.source.commoner) == (2, 0.95, 0.5)
+
+
+def test_where_the_source_says_nothing_of_the_label_nothing_goes_with_it() -> None:
+    """Every mark of source b stands beside as many labels of either class as in a."""
+    rows = [*texts(0)[:100], *marked_source(texts(1)[:100])]
+    found = search(frame_of(rows, LABELS.tolist(), ["a"] * 100 + ["b"] * 100), 0, 500)
+    assert (found.shortcuts, found.with_source, found.source.cramers_v) == ([], [], 0)
+
+
+def test_what_is_found_inside_sources_is_not_said_to_go_with_the_source() -> None:
+    """A word of the positives of a, and sources of unlike balance."""
+    label = [1] * 50 + [0] * 50 + [1] * 100
+    rows = [f"{t} zzz" if i < 40 else t for i, t in enumerate(texts(0))]
+    found = search(frame_of(rows, label, ["a"] * 100 + ["b"] * 100), 0, 500)
+    assert "zzz" in {w for name in names(found, "term") for w in name.split()}
+    assert "zzz" not in {w for s in found.with_source if s.kind == "term" for w in s.name.split()}
+
+
+def test_one_source_tells_nothing() -> None:
+    table = source_and_label(frame_of(texts(0), LABELS.tolist()))
+    assert (table.n_sources, table.cramers_v, table.decided) == (1, 0, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_word_is_found_from_the_share_of_positives_that_is_called_detectable(seed: int) -> None:
+    """Three positives to a negative: a word needs more rows than the ten that make a candidate."""
+    bare, labels = texts(seed), [1] * 150 + [0] * 50
+    detectable = search(frame_of(bare, labels), seed, 500).detectable
+    assert detectable is not None
+    rows = round(detectable * 150)
+    assert rows > 15
+
+    def seen(n: int) -> bool:
+        # in the place of a word as long, so that no other kind sees it: one more that holds something raises the level
+        marked = [re.sub(r" \w{6} ", " zozozo ", t, count=1) if i < n else t for i, t in enumerate(bare)]
+        return any("zozozo" in name for name in names(search(frame_of(marked, labels), seed, 500), "term"))
+
+    assert seen(rows + 2)
+    assert not seen(rows - 2)
+
+
+def test_nothing_is_detectable_in_few_rows_or_by_few_permutations() -> None:
+    assert search(frame_of(texts(0)[:14], [1, 0] * 7), 0, 500).detectable is None  # 7 positives, and a word needs 10
+    assert search(planted(0), 0, n_permutations=5).detectable is None
+
+
+def test_without_a_word_in_ten_rows_the_only_word_would_have_to_be_beyond_chance_itself() -> None:
+    """Ten of 100 positives would be a candidate, but with 20 negatives to 100 positives no evidence."""
+    found = search(frame_of(sentences(120, 8), [1] * 100 + [0] * 20), 0, 500)
+    assert "term" not in found.found
+    assert found.detectable is not None
+    assert 0.2 < found.detectable < 0.4

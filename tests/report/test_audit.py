@@ -100,3 +100,52 @@ def test_control_tokens_in_texts_are_named_and_counted() -> None:
     assert "train: 9 rows hold control tokens" in warning.words
     assert "<|im_end|> (7)" in warning.words
     assert "and 3 others" in warning.words
+
+
+BY_SOURCE = {"n_sources": 2, "cramers_v": 0.9, "decided": 0.95, "commoner": 0.5}
+
+
+def test_what_goes_with_the_source_stands_apart_in_a_table_of_its_own() -> None:
+    one = AUDIT["shortcuts"]["shortcuts"][0]
+    source, mark = one | {"kind": "source", "name": "b"}, one | {"kind": "term", "name": "zqx"}
+    beside = [*(mark | {"name": f"zqx {i}"} for i in range(SHOWN + 7)), mark | {"kind": "latent", "name": "latent 3"}]
+    search = {**AUDIT["shortcuts"], "shortcuts": [source], "with_source": beside, "source": BY_SOURCE}
+    *_, tried, found, said, apart, latents = blocks({**AUDIT, "shortcuts": search}, hidden=True)
+    assert isinstance(tried, Text)
+    assert "V .900; the commoner label of its source is right for .950 of the rows" in tried.words
+    assert "the commoner label of all for .500." in tried.words
+    assert set(cells(found)) == {"source"}
+    total = "Goes with the source: 33 (words and pairs of words 32, latents 1)."
+    assert said == Text(total, "warning")
+    assert isinstance(apart, Table)
+    assert len(apart.lines) == SHOWN
+    assert {line.cells[1].words for line in apart.lines} == {"not shown (--show-text shows it)"}
+    assert "7 more. Beyond chance over all rows only" in apart.caption
+    assert set(cells(latents)) == {"latent"}
+
+
+def test_one_source_has_no_association_with_the_label() -> None:
+    search = {**AUDIT["shortcuts"], "source": BY_SOURCE | {"n_sources": 1}}
+    assert not [
+        b for b in blocks({**AUDIT, "shortcuts": search}) if isinstance(b, Text) and "Source and label" in b.words
+    ]
+
+
+@pytest.mark.parametrize(
+    ("detectable", "words"),
+    [
+        (0.14, "unseen in fewer than about 14 % of the positives."),
+        (None, "every positive and no negative would go unseen."),
+    ],
+)
+@pytest.mark.parametrize("shortcuts", [[], AUDIT["shortcuts"]["shortcuts"]], ids=["none", "some"])
+def test_the_share_that_a_search_cannot_see_is_named(
+    shortcuts: list[dict[str, Any]], detectable: float | None, words: str
+) -> None:
+    search = {**AUDIT["shortcuts"], "shortcuts": shortcuts, "detectable": detectable}
+    assert [b for b in blocks({**AUDIT, "shortcuts": search}) if isinstance(b, Text) and b.words.endswith(words)]
+
+
+def test_the_intervals_of_text_baselines_are_said_to_be_of_these_fits() -> None:
+    (table,) = [b for b in blocks(AUDIT) if isinstance(b, Table) and b.caption.startswith("AUROC")]
+    assert "for these fits, without the variation of refitting" in table.caption

@@ -14,7 +14,10 @@ What is found is ranked by its effect, the stratified difference between the cla
 risk difference), since in a large data set any trifle is beyond chance.
 
 Labels are permuted inside every source that has both classes. Sources of one class are permuted together: there,
-whatever marks a source marks the label, and is found as the shortcut that it is.
+whatever marks a source marks the label, and is found as the shortcut that it is. Sources themselves are tested over
+all rows, since inside a source they say nothing. Where they go with the label, all other kinds are tested a second time
+over all rows, by the same rules, and what is found only there is told apart: it goes with the label through the source.
+That second search is made only behind a finding, so that it adds no error where no label goes with anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.stats import norm
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -66,10 +70,26 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class SourceAndLabel:
+    """How far the source tells the label, over rows of one near-duplicate cluster each.
+
+    cramers_v: 0 to 1 (Cramer 1946). decided: share of rows whose label is the commoner one of their source.
+    commoner: share of rows with the commoner label of all, which `decided` is where the sources say nothing.
+    """
+
+    n_sources: int
+    cramers_v: float
+    decided: float
+    commoner: float
+
+
+@dataclass(frozen=True)
 class Search:
     """All shortcuts found, the largest effect first, and how many candidates and permutations that took.
 
-    found: number of shortcuts of each kind that had any candidate, 0 among them.
+    found: number of shortcuts of each kind that had any candidate, 0 among them. with_source: what goes with the label
+    over all rows and not inside sources; its effects are over all rows. detectable: the smallest share of the positives
+    in which a word that no negative holds would have been found; None if no share would do.
     """
 
     shortcuts: list[Shortcut]
@@ -77,6 +97,9 @@ class Search:
     n_permutations: int
     n_rows: int
     found: dict[str, int]
+    with_source: list[Shortcut]
+    source: SourceAndLabel
+    detectable: float | None
 
 
 def search(
@@ -98,18 +121,41 @@ def search(
         families.append(_distinct(_latents(latents[rows], latent_names)))
     families = [family for family in families if family.name]
     y, stratum = chosen["label"].to_numpy(), strata(chosen)
-    test = _Test(families, y, stratum, generator(seed, "permutations"), n_permutations)
-    passed = _passed([p.min() for p in test.p], n_permutations)
-    level = LEVEL * sum(passed) / max(len(families), 1)
-    shortcuts = [
-        shortcut
-        for number, family in enumerate(families)
-        if passed[number]
-        for shortcut in _beyond(family, y, test, number, level)
-    ]
-    shortcuts.sort(key=lambda s: (-round(abs(s.effect), 9), KINDS.index(s.kind), s.name))
+    inside = _null(y, stratum, seed, n_permutations)
+    over_all = _null(y, np.zeros(len(y)), seed, n_permutations) if len(np.unique(stratum)) > 1 else inside
+    tests = [(over_all if family.kind == "source" else inside).test(family) for family in families]
+    shortcuts, passed = _found(families, tests, y)
     found = {family.kind: sum(s.kind == family.kind for s in shortcuts) for family in families}
-    return Search(shortcuts, sum(len(family.name) for family in families), n_permutations, len(chosen), found)
+    with_source: list[Shortcut] = []
+    if over_all is not inside and found.get("source"):
+        others = [family for family in families if family.kind != "source"]
+        known = {(s.kind, s.name) for s in shortcuts}
+        again, _ = _found(others, [over_all.test(family) for family in others], y)
+        with_source = [s for s in again if (s.kind, s.name) not in known]
+    return Search(
+        shortcuts,
+        sum(len(family.name) for family in families),
+        n_permutations,
+        len(chosen),
+        found,
+        with_source,
+        source_and_label(chosen),
+        _detectable(inside, {family.kind: test for family, test in zip(families, tests, strict=True)}, passed),
+    )
+
+
+def source_and_label(frame: pd.DataFrame) -> SourceAndLabel:
+    """How far the source of a row tells its label; V is 0 where there is one source or one label.
+
+    >>> source_and_label(pd.DataFrame({"source": list("aabb"), "label": [1, 1, 0, 1]}))
+    SourceAndLabel(n_sources=2, cramers_v=0.577..., decided=0.75, commoner=0.75)
+    """
+    table = pd.crosstab(frame["source"], frame["label"]).to_numpy(dtype=float)
+    n, rows, columns = table.sum(), table.sum(axis=1), table.sum(axis=0)
+    expected = np.outer(rows, columns) / n
+    smaller = min(table.shape) - 1
+    v = float(np.sqrt(((table - expected) ** 2 / expected).sum() / (n * smaller))) if smaller else 0.0
+    return SourceAndLabel(len(rows), v, float(table.max(axis=1).sum() / n), float(columns.max() / n))
 
 
 def candidates(frame: pd.DataFrame, seed: int) -> Iterator[Candidates]:
@@ -142,24 +188,39 @@ def _column_means(has: sparse.csc_matrix) -> np.ndarray:
     return np.asarray(has.mean(axis=0)).ravel()
 
 
-class _Test:
-    """Of every family: z, effect and family-wise p of its candidates, under the same permutations of the labels."""
+@dataclass(frozen=True)
+class _Tested:
+    """Of a family's candidates z, effect and family-wise p; `highest`: the largest |z| of each permutation."""
 
-    def __init__(
-        self, families: list[Candidates], y: np.ndarray, stratum: np.ndarray, rng: np.random.Generator, n: int
-    ) -> None:
-        members = [np.flatnonzero(stratum == name) for name in np.unique(stratum)]
-        pairs = sum(y[rows].sum() * (len(rows) - y[rows].sum()) / len(rows) for rows in members)
-        orders = [_permuted(y, members, rng) for _ in range(n)]
-        self.z, self.effect, self.p = [], [], []
-        for family in families:
-            expected, scale = _moments(family.has, y, members)
-            z = (y @ family.has - expected) * scale
-            highest = np.array([np.abs((order @ family.has - expected) * scale).max(initial=0) for order in orders])
-            reached = (highest[:, None] >= np.abs(z) - 1e-9).sum(axis=0)
-            self.z.append(z)
-            self.effect.append((y @ family.has - expected) / max(pairs, 1e-9))
-            self.p.append((1 + reached) / (1 + n))
+    z: np.ndarray
+    effect: np.ndarray
+    p: np.ndarray
+    highest: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Null:
+    """The labels, the rows inside which they may be swapped, and their permutations, the same for every family."""
+
+    y: np.ndarray
+    members: list[np.ndarray]
+    orders: list[np.ndarray]
+
+    def test(self, family: Candidates) -> _Tested:
+        """Every candidate of one family against these permutations."""
+        expected, scale = _moments(family.has, self.y, self.members)
+        pairs = sum(self.y[at].sum() * (len(at) - self.y[at].sum()) / len(at) for at in self.members)
+        beyond = self.y @ family.has - expected
+        z = beyond * scale
+        highest = np.array([np.abs((order @ family.has - expected) * scale).max(initial=0) for order in self.orders])
+        reached = (highest[:, None] >= np.abs(z) - 1e-9).sum(axis=0)
+        return _Tested(z, beyond / max(pairs, 1e-9), (1 + reached) / (1 + len(self.orders)), highest)
+
+
+def _null(y: np.ndarray, stratum: np.ndarray, seed: int, n_permutations: int) -> _Null:
+    rng = generator(seed, "permutations")
+    members = [np.flatnonzero(stratum == name) for name in np.unique(stratum)]
+    return _Null(y, members, [_permuted(y, members, rng) for _ in range(n_permutations)])
 
 
 def _moments(has: sparse.csc_matrix, y: np.ndarray, members: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -180,20 +241,60 @@ def _permuted(y: np.ndarray, members: list[np.ndarray], rng: np.random.Generator
     return shuffled
 
 
-def _passed(p: Sequence[float], n_permutations: int) -> list[bool]:
+def _found(families: list[Candidates], tests: list[_Tested], y: np.ndarray) -> tuple[list[Shortcut], dict[str, bool]]:
+    """The shortcuts beyond chance, the largest effect first, and which kinds hold any."""
+    passed = _passed([test.p.min() for test in tests])
+    level = LEVEL * sum(passed) / max(len(families), 1)
+    shortcuts = [
+        shortcut
+        for family, test, holds in zip(families, tests, passed, strict=True)
+        if holds
+        for shortcut in _beyond(family, y, test, level)
+    ]
+    shortcuts.sort(key=lambda s: (-round(abs(s.effect), 9), KINDS.index(s.kind), s.name))
+    return shortcuts, {family.kind: holds for family, holds in zip(families, passed, strict=True)}
+
+
+def _passed(p: Sequence[float]) -> list[bool]:
     """Which families hold a shortcut, by Benjamini and Hochberg's rule on the p of their best candidates."""
     ordered = sorted(p)
     steps = [value for rank, value in enumerate(ordered, start=1) if value <= LEVEL * rank / len(ordered)]
     return [bool(steps) and value <= steps[-1] for value in p]
 
 
-def _beyond(family: Candidates, y: np.ndarray, test: _Test, number: int, level: float) -> Iterator[Shortcut]:
+def _beyond(family: Candidates, y: np.ndarray, test: _Tested, level: float) -> Iterator[Shortcut]:
     negative, positive = (family.has[y == label].getnnz(axis=0) / max((y == label).sum(), 1) for label in (0, 1))
     n = family.has.getnnz(axis=0)
-    z, p, effect = test.z[number], test.p[number], test.effect[number]
-    for c in np.flatnonzero(p <= level).tolist():
-        numbers = (float(z[c]), float(p[c]), float(positive[c]), float(negative[c]), int(n[c]), float(effect[c]))
-        yield Shortcut(family.kind, family.name[c], *numbers)
+    for c in np.flatnonzero(test.p <= level).tolist():
+        z, p, effect = float(test.z[c]), float(test.p[c]), float(test.effect[c])
+        yield Shortcut(family.kind, family.name[c], z, p, float(positive[c]), float(negative[c]), int(n[c]), effect)
+
+
+def _detectable(null: _Null, tests: dict[str, _Tested], passed: dict[str, bool]) -> float | None:
+    """The smallest share of positives, alike in every stratum, in which a word of positives alone passes as a term.
+
+    The level is that at which the word's family would join those found. Where no word is frequent enough to be a
+    candidate, it would be the only one, and the normal quantile decides instead of the other words' largest z.
+    """
+    n, families = len(null.orders), len({*tests, "term"})
+    level = LEVEL * (sum(passed.values()) + (not passed.get("term", False))) / families
+    may_reach = (
+        int(level * (1 + n) + 1e-9) - 1
+    )  # permutations that may reach the word's z: p is (1 + reached) / (1 + n)
+    if may_reach < 0:
+        return None
+    needed = float(norm.isf(level / 2))
+    if "term" in tests:
+        needed = max(needed, float(np.sort(tests["term"].highest)[-1 - may_reach]))
+    rows = np.array([len(at) for at in null.members], dtype=float)
+    ones = np.array([null.y[at].sum() for at in null.members], dtype=float)
+    share = np.arange(_MIN_ROWS, ones.sum() + 1)[:, None] / max(ones.sum(), 1)
+    has = share * ones / rows
+    variance = ones * (rows - ones) / np.maximum(rows - 1, 1) * has * (1 - has)
+    with np.errstate(invalid="ignore", divide="ignore"):  # no stratum of both classes: 0 / 0, which passes nothing
+        z = (share * ones - ones * has).sum(axis=1) / np.sqrt(variance.sum(axis=1))
+    enough = np.flatnonzero(z > needed)
+    return float(share[enough[0], 0]) if len(enough) else None
 
 
 def _counted(kind: str, vectoriser: CountVectorizer, texts: list[str]) -> Candidates:

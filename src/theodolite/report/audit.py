@@ -131,44 +131,89 @@ def _baselines(baselines: list[dict[str, Any]]) -> Table:
         size = number(count(one["n"]), f"{count(one['n_groups'])} groups")
         lines.append(Line((Value(scored), Value(fitted), *values, size)))
     caption = (
-        "AUROC [95 % interval] of classifiers that never saw the model: a method that does no better has read the "
-        "data set, not the concept. Fitted on itself: grouped cross-validation."
+        "AUROC of classifiers that never saw the model: a method that does no better has read the data set, not the "
+        "concept. In brackets: 95 % over fresh groups of rows for these fits, without the variation of refitting; an "
+        "interval that just leaves .500 out is no evidence against it. Fitted on itself: grouped cross-validation, "
+        "whose pooled scores lean below .500 where the texts say nothing."
     )
     return Table(caption, head, tuple(lines))
 
 
 def _shortcuts(found: dict[str, Any], hidden: bool) -> list[Block]:
     search = found["shortcuts"]
-    shortcuts = search["shortcuts"]
-    tried = (
+    shortcuts, with_source = search["shortcuts"], search.get("with_source", [])
+    tried = " ".join(filter(None, [_tried(search), _source_and_label(search.get("source"))]))
+    warned = [
+        Text(f"{count(search['n_rows'])} clusters are too few for a search: a shortcut may stay unseen.", "warning")
+    ]
+    few = search["n_rows"] < FEWEST_CLUSTERS and not shortcuts
+    inside = "Effect: share among the positives minus share among the negatives, inside sources; of sources, over all."
+    over_all = (
+        "Beyond chance over all rows only, not inside sources: the source goes with the label, and these go with the "
+        "source. Effect: share among the positives minus share among the negatives, over all rows."
+    )
+    unseen = _unseen(search)
+    result = f"Beyond chance: {_totals(shortcuts)}." if shortcuts else "None went beyond chance."
+    return [
+        Text(" ".join(filter(None, [tried, result, unseen]))),
+        *(warned if few else []),
+        *_listed(
+            shortcuts, "Shortcuts beyond chance", "Latents that go with the label, as they should", inside, hidden
+        ),
+        *([Text(f"Goes with the source: {_totals(with_source)}.", "warning")] if with_source else []),
+        *_listed(with_source, "What goes with the source", "Latents that go with the source", over_all, hidden),
+    ]
+
+
+def _tried(search: dict[str, Any]) -> str:
+    return (
         f"{count(search['n_candidates'])} candidates (words, surface form, runs of characters, clusters of texts, "
         f"sources, latents) in {count(search['n_rows'])} training rows, one per near-duplicate cluster; labels were "
         f"permuted {count(search['n_permutations'])} times, and p is the share of permutations in which any candidate "
         "of its kind did as well. Kinds are found at a false-discovery rate of 5 %. Labels were permuted inside every "
         "source that has both classes, and over all other sources together: there, whatever marks a source marks the "
-        "label."
+        "label. For sources themselves labels were permuted over all rows."
     )
-    few = search["n_rows"] < FEWEST_CLUSTERS
-    warned = [
-        Text(f"{count(search['n_rows'])} clusters are too few for a search: a shortcut may stay unseen.", "warning")
-    ]
-    if not shortcuts:
-        return [Text(f"{tried} None went beyond chance."), *(warned if few else [])]
+
+
+def _source_and_label(source: dict[str, Any] | None) -> str:
+    """How far the source alone tells the label; nothing to say of one source, or of a run that did not keep it."""
+    if not source or source["n_sources"] < 2:
+        return ""
+    return (
+        f"Source and label: Cram\N{LATIN SMALL LETTER E WITH ACUTE}r's V {share(source['cramers_v'])}; the commoner "
+        f"label of its source is right for {share(source['decided'])} of the rows, the commoner label of all for "
+        f"{share(source['commoner'])}."
+    )
+
+
+def _unseen(search: dict[str, Any]) -> str:
+    """What a search of so many rows cannot see; a run that did not keep it says nothing."""
+    if "detectable" not in search:
+        return ""
+    if search["detectable"] is None:
+        return "At this number of rows even a word in every positive and no negative would go unseen."
+    return (
+        "At this number of rows a word that no negative holds would go unseen in fewer than about "
+        f"{100 * search['detectable']:.0f} % of the positives."
+    )
+
+
+def _totals(shortcuts: list[dict[str, Any]]) -> str:
     kinds = [kind for kind in KINDS if any(s["kind"] == kind for s in shortcuts)]
     totals = ", ".join(f"{KINDS[kind]} {count(sum(s['kind'] == kind for s in shortcuts))}" for kind in kinds)
-    shown: list[Block] = [Text(f"{tried} Beyond chance: {count(len(shortcuts))} ({totals}).")]
-    for latent, what, most in (
-        (False, "Shortcuts beyond chance", SHOWN),
-        (True, "Latents that go with the label, as they should", SHOWN_LATENTS),
-    ):
+    return f"{count(len(shortcuts))} ({totals})"
+
+
+def _listed(shortcuts: list[dict[str, Any]], what: str, latents: str, effect: str, hidden: bool) -> list[Block]:
+    """A table of the strongest shortcuts and one of the strongest latents, each where there are any."""
+    shown: list[Block] = []
+    for latent, title, most in ((False, what, SHOWN), (True, latents, SHOWN_LATENTS)):
         if found_here := [s for s in shortcuts if (s["kind"] == "latent") == latent]:
             lines = tuple(_shortcut(s, hidden) for s in _strongest(found_here, most))
             rest = len(found_here) - len(lines)
-            caption = (
-                f"{what}{f', the {most} strongest, of every kind in turn; {count(rest)} more' if rest > 0 else ''}. "
-                "Effect: share among the positives minus share among the negatives, inside sources."
-            )
-            shown.append(Table(caption, SHORTCUT_HEAD, lines))
+            cut = f", the {most} strongest, of every kind in turn; {count(rest)} more" if rest > 0 else ""
+            shown.append(Table(f"{title}{cut}. {effect}", SHORTCUT_HEAD, lines))
     return shown
 
 
