@@ -120,17 +120,18 @@ def _shift(path: Path, columns: Columns, train: Path) -> Shift:
         only = values.pop() if len(values) == 1 else None
         return Shift(rows=[source], one_class=only is not None, over_refusal=only == 0)
     wanted = [word for word in columns.positive if word in seen]
-    if wanted:
-        only_positive = seen <= set(wanted)
-        return Shift(rows=[source.model_copy(update={"positive": wanted})], one_class=only_positive)
-    known = _labels(_source(train, columns)) or set()
-    if strange := sorted(seen - known):
+    known = _labels(_source(train, columns))
+    # Training rows without a label are refused, by their number, when they are read
+    if known is not None and (strange := sorted(seen - known - set(columns.positive))):
+        words = ", ".join(map(repr, strange[:5]))
         raise UserError(
-            f"no label of --shift {str(path)!r} is among --positive {', '.join(columns.positive)}, and the training "
-            f"file has no label {', '.join(map(repr, strange[:5]))}: give both files the same words"
+            f"{'some labels' if wanted else 'no label'} of --shift {str(path)!r} "
+            f"{'are not' if wanted else 'is'} among --positive {', '.join(columns.positive)}, and the training "
+            f"file has no label {words}: give both files the same words"
         )
-    negative = source.model_copy(update={"label": 0, "positive": None})
-    return Shift(rows=[negative], one_class=True, over_refusal=True)
+    # Without a positive label every row is 0; the column is still read, so that its labels are shown
+    mapped = source.model_copy(update={"positive": wanted})
+    return Shift(rows=[mapped], one_class=not wanted or seen <= set(wanted), over_refusal=not wanted)
 
 
 def _labels(source: Source) -> set[str] | None:

@@ -33,7 +33,7 @@ from theodolite.comparison.instruments import (
 )
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
-from theodolite.comparison.rows import dictionary_texts, load_concept
+from theodolite.comparison.rows import at_chosen_positions, dictionary_texts, load_concept, template_notes
 from theodolite.comparison.settle import adaptation_notes, adapted
 from theodolite.comparison.stages import Progress, Stages, quiet
 from theodolite.comparison.views import Views
@@ -187,17 +187,19 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
+        changed_texts = template_notes(concept, recipe, instruments.model)
         require_splittable(concept.train.frame, recipe.seeds)
         if pooling_choice.is_open(recipe):
             recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
             run.record("pooling", pooling_choice.facts(recipe, tried))
+            concept = at_chosen_positions(concept, recipe, instruments.model)
         run.settle(recipe.model_dump(mode="json"))
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
         tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
-        for note in adaptation_notes(asked, recipe, instruments.model):
+        for note in changed_texts + adaptation_notes(asked, recipe, instruments.model):
             run.note(*note)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
@@ -244,7 +246,7 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around()),
+         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around(recipe.format)),
          "clock": model.clock.isoformat()},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
@@ -259,6 +261,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         if names := sorted({name for found in held for name in found}):
             words = f"texts of {dataset.name} hold {', '.join(names)}, read as text and not as these control tokens"
             run.note("control tokens", sum(map(bool, held)), words)
+        for remark in dataset.remarks:
+            run.note(*remark)
         for kept in dataset.kept:
             run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
