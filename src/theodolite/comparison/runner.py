@@ -59,9 +59,9 @@ def compare(
     positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
     groups: Sequence[Any] | None = None,
-    shifts: Sequence[str] | str = (),
+    shifts: Sequence[str | pd.DataFrame] | pd.DataFrame | str = (),
     question: str | None = None,
-    model: str | Model | None = None,
+    model: str | Path | Model | None = None,
     revision: str | None = None,
     sae: Sequence[str] | str | None = None,
     sites: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def compare(
 
     data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
     your own (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
-    `theodolite.Model`. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
+    `theodolite.Model`. shifts: files or DataFrames. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
     the record. A finished run of the same recipe is opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
@@ -99,7 +99,7 @@ def compare(
     """
     if isinstance(data, tuple):
         _refuse(
-            text=text, label=label, positive=positive is not None, group=group, shifts=shifts, question=question,
+            text=text, label=label, positive=positive is not None, group=group, shifts=len(shifts), question=question,
             model=model, revision=revision, sae=sae, sites=sites, format=format, max_tokens=max_tokens is not None,
             pooling=pooling, positions=positions, device=device != "auto", dtype=dtype, limit=limit is not None,
             leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
@@ -108,11 +108,20 @@ def compare(
         return compare_rows(*data, groups=groups, **how, progress=progress, command=command)
     if groups is not None:
         raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
+    if model is not None and not isinstance(model, str | Path | Model):
+        raise UserError(
+            f"model is a {type(model).__name__}: give a name, or wrap it: theodolite.Model(model, tokenizer)"
+        )
     loaded = model if isinstance(model, Model) else None
+    tables_of_shifts = [shifts] if isinstance(shifts, pd.DataFrame | Path) else _several(shifts)
+    shift_paths = [
+        own.as_path(each, cache_root(), text=text, label=label, group=group, name=f"shift {number}")
+        for number, each in enumerate(tables_of_shifts, start=1)
+    ]
     recipe = request.resolve(
         own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
-        positive=_several(positive), group=group, shifts=_several(shifts), question=question, format=format,
-        model=loaded.name if loaded else model, revision=revision, weights=loaded.identity if loaded else "",
+        positive=_several(positive), group=group, shifts=shift_paths, question=question, format=format,
+        model=loaded.name if loaded else None if model is None else str(model), revision=revision, weights=loaded.identity if loaded else "",
         sae=_several(sae), sites=sites, methods=methods, dtype=dtype, max_tokens=max_tokens, limit=limit, leaks=leaks,
         seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None,
         admit=admit, alpha=alpha,
@@ -245,9 +254,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
     run.record(
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
-         "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around(recipe.format)),
-         "clock": model.clock.isoformat()},
+         "template": list(model.template_around(recipe.format)), "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
+         "device": str(model.device), "fingerprint": model.fingerprint(), "clock": model.clock.isoformat()},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))

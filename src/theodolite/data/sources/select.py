@@ -16,8 +16,8 @@ LONGEST = 1_000_000
 def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[str, ...], seed: int) -> pd.DataFrame:
     """The rows a source asks for, with columns `text`, `label` and every other plain column of the table.
 
-    Where labels are mapped (`positive`), `attrs["labels"]` of the result is how many rows bore each label as it was
-    given, by (1 or 0, the label). Texts of a user's own file stay as written; those of other sources lose the spaces around them. In this order:
+    Where labels are mapped (`positive`), `attrs["labels"]` of the result counts rows by (1 or 0, label as given).
+    Texts of a user's own file stay as written; those of other sources lose the spaces around them. In this order:
     `where`, the text column, strip, `cut`, `keep`, `drop`, label, then `skip` and `sample` along one
     seeded permutation of what is left. It depends on `place`, `seed` and the number of rows: two sources that differ
     only in `sample: 300` and `skip: 300` share no row. Rows keep the table's order.
