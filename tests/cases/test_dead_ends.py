@@ -86,7 +86,7 @@ def test_sets_of_one_class_are_called_so_and_printed(tmp_path: Path) -> None:
     rows = pd.read_csv("run/rows.csv").query("dataset == 'benign' and task == 'matched' and metric == 'fpr@p>0.5'")
     rate = rows[rows["seed"].astype(str) == "all"]["value"].iloc[0]
     (line,) = [line for line in ended.stdout.splitlines() if line.startswith("benign (label 0 only)")]
-    assert f"{100 * rate:.0f}"[:2].lstrip("0") in line
+    assert f"flags {rate:.3f} of".replace(" 0.", " .") in line
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "Sets of one class" in page
     assert "Over-refusal" not in page

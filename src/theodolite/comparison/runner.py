@@ -108,10 +108,6 @@ def compare(
         return compare_rows(*data, groups=groups, **how, progress=progress, command=command)
     if groups is not None:
         raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
-    if model is not None and not isinstance(model, str | Path | Model):
-        raise UserError(
-            f"model is a {type(model).__name__}: give a name, or wrap it: theodolite.Model(model, tokenizer)"
-        )
     loaded = model if isinstance(model, Model) else None
     tables_of_shifts = [shifts] if isinstance(shifts, pd.DataFrame | Path) else _several(shifts)
     shift_paths = [
@@ -121,7 +117,7 @@ def compare(
     recipe = request.resolve(
         own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
         positive=_several(positive), group=group, shifts=shift_paths, question=question, format=format,
-        model=loaded.name if loaded else None if model is None else str(model), revision=revision, weights=loaded.identity if loaded else "",
+        model=_name(model), revision=revision, weights=loaded.identity if loaded else "",
         sae=_several(sae), sites=sites, methods=methods, dtype=dtype, max_tokens=max_tokens, limit=limit, leaks=leaks,
         seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None,
         admit=admit, alpha=alpha,
@@ -137,6 +133,16 @@ def compare(
         _finish(recipe, run, loaded, device, Stages(run, progress))
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
+
+
+def _name(model: str | Path | Model | None) -> str | None:
+    if model is None or isinstance(model, str | Path):
+        return None if model is None else str(model)
+    if not isinstance(model, Model):
+        raise UserError(
+            f"model is a {type(model).__name__}: give a name, or wrap it: theodolite.Model(model, tokenizer)"
+        )
+    return model.name
 
 
 def _several(value: Any) -> Any:
@@ -254,8 +260,9 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
     run.record(
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
-         "template": list(model.template_around(recipe.format)), "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device), "fingerprint": model.fingerprint(), "clock": model.clock.isoformat()},
+         "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
+         "device": str(model.device), "fingerprint": model.fingerprint(),
+         "template": list(model.template_around(recipe.format)), "clock": model.clock.isoformat()},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))
