@@ -1,5 +1,6 @@
 """Cases 07 and 13: labels count by value, and a shift may hold one of them only."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,55 @@ def test_python_takes_positive_values_as_they_are(tmp_path: Path, positive: Any)
         dry_run=True,
     )
     assert plan.rows == {"train": 60}
+
+
+def test_another_spelling_of_a_positive_label_is_no_negative() -> None:
+    """'Yes' beside --positive yes would count as 0."""
+    rows = YES.assign(label=np.where(Y, np.where(np.arange(120) % 4 == 1, "Yes", "yes"), "no"))
+    with pytest.raises(UserError, match=r"label 'Yes' would count as 0, and 'yes'.*name both"):
+        labels(rows, "f.csv", positive=["yes"])
+    assert labels(rows, "f.csv", positive=["yes", "Yes"]) == Y.tolist()
+
+
+@pytest.mark.parametrize("strange", ["YES", "maybe"])
+def test_a_shift_with_positive_labels_may_hold_no_unknown_negative(strange: str) -> None:
+    other = YES.assign(label=np.where(Y, "yes", strange))
+    with pytest.raises(UserError, match=rf"some labels of --shift 'other.csv' are not .* has no label '{strange}'"):
+        shift(YES, other, ["yes"])
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One file of words whose groups are partly empty, with a shift of negatives: dry run, audit and Run."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("mapped")
+        patch.chdir(folder)
+        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
+        model_folder(folder / "m")
+        YES.assign(who=[f"p{i // 2}" if i < 40 else "" for i in range(120)]).to_csv("mine.csv", index=False)
+        table(120, 5).assign(label="no", who="q").to_csv("benign.csv", index=False)
+        words = ["mine.csv", "--positive", "yes", "--group", "who"]
+        how = ["--shift", "benign.csv", "--model", "m", *QUICK, "--out", "run"]
+        yield {
+            "audit": theodolite("data", "audit", *words),
+            "dry run": theodolite("compare", *words, *how, "--dry-run"),
+            "run": theodolite("compare", *words, *how),
+            "notes": [n["text"] for n in json.loads(Path("run/manifest.json").read_text(encoding="utf-8"))["notes"]],
+        }
+
+
+@pytest.mark.parametrize("where", ["audit", "dry run", "run"])
+def test_what_labels_count_as_and_rows_without_a_group_are_said(mapped: Any, where: str) -> None:
+    ended = mapped[where]
+    assert ended.code == 0, ended.stderr
+    said = " ".join(ended.stdout.split())
+    assert "abels of train count as 1: yes (60); 0: no (60)" in said
+    assert "rows of train have no group: each is a group of its own" in said
+    if where != "audit":
+        assert "labels of benign count as 0: no (120)" in said
+        assert "rows of benign have no group" not in said
+
+
+def test_a_run_notes_them(mapped: Any) -> None:
+    assert "labels of train count as 1: yes (60); 0: no (60)" in mapped["notes"]
+    assert "rows of train have no group: each is a group of its own" in mapped["notes"]

@@ -104,7 +104,9 @@ def test_a_short_context_cuts_and_counts(tmp_path: Path) -> None:
     ended = theodolite("compare", "long.csv", "--model", folder, *QUICK, "--dry-run")
     assert ended.code == 0, ended.stderr
     assert "max_tokens: 45" in ended.stdout
-    assert "the model's context of 64 tokens leaves no more than 45 for a text, and 256 were asked for" in ended.stdout
+    assert (
+        "the model's context of 64 tokens leaves no more than 45 for a text, instead of the default 256" in ended.stdout
+    )
     ended = theodolite(
         "compare", "long.csv", "--model", folder, *QUICK, "--max-tokens", "32", "--format", "raw", "--dry-run"
     )

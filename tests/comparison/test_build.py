@@ -241,7 +241,7 @@ def test_a_template_that_changes_while_rows_are_read_is_refused(
 ) -> None:
     """Midnight in a template that prints the date: rows of two days would be kept under one key."""
     rendered = iter(["Today: 1. ", "Today: 1. ", "Today: 2. ", "Today: 2. "])
-    monkeypatch.setattr(type(model), "template_around", lambda self: (next(rendered), ""))
+    monkeypatch.setattr(type(model), "template_around", lambda self, *_: (next(rendered), ""))
     with pytest.raises(UserError, match="another date: run the same command again"):
         made()
 

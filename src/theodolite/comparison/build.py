@@ -46,7 +46,7 @@ def build_views(
     """
     sweep(cache)
     datasets = {"train": concept.train, **concept.shifts}
-    facts, rendered = _facts(recipe, instruments), instruments.model.template_around()
+    facts, rendered = _facts(recipe, instruments), instruments.model.template_around(recipe.format)
     views = Views(
         cache / "views", {name: _given(facts, recipe, dataset, instruments) for name, dataset in datasets.items()},
         {name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
@@ -64,7 +64,7 @@ def build_views(
         inside(0, 1)
         if not views.has_part(name, part.key, note):
             made = made_part(part, views, name, datasets[name], inside, note)
-            if instruments.model.template_around() != rendered:
+            if instruments.model.template_around(recipe.format) != rendered:
                 raise UserError(
                     "the model's chat template printed another text than when the run began, such as another date: "
                     "run the same command again"
@@ -179,7 +179,7 @@ def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
         coders |= {type(dictionary), type(dictionary.activation)}
     from_dictionary = code_hash(_codes, _twin, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__)))
     # the template as it is rendered now: some print today's date
-    asked = json.dumps([recipe.question, recipe.few_shot, instruments.model.template_around()])
+    asked = json.dumps([recipe.question, recipe.few_shot, instruments.model.template_around(recipe.format)])
     return {
         **dict.fromkeys(sorted(FROM_DICTIONARY), from_dictionary),
         "embedding": code_hash(_embedding, Views, model),

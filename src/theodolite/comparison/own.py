@@ -35,22 +35,34 @@ def as_path(
     text: str | None = None,
     label: str | None = None,
     group: str | None = None,
+    name: str = "the DataFrame",
 ) -> str | Path:
-    """A name or path as it is; the named columns of a DataFrame as a Parquet file in the cache, named by content."""
+    """A name or path as it is; the named columns of a DataFrame as a Parquet file in the cache, by content.
+
+    name: what the DataFrame is called in a Run, and where its rows are refused.
+    """
     if not isinstance(data, pd.DataFrame):
         return data
+    if isinstance(data.columns, pd.MultiIndex):
+        raise UserError(
+            f"the DataFrame has columns of {data.columns.nlevels} levels: give it plain names, for example "
+            "data.columns = ['_'.join(map(str, name)) for name in data.columns]"
+        )
     table = data.reset_index(drop=True)
     texts = cells.texts(
         cells.column(table, text or "text", "the DataFrame", "name the text's with text="), "the DataFrame"
     )
     kept = {text or "text": texts}
-    for name, remedy in ((label or "label", "name the label's with label="), (group, "name the group's with group=")):
-        if name is not None:
-            column = cells.words(cells.column(table, name, "the DataFrame", remedy))
+    for column_name, remedy in (
+        (label or "label", "name the label's with label="),
+        (group, "name the group's with group="),
+    ):
+        if column_name is not None:
+            column = cells.words(cells.column(table, column_name, "the DataFrame", remedy))
             cells.refuse_half_characters(column, "the DataFrame")
-            kept[name] = column
+            kept[column_name] = column
     content = pd.DataFrame(kept).to_parquet(index=False)
-    path = cache / "inputs" / f"table-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    path = cache / "inputs" / hashlib.sha256(content).hexdigest()[:16] / f"{name}.parquet"
     if not path.is_file() or path.read_bytes() != content:
         publish(path, content)
     return path
@@ -120,17 +132,18 @@ def _shift(path: Path, columns: Columns, train: Path) -> Shift:
         only = values.pop() if len(values) == 1 else None
         return Shift(rows=[source], one_class=only is not None, over_refusal=only == 0)
     wanted = [word for word in columns.positive if word in seen]
-    if wanted:
-        only_positive = seen <= set(wanted)
-        return Shift(rows=[source.model_copy(update={"positive": wanted})], one_class=only_positive)
-    known = _labels(_source(train, columns)) or set()
-    if strange := sorted(seen - known):
+    known = _labels(_source(train, columns))
+    # Training rows without a label are refused, by their number, when they are read
+    if known is not None and (strange := sorted(seen - known - set(columns.positive))):
+        words = ", ".join(map(repr, strange[:5]))
         raise UserError(
-            f"no label of --shift {str(path)!r} is among --positive {', '.join(columns.positive)}, and the training "
-            f"file has no label {', '.join(map(repr, strange[:5]))}: give both files the same words"
+            f"{'some labels' if wanted else 'no label'} of --shift {path.name!r} "
+            f"{'are not' if wanted else 'is'} among --positive {', '.join(columns.positive)}, and the training "
+            f"file has no label {words}: give both files the same words"
         )
-    negative = source.model_copy(update={"label": 0, "positive": None})
-    return Shift(rows=[negative], one_class=True, over_refusal=True)
+    # Without a positive label every row is 0; the column is still read, so that its labels are shown
+    mapped = source.model_copy(update={"positive": wanted})
+    return Shift(rows=[mapped], one_class=not wanted or seen <= set(wanted), over_refusal=not wanted)
 
 
 def _labels(source: Source) -> set[str] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from theodolite.comparison.instruments import Instruments
 from theodolite.comparison.primary import foresight, require_enough
-from theodolite.comparison.rows import load_concept
+from theodolite.comparison.rows import load_concept, template_notes
 from theodolite.comparison.training_sets import measured
 from theodolite.core import methods
 from theodolite.core import recipe as recipes
@@ -30,7 +30,7 @@ class Plan:
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
     foresight: what the model made of the recipe, then what certificates need, and what there is. lost, kept: rows
-    that left, and near-copies that stayed. training: what the training sets will have in common, with the reason where
+    that left, and near-copies that stayed. remarks: how labels and groups were read. training: what the training sets will have in common, with the reason where
     there can be no interval.
     """
 
@@ -45,6 +45,7 @@ class Plan:
     lost: tuple[Count, ...] = ()
     kept: tuple[Count, ...] = ()
     training: TrainingSets = HALVES
+    remarks: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
@@ -52,6 +53,7 @@ class Plan:
         yield ""
         for name, n in self.rows.items():
             yield f"{name:40} {n:6,} rows {self.tokens[name]:10,} tokens"
+        yield from self.remarks
         yield from (f"{count.dataset:40} {count.n:6,} rows left out: {count.cause}" for count in self.lost)
         yield from (f"{count.dataset:40} {count.n:6,} rows kept: {count.cause}" for count in self.kept)
         yield "dictionaries: " + ("; ".join(self.dictionaries) or "none at these sites, so nothing reads latents")
@@ -77,6 +79,7 @@ def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) ->
     notes: what is said before the foresight, of a recipe that was adapted to its model.
     """
     concept = load_concept(recipe, instruments)
+    changed_texts = template_notes(concept, recipe, instruments.model)
     model, has_dictionary = instruments.model, bool(instruments.at(recipe.site))
     require_splittable(concept.train.frame, recipe.seeds)
     training = measured(concept.train.frame, recipe.seeds)[""]
@@ -105,6 +108,7 @@ def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) ->
         ),
         (*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
         tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept), training,
+        tuple(f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)),
     )  # fmt: skip
 
 

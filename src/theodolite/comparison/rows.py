@@ -13,14 +13,16 @@ from theodolite.comparison.instruments import Instruments
 from theodolite.core import recipe as recipes
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
+from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.core.tick import Tell, silent
 from theodolite.data import concept as concepts
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
 from theodolite.models.model import Model
+from theodolite.models.tokenise import changed_by_template
 
 QUESTIONS = 64  # answered at a time; a run that stops goes on behind the last of them
 
@@ -35,6 +37,8 @@ def load_concept(
 ) -> Concept:
     """The rows of a recipe; the model counts tokens, and answers where the labels are its own answers."""
     model = instruments.model
+    if recipe.format == "chat":
+        model.template_around()  # refuses a template that has no place for the text, before rows are blamed
 
     def count_tokens(texts: Sequence[str]) -> np.ndarray:
         ids = model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
@@ -57,22 +61,51 @@ def load_concept(
 def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:
     """Why the model cannot be read on each text: no token of content, or none at the recipe's positions; else "".
 
+    Positions that are yet to be chosen (`auto`) are asked about after the choice: see `at_chosen_positions`.
+
     >>> unreadable(model, recipe, ["happy", "<|im_end|>"])            # doctest: +SKIP
     ['', 'no content token']
     """
     roles = model.tokens(texts, format=recipe.format, max_tokens=recipe.max_tokens).roles.numpy()
     found = [""] * len(texts)
-    for positions in (recipe.positions, "content"):
+    for positions in dict.fromkeys(("content" if recipe.positions == AUTO else recipe.positions, "content")):
         for row in np.flatnonzero(~Positions.parse(positions).mask(roles).any(1)):
             found[row] = "no content token" if positions == "content" else f"no token at {positions!r}"
     return found
+
+
+def at_chosen_positions(concept: Concept, recipe: Recipe, model: Model) -> Concept:
+    """The concept less the rows that have no token at positions which were chosen after it was read."""
+    return concepts.readable(concept, recipe, partial(unreadable, model, recipe))
+
+
+def template_notes(concept: Concept, recipe: Recipe, model: Model) -> list[tuple[str, int, str]]:
+    """A counted warning where the chat template changes some texts beyond the spaces around them.
+
+    Where it changes most of them it is refused: what is read would be the template's text, not the user's.
+    """
+    if recipe.format != "chat":
+        return []
+    changed, rows, first = 0, 0, ""
+    for dataset in (concept.train, *concept.shifts.values()):
+        found = changed_by_template(model.tokenizer, dataset.texts)
+        if found.any() and not first:
+            first = f"{dataset.frame['id'].iloc[int(found.argmax())]} of {dataset.name}"
+        changed, rows = changed + int(found.sum()), rows + len(dataset)
+    if 2 * changed > rows:
+        raise UserError(
+            f"the chat template of {model.name!r} changes {changed} of {rows} texts (the first is row {first}), so the "
+            "model would not read what was labelled: mend the template, or use --format raw"
+        )
+    said = f"texts that the chat template changes or adds to, by what they hold (the first is row {first})"
+    return [("template", changed, said)] if changed else []
 
 
 def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]], note: Note) -> list[int]:
     """`_chosen`, kept in the cache."""
     code = code_hash(_chosen, type(model))
     facts = [
-        model.identity, model.device.type, model.quantisation, list(model.template_around()), code,
+        model.identity, model.device.type, model.quantisation, list(model.template_around(recipe.format)), code,
         recipe.format, recipe.max_tokens, prompts, options,
     ]  # fmt: skip
     record = cache_root() / "answers" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"

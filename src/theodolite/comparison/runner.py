@@ -33,7 +33,7 @@ from theodolite.comparison.instruments import (
 )
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
-from theodolite.comparison.rows import dictionary_texts, load_concept
+from theodolite.comparison.rows import at_chosen_positions, dictionary_texts, load_concept, template_notes
 from theodolite.comparison.settle import adaptation_notes, adapted
 from theodolite.comparison.stages import Progress, Stages, quiet
 from theodolite.comparison.views import Views
@@ -59,9 +59,9 @@ def compare(
     positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
     groups: Sequence[Any] | None = None,
-    shifts: Sequence[str] | str = (),
+    shifts: Sequence[str | pd.DataFrame] | pd.DataFrame | str = (),
     question: str | None = None,
-    model: str | Model | None = None,
+    model: str | Path | Model | None = None,
     revision: str | None = None,
     sae: Sequence[str] | str | None = None,
     sites: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def compare(
 
     data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
     your own (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
-    `theodolite.Model`. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
+    `theodolite.Model`. shifts: files or DataFrames. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
     the record. A finished run of the same recipe is opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
@@ -99,7 +99,7 @@ def compare(
     """
     if isinstance(data, tuple):
         _refuse(
-            text=text, label=label, positive=positive is not None, group=group, shifts=shifts, question=question,
+            text=text, label=label, positive=positive is not None, group=group, shifts=len(shifts), question=question,
             model=model, revision=revision, sae=sae, sites=sites, format=format, max_tokens=max_tokens is not None,
             pooling=pooling, positions=positions, device=device != "auto", dtype=dtype, limit=limit is not None,
             leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
@@ -109,10 +109,15 @@ def compare(
     if groups is not None:
         raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
+    tables_of_shifts = [shifts] if isinstance(shifts, pd.DataFrame | Path) else _several(shifts)
+    shift_paths = [
+        own.as_path(each, cache_root(), text=text, label=label, group=group, name=f"shift {number}")
+        for number, each in enumerate(tables_of_shifts, start=1)
+    ]
     recipe = request.resolve(
         own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
-        positive=_several(positive), group=group, shifts=_several(shifts), question=question, format=format,
-        model=loaded.name if loaded else model, revision=revision, weights=loaded.identity if loaded else "",
+        positive=_several(positive), group=group, shifts=shift_paths, question=question, format=format,
+        model=_name(model), revision=revision, weights=loaded.identity if loaded else "",
         sae=_several(sae), sites=sites, methods=methods, dtype=dtype, max_tokens=max_tokens, limit=limit, leaks=leaks,
         seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None,
         admit=admit, alpha=alpha,
@@ -128,6 +133,16 @@ def compare(
         _finish(recipe, run, loaded, device, Stages(run, progress))
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
+
+
+def _name(model: str | Path | Model | None) -> str | None:
+    if model is None or isinstance(model, str | Path):
+        return None if model is None else str(model)
+    if not isinstance(model, Model):
+        raise UserError(
+            f"model is a {type(model).__name__}: give a name, or wrap it: theodolite.Model(model, tokenizer)"
+        )
+    return model.name
 
 
 def _several(value: Any) -> Any:
@@ -187,17 +202,19 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, instruments, run)
         concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
+        changed_texts = template_notes(concept, recipe, instruments.model)
         require_splittable(concept.train.frame, recipe.seeds)
         if pooling_choice.is_open(recipe):
             recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
             run.record("pooling", pooling_choice.facts(recipe, tried))
+            concept = at_chosen_positions(concept, recipe, instruments.model)
         run.settle(recipe.model_dump(mode="json"))
         if recipe.admit:
             primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
         tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
-        for note in adaptation_notes(asked, recipe, instruments.model):
+        for note in changed_texts + adaptation_notes(asked, recipe, instruments.model):
             run.note(*note)
     with stages("reading the model") as tick:
         views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
@@ -244,8 +261,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
          "n_blocks": model.n_blocks, "d_model": model.d_model, "dtype": str(model.dtype).removeprefix("torch."),
-         "device": str(model.device), "fingerprint": model.fingerprint(), "template": list(model.template_around()),
-         "clock": model.clock.isoformat()},
+         "device": str(model.device), "fingerprint": model.fingerprint(),
+         "template": list(model.template_around(recipe.format)), "clock": model.clock.isoformat()},
     )  # fmt: skip
     run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))
@@ -259,6 +276,8 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
         if names := sorted({name for found in held for name in found}):
             words = f"texts of {dataset.name} hold {', '.join(names)}, read as text and not as these control tokens"
             run.note("control tokens", sum(map(bool, held)), words)
+        for remark in dataset.remarks:
+            run.note(*remark)
         for kept in dataset.kept:
             run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
     for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):

@@ -42,7 +42,9 @@ def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[Note]:
         notes.append(("format", 1, "the model has no chat template: texts are read raw, not as a user's turn"))
     if found.max_tokens < asked.max_tokens:
         why = f"the model's context of {context(model.network.module)} tokens leaves no more than {found.max_tokens}"
-        notes.append(("context", 1, f"{why} for a text, and {asked.max_tokens} were asked for"))
+        given = asked.max_tokens != Recipe.model_fields["max_tokens"].default
+        of = f"and {asked.max_tokens} were asked for" if given else f"instead of the default {asked.max_tokens}"
+        notes.append(("context", 1, f"{why} for a text, {of}"))
     return notes + [("absent", 1, f"{method}: {why}") for method, why in _unasked(asked, model).items()]
 
 

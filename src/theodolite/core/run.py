@@ -81,6 +81,8 @@ class Run:
         """
         folder, local = Path(folder), LocalPaths(paths)
         local.command = command
+        if folder.is_file():
+            raise UserError(f"--out {str(folder)!r} is a file: give a folder, new or of a Run")
         run_folder.refuse_links(folder)
         taken = (folder / MANIFEST).exists()
         if taken and not force:

@@ -116,12 +116,17 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
         sources={str(s): (int(size - positive), int(positive)) for s, size, positive in by_source.itertuples()},
         licence=dataset.licence,
         redistributable=dataset.redistributable,
-        note=" ".join(filter(None, [dataset.note, folds])),
+        note=" ".join(filter(None, [dataset.note, *_said(dataset), folds])),
         lost=dataset.counts,
         near=_near_copies(dataset),
         special=special_tokens.rows_by_token(frame["text"]),
         n_special=special_tokens.n_rows(frame["text"]),
     )
+
+
+def _said(dataset: Dataset) -> list[str]:
+    return [f"{words[0].upper()}{words[1:]}." if kind == "labels mapped" else f"{n} {words}."
+            for kind, n, words in dataset.remarks]  # fmt: skip
 
 
 def _near_copies(dataset: Dataset) -> NearCopies:

@@ -39,10 +39,22 @@ def require_classes(dataset: Dataset, one_class: bool = False) -> None:
         n = int((dataset.frame["label"] == label).sum())
         if n < MIN_PER_CLASS:
             lost = ", ".join(f"{count.cause}: {count.n}" for count in dataset.counts)
+            if not len(dataset) and dataset.counts:
+                most = max(dataset.counts, key=lambda count: count.n)
+                raise UserError(f"no row of {dataset.name!r} is left: {most.cause}{_way_out(most)} (left out: {lost})")
             raise UserError(
                 f"{dataset.name!r} has {n} usable rows of label {label}, and {MIN_PER_CLASS} per class are needed"
                 + (f" (rows left out: {lost})" if lost else "")
             )
+
+
+def _way_out(count: Count) -> str:
+    """What would keep rows that one cause took; "" where their file has to change."""
+    if count.cause.startswith("no token at"):
+        return "; choose other --positions (raw texts have no prefix and no suffix, --format chat has)"
+    if count.cause.startswith("near a training row"):
+        return "; give another file, or keep near-copies with --leaks keep-all"
+    return ""
 
 
 def _faults() -> Iterator[tuple[str, Callable[[pd.DataFrame], pd.Series]]]:

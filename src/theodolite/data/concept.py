@@ -87,6 +87,14 @@ def load(
     return Concept(train, shifts, held=tuple(name for name in recipe.shifts if name not in opened))
 
 
+def readable(concept: Concept, recipe: Recipe, unreadable: Unreadable) -> Concept:
+    """The concept less the rows that `unreadable` gives a cause for, counted; each data set keeps enough of a label."""
+    train = _readable(concept.train, unreadable)
+    shifts = {name: _readable(dataset, unreadable) for name, dataset in concept.shifts.items()}
+    _check(train, shifts, recipe.shifts)
+    return replace(concept, train=train, shifts=shifts)
+
+
 def _is_open(name: str, shift: Shift, recipe: Recipe, development: bool) -> bool:
     if _for_development(shift):
         return development

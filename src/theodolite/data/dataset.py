@@ -21,6 +21,9 @@ class Count:
 class Dataset:
     """Texts with 0/1 labels; `counts` says what left `frame` and why, `kept` what stayed although it is near a copy.
 
+    remarks: (kind, count, words) of what a reader must know of how the rows were read: what labels count as, and rows
+    without a group.
+
     Columns of `frame`: `id`, stable across runs; `text`, `label`, `source`; `cluster` of near-duplicates, global over
     one recipe; `hash` of the text, so that two runs can be paired without storing it; `template`, "" when the text
     stands alone, and its `template_tokens`; `request`, the id of the text before wrapping; `unit`, rows that stay or
@@ -34,6 +37,7 @@ class Dataset:
     note: str = ""
     counts: tuple[Count, ...] = ()
     kept: tuple[Count, ...] = ()
+    remarks: tuple[tuple[str, int, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)

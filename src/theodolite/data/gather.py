@@ -12,6 +12,8 @@ from theodolite.data.clean import clean
 from theodolite.data.dataset import Dataset, identified, in_order
 from theodolite.data.sources import cells
 
+Given = dict[tuple[int, str], int]  # rows by what a label counts as and how it was given
+SHOWN_LABELS = 20  # of each side, the most frequent
 BASE_RATE = (0.3, 0.7)  # outside, a model at the floor or the ceiling leaves little to predict
 
 
@@ -20,7 +22,7 @@ def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None 
 
     The rows are in an order of their own (`in_order`), whatever that of the files.
     """
-    frames = [_read(part, seed, answer) for part in parts]
+    frames, labels = zip(*(_read(part, seed, answer) for part in parts), strict=True)
     frame, counts = clean(in_order(pd.concat(frames, ignore_index=True)), name)
     return Dataset(
         name=name,
@@ -29,11 +31,37 @@ def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None 
         redistributable=all(part.redistributable for part in parts),
         note=" ".join(filter(None, [note, _base_rate(frame) if any(part.choices for part in parts) else ""])),
         counts=tuple(counts),
+        remarks=(*_mapping(name, labels), *_ungrouped(name, parts, frame)),
     )
 
 
-def _read(part: Source, seed: int, answer: Answer | None) -> pd.DataFrame:
+def _mapping(name: str, read: Sequence[Given]) -> list[tuple[str, int, str]]:
+    """Which labels count as 1 and which as 0, where words had to be mapped; rows as read, before cleaning."""
+    total: Given = {}
+    for labels in read:
+        for key, n in labels.items():
+            total[key] = total.get(key, 0) + n
+    if not total:
+        return []
+    sides = []
+    for value in (1, 0):
+        words = sorted(((word, n) for (side, word), n in total.items() if side == value), key=lambda pair: -pair[1])
+        rest = [f"{len(words) - SHOWN_LABELS} others"] if len(words) > SHOWN_LABELS else []
+        shown = ", ".join([*(f"{word} ({n})" for word, n in words[:SHOWN_LABELS]), *rest])
+        sides += [f"{value}: {shown}"] if words else []
+    return [("labels mapped", sum(total.values()), f"labels of {name} count as {'; '.join(sides)}")]
+
+
+def _ungrouped(name: str, parts: Sequence[Source], frame: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """Usable rows whose group is empty, where a group column was named."""
+    grouped = {part.source for part in parts if part.group is not None}
+    n = int((frame["source"].isin(grouped) & (frame["group"] == "")).sum())
+    return [("without a group", n, f"rows of {name} have no group: each is a group of its own")] if n else []
+
+
+def _read(part: Source, seed: int, answer: Answer | None) -> tuple[pd.DataFrame, Given]:
     frame = sources.rows(part, seed)
+    labels: Given = frame.attrs.pop("labels", {})
     group = _group(frame, part)  # before rows are moved, so that an error names a row by its number in the file
     order = in_order(frame[["text"]]).index  # that in which a model answers
     frame, group = (part_of.loc[order].reset_index(drop=True) for part_of in (frame, group))
@@ -41,7 +69,8 @@ def _read(part: Source, seed: int, answer: Answer | None) -> pd.DataFrame:
         frame = ask(frame, part.choices, answer, part.source)
     elif frame["label"].isna().all():
         raise UserError(f"source {part.source!r} says nothing about its labels: give `label` (0, 1 or a column)")
-    return pd.DataFrame({"text": frame["text"], "label": frame["label"], "source": part.source, "group": group})
+    columns = {"text": frame["text"], "label": frame["label"], "source": part.source, "group": group}
+    return pd.DataFrame(columns), labels
 
 
 def _group(frame: pd.DataFrame, part: Source) -> pd.Series:

@@ -233,6 +233,11 @@ def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dicti
     if hook and not trained_at:
         raise UserError(f"dictionary {spec!r} was trained at {hook}, which is no site here")
     if trained_at and trained_at != site:
+        if (Site.parse(trained_at).block or 0) >= model.n_blocks:
+            raise UserError(
+                f"dictionary {spec!r} was trained at {trained_at}, and this model has {model.n_blocks} blocks: it was "
+                "made for a model with more blocks"
+            )
         raise UserError(f"dictionary {spec!r} was trained at {trained_at}, not at {site}: choose --sites {trained_at}")
     return origin.for_model(dictionary, model)
 

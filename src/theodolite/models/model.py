@@ -133,12 +133,18 @@ class Model:
         """Render texts as at another moment, such as that of a Run."""
         set_clock(self.tokenizer, moment)
 
-    def template_around(self) -> tuple[str, str]:
+    def template_around(self, format: Format = "chat") -> tuple[str, str]:
         """What the chat template puts around a user's text, the date of `clock` included where it writes one.
 
-        Two empty strings for a model without a chat template.
+        Two empty strings for a model without a chat template. One that leaves out, changes or repeats the text is an
+        error, but for texts that are read raw, which it plays no part in.
         """
-        return template_around(self.tokenizer) if self.has_template else ("", "")
+        try:
+            return template_around(self.tokenizer) if self.has_template else ("", "")
+        except UserError:
+            if format == "raw":
+                return "", ""
+            raise
 
     def control_tokens_in(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """The strings of control tokens that each text holds; they are read as text, never as that token."""

@@ -61,6 +61,7 @@ def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = (
         return "there is no question to ask the model (--question gives one)"
     try:
         _answers(model.tokenizer, YES, NO)
+        model.template_around()  # a template that changes the text asks about another one
         room = _room(model, question, few_shot)
     except UserError as error:
         return str(error)

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer
 
 from theodolite.core.errors import UserError
@@ -153,9 +154,30 @@ def template_around(tokenizer: Any) -> tuple[str, str]:
     placeholder = "zeta7placeholder7zeta"  # letters and digits, which a template leaves as they are
     (rendered,) = render(tokenizer, [[{"role": "user", "content": placeholder}]])
     before, found, behind = rendered.partition(placeholder)
+    whose = "the chat template of this model's tokenizer"
     if not found:
-        raise UserError("the chat template of this model's tokenizer leaves out the user's text: use format='raw'")
+        does = "changes letters of" if placeholder in rendered.casefold() else "leaves out, or changes,"
+        raise UserError(f"{whose} {does} the user's text: mend the template, or use format='raw'")
+    if placeholder in behind:
+        raise UserError(f"{whose} shows the user's text more than once: mend the template, or use format='raw'")
     return before, behind
+
+
+def changed_by_template(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
+    """Which texts a chat template renders otherwise than any text: (n) bool.
+
+    True where the rendering is not what stands around every text with the text, or the text without the spaces at its
+    ends, between: a template may drop, add or change words by what a text holds.
+    """
+    before, behind = template_around(tokenizer)
+    rendered = render(tokenizer, [[{"role": "user", "content": text}] for text in texts])
+    unchanged = [
+        whole.startswith(before)
+        and whole.endswith(behind)
+        and whole[len(before) : len(whole) - len(behind)].strip() == text.strip()
+        for whole, text in zip(rendered, texts, strict=True)
+    ]
+    return ~np.array(unchanged, dtype=bool)
 
 
 def _careful(tokenizer: Any, texts: Sequence[str]) -> list[int]:

@@ -8,9 +8,11 @@ from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text
 from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
-from theodolite.report.numbers import count, p_value, signed, size, span, upper
+from theodolite.report.numbers import count, p_value, share, signed, size, span, upper
 from theodolite.report.plots import k_sparse
 from theodolite.report.sheet import Column, Sheet
+
+AT_HALF = "@p>0.5"  # ends the name of a rate at a probability of one half
 
 
 def verdict(sheet: Sheet) -> Section:
@@ -197,22 +199,60 @@ def how_many(sheet: Sheet) -> Section:
 
 
 def refusal(sheet: Sheet) -> Section:
-    """Benign texts that look harmful: how many each method would flag, and beside it how many real ones."""
+    """Benign texts that look harmful: how many each method would flag, and beside it how many real ones.
+
+    Sets of one label that are a user's own (`one_class`) are called that: nothing says that they look harmful.
+    """
     shifts = sheet.run.recipe.get("shifts", {})
     names = [name for name, shift in shifts.items() if shift.get("over_refusal")]
     detected = [name for name, shift in shifts.items() if shift.get("one_class") and not shift.get("over_refusal")]
-    said = "texts of label 0 only: share flagged, at a probability of .5 and at thresholds fixed on training folds"
+    own = any(shift.get("one_class") for shift in shifts.values())
+    said = "texts of label 0 only: share flagged"
     beside = "the same beside the share of a left-out source's positives: who flags nothing flags none of those either"
     blocks: list[Block] = []
     for name in names:
         versus = [d for d in dict.fromkeys(sheet.rows["dataset"]) if d.endswith(f" vs {name}")]
-        found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}.", only="fpr@")]
+        found = [
+            tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}{_at(sheet, name, 'fpr@')}.", only="fpr@")
+        ]
         found += [tables.metrics(sheet, "matched", d, f"{upper(d)}, {beside}.", only="(tpr|fpr)@") for d in versus]
         blocks += [table for table in found if table]
-    caught = "texts of label 1 only: share detected, at a probability of .5 and at thresholds fixed on training folds"
-    found = [tables.metrics(sheet, "matched", name, f"{upper(name)}, {caught}.", only="tpr@") for name in detected]
-    blocks += [table for table in found if table]
-    return Section("Over-refusal", blocks or [absent("This recipe has no over-refusal set.")])
+    for name in detected:
+        caption = f"{upper(name)}, texts of label 1 only: share detected{_at(sheet, name, 'tpr@')}."
+        if table := tables.metrics(sheet, "matched", name, caption, only="tpr@"):
+            blocks.append(table)
+    return Section(
+        "Sets of one class" if own else "Over-refusal", blocks or [absent("This recipe has no over-refusal set.")]
+    )
+
+
+def rates(sheet: Sheet) -> list[str]:
+    """One line for each set of one label: what share of it the reference method flags at a probability of .5."""
+    lines = []
+    for name, shift in sheet.run.recipe.get("shifts", {}).items():
+        if not (shift.get("one_class") or shift.get("over_refusal")):
+            continue
+        label = 0 if shift.get("over_refusal") else 1
+        column = sheet.column(name, f"{'tpr' if label else 'fpr'}{AT_HALF}")
+        entries = sheet.entries("matched", [column])
+        entry = next((e for e in entries if e.method == sheet.reference), entries[0] if entries else None)
+        cell = sheet.cell("matched", entry.method, entry.site, column) if entry else None
+        if entry and cell:
+            interval = f" {span(cell.lo, cell.hi)}".rstrip()
+            lines.append(
+                f"{name} (label {label} only): {sheet.phrase(entry.method)} {'detects' if label else 'flags'} "
+                f"{share(cell.value)}{interval} of {count(cell.n)} texts at a probability of .5"
+            )
+    return lines
+
+
+def _at(sheet: Sheet, dataset: str, kind: str) -> str:
+    """At which thresholds a table of rates stands, from the columns that the run has."""
+    rows = sheet.rows[(sheet.rows["task"] == "matched") & (sheet.rows["dataset"] == dataset)]
+    found = [metric for metric in rows["metric"].unique() if metric.startswith(kind)]
+    where = ["at a probability of .5"] if any(metric.endswith(AT_HALF) for metric in found) else []
+    where += ["at thresholds fixed on training folds"] if any(not m.endswith(AT_HALF) for m in found) else []
+    return f", {' and '.join(where)}" if where else ""
 
 
 def _read_as(sheet: Sheet, columns: Sequence[Column]) -> str:

@@ -57,6 +57,8 @@ def show(result: Any) -> None:
     for words in findings.beside(sheet):
         paragraph(words)
     _console().print(headline(sheet))
+    for words in findings.rates(sheet):
+        paragraph(words)
     if judged := answer(sheet):
         paragraph(judged)
     if run.notes:

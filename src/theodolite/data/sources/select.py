@@ -16,6 +16,7 @@ LONGEST = 1_000_000
 def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[str, ...], seed: int) -> pd.DataFrame:
     """The rows a source asks for, with columns `text`, `label` and every other plain column of the table.
 
+    Where labels are mapped (`positive`), `attrs["labels"]` of the result counts rows by (1 or 0, label as given).
     Texts of a user's own file stay as written; those of other sources lose the spaces around them. In this order:
     `where`, the text column, strip, `cut`, `keep`, `drop`, label, then `skip` and `sample` along one
     seeded permutation of what is left. It depends on `place`, `seed` and the number of rows: two sources that differ
@@ -39,7 +40,19 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
     others = table[keep].drop(columns=["text", "label", text or "text"], errors="ignore")
     others = others.loc[:, [not others.iloc[:, i].map(_is_nested).any() for i in range(others.shape[1])]]
     frame = pd.concat([texts[keep].rename("text"), labels, others], axis=1)
-    return _sampled(frame, source, place, seed, origin).reset_index(drop=True)
+    chosen = _sampled(frame, source, place, seed, origin)
+    found = _given(table.loc[chosen.index], chosen, source)
+    chosen = chosen.reset_index(drop=True)
+    chosen.attrs["labels"] = found
+    return chosen
+
+
+def _given(table: pd.DataFrame, chosen: pd.DataFrame, source: Source) -> dict[tuple[int, str], int]:
+    if source.positive is None or not isinstance(source.label, str):
+        return {}
+    given = cells.words(table[source.label])
+    pairs = pd.Series(list(zip(chosen["label"], given, strict=True)), dtype=object)[given.notna().to_numpy()]
+    return {(int(value), str(word)): int(n) for (value, word), n in pairs.value_counts(sort=False).items()}
 
 
 def _where(table: pd.DataFrame, source: Source, origin: str) -> pd.DataFrame:
@@ -92,13 +105,21 @@ def _labels(table: pd.DataFrame, texts: pd.Series, source: Source, origin: str) 
 def _positive(labels: pd.Series, source: Source, origin: str) -> pd.Series:
     """1 where a label is one of the positive ones, by value.
 
-    A positive value that never occurs is a typing error, and would quietly turn its rows into negatives.
+    A positive value that never occurs is a typing error, and would quietly turn its rows into negatives; so would
+    another spelling of one that does ('Yes' beside 'yes').
     """
     wanted = {cells.word(value): value for value in source.positive or []}
     seen = set(labels.unique())
     for value in wanted:
         if value not in seen:
             raise unknown(f"positive label of {origin}", str(wanted[value]), sorted(map(str, seen))[:20])
+    spelling = {str(value).casefold(): value for value in wanted}
+    for value in sorted(seen - wanted.keys()):
+        if (meant := spelling.get(value.casefold())) is not None:
+            raise UserError(
+                f"{origin}: the label {value!r} would count as 0, and {meant!r}, which differs in case alone, as 1: "
+                "write them alike, or name both (--positive, or `positive` in a recipe)"
+            )
     return labels.isin(list(wanted)).astype(int)
 
 

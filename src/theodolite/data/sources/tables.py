@@ -1,5 +1,6 @@
 """Bytes of a known format as a table: one row per record, cells as written, nested fields as dotted columns."""
 
+import codecs
 import csv
 import functools
 import io
@@ -21,6 +22,8 @@ from theodolite.core.zstd import decompressed
 Records = list[dict[str, Any]]
 _SUFFIXES = {"yml": "yaml", "prompt": "yaml", "ndjson": "jsonl", "tsv": "csv"}
 _OPTIONS = {"comment", "delimiter", "encoding", "whole"}
+SEPARATORS = (";", "|", "\t", ",")  # of tables that are not what their name says
+NULS = 4096  # bytes in which NULs are counted: every second one of UTF-16 without a mark is one
 _PACKED = (".gz", ".zst")
 
 
@@ -129,6 +132,18 @@ def _csv(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd
     return pd.DataFrame(records, columns=names, dtype=object)
 
 
+def _refuse_other_separator(header: list[str], origin: str, delimiter: str) -> None:
+    """Refuse a header of a single field that another mark divides into names."""
+    for mark in SEPARATORS if len(header) == 1 else ():
+        names = header[0].split(mark)
+        if mark != delimiter and len(names) > 1 and all(re.fullmatch(r"\s*\w[\w .-]*", name) for name in names):
+            shown = {"\t": "tabs"}.get(mark, repr(mark))
+            raise UserError(
+                f"{origin} is separated by {shown}, and {delimiter!r} is expected: save it as CSV with commas, "
+                "or as .tsv with tabs"
+            )
+
+
 def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[list[str], list[list[str | None]]]:
     """Header and rows of a CSV text; a row with more or fewer fields than the header is refused, never filled up.
 
@@ -145,6 +160,7 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
                 is_blank = not fields or (len(fields) == 1 != len(header) and not fields[0].strip())
                 if not header:
                     header = [] if is_blank else fields
+                    _refuse_other_separator(header, origin, delimiter)
                 elif is_blank:
                     records += [[None] * len(header)] if blank else []
                 elif len(fields) != len(header):
@@ -179,9 +195,12 @@ def _long_fields() -> Iterator[None]:
 
 def _jsonl(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
     records = []
-    for number, line in enumerate(_decoded(content, origin, options).removesuffix("\n").split("\n"), start=1):
+    text = _decoded(content, origin, options)
+    if not text.strip():
+        raise UserError(f"{origin} is empty")
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         if line.strip():
-            records.append(_loaded(json.loads, line, f"line {number} of {origin}"))
+            records.append(_loaded(_json_value, line, f"line {number} of {origin}"))
         elif options.get("blank"):
             records.append({})
     steps = field.removeprefix("[]")  # the lines are such a list themselves
@@ -189,8 +208,25 @@ def _jsonl(content: bytes, origin: str, field: str, options: dict[str, Any]) -> 
 
 
 def _json(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
-    tree = _loaded(json.loads, _decoded(content, origin, options), origin)
+    text = _decoded(content, origin, options)
+    if not text.strip():
+        raise UserError(f"{origin} is empty")
+    tree = _loaded(_json_value, text, origin)
     return _flat(_walk(tree if "[]" in field else _by_columns(tree, origin), field, origin), origin)
+
+
+def _json_value(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different; json would keep the last value of a key and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object: keep one of them")
+    return found
 
 
 def _by_columns(tree: Any, origin: str) -> Any:
@@ -235,6 +271,10 @@ _PARSERS = {"csv": _csv, "jsonl": _jsonl, "json": _json, "yaml": _yaml, "parquet
 
 def _decoded(content: bytes, origin: str, options: dict[str, Any]) -> str:
     encoding = options.get("encoding", "utf-8-sig")
+    if "encoding" not in options and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{origin} is UTF-16: save it as UTF-8 and run again")
+    if "encoding" not in options and content[:NULS].count(0) * 4 > len(content[:NULS]):
+        raise UserError(f"{origin} is no text: a quarter of its first bytes or more are NUL; save it as UTF-8 text")
     try:
         return content.decode(encoding)
     except LookupError:
