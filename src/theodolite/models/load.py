@@ -13,6 +13,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError, unknown
 from theodolite.data.sources import wheel
 from theodolite.models import hub, preflight
+from theodolite.models.description import check_extent, check_no_kernel, check_sizes
 from theodolite.models.families import family_of
 from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
@@ -105,26 +106,34 @@ def _locate(name: str, revision: str | None, token: str | None) -> tuple[Path, s
         marker = read_marker(folder)
         return folder, marker.quantisation, marker.weights
     # what cannot be used is refused before gigabytes are fetched or hashed
-    _check_description(name, path if path.is_dir() else hub.description(name, revision, token, SHIPPED))
+    config = _checked(name, path if path.is_dir() else hub.description(name, revision, token, SHIPPED))
     folder = path if path.is_dir() else hub.snapshot(name, revision, token, SHIPPED)
     check_no_adapter(name, folder)
     if not any((folder / file).is_file() for file in (SINGLE, INDEX)):
         raise _lacks(name)
+    try:
+        check_extent(name, folder, config)
+    except _CANNOT_LOAD as error:
+        raise _no_load(name, error) from error
     return folder, "", ""
 
 
-def _check_description(name: str, folder: Path) -> None:
-    """Refuse an adapter, a folder without a configuration, and an architecture that this package does not know."""
+def _checked(name: str, folder: Path) -> Any:
+    """The configuration; an adapter, a folder without one, what no model can be and unknown ones are refused."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     check_no_adapter(name, folder)
     if not (folder / "config.json").is_file():
         raise _lacks(name)
+    check_no_kernel(name, folder / "config.json")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except _CANNOT_LOAD as error:
+    except (*_CANNOT_LOAD, StrictDataclassError) as error:
         raise _no_load(name, error) from error
     family_of(config)
+    check_sizes(name, config)
+    return config
 
 
 def _lacks(name: str) -> UserError:
