@@ -182,9 +182,11 @@ def test_a_hub_id_is_fetched_at_its_revision_without_foreign_formats(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"vocab_size": 10**9}, "describes 16,0.* numbers, its weights hold"),
+        ({"vocab_size": 10**9}, "^config.json of .* describes 16,0.* numbers, its weights hold"),
         ({"num_hidden_layers": 3000}, "describes 3,000 blocks, its weights hold 2"),
         ({"intermediate_size": 10**9}, "describes .* numbers, its weights hold"),
+        ({"hidden_act": "no such"}, "cannot make model .* from its config.json"),
+        ({"num_attention_heads": 1e300}, "cannot load model .*num_attention_heads"),
         ({"rms_norm_eps": "1e-5"}, "transformers cannot load model .*rms_norm_eps"),
         ({"max_position_embeddings": 0}, "has max_position_embeddings 0: it must be a whole number from 1 on"),
         ({"max_position_embeddings": -1}, "has max_position_embeddings -1"),

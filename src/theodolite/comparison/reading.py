@@ -332,7 +332,9 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
             f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
         )
     parts = then.get("fingerprint", {})  # absent in a run of version 0.1
-    if other := [name for name, digest in now.fingerprint().items() if not _same(name, parts.get(name, digest), digest)]:
+    if other := [
+        name for name, digest in now.fingerprint().items() if not _same(name, parts.get(name, digest), digest)
+    ]:
         raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
     around, here = then.get("template"), list(now.template_around())
     if around not in (None, here) and run.recipe["format"] == "chat":

@@ -58,7 +58,7 @@ def check_extent(name: str, folder: Path, config: Any) -> None:
     if wanted > _MOST * max(held, 1):
         raise UserError(_larger(name, f"{wanted:,} blocks", f"{held:,}"))
     if getattr(config, "quantization_config", None) is None:
-        numbers, stored = _parameters(config), sum(map(math.prod, shapes.values()))
+        numbers, stored = _parameters(name, config), sum(map(math.prod, shapes.values()))
         if numbers > _MOST * stored:
             raise UserError(_larger(name, f"{numbers:,} numbers", f"{stored:,}"))
 
@@ -70,12 +70,16 @@ def _larger(name: str, described: str, held: str) -> str:
     )
 
 
-def _parameters(config: Any) -> int:
+def _parameters(name: str, config: Any) -> int:
     """How many parameters the network has, made without memory for them."""
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    except (ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, ArithmeticError) as error:
+        why = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"transformers cannot make model {name!r} from its config.json: {why}") from error
 
 
 def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:

@@ -111,10 +111,7 @@ def _locate(name: str, revision: str | None, token: str | None) -> tuple[Path, s
     check_no_adapter(name, folder)
     if not any((folder / file).is_file() for file in (SINGLE, INDEX)):
         raise _lacks(name)
-    try:
-        check_extent(name, folder, config)
-    except _CANNOT_LOAD as error:
-        raise _no_load(name, error) from error
+    check_extent(name, folder, config)
     return folder, "", ""
 
 
