@@ -136,9 +136,13 @@ def test_scores_of_the_support_come_from_readers_that_did_not_see_the_row(judged
     assert not np.allclose(own, sighted.log_odds["train"][support])
 
 
+def home_of(cache: Path, views: Views) -> Path:
+    return cache / admission._key(case(0), views)[:32]
+
+
 def test_a_kept_judge_says_what_it_said(judged) -> None:
     views, folder, (one, *_) = judged
-    kept, sighted = Kept(admission._folder(folder / "cache", case(0), views) / "judge"), Sighted(case(0), views)
+    kept, sighted = Kept(home_of(folder / "cache", views) / "judge"), Sighted(case(0), views)
     said = kept.say(sighted.rows("same"), sighted.log_odds["same"])
     then = one.detail[one.detail["dataset"] == "same"]
     assert said.reason.astype(str).tolist() == then["reason"].tolist()
@@ -163,8 +167,8 @@ def test_a_finished_case_is_not_judged_again_and_a_rerun_is_the_same(judged, tmp
 def test_damaged_judgements_are_made_again_and_counted(judged, tmp_path: Path) -> None:
     views, folder, (one, *_) = judged
     cache, notes = tmp_path / "cache", []
-    home = admission._folder(cache, case(0), views)
-    shutil.copytree(admission._folder(folder / "cache", case(0), views), home)
+    home = home_of(cache, views)
+    shutil.copytree(home_of(folder / "cache", views), home)
     path = home / "judgements.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

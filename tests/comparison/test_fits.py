@@ -13,8 +13,8 @@ from theodolite.comparison.fits import run
 from theodolite.comparison.jobs import Job
 from theodolite.comparison.stages import peak_mb
 from theodolite.comparison.views import Views, frame_hash
-from theodolite.core import code_hash
-from theodolite.core.errors import UserError
+from theodolite.core import code_hash, sealed
+from theodolite.core.errors import Damaged, UserError
 from theodolite.core.methods import parse
 
 SITE = "blocks.1.resid_post"
@@ -87,7 +87,7 @@ def test_the_key_names_rows_seeds_code_and_versions(
     job = Job("logistic@latents", SITE)
 
     def key(views: Views = views, seeds: int = 2, job: Job = job) -> str:
-        return str(fits._folder(tmp_path, job, views, seeds))
+        return fits._key(job, views, seeds)
 
     first = key()
     assert key() == first
@@ -123,8 +123,12 @@ def test_a_worker_that_would_make_another_key_refuses(views: Views, tmp_path: Pa
     """Code that was edited after the key was made would be kept under the key of the old code."""
     job = Job("difference_in_means", SITE)
     with pytest.raises(UserError, match="edited while it ran"):
-        fits._work(job, views, 1, tmp_path / "key-of-older-code", Path.cwd())
+        fits._work(job, views, 1, "key-of-older-code", tmp_path, Path.cwd())
     assert not (tmp_path / "key-of-older-code").exists()
+
+
+def home(folder: Path, job: Job, views: Views) -> Path:
+    return folder / "fits" / fits._key(job, views, 1)[:32]
 
 
 def damage(path: Path, how: str) -> None:
@@ -144,7 +148,7 @@ def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, f
     nothing = lambda done, total: None  # noqa: E731
     (first,) = run(jobs, views, 1, tmp_path / "fits", nothing)
     before = {n: p.read_bytes() for n, p in fits.reader_files(tmp_path / "fits", jobs[0], views, 1).items()}
-    damage(fits._folder(tmp_path / "fits", jobs[0], views, 1) / file, how)
+    damage(home(tmp_path, jobs[0], views) / file, how)
     (again,) = run(jobs, views, 1, tmp_path / "fits", nothing, lambda *note: notes.append(note))
     pd.testing.assert_frame_equal(first.scores, again.scores)
     assert again.fits[0]["params"] == first.fits[0]["params"]
@@ -159,7 +163,7 @@ def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, f
 def test_what_a_killed_write_left_beside_a_reader_is_not_copied(views: Views, tmp_path: Path) -> None:
     job = Job("difference_in_means", SITE)
     list(run([job], views, 1, tmp_path / "fits", lambda done, total: None))
-    (fits._folder(tmp_path / "fits", job, views, 1) / "reader" / ".config.json.0123abcd.tmp").write_bytes(b"half")
+    (home(tmp_path, job, views) / "reader" / ".config.json.0123abcd.tmp").write_bytes(b"half")
     assert set(fits.reader_files(tmp_path / "fits", job, views, 1)) == {"config.json", "model.safetensors"}
 
 
@@ -199,3 +203,38 @@ def test_peak_memory_is_in_mb_everywhere(monkeypatch: pytest.MonkeyPatch, platfo
 def test_peak_memory_is_unknown_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     assert np.isnan(peak_mb())
+
+
+def test_whole_fits_of_two_methods_that_were_swapped_are_made_again(views: Views, tmp_path: Path) -> None:
+    jobs, notes = [Job("difference_in_means", SITE), Job("lat", SITE)], []
+    nothing = lambda done, total: None  # noqa: E731
+    first = list(run(jobs, views, 1, tmp_path / "fits", nothing))
+    one, two = (home(tmp_path, job, views) for job in jobs)
+    one.rename(tmp_path / "kept")
+    two.rename(one)
+    (tmp_path / "kept").rename(two)
+    with pytest.raises(Damaged):
+        fits.reader_files(tmp_path / "fits", jobs[0], views, 1)
+    again = list(run(jobs, views, 1, tmp_path / "fits", nothing, lambda *note: notes.append(note)))
+    for before, after in zip(first, again, strict=True):
+        pd.testing.assert_frame_equal(before.scores, after.scores)
+    assert [note[:2] for note in notes] == [("remade", 1)] * 2
+
+
+@pytest.mark.parametrize("other", [{"method": "lat"}, {"site": "blocks.9.resid_post"}, {"seed": "7"}])
+def test_scores_of_another_job_are_refused_though_the_record_is_whole(
+    views: Views, tmp_path: Path, other: dict[str, str]
+) -> None:
+    job, nothing = Job("difference_in_means", SITE), lambda done, total: None
+    (first,) = run([job], views, 1, tmp_path / "fits", nothing)
+    folder, key = home(tmp_path, job, views), fits._key(job, views, 1)
+    first.scores.assign(**other).to_parquet(folder / fits.SCORES, index=False)
+    sealed.seal(folder / fits.RECORD, key, [folder / fits.SCORES], first.fits)
+    with pytest.raises(Damaged, match="is not of difference_in_means"):
+        list(run([job], views, 1, tmp_path / "fits", nothing))
+
+
+def test_a_view_with_other_rows_than_its_data_set_is_refused(views: Views, tmp_path: Path) -> None:
+    views.put("train", "state", SITE, np.ones((91, 5)))
+    with pytest.raises(Damaged, match="holds 91 rows, the data set 90"):
+        fits._one_seed(Job("difference_in_means", SITE), views, 0, tmp_path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from theodolite.comparison.views import Views
+from theodolite.core.errors import Damaged
 
 SITE = "blocks.1.resid_post"
 
@@ -50,3 +51,21 @@ def test_what_other_code_made_is_another_view(views: Views) -> None:
             changed.put(name, "latents", SITE, np.full((2, 3), 7), station)
     assert changed.get("train", "latents", SITE)[0, 0] == 7
     assert views.get("train", "latents", SITE)[0, 0] == 0
+
+
+def test_steps_of_two_models_whose_files_were_swapped_with_their_records_are_made_again(views: Views) -> None:
+    other, notes = replace(views, given={"train": "three", "new": "two"}), []
+    for each, value in ((views, 1), (other, 2)):
+        file = each.put("train", "state", SITE, np.full((2, 3), value))
+        each.end_part("train", "state", {"tokens": value}, [file])
+    homes = [each.home("train") for each in (views, other)]
+    homes[0].rename(views.folder / "kept")
+    homes[1].rename(homes[0])
+    (views.folder / "kept").rename(homes[1])
+    for each in (views, other):
+        assert not each.has_part("train", "state", lambda *note: notes.append(note))
+        with pytest.raises(Damaged):
+            each.facts("train", "state")
+    assert [note[:2] for note in notes] == [("remade", 1)] * 2
+    assert not views.has_part("train", "never made", lambda *note: notes.append(note))
+    assert len(notes) == 2

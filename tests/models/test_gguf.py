@@ -1,5 +1,6 @@
 """A GGUF file becomes safetensors once; a half-written or damaged cache is remade or refused."""
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -77,9 +78,9 @@ def converted(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder,) = (tmp_path / "cache" / "models").iterdir()
     convert = loading.convert
 
-    def noted(gguf_file: Path, into: Path) -> None:
+    def noted(gguf_file: Path, into: Path, source: str) -> None:
         (tmp_path / "again").touch()
-        convert(gguf_file, into)
+        convert(gguf_file, into, source)
 
     monkeypatch.setattr(loading, "convert", noted)
     return folder
@@ -126,6 +127,41 @@ def test_a_flipped_byte_in_the_cache_is_found(tiny_gguf: Path, converted: Path, 
     with pytest.raises(UserError, match=rf"{name} is damaged: delete .*{converted.name} and run again"):
         load(tiny_gguf)
     assert not (tmp_path / "again").exists()
+
+
+def test_a_conversion_by_other_code_is_made_again(
+    tiny_gguf: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversion, "code_hash", lambda *entries: "edited")
+    before = (converted / "complete.json").read_bytes()
+    load(tiny_gguf)
+    assert (tmp_path / "again").exists()
+    (tmp_path / "again").unlink()
+    load(tiny_gguf)
+    assert not (tmp_path / "again").exists()
+    assert (converted / "complete.json").read_bytes() != before
+
+
+def test_a_marker_of_an_earlier_version_is_made_again(tiny_gguf: Path, converted: Path, tmp_path: Path) -> None:
+    before = (converted / "complete.json").read_bytes()
+    old = {k: v for k, v in json.loads(before).items() if k not in ("source", "code")}
+    (converted / "complete.json").write_text(json.dumps(old))
+    load(tiny_gguf)
+    assert (tmp_path / "again").exists()
+    assert (converted / "complete.json").read_bytes() == before
+
+
+def test_whole_conversions_of_two_files_that_were_swapped_are_made_again(
+    tiny_gguf: Path, converted: Path, tmp_path: Path
+) -> None:
+    write_gguf(tmp_path / "other.gguf", embedding="F16")
+    hashes = [load(path).hash for path in (tiny_gguf, tmp_path / "other.gguf")]
+    (second,) = (path for path in converted.parent.iterdir() if path != converted)
+    converted.rename(tmp_path / "kept")
+    second.rename(converted)
+    (tmp_path / "kept").rename(second)
+    assert [load(path).hash for path in (tiny_gguf, tmp_path / "other.gguf")] == hashes
+    assert hashes[0] != hashes[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff"])

@@ -111,6 +111,10 @@ def test_a_folder_has_the_same_identity_wherever_it_lies_and_whatever_was_run(fa
     assert one.fingerprint()["config"] == Model(tiny_model(family), byte_tokenizer()).fingerprint()["config"]
 
 
+def eager(model: Model) -> None:
+    model.network.module.set_attn_implementation("eager")
+
+
 def rope(model: Model) -> None:
     model.network.module.config.rope_parameters["rope_theta"] = 123.0
 
@@ -142,6 +146,7 @@ def no_template(model: Model) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
+        (eager, "config"),
         (rope, "config"),
         (epsilon, "config"),
         (half, "dtype"),

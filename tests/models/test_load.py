@@ -177,3 +177,36 @@ def test_a_hub_id_is_fetched_at_its_revision_without_foreign_formats(
     assert calls["org/m"]["revision"] == "r1"
     assert calls["org/m"]["token"] == "secret"
     assert not {"*.bin", "*.py", "*.pt"} & set(calls["org/m"]["allow_patterns"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vocab_size": 10**9}, "^config.json of .* describes 16,0.* numbers, its weights hold"),
+        ({"num_hidden_layers": 3000}, "describes 3,000 blocks, its weights hold 2"),
+        ({"intermediate_size": 10**9}, "describes .* numbers, its weights hold"),
+        ({"hidden_act": "no such"}, "cannot make model .* from its config.json"),
+        ({"num_attention_heads": 1e300}, "cannot load model .*num_attention_heads"),
+        ({"rms_norm_eps": "1e-5"}, "transformers cannot load model .*rms_norm_eps"),
+        ({"max_position_embeddings": 0}, "has max_position_embeddings 0: it must be a whole number from 1 on"),
+        ({"max_position_embeddings": -1}, "has max_position_embeddings -1"),
+        ({"vocab_size": 0}, "has vocab_size 0"),
+        ({"attn_implementation": "owner/kernel"}, "attn_implementation to 'owner/kernel', which is code"),
+        ({"_attn_implementation": {"text_config": "paged|owner/kernel:run"}}, "_attn_implementation to"),
+        ({"text_config": {"_attn_implementation": "owner/kernel"}}, "_attn_implementation to 'owner/kernel'"),
+    ],
+)
+def test_a_configuration_that_no_model_of_these_weights_has_is_refused_before_it_is_built(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], words: str
+) -> None:
+    monkeypatch.setattr(loading, "_read_model", lambda *args: pytest.fail("memory is taken for the weights"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=words):
+        load(folder)
+
+
+def test_an_attention_of_transformers_own_may_be_named(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_attn_implementation": "eager"}))
+    assert load(folder).model.config.vocab_size == 12

@@ -80,6 +80,17 @@ def test_each_coordinate_and_each_token_can_have_its_own(model: Model) -> None:
     np.testing.assert_array_equal(per_coordinate, same)
 
 
+def test_numbers_of_tokens_stay_on_them_where_a_batch_has_less_padding_on_the_left(model: Model) -> None:
+    """Columns are those of all prompts padded to the longest; a batch of short ones starts behind the first of them."""
+    lengths = model.tokens(TEXTS).lengths.tolist()
+    longest = max(lengths)
+    values = np.random.default_rng(3).normal(size=(4, longest + 4, 2)) * 20
+    together = generate(model, TEXTS, Intervention(SITE, Add(values), Subspace(TWO)))
+    for i, (text, length) in enumerate(zip(TEXTS, lengths, strict=True)):
+        own = values[i : i + 1, longest - length :]
+        assert together[i] == generate(model, [text], Intervention(SITE, Add(own), Subspace(TWO)))[0]
+
+
 @pytest.mark.parametrize(
     ("numbers", "basis"),
     [

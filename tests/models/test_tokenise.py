@@ -268,3 +268,14 @@ def test_a_format_that_is_computed_prints_the_present() -> None:
     tokenizer.chat_template = "{% set f = '%Y' %}{{ strftime_now(f) }} " + tokenizer.chat_template
     tokenise.set_clock(tokenizer, datetime(1999, 12, 31))
     assert not tokenise.template_around(tokenizer)[0].startswith("1999")
+
+
+def test_a_control_string_that_a_merge_of_two_ordinary_pieces_yields_is_text() -> None:
+    """Both pieces are in the vocabulary and no control tokens themselves; only what they merge into is one."""
+    vocabulary = {piece: i for i, piece in enumerate([*"<e>x", "<e", "<e>"])}
+    core = Tokenizer(models.BPE(vocabulary, [("<", "e"), ("<e", ">")]))
+    core.add_special_tokens(["<e>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<e>")
+    pieces, control = [vocabulary["<e"], vocabulary[">"]], vocabulary["<e>"]
+    assert tokenizer("x<e>")["input_ids"] == [vocabulary["x"], control]  # as the tokenizer itself reads it
+    assert encode_texts(tokenizer, ["x<e>", "<e>", "x"]) == [[vocabulary["x"], *pieces], pieces, [vocabulary["x"]]]

@@ -53,33 +53,36 @@ def run(cases: Sequence[Case], views: Views, cache: Path, tick: Tick, note: Note
     """Judge all cases, unfinished ones in parallel; each finished one is kept on disk, with the hashes of its files."""
     from joblib import delayed
 
-    folders = [_folder(cache, case, views) for case in cases]
-    places = list(zip(cases, folders, strict=True))
-    waiting = [(case, folder) for case, folder in places if entry(folder / RECORD, "judgements", note) is None]
+    keys = {case: _key(case, views) for case in cases}
+    folders = {case: cache / key[:32] for case, key in keys.items()}
+    waiting = [case for case in cases if entry(folders[case] / RECORD, keys[case], "judgements", note) is None]
     here = Path.cwd()
-    in_parallel([delayed(_work)(case, views, folder, here) for case, folder in waiting], len(cases), tick)
-    for case, folder in places:
+    in_parallel([delayed(_work)(case, views, keys[case], cache, here) for case in waiting], len(cases), tick)
+    for case, folder in folders.items():
         judgements, detail = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
-        yield Admitted(case, judgements, detail, facts_of(folder / RECORD))
+        yield Admitted(case, judgements, detail, facts_of(folder / RECORD, keys[case]))
 
 
 def judge_files(cache: Path, case: Case, views: Views) -> dict[str, Path]:
     """Files of the chosen judge of a case, by name, for reading new texts."""
-    return files_of(_folder(cache, case, views) / RECORD, "judge")
+    key = _key(case, views)
+    return files_of(cache / key[:32] / RECORD, key, "judge")
 
 
-def _folder(cache: Path, case: Case, views: Views) -> Path:
+def _key(case: Case, views: Views) -> str:
+    """All that the judgements of a case depend on; its start names their folder."""
     method = methods.parse(case.reader)
     parts = {
         **asdict(case), "code": code_hash(_work, Views, method.cls),
         "views": [views.key(view, case.site) for view in (method.view, "state", "latents")],
     }  # fmt: skip
-    return cache / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _work(case: Case, views: Views, folder: Path, here: Path) -> None:
+def _work(case: Case, views: Views, key: str, cache: Path, here: Path) -> None:
     os.chdir(here)  # as in fits
-    if _folder(folder.parent, case, views) != folder:
+    folder = cache / key[:32]
+    if _key(case, views) != key:
         raise UserError("the program's code was edited while it ran: run the same command again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TooFewRows)  # counted in the record, and an error of the command
@@ -92,7 +95,7 @@ def _work(case: Case, views: Views, folder: Path, here: Path) -> None:
     for name, table_of_name in zip(TABLES, (found, detail), strict=True):
         publish(folder / f"{name}.parquet", table_of_name.to_parquet(index=False))
     judge = [folder / "judge" / name for name in FILES] if case.seed == 0 else []
-    seal(folder / RECORD, [*(folder / f"{name}.parquet" for name in TABLES), *judge], record)
+    seal(folder / RECORD, key, [*(folder / f"{name}.parquet" for name in TABLES), *judge], record)
 
 
 class _Court:

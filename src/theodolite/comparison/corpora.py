@@ -43,9 +43,9 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note =
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
     path = (folder or cache_root() / "corpora") / f"{slug(wanted.name)}-{key[:16]}.jsonl.zst"
     record = path.with_suffix(".json")
-    if entry(record, "corpora", note) is None:
+    if entry(record, key, "corpora", note) is None:
         _cleared(wanted).save(path)
-        seal(record, [path])
+        seal(record, key, [path])
     return corpus.Corpus.open(path)
 
 

@@ -25,7 +25,7 @@ from theodolite.core.artefact import FILES as READER_FILES
 from theodolite.core.artefact import save_reader
 from theodolite.core.atomic import publish
 from theodolite.core.code_hash import code_hash
-from theodolite.core.errors import UserError
+from theodolite.core.errors import Damaged, UserError
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
 from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
@@ -56,13 +56,14 @@ def run(
     """
     from joblib import delayed
 
-    folders = {job: _folder(cache, job, views, seeds) for job in jobs}
-    waiting = [job for job in jobs if entry(folders[job] / RECORD, "fits", note) is None]
+    keys = {job: _key(job, views, seeds) for job in jobs}
+    folders = {job: cache / key[:32] for job, key in keys.items()}
+    waiting = [job for job in jobs if entry(folders[job] / RECORD, keys[job], "fits", note) is None]
     here = Path.cwd()
-    in_parallel([delayed(_work)(job, views, seeds, folders[job], here) for job in waiting], len(jobs), tick)
+    in_parallel([delayed(_work)(job, views, seeds, keys[job], cache, here) for job in waiting], len(jobs), tick)
     for job in jobs:
-        scores = pd.read_parquet(folders[job] / SCORES)
-        yield Fitted(job, scores, facts_of(folders[job] / RECORD))
+        facts = facts_of(folders[job] / RECORD, keys[job])
+        yield Fitted(job, _own_scores(folders[job] / SCORES, job, seeds), facts)
 
 
 def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
@@ -87,17 +88,29 @@ def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
 
 def reader_files(cache: Path, job: Job, views: Views, seeds: int) -> dict[str, Path]:
     """Files of the reader fitted on the first seed, by name, for reading new texts; only what the record names."""
-    return files_of(_folder(cache, job, views, seeds) / RECORD, "reader")
+    key = _key(job, views, seeds)
+    return files_of(cache / key[:32] / RECORD, key, "reader")
 
 
-def _folder(cache: Path, job: Job, views: Views, seeds: int) -> Path:
-    """The key names everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
+def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
+    """The scores in a job's file; another method's, or those of other seeds, would be printed under its name."""
+    scores = pd.read_parquet(path)
+    said = {name: set(scores[name]) for name in ("method", "site", "seed")}
+    if said != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
+        raise Damaged(
+            f"{path} is not of {job.label} at {job.site!r}: delete {path.parent} and run the same command again"
+        )
+    return scores
+
+
+def _key(job: Job, views: Views, seeds: int) -> str:
+    """It names everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
     method = methods.parse(job.method)
     parts = {
         **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
         "code": code_hash(_work, Job, Views, method.cls), "seeds": seeds,
     }  # fmt: skip
-    return cache / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -113,15 +126,16 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(job: Job, views: Views, seeds: int, folder: Path, here: Path) -> None:
+def _work(job: Job, views: Views, seeds: int, key: str, cache: Path, here: Path) -> None:
     os.chdir(here)  # workers outlive a comparison; paths of the next one may be relative to another folder
-    if _folder(folder.parent, job, views, seeds) != folder:
+    folder = cache / key[:32]
+    if _key(job, views, seeds) != key:
         raise UserError("the program's code, or that of a method, was edited while it ran: run the same command again")
     results = [_one_seed(job, views, seed, folder) for seed in range(seeds)]
     scores = pd.concat([scores for scores, _ in results], ignore_index=True)
     publish(folder / SCORES, scores.to_parquet(index=False))
     reader = [folder / "reader" / name for name in READER_FILES if (folder / "reader" / name).is_file()]
-    seal(folder / RECORD, [folder / SCORES, *reader], [fit for _, fit in results])
+    seal(folder / RECORD, key, [folder / SCORES, *reader], [fit for _, fit in results])
 
 
 def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -130,7 +144,7 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     frame = views.frame("train")
     part = split(frame, seed)
     rows = np.flatnonzero((part == "train") & ~left_out(frame, job.leave_out))
-    X = views.get("train", method.view, job.site, seed, job.family)[rows]
+    X = _rows(job, views, "train", seed)[rows]
     y = frame["label"].to_numpy()[rows]
     if job.tuned:
         tuned = tune(method, X, y, folds(frame.iloc[rows], seed=seed), seed=child_seed(seed, job.method))
@@ -148,14 +162,26 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
         }  # fmt: skip
         save_reader(reader, folder / "reader", about)
     scored = [
-        _score(
-            reader, platt, views.get(name, method.view, job.site, seed, job.family)[at], views.frame(name).iloc[at]
-        ).assign(dataset=dataset, split="test" if dataset == IN_DISTRIBUTION else "shift")
+        _score(reader, platt, _rows(job, views, name, seed)[at], views.frame(name).iloc[at]).assign(
+            dataset=dataset, split="test" if dataset == IN_DISTRIBUTION else "shift"
+        )
         for dataset, name, at in _evaluations(job, views, part)
     ]
     record |= {"seed": seed, "n_labels": len(rows), "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
     scores = pd.concat(scored, ignore_index=True)
     return scores.assign(method=job.label, site=job.site, seed=str(seed)), record
+
+
+def _rows(job: Job, views: Views, name: str, seed: int) -> Any:
+    """What the job's method reads of a data set, one row for each of its rows."""
+    view = methods.parse(job.method).view
+    found, expected = views.get(name, view, job.site, seed, job.family), len(views.frame(name))
+    if found.shape[0] != expected:
+        raise Damaged(
+            f"the view {view!r} of {name} holds {found.shape[0]} rows, the data set {expected}: "
+            f"delete {views.home(name)} and run the same command again"
+        )
+    return found
 
 
 def configured(spec: str, views: Views, site: str) -> methods.Method:

@@ -37,6 +37,7 @@ from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
+from theodolite.models.pass_code import same_code
 from theodolite.models.tokens import encode
 from theodolite.readers._text import NgramReader
 
@@ -331,7 +332,9 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
             f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
         )
     parts = then.get("fingerprint", {})  # absent in a run of version 0.1
-    if other := [name for name, digest in now.fingerprint().items() if parts.get(name, digest) != digest]:
+    if other := [
+        name for name, digest in now.fingerprint().items() if not _same(name, parts.get(name, digest), digest)
+    ]:
         raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
     around, here = then.get("template"), list(now.template_around())
     if around not in (None, here) and run.recipe["format"] == "chat":
@@ -341,6 +344,10 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
             "again with --force"
         )
     return instruments
+
+
+def _same(part: str, then: str, now: str) -> bool:
+    return same_code(then, now) if part == "code" else then == now
 
 
 def _difference(then: list[str], now: list[str]) -> str:

@@ -108,11 +108,12 @@ def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[lis
         model.identity, model.device.type, model.quantisation, list(model.template_around(recipe.format)), code,
         recipe.format, recipe.max_tokens, prompts, options,
     ]  # fmt: skip
-    record = cache_root() / "answers" / f"{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]}.json"
-    found: list[int] | None = entry(record, "answers of the model", note)
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    record = cache_root() / "answers" / f"{key[:32]}.json"
+    found: list[int] | None = entry(record, key, "answers of the model", note)
     if found is None:
         found = _chosen(model, recipe, prompts, options)
-        seal(record, facts=found)
+        seal(record, key, facts=found)
     return found
 
 

@@ -114,15 +114,15 @@ class Views:
 
     def has_part(self, name: str, part: str, note: Note = no_note) -> bool:
         """Whether a step of the building is complete for one data set and none of its files is damaged."""
-        return entry(self._record(name, part), "views", note) is not None
+        return entry(self._record(name, part), self._entry_key(name, part), "views", note) is not None
 
     def end_part(self, name: str, part: str, facts: dict[str, float], files: Sequence[Path] = ()) -> None:
         """Mark a step complete, with what it found out and the files it wrote; call it after the last of them."""
-        seal(self._record(name, part), files, facts)
+        seal(self._record(name, part), self._entry_key(name, part), files, facts)
 
     def facts(self, name: str, part: str) -> dict[str, float]:
         """What a complete step found out about one data set."""
-        found: dict[str, float] = facts_of(self._record(name, part))
+        found: dict[str, float] = facts_of(self._record(name, part), self._entry_key(name, part))
         return found
 
     def ended(self, name: str, part: str) -> bool:
@@ -153,6 +153,10 @@ class Views:
 
     def _record(self, name: str, part: str) -> Path:
         return self.home(name) / f"{part}.done"
+
+    def _entry_key(self, name: str, part: str) -> str:
+        """What tells a step's record from that of another data set, model or step."""
+        return hashlib.sha256(json.dumps([self.given[name], part]).encode()).hexdigest()
 
 
 def frame_bytes(frame: pd.DataFrame) -> bytes:

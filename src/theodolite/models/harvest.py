@@ -149,7 +149,7 @@ class _Work:
         digest = hashlib.sha256(repr(tuple(self.tokens.ids.shape)).encode())
         digest.update(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
         parts = self.model.fingerprint()
-        network = {name: parts[name] for name in ("structure", "config")}
+        network = {name: parts[name] for name in ("structure", "code", "config")}
         machine = {"dtype": str(self.model.dtype), "device": self.model.device.type}
         return {"model": parts["weights"], "tokens": digest.hexdigest()} | network | machine
 

