@@ -27,7 +27,9 @@ from theodolite.core.errors import UserError
 
 CHUNK = 1 << 22
 _SUFFIX = ".tmp"
-_OURS = re.compile(r"\..+\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")  # version 0.1 named no process
+_OURS = re.compile(
+    r"\.(?P<name>.+?)\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp"
+)  # version 0.1 named no process
 _DAY = 86_400  # seconds
 _steps = itertools.count(1)
 _crash_at = int(os.environ.get("THEODOLITE_CRASH_AT", "0"))
@@ -110,9 +112,21 @@ def contents(folder: Path) -> list[str]:
         return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
 
 
+def unfinished(path: Path) -> str | None:
+    """The name of the file that a `publish` which died (or still runs) was to make; None for any other file.
+
+    Other programs write files named `.X.tmp` too, so a name counts only with the marks that `publish` gives it.
+
+    >>> unfinished(Path(".rows.csv.0a1b2c-77-0123abcd.tmp")), unfinished(Path(".rows.csv.tmp"))
+    ('rows.csv', None)
+    """
+    found = _OURS.fullmatch(path.name)
+    return found["name"] if found else None
+
+
 def is_temporary(path: Path) -> bool:
     """Whether this is the unfinished file of a `publish` that died (or still runs)."""
-    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+    return unfinished(path) is not None
 
 
 def sweep(folder: Path) -> int:
