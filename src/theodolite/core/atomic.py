@@ -11,6 +11,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -83,10 +84,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; a file that is missing, cut or holds something else is an error that names it."""
+def read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; a file that is missing, cut or holds something else is an error that names it.
+
+    finite: NaN and infinities, which JSON lacks and Python reads, are such an error too.
+    """
+    only = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), **only)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -94,6 +99,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path} must hold a JSON object, not a {type(found).__name__}")
     return found
+
+
+def _finite(written: str) -> float:
+    if not math.isfinite(value := float(written)):
+        raise ValueError(f"{written} is not a finite number")
+    return value
 
 
 def contents(folder: Path) -> list[str]:
