@@ -184,6 +184,7 @@ def test_a_manifest_is_one_of_ours_by_protocol_digest_and_id(tmp_path: Path, cha
 
 SHAPES: list[tuple[str, Any]] = [
     ("id", 3), ("recipe", []), ("recipe", {}), ("facts", None), ("notes", [3]), ("notes", [{"kind": "x"}]),
+    ("facts", {"model": 3}), ("facts", {"protocol": []}), ("facts", {"fvu": "x"}), ("facts", {"labels": "x"}),
     ("stages", {}), ("files", {"rows.parquet": 3}), ("command", None), ("machine", "x"), ("versions", 1),
 ]  # fmt: skip
 

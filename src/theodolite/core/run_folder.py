@@ -9,6 +9,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from theodolite.core.atomic import unfinished
+from theodolite.core.documents import wrong_fact
 from theodolite.core.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -59,6 +60,8 @@ def malformed(manifest: Mapping[str, Any]) -> bool:
     if any(not isinstance(e, dict) or not wanted <= e.keys() for n, wanted in entries.items() for e in manifest[n]):
         return True
     strings = (*manifest["files"].values(), manifest["recipe"].get("name"))
+    if wrong_fact(manifest["facts"]) is not None:
+        return True
     return "finished" not in manifest or not all(isinstance(value, str) for value in strings)
 
 
