@@ -199,3 +199,11 @@ def test_peak_memory_is_in_mb_everywhere(monkeypatch: pytest.MonkeyPatch, platfo
 def test_peak_memory_is_unknown_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     assert np.isnan(peak_mb())
+
+
+def test_in_distribution_scores_are_of_test_rows_alone(views: Views) -> None:
+    """Rows of `calibrate` and `certify` set thresholds of judges, and rows of `train` the readers."""
+    part = np.array(["train", "calibrate", "certify", "test", "train"] * 18)
+    (evaluation,) = fits._evaluations(Job("ridge", SITE), views, part)
+    assert evaluation[:2] == ("in-distribution", "train")
+    assert evaluation[2].tolist() == [at for at in range(90) if at % 5 == 3]

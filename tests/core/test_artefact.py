@@ -114,7 +114,7 @@ def test_fitted_arrays_are_of_the_kind_that_the_reader_declares(tmp_path: Path) 
     save_file({}, tmp_path / "model.safetensors")
     for coef in ({"labels": ["a"], "dtype": "object"}, [0.0] * 4, 3):
         edit(tmp_path, fitted=config["fitted"] | {"coef_": coef}, arrays=[])
-        with pytest.raises(UserError, match="coef_ is .*, and logistic fits another kind"):
+        with pytest.raises(UserError, match=r"coef_ is .*, and logistic fits another kind"):
             load_reader(tmp_path)
 
 
