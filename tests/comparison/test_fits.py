@@ -238,3 +238,11 @@ def test_a_view_with_other_rows_than_its_data_set_is_refused(views: Views, tmp_p
     views.put("train", "state", SITE, np.ones((91, 5)))
     with pytest.raises(Damaged, match="holds 91 rows, the data set 90"):
         fits._one_seed(Job("difference_in_means", SITE), views, 0, tmp_path)
+
+
+def test_in_distribution_scores_are_of_test_rows_alone(views: Views) -> None:
+    """Rows of `calibrate` and `certify` set thresholds of judges, and rows of `train` the readers."""
+    part = np.array(["train", "calibrate", "certify", "test", "train"] * 18)
+    (evaluation,) = fits._evaluations(Job("ridge", SITE), views, part)
+    assert evaluation[:2] == ("in-distribution", "train")
+    assert evaluation[2].tolist() == [at for at in range(90) if at % 5 == 3]

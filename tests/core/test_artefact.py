@@ -68,6 +68,18 @@ def test_a_vocabulary_of_any_script(tmp_path: Path) -> None:
         ({"params": {"C": 1, "power": 9}}, r"logistic has no parameter \['power'\]"),
         ({"fitted": {"__class__": "x"}}, "'__class__' is not the name of anything fitted"),
         ({"fitted": {"fit": 1}}, "'fit' is not the name of anything fitted"),
+        ({"fitted": {"x_": {"labels": ["a", "b"], "dtype": "<U400000000"}}}, "x_ is no list of labels of type '<U4"),
+        ({"fitted": {"x_": {"labels": ["a", "b"], "dtype": "V9"}}}, "x_ is no list of labels"),
+        ({"fitted": {"x_": {"labels": ["a", [1]], "dtype": "object"}}}, "x_ is no list of labels"),
+        ({"fitted": {"x_": {"labels": ["a"], "dtype": "<f8"}}}, "x_ is no list of labels"),
+        ({"fitted": {"x_": {"labels": 3}}}, "x_ is no list of labels"),
+        ({"fitted": {"intercept_": "x"}}, "intercept_ is 'x', and logistic fits another kind"),
+        ({"fitted": {"intercept_": True}}, "intercept_ is True"),
+        ({"fitted": {"coef_": {"labels": ["a"], "dtype": "object"}}}, "coef_ stands in both files"),
+        ({"fitted": {"n_features_in_": 4.5}}, "n_features_in_ is 4.5"),
+        ({"fitted": {"intercept_": float("nan")}}, r"config\.json is damaged or not JSON \(NaN is not a finite number"),
+        ({"params": {"C": float("inf")}}, "Infinity is not a finite number"),
+        ({"fitted": 3}, r"config\.json holds no valid fitted"),
         ({"arrays": ["coef_"]}, r"holds \['classes_', 'coef_'\], config.json names \['coef_'\]"),
     ],
 )
@@ -89,6 +101,27 @@ def test_broken_files_are_named(saved: Path) -> None:
         load_reader(saved)
     (saved / "config.json").unlink()
     with pytest.raises(UserError, match="no saved reader"):
+        load_reader(saved)
+
+
+def test_fitted_arrays_are_of_the_kind_that_the_reader_declares(tmp_path: Path) -> None:
+    save_reader(Logistic(C=0.3).fit(ROWS, np.array(["no", "yes"])[Y]), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    three = config["fitted"] | {"classes_": {"labels": ["no", "yes", "x"], "dtype": "<U3"}}
+    edit(tmp_path, fitted=three)
+    with pytest.raises(UserError, match=r"classes_ is an array of <U3 and shape \(3,\)"):
+        load_reader(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")
+    for coef in ({"labels": ["a"], "dtype": "object"}, [0.0] * 4, 3):
+        edit(tmp_path, fitted=config["fitted"] | {"coef_": coef}, arrays=[])
+        with pytest.raises(UserError, match=r"coef_ is .*, and logistic fits another kind"):
+            load_reader(tmp_path)
+
+
+def test_a_number_too_large_for_a_float_is_no_finite_one(saved: Path) -> None:
+    path = saved / "config.json"
+    path.write_text(path.read_text().replace("0.3", "1e999"))
+    with pytest.raises(UserError, match="1e999 is not a finite number"):
         load_reader(saved)
 
 

@@ -56,7 +56,7 @@ def test_force_removes_every_file_of_a_run_and_no_other(tmp_path: Path) -> None:
     for name in others:
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text("mine")
-    (folder / "artefacts" / "readers" / ".config.json.00ff00ff.tmp").write_text("half")
+    (folder / "artefacts" / "readers" / "logistic" / ".config.json.00ff00ff.tmp").write_text("half")
     fresh = Run.create(folder, RECIPE, "b" * 64, force=True)
     fresh.begin()
     assert files(folder) == others | {"manifest.json"}
@@ -128,6 +128,24 @@ def test_temporary_files_never_enter_a_run(tmp_path: Path) -> None:
         assert not left.exists()
 
 
+def test_only_the_unfinished_files_of_a_run_are_swept(tmp_path: Path) -> None:
+    """Other programs write `.X.tmp` too, and our own writes make files that are no part of a Run."""
+    finished(tmp_path)
+    ours = {
+        ".rows.csv.0a1b2c-77-0123abcd.tmp", "artefacts/.further.json.0a1b2c-77-0123abcd.tmp",
+        "artefacts/readers/logistic/.config.json.0a1b2c-77-0123abcd.tmp", "exports/.report.csv.0a1b2c-77-0123abcd.tmp",
+    }  # fmt: skip
+    others = {
+        ".rows.csv.tmp", ".notes.txt.tmp", "artefacts/.mine.tmp", "exports/figures/.a.svg.swp.tmp",
+        ".notes.txt.0a1b2c-77-0123abcd.tmp", "artefacts/.rows.csv.0a1b2c-77-0123abcd.tmp",
+    }  # fmt: skip
+    before = files(tmp_path)
+    for name in ours | others:
+        (tmp_path / name).write_text("half")
+    with Run.open(tmp_path).alone():
+        assert files(tmp_path) == before | others
+
+
 def test_a_second_process_is_refused_while_one_writes(tmp_path: Path) -> None:
     code = f"from theodolite.core.run import Run\nwith Run.open({str(tmp_path)!r}).alone(): pass"
     run = Run.create(tmp_path, RECIPE, "a" * 64)
@@ -166,6 +184,7 @@ def test_a_manifest_is_one_of_ours_by_protocol_digest_and_id(tmp_path: Path, cha
 
 SHAPES: list[tuple[str, Any]] = [
     ("id", 3), ("recipe", []), ("recipe", {}), ("facts", None), ("notes", [3]), ("notes", [{"kind": "x"}]),
+    ("facts", {"model": 3}), ("facts", {"protocol": []}), ("facts", {"fvu": "x"}), ("facts", {"labels": "x"}),
     ("stages", {}), ("files", {"rows.parquet": 3}), ("command", None), ("machine", "x"), ("versions", 1),
 ]  # fmt: skip
 

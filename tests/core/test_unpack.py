@@ -3,8 +3,11 @@
 import gzip
 import io
 import zipfile
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -92,3 +95,69 @@ def test_a_table_is_what_pandas_reads() -> None:
     frame = pd.DataFrame({"s": ["a", None], "i": pd.array([1, None], dtype="Int8"), "f": [0.5, float("nan")]})
     frame = pd.concat([frame] * 3000, ignore_index=True)
     pd.testing.assert_frame_equal(unpack.table(parquet(frame), "f"), pd.read_parquet(io.BytesIO(parquet(frame))))
+
+
+def written(**columns: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+TEXT = ["y" * 100_000] * 1000  # 100 MB in a file of a few hundred bytes, which stores the text once
+BOMBS = {
+    "texts": lambda: pa.array(TEXT),
+    "bytes": lambda: pa.array([b"y" * 100_000] * 1000),
+    "texts in lists": lambda: pa.array([[text] * 10 for text in TEXT[:100]]),
+    "texts in structs in lists": lambda: pa.array([[{"a": text}] for text in TEXT]),
+    "texts in maps": lambda: pa.array([[("a", text)] for text in TEXT], pa.map_(pa.string(), pa.string())),
+    "texts of one length": lambda: pa.array([b"y" * 100_000] * 1000, pa.binary(100_000)),
+    "numbers in one list": lambda: pa.array([[0] * 2_000_000]),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_parquet_stores_once_counts_in_every_row(bomb: str, limit: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = written(x=BOMBS[bomb]())
+    assert len(content) < 300_000
+    before = pa.total_allocated_bytes()
+    peak: list[int] = []
+    require = unpack.require
+    monkeypatch.setattr(
+        unpack, "require", lambda *a: (peak.append(pa.total_allocated_bytes() - before), require(*a))[1]
+    )
+    with pytest.raises(UserError, match="unpacks to more"):
+        unpack.table(content, "f.parquet")
+    assert max(peak) < 10e6
+
+
+def test_every_kind_of_text_column_comes_back_as_it_is_read_without_dictionaries() -> None:
+    texts = [None, "a", "größer", ""] * 700
+    pairs = [[("k", t)] for t in texts]
+    content = written(
+        s=pa.array(texts),
+        large=pa.array(texts, pa.large_string()),
+        view=pa.array(texts, pa.string_view()),
+        b=pa.array([b"x", None] * 1400),
+        category=pa.array(texts).dictionary_encode(),
+        l=pa.array([[t, "x"] for t in texts]),
+        m=pa.array(pairs, pa.map_(pa.string(), pa.string())),
+        st=pa.array([{"a": t, "n": 1} for t in texts]),
+        f=pa.array([b"abc"] * 2800, pa.binary(3)),
+        day=pa.array([1] * 2800, pa.date32()),
+        none=pa.nulls(2800),
+        nostring=pa.array([None] * 2800, pa.string()),
+    )
+    found, wanted = unpack.table(content, "f"), pq.read_table(io.BytesIO(content)).to_pandas()
+    assert list(found.dtypes) == list(wanted.dtypes)
+    for name in wanted:
+        assert [str(v) for v in found[name]] == [str(v) for v in wanted[name]], name
+
+
+def test_a_file_too_large_for_the_memory_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 9 failed")
+
+    content = written(x=pa.array(["y"]))
+    monkeypatch.setattr(pa, "Table", type("Full", (), {"from_batches": staticmethod(full)}))
+    with pytest.raises(UserError, match=r"f\.parquet does not fit into the memory that is free"):
+        unpack.table(content, "f.parquet")

@@ -185,3 +185,13 @@ def test_no_difference_is_called_small_that_the_groups_could_hide(groups: int, f
     assert verdicts([small])[0].p_equivalent == pytest.approx(0.98**groups)
     # half the groups count where they are so unequal
     assert word(replace(small, n_groups=2 * groups, balance=0.5)) == found
+
+
+def test_non_inferior_is_corrected_over_the_family() -> None:
+    d = difference(0.012, sd_rows=0.018)
+    (alone,) = verdicts([d])
+    assert alone.word == "non-inferior"
+    assert 0.05 / 3 < alone.p_not_worse < 0.05
+    family = verdicts([d] * 3)
+    assert [v.p_not_worse for v in family] == pytest.approx([3 * alone.p_not_worse] * 3)
+    assert {v.word for v in family} == {"undecided"}

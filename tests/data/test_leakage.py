@@ -86,6 +86,19 @@ def test_the_rule_says_which_near_copies_leave(rule: str, left: list[int], near:
     assert sum(count.n for count in (*found.counts, *kept)) == 4
 
 
+@pytest.mark.parametrize("block", [1, 7])
+def test_labels_go_with_their_texts_in_every_block(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Of 40 seen texts in blocks, one row copies each, with its own label and with the other."""
+    import theodolite.data.leakage as leakage
+
+    monkeypatch.setattr(leakage, "_BLOCK", block)
+    labels = np.random.default_rng(0).integers(0, 2, len(TRAIN))
+    for copied, word in ((labels, "t"), (1 - labels, "t of the other label")):
+        shift = {"a": Dataset("a", frame_of([text + "!" for text in TRAIN], copied.tolist()))}
+        found = without_leaks(shift, [Seen("t", TRAIN, labels.tolist())], IDF, "keep-all")["a"]
+        assert found.frame["near"].tolist() == [word] * len(TRAIN)
+
+
 def test_of_equal_copies_with_both_labels_the_same_label_decides() -> None:
     seen = Seen("t", [TRAIN[0], TRAIN[0]], [0, 1])
     left = without_leaks({"a": Dataset("a", frame_of(TRAIN[:1], [1]))}, [seen], IDF)["a"]

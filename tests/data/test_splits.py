@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_rows import frame_of
 
-from theodolite.data.splits import PARTS, SHARES, folds, split
+from theodolite.data.splits import PARTS, SHARES, folds, one_of_each_cluster, split
 
 
 @st.composite
@@ -71,3 +71,15 @@ def test_a_row_alone_in_its_stratum_goes_to_each_part_in_its_share() -> None:
     parts = [split(frame, seed)[0] for seed in range(250)]
     for name, share in zip(PARTS, SHARES, strict=True):
         assert np.mean([part == name for part in parts]) == pytest.approx(share, abs=0.1)  # 3 standard errors
+
+
+def test_the_row_that_stands_for_a_cluster_does_not_follow_the_order_of_the_file() -> None:
+    frame = frame_of([f"text {i}" for i in range(60)], [0, 1] * 30, cluster=np.arange(60) // 5)
+    rng, at = np.random.default_rng(0), np.arange(60)
+    first = frame["hash"].iloc[one_of_each_cluster(frame, at)]
+    assert first.tolist() == frame.groupby("cluster", sort=False)["hash"].min().tolist()
+    for _ in range(5):
+        shuffled = frame.iloc[rng.permutation(60)].reset_index(drop=True)
+        found = one_of_each_cluster(shuffled, at)
+        assert set(shuffled["hash"].iloc[found]) == set(first)
+        assert (np.diff(found) > 0).all()

@@ -1,5 +1,6 @@
 """Dictionary specs: what they may hold, how they are written, and how mistakes are named."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -70,10 +71,23 @@ def test_sizes_are_crossed_unless_a_spec_says_its_own() -> None:
 
 
 def test_a_slug_is_a_file_name_and_tells_long_ones_apart() -> None:
-    assert slug("m", {"groups": (1, 2), "mode": "a/b c"}) == "m-groups=1_2-mode=a_bc"
+    assert slug("m", {"groups": (1, 2), "mode": "a_b", "lr": 1e-5}) == "m-groups=1_2-mode=a_b-lr=1e-05"
+    assert slug("m", {"groups": (1, 2), "mode": "a/b c"}).startswith("m-groups=1_2-mode=a_bc-")
     first, second = (slug("m", {"groups": [*range(99), last]}) for last in (1, 2))
     assert first != second
     assert len(first) < LONGEST + 10
+
+
+def test_two_values_never_share_a_folder() -> None:
+    """On a file system that does not tell capitals apart either."""
+    values = [
+        "a/b", "a:b", "a_b", "ab", "a b", "a(b", "A_B", "a-b", "a", "a-k=8", 1, 1.0, "1", [1], [1, 2], "1_2", "1, 2",
+        [[1], 2], True, "True", "true", None, "None", "none", [], "", -1, 1e-5, float("nan"), "nan", [float("nan"), 1],
+    ]  # fmt: skip
+    slugs = [slug("m", {"x": value}) for value in values]
+    slugs += [slug("m", {"x": "a", "k": 8}), slug("m", {"x": "a/b", "k": 8}), slug("m", {})]
+    assert len({name.casefold() for name in slugs}) == len(slugs)
+    assert all(re.fullmatch(r"[\w.=+-]+", name) for name in slugs)
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,14 @@ def test_a_finished_folder_is_returned_untouched(word_model, word_corpus, tmp_pa
     paths = train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     word_model.calls = 0
-    (tmp_path / "checkpoint-80").mkdir()  # of a run that was killed after its last file
+    # of runs that were killed after their last file, and inside a checkpoint
+    whole, cut = tmp_path / "checkpoint-000000080", tmp_path / "checkpoint-000000070"
+    checkpoint.save(tmp_path, 80, {"step": 80}, {SITES[0]: {"x": torch.zeros(2)}, checkpoint.CARRY: {}})
+    cut.mkdir()
+    (cut / f".{SITES[0]}.safetensors.0a1b2c-77-0123abcd.tmp").write_text("half")
     assert train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL) == paths
-    assert not (tmp_path / "checkpoint-80").exists()
+    assert not whole.exists()
+    assert not cut.exists()
     assert word_model.calls == 0
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -94,8 +99,51 @@ def test_a_run_killed_again_and_again_ends_bit_equal(train_in_a_child, tmp_path)
     assert log[-1] == 80
 
 
+def test_a_finished_folder_whose_weights_changed_is_refused(word_model, word_corpus, tmp_path) -> None:
+    paths = train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    weights = paths[SITES[0]] / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UserError, match=r"model\.safetensors is missing or damaged .*: delete this folder"):
+        train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+
+
+def test_checkpoints_of_other_programs_stay(tmp_path) -> None:
+    """`checkpoint-500` is how Hugging Face's Trainer names its own; a file or a link may have such a name too."""
+    tensors = {"a": {"x": torch.zeros(2)}, checkpoint.CARRY: {}}
+    elsewhere = tmp_path / "elsewhere"
+    checkpoint.save(elsewhere, 3, {"step": 3}, tensors)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "checkpoint-note.txt").write_text("mine")
+    (folder / "checkpoint-000000002").symlink_to(elsewhere / "checkpoint-000000003")
+    for name in ("checkpoint-500/model.safetensors", "checkpoint-000000004/commit.json", "checkpoint-000000001/my.md"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text("mine")
+    others = {path for path in tmp_path.rglob("*") if path != folder / "checkpoint-000000001"}
+    checkpoint.save(folder, 1, {"step": 1}, tensors)
+    checkpoint.save(folder, 5, {"step": 5}, tensors)
+    assert {p.name for p in (folder / "checkpoint-000000001").iterdir()} == {"my.md"}
+    assert checkpoint.load(folder)[0] == {"step": 5}
+    checkpoint.clear(folder, ["a"])
+    assert set(tmp_path.rglob("*")) == others | {folder / "checkpoint-000000001"}
+
+
+def test_a_changed_number_in_a_commit_is_found(tmp_path) -> None:
+    checkpoint.save(tmp_path, 7, {"step": 7, "seconds": 0.5}, {"a": {"x": torch.zeros(2)}})
+    path = tmp_path / "checkpoint-000000007" / "commit.json"
+    text = path.read_text()
+    path.write_text(text.replace('"step": 7', '"step": 8'))
+    with pytest.raises(UserError, match=r"is damaged \(commit\.json\)"):
+        checkpoint.load(tmp_path)
+    path.write_text('{"numbers": 3}')
+    with pytest.raises(UserError, match=r"is damaged \(commit\.json\)"):
+        checkpoint.load(tmp_path)
+
+
 def test_a_damaged_checkpoint_is_refused(word_model, word_corpus, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(checkpoint, "clear", lambda folder: None)
+    monkeypatch.setattr(checkpoint, "clear", lambda *_: None)
     train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
     (weights,) = tmp_path.glob("checkpoint-*/blocks.0.resid_post.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -105,7 +153,7 @@ def test_a_damaged_checkpoint_is_refused(word_model, word_corpus, tmp_path, monk
 
 
 def test_a_checkpoint_of_other_code_is_not_gone_on_from(word_model, word_corpus, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(checkpoint, "clear", lambda folder: None)
+    monkeypatch.setattr(checkpoint, "clear", lambda *_: None)
     train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
     (tmp_path / SITES[0] / "config.json").unlink()
     monkeypatch.setattr(training, "code_hash", lambda *entries: "edited")

@@ -13,6 +13,7 @@ import pytest
 
 from theodolite.core.run import Run
 from theodolite.report import terminal
+from theodolite.report.result import Result
 from theodolite.report.sheet import Sheet
 
 Build = Callable[..., Run]
@@ -41,6 +42,15 @@ def test_a_run_shows_verdict_numbers_counts_times_and_page(run: Run, capsys: pyt
     assert "Counted: 17 truncated" in text
     assert "Time: reading the model 1 min 35 s, fitting 10 min 10 s" in text
     assert f"Report: {run.folder / 'report.html'}" in text.splitlines()
+
+
+def test_a_run_that_another_version_made_says_so_before_anything_else(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.made_with = "This run was made with torch 1.0; this is torch 2.0: --force runs it again."
+    terminal.show(SimpleNamespace(run=run))
+    assert capsys.readouterr().out.startswith("This run was made with torch 1.0; this is torch 2.0")
+    assert "This run was made with torch 1.0" in repr(Result(run)).partition("On jailbreak")[0]
 
 
 def test_warnings_of_one_kind_are_added_up_and_say_what_they_are(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

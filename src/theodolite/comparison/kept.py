@@ -99,7 +99,7 @@ class Kept:
     """A judge made again from its folder."""
 
     def __init__(self, folder: Path) -> None:
-        config = read_json(folder / "config.json")
+        config = read_json(folder / "config.json", finite=True)
         if config.get("format") != FORMAT:
             raise UserError(f"{folder} has format {config.get('format')}, this version reads {FORMAT}")
         arrays = load_file(folder / "judge.safetensors")

@@ -17,7 +17,7 @@ _ABOUT = {"method": str, "view": str, "site": str, "slope": float, "intercept": 
 
 def saved_about(folder: Path) -> dict[str, Any]:
     """What the comparison kept with a reader: method, view, site, and Platt's two numbers."""
-    about = read_json(folder / "config.json").get("about")
+    about = read_json(folder / "config.json", finite=True).get("about")
     if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in _ABOUT.items()):
         raise UserError(
             f"{folder / 'config.json'} is not what a run wrote: restore it, or run `theodolite compare` again with "
@@ -77,7 +77,7 @@ def _same_class(asked: str, label: str) -> bool:
 
 def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | None:
     """The class of a reader that the user's own code fitted, out of the file the user gave; None for methods here."""
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json", finite=True)
     label = str(config["about"]["method"])
     if not naming.is_file(label):
         return None

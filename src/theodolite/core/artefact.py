@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from safetensors import SafetensorError
@@ -63,9 +63,15 @@ def load_reader(folder: str | Path, registry: Mapping[str, type] | None = None) 
     if unknown_params:
         raise UserError(f"{folder}: {config['method']} has no parameter {sorted(unknown_params)}")
     reader = cls(**config["params"])
-    for name, value in {**_restored(config["fitted"]), **_arrays(Path(folder), config["arrays"])}.items():
+    restored = {name: _restored(name, value, folder) for name, value in config["fitted"].items()}
+    arrays, kinds = _arrays(Path(folder), config["arrays"]), get_type_hints(cls)
+    if twice := sorted(restored.keys() & arrays.keys()):
+        raise UserError(f"{folder}: {', '.join(twice)} stands in both files")
+    for name, value in {**restored, **arrays}.items():
         if not name.endswith("_") or name.startswith("_"):
             raise UserError(f"{folder}: {name!r} is not the name of anything fitted")
+        if name in kinds and not _is_a(value, kinds[name], labels=name == "classes_"):
+            raise UserError(f"{folder}: {name} is {_in_words(value)}, and {config['method']} fits another kind of it")
         setattr(reader, name, value)
     return reader
 
@@ -81,16 +87,51 @@ def _plain(name: str, value: Any) -> Any:
     raise UserError(f"{name} is {type(value).__name__}: what a reader fits must be arrays, numbers, strings or lists")
 
 
-def _restored(fitted: dict[str, Any]) -> dict[str, Any]:
-    return {n: np.array(v["labels"], dtype=v["dtype"]) if isinstance(v, dict) else v for n, v in fitted.items()}
+def _restored(name: str, value: Any, folder: str | Path) -> Any:
+    """A fitted value as it was; of arrays in JSON, only those of labels, in a type no larger than the labels are."""
+    if not isinstance(value, dict):
+        return value
+    labels, kind = value.get("labels"), value.get("dtype")
+    try:
+        dtype = np.dtype(kind if isinstance(kind, str) else "V")
+        flat = isinstance(labels, list) and all(isinstance(v, (str, bool, int, float)) for v in labels)
+        longest = max((len(v) for v in labels or [] if isinstance(v, str)), default=0)
+        room = dtype.itemsize // (4 if dtype.kind == "U" else 1)  # characters, of the two kinds that have a length
+        if (
+            flat
+            and set(value) == {"labels", "dtype"}
+            and (dtype.kind in "Obiuf" or (dtype.kind in "US" and room <= longest))
+        ):
+            return np.array(labels, dtype=dtype)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"{folder}: {name} is no list of labels of type {str(kind)[:40]!r}")
+
+
+def _is_a(value: Any, kind: Any, *, labels: bool) -> bool:
+    """Whether a fitted value is of the kind that the reader's class declares; what is no such kind may be anything."""
+    if kind is np.ndarray:
+        return isinstance(value, np.ndarray) and (value.shape == (2,) if labels else value.dtype.kind in "fiu")
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return kind != list[str] or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} and shape {value.shape}"
+    return f"{value!r:.40}"
 
 
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no saved reader: {path} does not exist")
-    config = read_json(path)
+    config = read_json(path, finite=True)
     if set(config) != _KEYS:
         raise UserError(f"{path} must have the keys {', '.join(sorted(_KEYS))}")
+    kinds = {"method": str, "origin": str, "params": dict, "fitted": dict, "arrays": list}
+    if wrong := [key for key, kind in kinds.items() if not isinstance(config[key], kind)]:
+        raise UserError(f"{path} holds no valid {', '.join(wrong)}")
     if config["format"] != FORMAT:
         raise UserError(f"{path} has format {config['format']}, this version reads {FORMAT}")
     return config
@@ -99,7 +140,7 @@ def _config(path: Path) -> dict[str, Any]:
 def _same_origin(cls: type, saved: str) -> None:
     """The same distribution in any version, or a file with the very same bytes."""
     here = origin(cls)
-    if here.split()[0] != saved.split()[0]:
+    if here.split()[0] != saved.partition(" ")[0]:
         raise UserError(
             f"{cls.__name__} comes from {here}, the saved reader from {saved}: they need not be the same code"
         )

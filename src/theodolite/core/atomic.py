@@ -11,6 +11,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -27,7 +28,9 @@ from theodolite.core.errors import UserError
 
 CHUNK = 1 << 22
 _SUFFIX = ".tmp"
-_OURS = re.compile(r"\..+\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")  # version 0.1 named no process
+_OURS = re.compile(
+    r"\.(?P<name>.+?)\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp"
+)  # version 0.1 named no process
 _DAY = 86_400  # seconds
 _steps = itertools.count(1)
 _crash_at = int(os.environ.get("THEODOLITE_CRASH_AT", "0"))
@@ -81,10 +84,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; a file that is missing, cut or holds something else is an error that names it."""
+def read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
+    """The object in a JSON file; a file that is missing, cut or holds something else is an error that names it.
+
+    finite: NaN and infinities, which JSON lacks and Python reads, are such an error too.
+    """
+    only = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), **only)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -92,6 +99,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path} must hold a JSON object, not a {type(found).__name__}")
     return found
+
+
+def _finite(written: str) -> float:
+    if not math.isfinite(value := float(written)):
+        raise ValueError(f"{written} is not a finite number")
+    return value
 
 
 def contents(folder: Path) -> list[str]:
@@ -110,9 +123,21 @@ def contents(folder: Path) -> list[str]:
         return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
 
 
+def unfinished(path: Path) -> str | None:
+    """The name of the file that a `publish` which died (or still runs) was to make; None for any other file.
+
+    Other programs write files named `.X.tmp` too, so a name counts only with the marks that `publish` gives it.
+
+    >>> unfinished(Path(".rows.csv.0a1b2c-77-0123abcd.tmp")), unfinished(Path(".rows.csv.tmp"))
+    ('rows.csv', None)
+    """
+    found = _OURS.fullmatch(path.name)
+    return found["name"] if found else None
+
+
 def is_temporary(path: Path) -> bool:
     """Whether this is the unfinished file of a `publish` that died (or still runs)."""
-    return path.name.startswith(".") and path.name.endswith(_SUFFIX)
+    return unfinished(path) is not None
 
 
 def sweep(folder: Path) -> int:

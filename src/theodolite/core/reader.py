@@ -43,6 +43,8 @@ class Reader(ClassifierMixin, BaseEstimator):
     log_odds: ClassVar[bool] = False  # the score is a log-odds trained as such, so it has native probabilities
     order_free: ClassVar[bool] = True  # the order of the training rows does not matter
     scale_free: ClassVar[bool] = False  # rescaling columns does not matter
+    classes_: np.ndarray
+    n_features_in_: int
 
     @classmethod
     def grid(cls, **fixed: Any) -> list[dict[str, Any]]:

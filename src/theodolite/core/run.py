@@ -22,13 +22,13 @@ from typing import Any, Self
 
 import pandas as pd
 
-from theodolite.core import run_folder
+from theodolite.core import documents, run_folder
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.local_paths import LocalPaths, located, shared_command, without_folders
 from theodolite.core.plain import canonical, checksum, plain, pretty
-from theodolite.core.provenance import machine, versions
+from theodolite.core.provenance import code, machine, made_with, versions
 from theodolite.core.run_folder import MANIFEST, inside
 from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
 from theodolite.core.unpack import table
@@ -58,6 +58,7 @@ class Run:
         self.folder = folder
         self.manifest = manifest
         self._local = local or LocalPaths()
+        self.made_with = ""  # of a finished run that `create` opened: what of this program is another now, in words
         self._replaces = replaces  # the manifest of the run that `begin` removes
         self._rows: list[pd.DataFrame] = []
         self._scores: list[pd.DataFrame] = []
@@ -99,6 +100,7 @@ class Run:
             "command": shared_command(command),
             "local": sorted(local.paths),
             "versions": versions(),
+            "code": code(),
             "machine": machine(),
             "started": started,
             "finished": None,
@@ -154,6 +156,7 @@ class Run:
                 f"{str(folder)!r} holds a run of another recipe ({run.id}): "
                 "choose another --out, or --force to replace it"
             )
+        run.made_with = made_with(run.manifest) if run.finished else ""
         if not run.finished and run.manifest["versions"] != versions():
             changed = [k for k, v in versions().items() if run.manifest["versions"].get(k) != v]
             raise UserError(
@@ -284,6 +287,7 @@ class Run:
                 f"{str(path)!r} is damaged ({error}): restore it, or run `theodolite compare` again with --force"
             ) from None
         self.verify(f"artefacts/{name}.json")
+        documents.check(name, found, path)
         return found
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:

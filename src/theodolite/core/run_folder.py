@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from theodolite.core.atomic import is_temporary
+from theodolite.core.atomic import unfinished
+from theodolite.core.documents import wrong_fact
 from theodolite.core.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -59,6 +60,8 @@ def malformed(manifest: Mapping[str, Any]) -> bool:
     if any(not isinstance(e, dict) or not wanted <= e.keys() for n, wanted in entries.items() for e in manifest[n]):
         return True
     strings = (*manifest["files"].values(), manifest["recipe"].get("name"))
+    if wrong_fact(manifest["facts"]) is not None:
+        return True
     return "finished" not in manifest or not all(isinstance(value, str) for value in strings)
 
 
@@ -105,12 +108,16 @@ def clear(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writes that died left behind; no writer may be at work."""
+    """Remove what writes of a Run's files that died left behind; no writer may be at work.
+
+    A temporary file of any other name is somebody else's, and it stays.
+    """
     places = [folder, *(folder / name for name in FOLDERS), *_under(folder, "artefacts/readers/*")]
     for place in (*places, *_under(folder, "artefacts/judges/*")):
         if place.is_dir() and not _linked(folder, place):
-            for path in filter(is_temporary, place.iterdir()):
-                path.unlink(missing_ok=True)
+            for path in place.iterdir():
+                if (name := unfinished(path)) and _is_of_a_run(path.with_name(name).relative_to(folder)):
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -146,6 +153,12 @@ def _written(folder: Path, listed: Mapping[str, Any]) -> Iterator[Path]:
         yield from _under(folder, pattern)
     for pattern in _LISTED:
         yield from (path for path in _under(folder, pattern) if path.relative_to(folder).as_posix() in listed)
+
+
+def _is_of_a_run(path: PurePath) -> bool:
+    """Whether a Run writes a file of this path, relative to its folder."""
+    places = [PurePath(pattern) for pattern in (*TOP, *PATTERNS, *_LISTED)]
+    return any(len(p.parts) == len(path.parts) and path.match(str(p)) for p in places)
 
 
 def _under(folder: Path, pattern: str) -> list[Path]:

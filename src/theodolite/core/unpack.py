@@ -8,7 +8,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from theodolite.core.errors import UserError
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 LIMIT, DEFAULT = "THEODOLITE_MAX_UNPACKED_GB", 4.0
 PIECE = 1 << 20  # bytes of compressed data handed on, or of data asked for, at a time
-ROWS = 1024  # of a Parquet file that are unpacked between two looks at what they take
+WIDTHS = {"BOOLEAN": 0.125, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of one value
+ROWS = 1 << 16  # of a Parquet file that are read between two looks at what they take
 
 
 def most() -> int:
@@ -83,17 +84,73 @@ def zip_member(archive: zipfile.ZipFile, name: str, origin: str) -> bytes:
 
 
 def table(content: bytes, origin: str) -> "pd.DataFrame":
-    """The table in a Parquet file's bytes."""
+    """The table in a Parquet file's bytes.
+
+    A file stores a text once, however many rows hold it. Texts are therefore read as dictionaries, and what they take
+    in every row is added up before any row is made.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    batches, size = [], 0
     try:
-        file = pq.ParquetFile(io.BytesIO(content))
+        columns = pq.ParquetFile(io.BytesIO(content))
+        require(_announced(columns), origin)
+        stored = columns.schema_arrow
+        schema = pa.schema([field.with_type(_plain(field.type)) for field in stored], stored.metadata)
+        leaves = [columns.schema.column(i) for i in range(len(columns.schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
+        batches, size = [], 0
         for batch in file.iter_batches(batch_size=ROWS):
-            size += batch.nbytes
+            size += sum(map(_expanded, batch.columns))
             require(size, origin)
-            batches.append(batch)
-        return pa.Table.from_batches(batches, schema=file.schema_arrow).to_pandas()
+            arrays = [array.cast(field.type) for array, field in zip(batch.columns, schema, strict=True)]
+            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        return pa.Table.from_batches(batches, schema=schema).to_pandas()
+    except pa.ArrowMemoryError:
+        raise UserError(
+            f"{origin} does not fit into the memory that is free: close other programs, or split the file"
+        ) from None
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _announced(file: Any) -> int:
+    """Bytes that a Parquet file says its columns take: at least those of their pages, and of all values of one width.
+
+    A run of one number, or many pages of one dictionary entry of fixed length, takes next to nothing on the disk.
+    """
+    meta, size = file.metadata, 0
+    for group in (meta.row_group(i) for i in range(meta.num_row_groups)):
+        for i in range(group.num_columns):
+            column, length = group.column(i), file.schema.column(i).length
+            width = length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else WIDTHS.get(column.physical_type, 0)
+            size += max(column.total_uncompressed_size, int(column.num_values * width))
+    return size
+
+
+def _plain(kind: Any) -> Any:
+    """The type that a column is brought back to from dictionaries; pyarrow has no cast from these to views."""
+    import pyarrow as pa
+
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+
+
+def _expanded(array: Any) -> int:
+    """Bytes of an array with every dictionary in it written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        if len(array.dictionary) == 0:
+            return int(array.nbytes)
+        texts = pc.binary_length(array.dictionary).cast(pa.int64())
+        return int(pc.sum(texts.take(array.indices)).as_py() or 0) + int(array.indices.nbytes)
+    if pa.types.is_map(kind):
+        return _expanded(array.keys) + _expanded(array.items)
+    if pa.types.is_struct(kind):
+        return sum(map(_expanded, array.flatten()))
+    if pa.types.is_nested(kind):
+        return _expanded(array.flatten()) + 4 * len(array)
+    return int(array.nbytes)

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -24,6 +25,7 @@ _KINDS: dict[type, tuple[Any, str]] = {
     bool: (bool, "True or False"),
     str: (str, "a word"),
 }
+_NO_WORDS = {"true", "false", "none", "nan", "inf"}  # a folder of macOS or Windows does not tell `true` from `True`
 LONGEST = 80  # characters of a slug: most systems allow 255 in a file name
 
 
@@ -109,12 +111,29 @@ def crossed(specs: Iterable[Spec], widths: Iterable[int], k: int) -> list[Spec]:
 def slug(name: str, params: Mapping[str, Any]) -> str:
     """A name and parameters without the characters that file systems and shells read otherwise.
 
+    Two of them never share a slug: where a value cannot be read back from it, 8 digits of a sha256 end it.
+
     >>> slug("matryoshka", {"prefixes": [64, 128], "k": 8})
     'matryoshka-prefixes=64_128-k=8'
+    >>> slug("mine", {"mode": "a b"}), slug("mine", {"mode": "a/b"})
+    ('mine-mode=ab-6833b2ca', 'mine-mode=a_b-8c40c5e1')
     """
     whole = "-".join([name, *(f"{k}={v}" for k, v in params.items())])
     safe = re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\[\]()' ]", "", whole))
-    return safe if len(safe) <= LONGEST else f"{safe[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    plain = all(map(_is_plain, params.values()))
+    if plain and len(safe) <= LONGEST:
+        return safe
+    said = whole if plain else repr((name, [*params.items()]))
+    return f"{safe[:LONGEST]}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a slug shows this value as no other is shown: numbers, lists of several, words in lower case."""
+    if isinstance(value, str):
+        return re.fullmatch(r"[a-z][a-z0-9_]*", value) is not None and value not in _NO_WORDS
+    if isinstance(value, list | tuple):
+        return len(value) > 1 and all(type(v) in (int, float) and math.isfinite(v) for v in value)
+    return value is None or isinstance(value, int | float)
 
 
 def _check_types(params: dict[str, Any], cls: type[Learner], spec: str) -> None:

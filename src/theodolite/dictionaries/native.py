@@ -117,12 +117,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+def verify(folder: Path) -> None:
+    """Refuse a folder whose weights are not the ones that its config.json was written for."""
+    _whole(folder, read_config(folder)["weights_sha256"])
+
+
+def _whole(folder: Path, sha256: str) -> Path:
     path = folder / WEIGHTS
     if not path.is_file() or file_sha256(path) != sha256:
         raise UserError(
-            f"dictionary {folder}: model.safetensors is missing or damaged (its sha256 is not the one in config.json)"
+            f"dictionary {folder}: model.safetensors is missing or damaged (its sha256 is not the one in config.json): "
+            "delete this folder and make it again"
         )
+    return path
+
+
+def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+    path = _whole(folder, sha256)
     try:
         stored = load_file(path)
     except SafetensorError as error:

@@ -53,7 +53,7 @@ def train(
     model: anything with `tokens`, `read`, `loss`, `hash`, `dtype`, `name`, `d_model`, `device` and `tokenizer` as in
     `theodolite.Model`; may be None where `rows` are stored ones. options: fields of `plan.Plan`. A finished folder is
     returned as it is; a stopped run goes on from its last checkpoint and ends with the same weights, bit for bit, as
-    one that was never stopped (same machine, same number of threads).
+    one that was never stopped (same machine, same number of threads). Weights that are not those written are refused.
     measuring: told after the last step how many dictionaries have their card. watch: is given every line of
     `log.jsonl`. prefetch: whether a thread reads the next block while this one is trained on (default: on a GPU).
     """
@@ -63,7 +63,9 @@ def train(
     checkpoint.claim(folder, request)
     results = {name: folder / name for name in members}
     if all((path / "config.json").is_file() for path in results.values()):
-        checkpoint.clear(folder)  # of a run that was stopped between its last file and here
+        for path in results.values():
+            native.verify(path)
+        checkpoint.clear(folder, members)  # of a run that was stopped between its last file and here
         return results
     log = Log(folder / "log.jsonl", tracker, watch)
     if material.device == "cpu":
@@ -79,7 +81,7 @@ def train(
             measured(done, len(results))
     finally:
         log.end()
-    checkpoint.clear(folder)
+    checkpoint.clear(folder, members)
     return results
 
 
@@ -233,7 +235,7 @@ class Training:
         assert self.carry is not None
         carry = {f"at.{site}": x for site, x in self.carry.at.items()}
         carry |= {"domain": self.carry.domain, "document": self.carry.document}
-        checkpoint.save(self.folder, self.step, numbers, tensors | {"carry": carry})
+        checkpoint.save(self.folder, self.step, numbers, tensors | {checkpoint.CARRY: carry})
 
     def _code(self) -> str:
         """A hash of the code that takes the steps, and of its libraries' versions."""
@@ -255,7 +257,7 @@ class Training:
         self.constant = numbers.get("constant", {})  # version 0.1 did not count them
         self.cursor = numbers["cursor"]
         self.stream.load_state(self.cursor)
-        carry = tensors.pop("carry")
+        carry = tensors.pop(checkpoint.CARRY)
         at = {s: carry[f"at.{s}"] for s in self.plan.reads}
         self.carry = Rows(at, carry["domain"], carry["document"]).to(self.device)
         for name, state in tensors.items():

@@ -31,6 +31,8 @@ class KSparse(PathReader, LinearReader):
     log_odds = True
     scale_free = True
 
+    latents_: np.ndarray
+
     def __init__(self, k: int = 16, C: float = 0.1) -> None:
         self.k = k
         self.C = C

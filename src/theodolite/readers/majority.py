@@ -19,6 +19,8 @@ class Majority(Reader):
     log_odds = True
     scale_free = True
 
+    log_odds_: float
+
     def _fit(self, rows: Any, target_n: np.ndarray) -> None:
         self.log_odds_ = float(np.log(target_n.mean() / (1 - target_n.mean())))
 

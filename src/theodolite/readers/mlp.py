@@ -29,6 +29,11 @@ class Mlp(PathReader):
     log_odds = True
     scale_free = True
 
+    hidden_coef_: np.ndarray
+    hidden_intercept_: np.ndarray
+    out_coef_: np.ndarray
+    out_intercept_: float
+
     def __init__(self, hidden: int = 32, decay: float = 30.0, steps: int = 20, seed: int = 0) -> None:
         self.hidden = hidden
         self.decay = decay

@@ -22,6 +22,8 @@ class Prompting(Reader):
     view = "answer"
     learns = False
 
+    index_: int
+
     def __init__(self, column: str = "zero_shot") -> None:
         self.column = column
 

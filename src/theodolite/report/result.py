@@ -80,7 +80,8 @@ class Result:
 
     def __repr__(self) -> str:
         verdict = self.run.read_json("verdict") or {}
-        return f"Result({str(self.folder)!r}): {verdict.get('sentence', 'no contrasts were fixed')}"
+        said = f"{self.run.made_with} " if self.run.made_with else ""
+        return f"Result({str(self.folder)!r}): {said}{verdict.get('sentence', 'no contrasts were fixed')}"
 
 
 def open_run(folder: str | Path) -> Result:

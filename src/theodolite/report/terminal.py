@@ -51,6 +51,8 @@ def show(result: Any) -> None:
         "sentence": "No contrasts were fixed, so nothing is decided.",
         "contrasts": [],
     }
+    if run.made_with:
+        paragraph(run.made_with)
     paragraph(verdict["sentence"])
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
