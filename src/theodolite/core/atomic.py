@@ -89,9 +89,9 @@ def read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
 
     finite: NaN and infinities, which JSON lacks and Python reads, are such an error too.
     """
-    only = {"parse_constant": _finite, "parse_float": _finite} if finite else {}
+    number = _finite if finite else None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), **only)
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=number, parse_float=number)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
