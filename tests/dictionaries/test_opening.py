@@ -93,6 +93,9 @@ def test_folder_is_matched_against_model_and_site(fitted: Dictionary, tmp_path) 
     assert open_dictionary(folder, MODEL, SITE).width == 12
     with pytest.raises(UserError, match=f"trained at {SITE}, not at {NEXT}"):
         open_dictionary(folder, MODEL, NEXT)
+    shallow = SimpleNamespace(**vars(MODEL) | {"n_blocks": 1})
+    with pytest.raises(UserError, match=f"trained at {SITE}, and this model has 1 blocks: .* with more blocks$"):
+        open_dictionary(folder, shallow, NEXT)
     with pytest.raises(UserError, match="reads 8 dimensions, org/tiny has 16"):
         open_dictionary(folder, SimpleNamespace(**vars(MODEL) | {"d_model": 16}), SITE)
     with pytest.raises(UserError, match="no dictionary folder"):
