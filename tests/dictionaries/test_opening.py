@@ -21,7 +21,9 @@ from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.families import LLAMA
 
 SITE, NEXT = "blocks.3.resid_post", "blocks.4.resid_post"
-MODEL = SimpleNamespace(name="org/tiny", hash="abc123" * 8, d_model=8, network=SimpleNamespace(family=LLAMA))
+MODEL = SimpleNamespace(
+    name="org/tiny", hash="abc123" * 8, d_model=8, n_blocks=30, network=SimpleNamespace(family=LLAMA)
+)
 
 
 def rows(seed: int, mixing: int = 0) -> torch.Tensor:
