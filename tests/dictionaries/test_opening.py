@@ -21,7 +21,9 @@ from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.families import LLAMA
 
 SITE, NEXT = "blocks.3.resid_post", "blocks.4.resid_post"
-MODEL = SimpleNamespace(name="org/tiny", hash="abc123" * 8, d_model=8, network=SimpleNamespace(family=LLAMA))
+MODEL = SimpleNamespace(
+    name="org/tiny", hash="abc123" * 8, d_model=8, n_blocks=30, network=SimpleNamespace(family=LLAMA)
+)
 
 
 def rows(seed: int, mixing: int = 0) -> torch.Tensor:
@@ -93,6 +95,9 @@ def test_folder_is_matched_against_model_and_site(fitted: Dictionary, tmp_path) 
     assert open_dictionary(folder, MODEL, SITE).width == 12
     with pytest.raises(UserError, match=f"trained at {SITE}, not at {NEXT}"):
         open_dictionary(folder, MODEL, NEXT)
+    shallow = SimpleNamespace(**vars(MODEL) | {"n_blocks": 1})
+    with pytest.raises(UserError, match=f"trained at {SITE}, and this model has 1 blocks: .* with more blocks$"):
+        open_dictionary(folder, shallow, NEXT)
     with pytest.raises(UserError, match="reads 8 dimensions, org/tiny has 16"):
         open_dictionary(folder, SimpleNamespace(**vars(MODEL) | {"d_model": 16}), SITE)
     with pytest.raises(UserError, match="no dictionary folder"):

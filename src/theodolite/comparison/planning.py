@@ -30,8 +30,8 @@ class Plan:
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
     foresight: what the model made of the recipe, then what certificates need, and what there is. lost, kept: rows
-    that left, and near-copies that stayed. remarks: how labels and groups were read. training: what the training sets will have in common, with the reason where
-    there can be no interval.
+    that left, and near-copies that stayed. remarks: how labels and groups were read. training: what the training sets
+    will have in common, with the reason where there can be no interval.
     """
 
     recipe: Recipe

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -50,6 +50,8 @@ from theodolite.models.model import Model
 from theodolite.report import html
 from theodolite.report.result import Result
 
+Shifts: TypeAlias = Sequence[str | Path | pd.DataFrame] | pd.DataFrame | str | Path  # one or several
+
 
 def compare(
     data: str | Path | pd.DataFrame | tuple[Any, Any],
@@ -59,7 +61,7 @@ def compare(
     positive: Sequence[Any] | str | int | None = None,
     group: str | None = None,
     groups: Sequence[Any] | None = None,
-    shifts: Sequence[str | pd.DataFrame] | pd.DataFrame | str = (),
+    shifts: Shifts = (),
     question: str | None = None,
     model: str | Path | Model | None = None,
     revision: str | None = None,
@@ -91,32 +93,28 @@ def compare(
 
     data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
     your own (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
-    `theodolite.Model`. shifts: files or DataFrames. The other arguments are those of `theodolite compare --help`; command: the line typed there, for
-    the record. A finished run of the same recipe is opened, an unfinished one goes on.
+    `theodolite.Model`. shifts: files or DataFrames. The others are those of `theodolite compare --help`; command: the
+    line typed there, for the record. A finished run of the same recipe is opened, an unfinished one goes on.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
     """
     if isinstance(data, tuple):
         _refuse(
-            text=text, label=label, positive=positive is not None, group=group, shifts=len(shifts), question=question,
-            model=model, revision=revision, sae=sae, sites=sites, format=format, max_tokens=max_tokens is not None,
-            pooling=pooling, positions=positions, device=device != "auto", dtype=dtype, limit=limit is not None,
-            leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha, show_text=show_text,
+            text=text, label=label, positive=positive is not None, group=group, shifts=len(_listed(shifts)),
+            question=question, model=model, revision=revision, sae=sae, sites=sites, format=format, dtype=dtype,
+            device=device != "auto", max_tokens=max_tokens is not None, pooling=pooling, positions=positions,
+            limit=limit is not None, leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha,
+            show_text=show_text,
         )  # fmt: skip
         how: dict[str, Any] = {"methods": methods, "seeds": seeds, "margin": margin, "out": out, "force": force}
         return compare_rows(*data, groups=groups, **how, progress=progress, command=command)
     if groups is not None:
         raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
     loaded = model if isinstance(model, Model) else None
-    tables_of_shifts = [shifts] if isinstance(shifts, pd.DataFrame | Path) else _several(shifts)
-    shift_paths = [
-        own.as_path(each, cache_root(), text=text, label=label, group=group, name=f"shift {number}")
-        for number, each in enumerate(tables_of_shifts, start=1)
-    ]
     recipe = request.resolve(
-        own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label,
-        positive=_several(positive), group=group, shifts=shift_paths, question=question, format=format,
+        own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label, group=group,
+        positive=_several(positive), shifts=_shift_paths(shifts, text, label, group), question=question, format=format,
         model=_name(model), revision=revision, weights=loaded.identity if loaded else "",
         sae=_several(sae), sites=sites, methods=methods, dtype=dtype, max_tokens=max_tokens, limit=limit, leaks=leaks,
         seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None,
@@ -133,6 +131,18 @@ def compare(
         _finish(recipe, run, loaded, device, Stages(run, progress))
     html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
+
+
+def _shift_paths(shifts: Shifts, text: str | None, label: str | None, group: str | None) -> list[str]:
+    """Files as they are; a DataFrame as one of the cache, called by its number."""
+    return [
+        str(own.as_path(each, cache_root(), text=text, label=label, group=group, name=f"shift {number}"))
+        for number, each in enumerate(_listed(shifts), start=1)
+    ]
+
+
+def _listed(shifts: Shifts) -> Sequence[str | Path | pd.DataFrame]:
+    return [shifts] if isinstance(shifts, pd.DataFrame | str | Path) else shifts
 
 
 def _name(model: str | Path | Model | None) -> str | None:

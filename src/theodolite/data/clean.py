@@ -39,9 +39,9 @@ def require_classes(dataset: Dataset, one_class: bool = False) -> None:
         n = int((dataset.frame["label"] == label).sum())
         if n < MIN_PER_CLASS:
             lost = ", ".join(f"{count.cause}: {count.n}" for count in dataset.counts)
-            if not len(dataset) and dataset.counts:
-                most = max(dataset.counts, key=lambda count: count.n)
-                raise UserError(f"no row of {dataset.name!r} is left: {most.cause}{_way_out(most)} (left out: {lost})")
+            most = max(dataset.counts, key=lambda count: count.n, default=None)
+            if most and not len(dataset) and (way_out := _way_out(most)):
+                raise UserError(f"no row of {dataset.name!r} is left: {most.cause}{way_out} (left out: {lost})")
             raise UserError(
                 f"{dataset.name!r} has {n} usable rows of label {label}, and {MIN_PER_CLASS} per class are needed"
                 + (f" (rows left out: {lost})" if lost else "")

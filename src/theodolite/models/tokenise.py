@@ -156,8 +156,10 @@ def template_around(tokenizer: Any) -> tuple[str, str]:
     before, found, behind = rendered.partition(placeholder)
     whose = "the chat template of this model's tokenizer"
     if not found:
-        does = "changes letters of" if placeholder in rendered.casefold() else "leaves out, or changes,"
-        raise UserError(f"{whose} {does} the user's text: mend the template, or use format='raw'")
+        does = (
+            "changes letters of the user's text" if placeholder in rendered.casefold() else "leaves out the user's text"
+        )
+        raise UserError(f"{whose} {does}: mend the template, or use format='raw'")
     if placeholder in behind:
         raise UserError(f"{whose} shows the user's text more than once: mend the template, or use format='raw'")
     return before, behind
