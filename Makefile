@@ -12,7 +12,7 @@ compare: $(VENV)/installed           ## harmful intent, head to head, on the emb
 	$(BIN)/theodolite compare harmful-intent
 
 test: $(VENV)/installed check        ## every fast test (tiny models, no network); under 12 minutes
-	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --ignore tests/guards  # guards: check ran them
 
 check: $(VENV)/installed             ## format, lint, types, guards; under 30 s
 	$(BIN)/ruff format --check src tests benchmarks
