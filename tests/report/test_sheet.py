@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from planted_run import PLANTED, PRIMARY, RECIPE, row
 
 from theodolite.core.run import IN_DISTRIBUTION, Run
-from theodolite.report.sheet import Sheet
+from theodolite.report.sheet import Sheet, _cell
 
 Build = Callable[..., Run]
 
@@ -108,3 +109,14 @@ def test_the_reference_is_what_the_contrasts_measure_against(build: Build, tmp_p
     sheet = Sheet(build(tmp_path, only=[row("logistic", PRIMARY)], recipe={"contrasts": contrasts}))
     assert sheet.reference == "ridge"
     assert RECIPE["contrasts"][0]["than"] == "logistic"
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(0.30, 0.42), (math.nan, math.nan)])
+def test_a_method_that_does_not_learn_keeps_its_interval_and_a_constant_has_none(lo: float, hi: float) -> None:
+    """Prompting gives every training set the same scores: other rows would change them, so it has an interval."""
+    rows = [
+        SimpleNamespace(seed=str(seed), value=0.36, lo=math.nan, hi=math.nan, n=300, n_groups=149) for seed in range(5)
+    ]
+    cell = _cell([SimpleNamespace(seed="all", value=0.36, lo=lo, hi=hi, n=300, n_groups=149), *rows])
+    assert (cell.lo, cell.hi) == pytest.approx((lo, hi), nan_ok=True)
+    assert cell.points == ()

@@ -223,7 +223,8 @@ def _cell(rows: Sequence[Any]) -> Cell:
     whole = next((row for row in rows if row.seed == "all"), None)
     if whole is None:
         return Cell(float(np.mean(seeds)) if seeds else np.nan, np.nan, np.nan, rows[0].n, rows[0].n_groups, seeds)
-    if whole.lo == whole.hi or (len(seeds) > 1 and set(seeds) == {float(whole.value)}):
+    silent = not np.isfinite([whole.lo, whole.hi]).any() and len(seeds) > 1 and set(seeds) == {float(whole.value)}
+    if whole.lo == whole.hi or silent:
         # a constant (the majority's score) is what it is: nothing was estimated, and its seeds tell nothing more
         return Cell(float(whole.value), np.nan, np.nan, whole.n, whole.n_groups)
     points = () if np.isfinite([whole.lo, whole.hi]).all() else seeds
