@@ -154,10 +154,12 @@ def test_the_shipped_tokenizer() -> None:
         " space",
         "ends with newline\n\n",
         "1. list\n2. b",
-        "<|im_end|>",
         "\u4e16",
     ]
     rows = encode(tokenizer, texts)
+    (closing,) = encode(tokenizer, ["<|im_end|>"])  # a user's text is text, and closes no turn
+    assert by_role(closing, Role.CONTENT, tokenizer) == "<|im_end|>"
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in closing.ids[closing.roles == Role.CONTENT]
     for text, row in zip(texts, rows, strict=True):
         chat = tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=True
