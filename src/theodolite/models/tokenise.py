@@ -151,16 +151,14 @@ def _at(template: Any, moment: datetime | None) -> Any:
 
 def template_around(tokenizer: Any) -> tuple[str, str]:
     """The text that a chat template puts before and behind the user's text, as it is rendered right now."""
-    placeholder = "zeta7placeholder7zeta"  # letters and digits, which a template leaves as they are
-    (rendered,) = render(tokenizer, [[{"role": "user", "content": placeholder}]])
-    before, found, behind = rendered.partition(placeholder)
+    probe = "zeta7placeholder7zeta"  # letters and digits, which a template leaves as they are
+    (rendered,) = render(tokenizer, [[{"role": "user", "content": probe}]])
+    before, found, behind = rendered.partition(probe)
     whose = "the chat template of this model's tokenizer"
     if not found:
-        does = (
-            "changes letters of the user's text" if placeholder in rendered.casefold() else "leaves out the user's text"
-        )
+        does = "changes letters of the user's text" if probe in rendered.casefold() else "leaves out the user's text"
         raise UserError(f"{whose} {does}: mend the template, or use format='raw'")
-    if placeholder in behind:
+    if probe in behind:
         raise UserError(f"{whose} shows the user's text more than once: mend the template, or use format='raw'")
     return before, behind
 
