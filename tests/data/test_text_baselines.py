@@ -1,3 +1,7 @@
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +10,14 @@ from toy_rows import frame_of, sentences
 from theodolite.data.audit import NO_FOLDS, overview
 from theodolite.data.dataset import Dataset
 from theodolite.data.text_baselines import TextBaseline, text_baselines
+
+path = Path(__file__).parents[2] / "benchmarks" / "text_baselines.py"
+spec = importlib.util.spec_from_file_location("study_of_text_baselines", path)
+assert spec is not None
+assert spec.loader is not None
+study = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = study  # dataclasses look their module up
+spec.loader.exec_module(study)
 
 LABELS = [1, 0] * 60
 
@@ -28,6 +40,25 @@ def test_length_that_tells_the_label_is_seen_and_fresh_words_are_not() -> None:
     assert abs(words.auroc - 0.5) < 0.05
     assert words.lo < words.auroc < words.hi
     assert (words.n, words.n_groups) == (120, 120)
+
+
+def test_rows_that_are_trained_on_and_scored_count_twice() -> None:
+    """Near .5 the variance of the scores of one fit is that of a rank sum; folds score every pair of rows twice."""
+    frames = [study.texts(120, 0.0, np.random.default_rng(seed)) for seed in (0, 1)]
+    rows = text_baselines(frames[0], {"shift": frames[1]}, seed=0)
+    positive = frames[1]["label"].sum()
+    rank_sum = (121 / (12 * positive * (120 - positive))) ** 0.5
+    for feature in ("words", "characters"):
+        once, twice = (find(rows, feature, fitted_on, "shift") for fitted_on in ("train", "itself"))
+        assert once.hi - once.lo == pytest.approx(2 * 1.96 * rank_sum, rel=0.15)
+        assert twice.hi - twice.lo == pytest.approx(2 * 1.96 * rank_sum * 2**0.5, rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tell", [0.0, 0.4])
+def test_intervals_cover_what_such_rows_give(tell: float) -> None:
+    for cell in study.cells(200, tell, replicates=120):
+        assert cell.covered >= 0.95 - 3 * (0.95 * 0.05 / 120) ** 0.5, cell
 
 
 def test_a_word_carries_over_only_where_it_means_the_same() -> None:

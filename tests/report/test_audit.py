@@ -146,6 +146,7 @@ def test_the_share_that_a_search_cannot_see_is_named(
     assert [b for b in blocks({**AUDIT, "shortcuts": search}) if isinstance(b, Text) and b.words.endswith(words)]
 
 
-def test_the_intervals_of_text_baselines_are_said_to_be_of_these_fits() -> None:
+def test_the_caption_says_what_the_intervals_of_text_baselines_are_over() -> None:
     (table,) = [b for b in blocks(AUDIT) if isinstance(b, Table) and b.caption.startswith("AUROC")]
-    assert "for these fits, without the variation of refitting" in table.caption
+    assert "fitted on other rows, for that one fit" in table.caption
+    assert "counts the rows as training and as test rows" in table.caption

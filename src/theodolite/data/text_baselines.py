@@ -22,11 +22,12 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class TextBaseline:
-    """AUROC of a text-only classifier with a 95 % interval over groups of rows, for the fits at hand.
+    """AUROC of a text-only classifier with a 95 % interval over groups of rows.
 
-    The interval is without the variation of refitting, and scores pooled over folds lean below .5 where the texts say
-    nothing (each fold is scored by a fit on the complement of its labels), so that of "itself" holds the AUROC of fresh
-    data less often than 95 %.
+    Fitted on other rows, the interval is of that one fit. Fitted on itself, it is of the fit that such rows give: there
+    every pair of rows is scored twice, once each way round, and where the texts say nothing both scores are the same
+    luck. The bootstrap of the scores sees it once, so its variance counts twice: on simulated texts the interval
+    covers in 93 to 100 %, without the factor in 80 to 97 % (`benchmarks/text_baselines.py`).
     feature: one of `FEATURES`. fitted_on: "itself" (grouped cross-validation), "train", or "train without SOURCE".
     """
 
@@ -49,7 +50,8 @@ def text_baselines(train: pd.DataFrame, shifts: Mapping[str, pd.DataFrame], seed
     rows = []
     for feature, make in FEATURES.items():
         for fitted_on, scored_on, frame, scores in _comparisons(train, shifts, make, seed):
-            rows.append(TextBaseline(feature, fitted_on, scored_on, *_interval(frame, scores, seed)))
+            variance = 2.0 if fitted_on == "itself" else 1.0
+            rows.append(TextBaseline(feature, fitted_on, scored_on, *_interval(frame, scores, seed, variance)))
     return rows
 
 
@@ -128,8 +130,10 @@ def _is_wrapped(frame: pd.DataFrame) -> bool:
     return bool((frame["template"] != "").any())
 
 
-def _interval(frame: pd.DataFrame, scores: np.ndarray, seed: int) -> tuple[float, float, float, int, int]:
-    """(AUROC, 2.5 %, 97.5 %, rows, groups) for these scores, whatever other fits would give.
+def _interval(
+    frame: pd.DataFrame, scores: np.ndarray, seed: int, variance: float
+) -> tuple[float, float, float, int, int]:
+    """(AUROC, 2.5 %, 97.5 %, rows, groups) of these scores; `variance` times that of the bootstrap.
 
     Wrapped rows are grouped by request and by template at once.
 
@@ -142,10 +146,10 @@ def _interval(frame: pd.DataFrame, scores: np.ndarray, seed: int) -> tuple[float
     value = float(auroc(y, scores))
     draws = np.array([auroc(y, scores, bootstrap_weights(g, N_BOOT, seed)) for g in with_crossing(groupings)])
     if len(draws) == 1:
-        lo, hi = np.nanquantile(draws, [0.025, 0.975])
+        lo, hi = value + variance**0.5 * (np.nanquantile(draws, [0.025, 0.975]) - value)
     else:
-        reach = 1.96 * crossed_variance(np.nanvar(draws, axis=1)) ** 0.5
-        lo, hi = np.clip([value - reach, value + reach], 0, 1)
+        reach = 1.96 * (variance * crossed_variance(np.nanvar(draws, axis=1))) ** 0.5
+        lo, hi = value - reach, value + reach
     hidden = hidden_failures(min(fewest_groups(y, grouping) for grouping in groupings))
     lo = min(lo, 1 - hidden) if value > 1 - hidden else lo
     hi = max(hi, hidden) if value < hidden else hi

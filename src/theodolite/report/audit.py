@@ -132,9 +132,8 @@ def _baselines(baselines: list[dict[str, Any]]) -> Table:
         lines.append(Line((Value(scored), Value(fitted), *values, size)))
     caption = (
         "AUROC of classifiers that never saw the model: a method that does no better has read the data set, not the "
-        "concept. In brackets: 95 % over fresh groups of rows for these fits, without the variation of refitting; an "
-        "interval that just leaves .500 out is no evidence against it. Fitted on itself: grouped cross-validation, "
-        "whose pooled scores lean below .500 where the texts say nothing."
+        "concept. In brackets: 95 % over fresh groups of rows; fitted on other rows, for that one fit. Fitted on "
+        "itself: grouped cross-validation, whose interval counts the rows as training and as test rows."
     )
     return Table(caption, head, tuple(lines))
 
