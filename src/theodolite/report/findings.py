@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from theodolite.core.run import AGAINST, LEFT_OUT
 from theodolite.report import admission, baselines, everywhere, poolings, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
 from theodolite.report.context import reads_dictionary, rows_given
@@ -211,7 +212,9 @@ def refusal(sheet: Sheet) -> Section:
     beside = "the same beside the share of a left-out source's positives: who flags nothing flags none of those either"
     blocks: list[Block] = []
     for name in names:
-        versus = [d for d in dict.fromkeys(sheet.rows["dataset"]) if d.endswith(f" vs {name}")]
+        versus = [
+            d for d in dict.fromkeys(sheet.rows["dataset"]) if d.startswith(LEFT_OUT) and d.endswith(f"{AGAINST}{name}")
+        ]
         found = [
             tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}{_at(sheet, name, 'fpr@')}.", only="fpr@")
         ]
