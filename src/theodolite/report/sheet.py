@@ -94,6 +94,11 @@ class Sheet:
         return max(against, key=against.count) if against else "logistic"
 
     @property
+    def decided_on(self) -> str:
+        """The data set on which the recipe's contrasts are decided."""
+        return str(self.run.recipe.get("primary") or IN_DISTRIBUTION)
+
+    @property
     def margin(self) -> float:
         """Differences in AUROC up to this size count as equivalent."""
         return float(self.run.facts.get("protocol", {}).get("margin", MARGIN))
