@@ -13,12 +13,11 @@ from torch import Tensor
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import validation
-from theodolite.dictionaries.activations import Activation, GatedRule, JumpReluRule, ReluRule, TopKRule
+from theodolite.dictionaries.activations import Activation
 from theodolite.dictionaries.dictionary import Dictionary
 
 Tensors = dict[str, Tensor]
 MATRICES = ("W_enc", "W_dec", "W_skip", "encoder.weight", "decoder.weight", "matrix", "inverse_matrix")
-POINTWISE = (ReluRule, JumpReluRule, GatedRule, TopKRule)  # rules that see the pre-activations only
 
 
 def load(path: Path) -> Tensors:
