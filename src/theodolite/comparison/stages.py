@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from theodolite.core.run import Run
-from theodolite.core.tick import Tick as Tick
 
 Progress = Callable[[str, int, int], None]
 

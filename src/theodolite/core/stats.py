@@ -220,6 +220,11 @@ class Sample:
         weights = [bootstrap_weights(g, n_boot, child_seed(seed, "grouping", p)) for p, g in enumerate(all_groups)]
         return cls(y, all_groups, asked, np.asfortranarray(np.concatenate(weights)), training)
 
+    @property
+    def shared(self) -> bool:
+        """Whether all seeds are judged on the same rows (a shift); in distribution each has test rows of its own."""
+        return bool((self.asked == self.asked[0]).all())
+
     def take(self, rows: Array) -> "Sample":
         """The same sample on some rows only, such as one class."""
         groups = tuple(group[rows] for group in self.groups)
@@ -240,7 +245,7 @@ class Sample:
             n=int(used.sum()),
             groups=tuple(fewest_groups(self.y[used], group[used]) for group in self.groups),
             n_unscored=int(missed.any(0).sum()),
-            shared=bool((self.asked == self.asked[0]).all()),
+            shared=self.shared,
             training=self.training,
             effective=tuple(effective),
             weight=tuple(weight),
