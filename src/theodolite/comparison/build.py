@@ -302,7 +302,7 @@ def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
 def _facts(recipe: Recipe, instruments: Instruments) -> dict[str, Any]:
     """What every view of every data set depends on beside its texts: what the model is, and how rows are made.
 
-    The identity holds weights, structure, configuration, tokenizer and template.
+    The identity holds all that decides a pass of the model and the tokens of a text (`Model.fingerprint`).
     """
     model = instruments.model
     return {

@@ -43,7 +43,7 @@ def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[tuple[str
 
 
 def _format(recipe: Recipe, model: Any) -> Format:
-    if recipe.format == "chat" and not getattr(model.tokenizer, "chat_template", None):
+    if recipe.format == "chat" and not model.has_template:
         raise UserError(f"{model.name!r} has no chat template: use --format raw")
     return settled_format(model.tokenizer, recipe.format)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, first_line
 from theodolite.models.families import family_of
 from theodolite.models.weight_files import opened
 
@@ -77,7 +77,7 @@ def _parameters(name: str, config: Any) -> int:
         with torch.device("meta"):
             return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     except (ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, ArithmeticError) as error:
-        why = (str(error).strip() or repr(error)).splitlines()[0]
+        why = first_line(error)
         raise UserError(f"transformers cannot make model {name!r} from its config.json: {why}") from error
 
 

@@ -75,7 +75,7 @@ def count(config: Mapping[str, Any], key: str, source: Path) -> int:
     """A positive whole number of a configuration."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not a positive whole number")
+        raise validation.wrong(source, key, value, "a positive whole number")
     return int(value)
 
 
@@ -83,7 +83,7 @@ def flag(config: Mapping[str, Any], key: str, default: bool, source: Path) -> bo
     """A yes or no of a configuration; the text "false" would count as a yes, so only booleans are one."""
     value = config.get(key)
     if value is not None and not isinstance(value, bool):
-        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not true or false")
+        raise validation.wrong(source, key, value, "true or false")
     return default if value is None else value
 
 
@@ -91,7 +91,7 @@ def number(config: Mapping[str, Any], key: str, source: Path) -> float:
     """A positive finite number of a configuration."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not a positive number")
+        raise validation.wrong(source, key, value, "a positive number")
     return float(value)
 
 
