@@ -20,7 +20,6 @@ from theodolite.comparison.maps import Rows
 from theodolite.comparison.read_values import Admission, Exemplar, Reading
 from theodolite.comparison.rows import unreadable
 from theodolite.comparison.saved_readers import own_class, reader_folder, saved_about
-from theodolite.comparison.stages import Progress, quiet
 from theodolite.comparison.tune import Platt
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core.activations import Activations
@@ -31,6 +30,7 @@ from theodolite.core.recipe import Recipe, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
+from theodolite.core.tick import Tell, silent
 from theodolite.data.sources import cells
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
@@ -240,7 +240,7 @@ def read_file(
     method: str | None = None,
     model: Model | str | Path | None = None,
     sae: Sequence[str] | None = None,
-    progress: Progress = quiet,
+    progress: Tell = silent,
 ) -> pd.DataFrame:
     """The table of a file with the columns `method`, `score` and `probability` added.
 

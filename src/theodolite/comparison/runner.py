@@ -36,7 +36,7 @@ from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import at_chosen_positions, dictionary_texts, load_concept, template_notes
 from theodolite.comparison.saved_readers import READERS
 from theodolite.comparison.settle import adaptation_notes, adapted
-from theodolite.comparison.stages import Progress, Stages, quiet
+from theodolite.comparison.stages import Stages
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
@@ -44,6 +44,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
 from theodolite.core.slug import slug
+from theodolite.core.tick import Tell, silent
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.data.splits import require_splittable
@@ -87,7 +88,7 @@ def compare(
     admit: bool = False,
     alpha: Sequence[float] = (),
     show_text: bool = False,
-    progress: Progress = quiet,
+    progress: Tell = silent,
     command: str = "",
 ) -> Result | Plan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
