@@ -70,7 +70,7 @@ def test_no_text_with_its_template_is_longer_than_the_context(format: str, conte
 
 
 def test_a_context_that_the_template_fills_says_what_to_do() -> None:
-    with pytest.raises(UserError, match="of the 19 tokens of the model's context: use --format raw"):
+    with pytest.raises(UserError, match="template alone has 19 tokens, the model's context 19: use --format raw"):
         adapted(recipe(), model(context=19))
 
 

@@ -55,3 +55,10 @@ def test_a_template_that_changes_most_texts_is_refused_and_raw_is_a_way_out(
     assert words in " ".join(found.stderr.split())
     assert "raw" in found.stderr
     assert ended(tmp_path, template, "--format", "raw", "--dry-run").code == 0
+
+
+def test_a_raw_run_of_a_model_whose_template_leaves_out_the_text_is_read_again(tmp_path: Path) -> None:
+    found = ended(tmp_path, "hello", "--format", "raw")
+    assert found.code == 0, found.stderr
+    read = theodolite("read", "a stone bridge by the river", "--run", "run")
+    assert read.code == 0, read.stderr

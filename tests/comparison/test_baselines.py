@@ -11,6 +11,7 @@ from theodolite.comparison.fits import Fitted
 from theodolite.comparison.jobs import Job
 from theodolite.comparison.tables import matched
 from theodolite.core.recipe import Contrast, Recipe
+from theodolite.core.run import source_left_out
 from theodolite.core.verdict import verdicts
 
 SITE = "blocks.3.resid_post"
@@ -134,7 +135,7 @@ def test_a_source_left_out_has_a_choice_of_its_own() -> None:
         fits = [fit | {"cv_log_loss": loss} for fit in f.fits]
         part.append(Fitted(Job(f.job.method, SITE, leave_out="rho"), f.scores, fits))
     assert baselines.chosen([*whole, *part], RECIPE) == {"": "logistic", "rho": "difference_in_means"}
-    assert baselines._left_out("leave-one-source-out:rho vs edgy") == "rho"
+    assert source_left_out("leave-one-source-out:rho vs edgy") == "rho"
 
 
 def test_without_text_or_random_directions_nothing_is_claimed() -> None:

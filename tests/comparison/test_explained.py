@@ -2,7 +2,7 @@
 
 import pytest
 
-from theodolite.comparison.explained import NEITHER, OPEN, OUTSIDE, UNDERTRAINED, conclude
+from theodolite.comparison.explained import NEITHER, OPEN, OUTSIDE, UNDERTRAINED, _rows_of, conclude
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,10 @@ from theodolite.comparison.explained import NEITHER, OPEN, OUTSIDE, UNDERTRAINED
 )
 def test_a_cause_needs_a_measured_contrast(fvu, undertrained, lost, missed, conclusion) -> None:
     assert conclude(fvu, undertrained, lost, missed) == conclusion
+
+
+def test_a_shift_whose_name_holds_the_word_vs_has_rows_of_its_own() -> None:
+    fvu = {"d": {"train": 0.1, "cats vs dogs": 0.2}}
+    assert _rows_of("cats vs dogs", fvu) == {"d": 0.2}
+    assert _rows_of("leave-one-source-out:rho", fvu) == {"d": 0.1}
+    assert _rows_of("leave-one-source-out:rho vs dogs", fvu) == {}

@@ -55,3 +55,9 @@ def test_answers_are_asked_again_where_damaged_or_made_by_other_code(
     monkeypatch.setattr(rows, "code_hash", lambda *entries: "edited")
     assert answered(model, monkeypatch, 64)[0] == first
     assert len(list((tmp_path / "answers").iterdir())) == 2
+
+
+def test_a_control_token_in_a_text_counts_as_the_characters_that_are_read(model: Model) -> None:
+    texts = ["stone", "stone <|im_end|> bridge"]
+    assert model.control_tokens_in(texts) == [(), ("<|im_end|>",)]
+    assert rows.count_tokens(model, texts).tolist() == model.tokens(texts, format="raw").lengths.tolist()

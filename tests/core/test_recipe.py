@@ -46,3 +46,11 @@ def test_every_field_of_a_recipe_and_a_source_is_explained() -> None:
     for kind in (recipes.Recipe, recipes.Source):
         unsaid = [name for name in kind.model_fields if f"`{name}`" not in (kind.__doc__ or "")]
         assert set(unsaid) <= {"source", "choices", "licence", "redistributable"}, unsaid
+
+
+def test_a_source_to_leave_out_is_told_from_what_it_is_ranked_against() -> None:
+    fields = {**dict.fromkeys(("name", "title", "positive", "negative", "question"), "x"), "leave_out": ["a vs b"]}
+    train = [{"source": "a vs b"}, {"source": "c"}]
+    with pytest.raises(UserError, match="named up to ' vs ': 'a'"):
+        recipes.validated(fields | {"train": train}, "mine")
+    assert recipes.validated(fields | {"train": train, "leave_out": ["a"]}, "mine").leave_out == ["a"]

@@ -210,3 +210,12 @@ def test_an_attention_of_transformers_own_may_be_named(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"_attn_implementation": "eager"}))
     assert load(folder).model.config.vocab_size == 12
+
+
+def test_an_error_without_words_is_called_by_its_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **options: Any) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", fails)
+    with pytest.raises(UserError, match=r"no usable tokenizer: ValueError\(\)"):
+        load(saved)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planted_run import PRIMARY, row
 
-from theodolite.core.run import Run
+from theodolite.core.run import LEFT_OUT, Run
 from theodolite.report import context, findings
 from theodolite.report.blocks import Table, Text
 from theodolite.report.sheet import Sheet
@@ -41,3 +41,11 @@ def test_a_run_without_a_dictionary_has_no_sae_rows(build: Build, tmp_path: Path
     shown = Sheet(build(tmp_path, only=ROWS[:1], card=None))
     assert dict(findings.subject(shown))["Dictionary"] == "none: no SAE rows in this run"
     assert "nothing here speaks for or against SAEs" in context.dictionary(shown).blocks[0].words
+
+
+def test_a_shift_whose_name_ends_like_a_pair_is_no_left_out_source(build: Build, tmp_path: Path) -> None:
+    names = ("rho vs edgy", f"{LEFT_OUT}rho vs edgy")
+    rates = [row("logistic", name, metric="tpr@0.05", value=0.8) for name in names]
+    sheet = Sheet(build(tmp_path / "run", extra=rates, recipe={"shifts": {"edgy": {"over_refusal": True}}}))
+    captions = [block.caption for block in findings.refusal(sheet).blocks if isinstance(block, Table)]
+    assert [caption.partition(",")[0] for caption in captions] == ["Edgy", "Leave-one-source-out:rho vs edgy"]

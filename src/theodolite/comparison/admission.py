@@ -25,7 +25,6 @@ from theodolite.comparison.judges import CONFIDENCES, GATED, PLAIN, WITH_MAP, WI
 from theodolite.comparison.kept import FILES, keep, said
 from theodolite.comparison.primary import BESIDE_MAPS, DELTA, READERS, Case
 from theodolite.comparison.sighted import Sighted, Table, table_of
-from theodolite.comparison.stages import Tick
 from theodolite.comparison.views import Views
 from theodolite.core import methods
 from theodolite.core.atomic import publish
@@ -33,6 +32,7 @@ from theodolite.core.calibrator import CALIBRATE, CERTIFY, TooFewRows
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
 from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
+from theodolite.core.tick import Tick
 
 Array = np.ndarray
 CHOSEN = "chosen"  # the judge of the primary analysis

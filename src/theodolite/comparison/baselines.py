@@ -15,7 +15,7 @@ from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.fits import Fitted
 from theodolite.core import methods
 from theodolite.core.recipe import Contrast, Recipe
-from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
+from theodolite.core.run import IN_DISTRIBUTION, source_left_out
 from theodolite.core.verdict import verdicts
 
 MODEL_VIEWS = {"state", "latents", "reconstruction", "error", "state+latents", "answer"}
@@ -67,7 +67,7 @@ def facts(matched: Evaluation, fitted: Sequence[Fitted], recipe: Recipe) -> dict
         if (row["task"], row["metric"], row["seed"]) == ("matched", "auroc", "all")
     }
     datasets = list(dict.fromkeys(dataset for dataset, _ in levels))
-    on = {dataset: best.get(_left_out(dataset), "") for dataset in datasets}
+    on = {dataset: best.get(source_left_out(dataset), "") for dataset in datasets}
     text = [_against_text(matched, levels, dataset, on[dataset], texts) for dataset in datasets]
     random = [_random(levels, dataset, on[dataset]) for dataset in datasets]
     return {
@@ -150,9 +150,3 @@ def _own(fitted: Sequence[Fitted], recipe: Recipe) -> list[Fitted]:
         for f in fitted
         if f.job.method in recipe.methods and f.job.tuned and not f.job.family and f.job.site in ("", recipe.site)
     ]
-
-
-def _left_out(dataset: str) -> str:
-    """The source that was kept out of training for this data set, alone or against an over-refusal set."""
-    before, _, rest = dataset.partition(LEFT_OUT)
-    return "" if before else rest.partition(" vs ")[0]

@@ -13,32 +13,30 @@ import numpy as np
 import torch
 
 from theodolite.comparison.instruments import Instruments, Station
-from theodolite.comparison.stages import Tick
 from theodolite.comparison.views import FROM_DICTIONARY, Views, frame_hash
 from theodolite.core import methods
 from theodolite.core.atomic import sweep
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import Damaged, UserError
 from theodolite.core.recipe import Recipe
-from theodolite.core.sealed import Note as Report
-from theodolite.core.sealed import no_note
+from theodolite.core.sealed import Note, no_note
+from theodolite.core.tick import Tick
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
-from theodolite.dictionaries import pooled
 from theodolite.dictionaries.opening import self_check
 from theodolite.dictionaries.origin import other_model
+from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
 
 CHECK_ROWS = 4096
 Facts = dict[str, float]
-Note = tuple[str, int, str]  # kind, count, text of a counted warning
 TICKS = 1000  # parts of the whole that progress is told in
 LITTLE = 0.05  # what a part takes beside one pass of the model over the same texts, about
 
 
 def build_views(
-    recipe: Recipe, concept: Concept, instruments: Instruments, cache: Path, tick: Tick, note: Report = no_note
+    recipe: Recipe, concept: Concept, instruments: Instruments, cache: Path, tick: Tick, note: Note = no_note
 ) -> Views:
     """Every view of every data set. What is on disk is not made again: a new dictionary only adds its own views.
 
@@ -75,7 +73,7 @@ def build_views(
 
 
 def made_part(
-    part: "Part", views: Views, name: str, dataset: Dataset, tick: Tick, note: Report, read: Views | None = None
+    part: "Part", views: Views, name: str, dataset: Dataset, tick: Tick, note: Note, read: Views | None = None
 ) -> "Made":
     """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once.
 
@@ -114,7 +112,7 @@ class Part:
     passes: float = LITTLE
 
 
-def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, note: Report) -> list[Part]:
+def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, note: Note) -> list[Part]:
     parts = [Part(_part(views, "state"), partial(_states, recipe, instruments), passes=1.0)]
     for s in instruments.stations:
         if name == "train":  # a part of its own: the same texts may have been another run's shift, and not checked
@@ -144,7 +142,7 @@ def tokens_read(views: Views, names: Sequence[str]) -> dict[str, int]:
     return counted | dict.fromkeys(FROM_DICTIONARY, counted["state"])
 
 
-def cut_notes(views: Views) -> list[Note]:
+def cut_notes(views: Views) -> list[tuple[str, int, str]]:
     """Counted warnings: texts of which the sentence encoder, or the question put to the model, held only the start."""
     where = {
         "sentence": f"cut at {sentence.MAX_TOKENS} word pieces by the sentence encoder",
@@ -219,7 +217,12 @@ def _codes(
 ) -> Made:
     """Latents, reconstruction and error of one dictionary; encoded per token, then pooled."""
     rows = harvested(recipe, instruments, views, name, dataset, tick)
-    seen = pooled.pooled_latents(station.dictionary, rows.tokens(station.site), len(dataset), recipe.pooling)
+    return encoded(station, rows, views, name, len(dataset), recipe.pooling)
+
+
+def encoded(station: Station, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str) -> Made:
+    """The views that a dictionary gives of these token rows."""
+    seen = pooled_latents(station.dictionary, rows.tokens(station.site), n_texts, pooling)
     files = [
         views.put(name, view, station.site, getattr(seen, view), station.key)
         for view in ("latents", "reconstruction", "error")
@@ -231,10 +234,15 @@ def _twin(
     recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Made:
     """Latents of a dictionary's twin."""
-    assert station.twin is not None
     rows = harvested(recipe, instruments, views, name, dataset, tick)
-    seen = pooled.pooled_latents(station.twin, rows.tokens(station.site), len(dataset), recipe.pooling)
-    return Made({}, [views.put(name, "twin", station.site, seen.latents, views.twin(station.key))])
+    return Made({}, [twin_encoded(station, rows, views, name, len(dataset), recipe.pooling)])
+
+
+def twin_encoded(station: Station, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str) -> Path:
+    """The file of what a dictionary's twin gives of these token rows."""
+    assert station.twin is not None
+    seen = pooled_latents(station.twin, rows.tokens(station.site), n_texts, pooling)
+    return views.put(name, "twin", station.site, seen.latents, views.twin(station.key))
 
 
 def _check(
@@ -255,7 +263,7 @@ def _embedding(recipe: Recipe, instruments: Instruments, views: Views, name: str
 
 
 def _sentence(
-    note: Report, recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
+    note: Note, recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Made:
     file = views.put(name, "sentence", "", sentence.embed(dataset.texts, note=note))
     return Made({"cut": sentence.truncated(dataset.texts)}, [file])
@@ -294,7 +302,7 @@ def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
 def _facts(recipe: Recipe, instruments: Instruments) -> dict[str, Any]:
     """What every view of every data set depends on beside its texts: what the model is, and how rows are made.
 
-    The identity holds weights, structure, configuration, tokenizer and template.
+    The identity holds all that decides a pass of the model and the tokens of a text (`Model.fingerprint`).
     """
     model = instruments.model
     return {

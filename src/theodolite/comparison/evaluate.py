@@ -72,9 +72,8 @@ def evaluate(
 
     scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family; on others,
     and all that are `exploratory`, they stand alone. thresholds: (dataset, method, site, seed) -> {false positive
-    rate: score threshold fixed on training folds}; without them no TPR is given. margin: within which a
-    difference is equivalent. training: what the seeds' training sets
-    have in common, by the source left out.
+    rate: score threshold fixed on training folds}; without them no TPR is given. margin: within which a difference is
+    equivalent. training: what the seeds' training sets have in common, by the source left out.
     """
     rows: list[Row] = []
     found: list[Contrasted] = []
@@ -86,7 +85,7 @@ def evaluate(
         found += decide("auroc", auroc, contrasts, is_primary=panel.name == primary)
         found += decide("auroc", auroc, exploratory)
         if panel.templates is not None:
-            within = partial(_within, panel.templates)
+            within = partial(auroc, within=panel.templates)
             found += decide("auroc_within_template", within, [*contrasts, *exploratory])
     found = _with_false_discoveries(found)
     rows += [row for contrast in found for row in _contrast_rows(contrast)]
@@ -104,15 +103,11 @@ def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[s
         yield "all", "auroc", figure
         yield from ((s, "auroc", _point(v, figure)) for s, v in zip(panel.seeds, estimate.seeds, strict=True))
         yield from (("all", f"auroc_{part}", _point(getattr(figure, part), figure)) for part in ERROR_PARTS)
-        if panel.same_rows_for_all_seeds:
+        if sample.shared:
             yield "all", "auroc_averaged", _point(_auroc_of_averaged(sample.y, scores), figure)
         if panel.templates is not None:  # beside the pooled figure: a deployed threshold does not know the template
-            within = partial(_within, panel.templates)
-            yield (
-                "all",
-                "auroc_within_template",
-                _unless_constant(panel, key, sample.estimate(within, scores).interval()),
-            )
+            within = sample.estimate(partial(auroc, within=panel.templates), scores).interval()
+            yield "all", "auroc_within_template", _unless_constant(panel, key, within)
         precision = sample.estimate(average_precision, scores).interval()
         yield "all", "average_precision", _unless_constant(panel, key, precision)
     else:  # no ranking, but at the probability .5: false alarms where all rows are negative, detection elsewhere
@@ -133,10 +128,6 @@ def _unless_constant(panel: Panel, key: Key, figure: Interval) -> Interval:
 def _is_constant(panel: Panel, key: Key) -> bool:
     """Whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
     return all(len(np.unique(s[~np.isnan(s)])) <= 1 for s in panel.scores[key])
-
-
-def _within(templates: Array, y: Array, s: Array, w: Array | None = None) -> Any:
-    return auroc(y, s, w, within=templates)
 
 
 def _auroc_of_averaged(y: Array, scores: Array) -> float:
@@ -237,16 +228,17 @@ def _contrast_rows(contrast: Contrasted) -> list[Row]:
         beside |= {"p": verdict.p, "p_equivalent": verdict.p_equivalent}
         beside |= {"p_holm": verdict.p_different} if contrast.p_fdr is None else {"p_fdr": contrast.p_fdr}
     figures = [(contrast.metric, d), *((name, _point(value, d)) for name, value in beside.items())]
-    return [place | {"metric": name} | _numbers(figure) for name, figure in figures]
+    return [place | {"metric": name} | numbers(figure) for name, figure in figures]
 
 
 def row(panel: Panel, key: Key, task: str, seed: str, metric: str, figure: Interval) -> Row:
     """One number of one method on one data set, for `Run.add_rows`."""
     place = {"task": task, "method": key[0], "site": key[1], "seed": seed, "split": panel.split, "dataset": panel.name}
-    return place | {"metric": metric, "versus": ""} | _numbers(figure)
+    return place | {"metric": metric, "versus": ""} | numbers(figure)
 
 
-def _numbers(figure: Interval) -> Row:
+def numbers(figure: Interval) -> Row:
+    """A figure as the columns of a row."""
     return {name: getattr(figure, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
 
 

@@ -16,7 +16,7 @@ from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.instruments import Station
 from theodolite.core.recipe import Contrast
-from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN
+from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN
 
 Fvu = Mapping[str, Mapping[str, float]]  # by dictionary and data set, on the token rows that were encoded
 LOST = Contrast(method="logistic@reconstruction", than="logistic")
@@ -94,9 +94,10 @@ def _rows_of(dataset: str, fvu: Fvu) -> dict[str, float]:
 
     Two sets put together (a source against an over-refusal set) have none of their own.
     """
-    name = "train" if dataset == IN_DISTRIBUTION or dataset.startswith(LEFT_OUT) else dataset
-    if " vs " in dataset:
+    left_out = dataset.startswith(LEFT_OUT)
+    if left_out and AGAINST in dataset:
         return {}
+    name = "train" if left_out or dataset == IN_DISTRIBUTION else dataset
     return {dictionary: by[name] for dictionary, by in fvu.items() if name in by}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.stages import Tick, peak_mb
+from theodolite.comparison.stages import peak_mb
 from theodolite.comparison.tune import Platt, Tuned, tune
 from theodolite.comparison.views import Views
 from theodolite.core import methods
@@ -28,9 +28,10 @@ from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import Damaged, UserError
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
-from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
+from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
 from theodolite.core.seeds import child_seed
+from theodolite.core.tick import Tick
 from theodolite.core.watch import ending_with
 from theodolite.data.splits import folds, split
 
@@ -150,11 +151,8 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
         tuned = tune(method, X, y, folds(frame.iloc[rows], seed=seed), seed=child_seed(seed, job.method))
         reader, platt, record = tuned.estimator, tuned.platt, _record(tuned, y)
     else:
-        reader, platt, record = (
-            method.reader(child_seed(seed, job.method)).fit(X, y),
-            None,
-            {"params": method.params, "n_fits": 1},
-        )
+        reader, platt = method.reader(child_seed(seed, job.method)).fit(X, y), None
+        record = {"params": method.params, "n_fits": 1}
     if seed == 0 and platt is not None and not job.leave_out:
         about = {
             "method": job.label, "view": method.view, "site": job.site, "family": job.family,
@@ -216,8 +214,8 @@ def _evaluations(job: Job, views: Views, part: np.ndarray) -> Iterator[tuple[str
         own = frame["source"].str.startswith(job.leave_out).to_numpy()
         yield dataset, "train", np.flatnonzero(own)
         for name in views.over_refusal:
-            yield f"{dataset} vs {name}", "train", np.flatnonzero(own & (frame["label"] == 1))
-            yield f"{dataset} vs {name}", name, np.arange(len(views.frame(name)))
+            yield f"{dataset}{AGAINST}{name}", "train", np.flatnonzero(own & (frame["label"] == 1))
+            yield f"{dataset}{AGAINST}{name}", name, np.arange(len(views.frame(name)))
         return
     yield IN_DISTRIBUTION, "train", np.flatnonzero(part == "test")
     for name in views.shifts:

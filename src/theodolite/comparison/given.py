@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from theodolite.comparison import baselines, conclusion, fits, tables, training_sets
 from theodolite.comparison.jobs import Job
 from theodolite.comparison.request import CONTRASTS, METHODS, file_hashes, local_paths, with_shuffles
-from theodolite.comparison.stages import Progress, Stages
+from theodolite.comparison.stages import Stages
 from theodolite.comparison.views import Views, frame_hash
 from theodolite.core import methods as naming
 from theodolite.core import recipe as recipes
@@ -21,6 +21,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe, Source
 from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.tick import Tell
 from theodolite.data.clean import MIN_PER_CLASS
 from theodolite.data.splits import require_splittable
 from theodolite.report import html
@@ -42,7 +43,7 @@ def compare_rows(
     margin: float | None = None,
     out: str | Path | None = None,
     force: bool = False,
-    progress: Progress,
+    progress: Tell,
     command: str = "",
 ) -> Result:
     """Compare the readers of dense rows (n, d) with labels (n) in 0/1.
@@ -66,7 +67,7 @@ def compare_rows(
 
 
 def _carry_out(
-    rows: np.ndarray, frame: pd.DataFrame, content: str, recipe: Recipe, run: Run, progress: Progress, grouped: bool
+    rows: np.ndarray, frame: pd.DataFrame, content: str, recipe: Recipe, run: Run, progress: Tell, grouped: bool
 ) -> None:
     """Every fit and every number of the run, and its end; grouped: the caller said which rows belong together."""
     run.begin()

@@ -178,9 +178,8 @@ def _named(spec: str, dictionary: Dictionary, site: str, others: list[Station]) 
         return Station(spec, sister.family, site, dictionary, twin)
     if all(s.family for s in here):
         return Station(spec, "", site, dictionary, twin)
-    return Station(
-        spec, spec if spec not in taken else f"./{spec}", site, dictionary, twin
-    )  # a folder called text-only
+    family = f"./{spec}" if spec in taken else spec  # a folder may be called text-only
+    return Station(spec, family, site, dictionary, twin)
 
 
 def _procedure(dictionary: Dictionary) -> tuple[Any, ...] | None:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from theodolite.comparison import fits
 from theodolite.comparison.baselines import difference
-from theodolite.comparison.build import Made, Part, code_part, harvested, made_part
+from theodolite.comparison.build import Made, Part, code_part, encoded, harvested, made_part, twin_encoded
 from theodolite.comparison.evaluate import UNMEASURED, Evaluation, evaluate
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.instruments import Instruments, Station
@@ -34,7 +34,6 @@ from theodolite.core.sealed import Note, no_note
 from theodolite.core.tick import Tick
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
-from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.harvest import Harvest
 
 TASK = "poolings"
@@ -156,16 +155,10 @@ def _states(site: str, pooling: str, read: Any, views: Views, name: str, dataset
 
 
 def _codes(station: Station, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
-    """As in `build`, of the same token rows."""
-    rows, site = read(name, dataset, tick), station.site
-    seen = pooled_latents(station.dictionary, rows.tokens(site), len(dataset), pooling)
-    files = [
-        views.put(name, view, site, getattr(seen, view), station.key) for view in ("latents", "reconstruction", "error")
-    ]
-    if station.twin is not None:
-        twin = pooled_latents(station.twin, rows.tokens(site), len(dataset), pooling)
-        files.append(views.put(name, "twin", site, twin.latents, f"{station.key}.{views.twins[station.key]}"))
-    return Made({"fvu": seen.fvu}, files)
+    rows = read(name, dataset, tick)
+    made = encoded(station, rows, views, name, len(dataset), pooling)
+    twin = [] if station.twin is None else [twin_encoded(station, rows, views, name, len(dataset), pooling)]
+    return Made(made.facts, [*made.files, *twin])
 
 
 def pooled_states(rows: Harvest, site: str, pooling: str) -> np.ndarray:

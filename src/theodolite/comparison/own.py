@@ -15,8 +15,6 @@ from theodolite.core.recipe import Recipe, Shift, Source
 from theodolite.data.sources import cells, file
 from theodolite.data.sources.tables import column_of, parse, stem_of
 
-BINARY = {"0": 0, "1": 1, "False": 0, "True": 1}
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -128,7 +126,7 @@ def _shift(path: Path, columns: Columns, train: Path) -> Shift:
     if not seen:  # no row, or one without a label: which, is said when the rows are read
         return Shift(rows=[source])
     if not columns.positive:
-        values = {BINARY.get(word) for word in seen}
+        values = {cells.BINARY.get(word) for word in seen}
         only = values.pop() if len(values) == 1 else None
         return Shift(rows=[source], one_class=only is not None, over_refusal=only == 0)
     wanted = [word for word in columns.positive if word in seen]

@@ -33,11 +33,6 @@ class Panel:
         """Whether ranking means anything here; an over-refusal set has only negatives."""
         return len(np.unique(self.sample.y)) == 2
 
-    @property
-    def same_rows_for_all_seeds(self) -> bool:
-        """True on a shift; in distribution every seed has test rows of its own."""
-        return bool((self.sample.asked == self.sample.asked[0]).all())
-
 
 def _numbered(names: pd.Series, hashes: pd.Series) -> Array:
     """A number for each group, by the smallest content hash in it: bootstrap weights follow content, not row order."""

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,22 +20,22 @@ from theodolite.comparison.maps import Rows
 from theodolite.comparison.read_values import Admission, Exemplar, Reading
 from theodolite.comparison.rows import unreadable
 from theodolite.comparison.saved_readers import own_class, reader_folder, saved_about
-from theodolite.comparison.stages import Progress, quiet
 from theodolite.comparison.tune import Platt
 from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.positions import Positions, pool
+from theodolite.core.positions import Positions, pool, pooled_over
 from theodolite.core.recipe import Recipe, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
+from theodolite.core.tick import Tell, silent
 from theodolite.data.sources import cells
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.pooled import pooled_latents
+from theodolite.dictionaries.pooled import Pooled, pooled_latents
 from theodolite.models.model import Model
 from theodolite.models.pass_code import same_code
 from theodolite.models.tokens import encode
@@ -69,6 +69,11 @@ class FittedReader:
         self.instruments = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
 
+    @property
+    def site(self) -> Site:
+        """Where the reader reads the model; a reader of the text alone has none."""
+        return Site.parse(self.about["site"])
+
     def unreadable(self, texts: list[str]) -> np.ndarray:
         """Which texts have no token that the reader could be given; (n) bool, none if it sees only text."""
         if self.instruments is None:
@@ -86,10 +91,13 @@ class FittedReader:
 
     def failed_everywhere(self) -> bool:
         """Whether the certified accuracy was kept on no shift of the run and broken on one."""
-        words = {
-            c["word"] for c in self.claims if c["method"] == self.about["method"] and c["dataset"] != IN_DISTRIBUTION
-        }
+        words = self._on_shifts()
         return "kept" not in words and "broken" in words
+
+    def _on_shifts(self) -> list[str]:
+        """What the run found of the certified accuracy of this method, a word for each shift."""
+        method = self.about["method"]
+        return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
 
     def admission(self, text: str, score: np.ndarray) -> Admission | None:
         """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
@@ -98,13 +106,12 @@ class FittedReader:
         said, kept = self._said(self.judge, [text], score), self.judge
         label = int(said.predicted[0])
         near = zip(said.exemplars[0], said.labels[0], said.apart[0], strict=True)
-        mine = [c for c in self.claims if c["method"] == self.about["method"] and c["dataset"] != IN_DISTRIBUTION]
         return Admission(
             kept.choice["level"], label, (self.recipe.negative, self.recipe.positive)[label],
             float(said.probability[0]), str(said.reason[0]), f"{kept.choice['confidence']} on {kept.map.name}",
             float(said.confidence[0]), float(kept.judge.threshold_), kept.choice["delta"], int(said.q[0]),
             float(said.d[0]), float(said.q_prime[0]), [Exemplar(str(i), int(c), float(d)) for i, c, d in near],
-            dict(Counter(claim["word"] for claim in mine)),
+            dict(Counter(self._on_shifts())),
         )  # fmt: skip
 
     def table(self, texts: list[str]) -> pd.DataFrame:
@@ -126,8 +133,7 @@ class FittedReader:
     def _views(self, texts: list[str], sites: list[str]) -> Rows:
         """Views of texts by name and site, from one pass of the model."""
         pooling = self.recipe.pooling
-        positions = "all[-1]" if pooling == "last" else self.recipe.positions
-        read = self._model().read(texts, dict.fromkeys(sites), positions=positions, pooling=None, **self._how())
+        read = self._read(texts, map(Site.parse, dict.fromkeys(sites)), self._pooled_positions())
 
         def rows(view: str, site: str) -> Any:
             token = read[Site.parse(site)]
@@ -138,8 +144,7 @@ class FittedReader:
             place = {"view": view, "site": site, "family": "", "station": self.judge.choice["station"]}
             dictionary = _dictionary(self.instruments, self.about | place)
             assert dictionary is not None
-            chunk = (token.doc, np.ones(len(token.doc), bool), torch.from_numpy(np.ascontiguousarray(token.rows)))
-            return getattr(pooled_latents(dictionary, [chunk], len(state), pooling), view)
+            return getattr(_encoded(dictionary, token.rows, token.doc, len(state), pooling), view)
 
         return rows
 
@@ -147,7 +152,7 @@ class FittedReader:
         """Each token at the recipe's positions with the score of its own row; none if the reader sees only text."""
         if self.view == "text":
             return []
-        token = self._read([text], self.recipe.positions)
+        token = self._read([text], [self.site], Positions.parse(self.recipe.positions))[self.site]
         batch = self._model().tokens([text], **self._how())
         chosen = Positions.parse(self.recipe.positions).mask(batch.roles.numpy())[0]
         words = [self._model().tokenizer.decode([i]) for i in batch.ids[0].numpy()[chosen]]
@@ -167,25 +172,25 @@ class FittedReader:
         return len(whole) - int(model.tokens([text], **self._how()).lengths[0])
 
     def _rows(self, texts: list[str]) -> Any:
-        """One row per text, pooled as the harvest does: `last` is the last token of all, whatever the positions."""
-        pooling = self.recipe.pooling
-        token = self._read(texts, "all[-1]" if pooling == "last" else self.recipe.positions)
-        return self._view(token.rows, token.doc, pooling)
+        """One row per text, pooled as the harvest does."""
+        token = self._read(texts, [self.site], self._pooled_positions())[self.site]
+        return self._view(token.rows, token.doc, self.recipe.pooling)
 
     def _view(self, x_nd: np.ndarray, doc_n: np.ndarray, pooling: str) -> Any:
         """The reader's view of texts from their tokens' states."""
         state = pool(x_nd, doc_n, pooling)
         if self.dictionary is None:
             return state
-        chunk = (doc_n, np.ones(len(doc_n), bool), torch.from_numpy(np.ascontiguousarray(x_nd)))
-        seen = pooled_latents(self.dictionary, [chunk], len(state), pooling)
+        seen = _encoded(self.dictionary, x_nd, doc_n, len(state), pooling)
         if self.view == "state+latents":
             return sparse.hstack([sparse.csr_matrix(state), seen.latents], format="csr")
         return getattr(seen, self.view)
 
-    def _read(self, texts: list[str], positions: str) -> Activations:
-        site = Site.parse(self.about["site"])
-        return self._model().read(texts, site, positions=positions, pooling=None, **self._how())[site]
+    def _pooled_positions(self) -> Positions:
+        return pooled_over(Positions.parse(self.recipe.positions), self.recipe.pooling)
+
+    def _read(self, texts: list[str], sites: Iterable[Site], positions: Positions) -> dict[Site, Activations]:
+        return self._model().read(texts, sites, positions=positions, pooling=None, **self._how())
 
     def _model(self) -> Model:
         assert self.instruments is not None
@@ -235,7 +240,7 @@ def read_file(
     method: str | None = None,
     model: Model | str | Path | None = None,
     sae: Sequence[str] | None = None,
-    progress: Progress = quiet,
+    progress: Tell = silent,
 ) -> pd.DataFrame:
     """The table of a file with the columns `method`, `score` and `probability` added.
 
@@ -295,6 +300,11 @@ def withheld(said: Said, blank_n: np.ndarray) -> Said:
     return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 
+def _encoded(dictionary: Dictionary, x_nd: np.ndarray, doc_n: np.ndarray, n_texts: int, pooling: str) -> Pooled:
+    chunk = (doc_n, np.ones(len(doc_n), bool), torch.from_numpy(np.ascontiguousarray(x_nd)))
+    return pooled_latents(dictionary, [chunk], n_texts, pooling)
+
+
 def _opened(
     recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
 ) -> Instruments:
@@ -336,7 +346,7 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
         name for name, digest in now.fingerprint().items() if not _same(name, parts.get(name, digest), digest)
     ]:
         raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
-    around, here = then.get("template"), list(now.template_around())
+    around, here = then.get("template"), list(now.template_around(run.recipe["format"]))
     if around not in (None, here) and run.recipe["format"] == "chat":
         raise UserError(
             f"the chat template of {then['name']!r} prints {_difference(around, here)}: a reader of the run would be "

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
 from theodolite.comparison.admission import CHOSEN, Admitted, judge_files
-from theodolite.comparison.evaluate import N_BOOT, UNMEASURED, Row
+from theodolite.comparison.evaluate import N_BOOT, UNMEASURED, Row, numbers
 from theodolite.comparison.fits import in_parallel
 from theodolite.comparison.kept import JUDGES
 from theodolite.comparison.panel import Panel, read_panel
@@ -206,9 +206,8 @@ def _calibration(sample: Sample, probabilities: Array) -> Figure:
 
 def _row(panel: Panel, key: Key, metric: str, figure: Interval, n_seeds: int) -> Row:
     params = {"judge": key.judge, "map": key.map, "alpha": key.alpha, "training_sets": n_seeds}
-    numbers = {name: getattr(figure, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
     place = {"task": "admit", "method": key.method, "seed": "all", "split": panel.split, "dataset": panel.name}
-    return place | {"metric": metric, "params": json.dumps(params, sort_keys=True)} | numbers
+    return place | {"metric": metric, "params": json.dumps(params, sort_keys=True)} | numbers(figure)
 
 
 def _claims(cells: Mapping[tuple[str, str], Mapping[str, Interval]], alpha: float) -> list[Claim]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256
 from theodolite.core.code_hash import helpers_hash
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.recipe import Contrast, Recipe
+from theodolite.core.recipe import Contrast, Recipe, Source
 from theodolite.core.slug import slug
 from theodolite.data.sources.tables import form_of
 from theodolite.dictionaries import corpus
@@ -35,11 +35,7 @@ SHUFFLES = [f"shuffled_labels(draw={i})" for i in range(10)]  # one shuffle per 
 METHODS = [
     *DENSE,
     *(f"{m}@latents" for m in (*SPARSE, *PLAIN)),
-    *(
-        f"{m}@{view}"
-        for view in ("reconstruction", "error")
-        for m in ("logistic", "ridge", "difference_in_means", "lda", "mlp")
-    ),
+    *(f"{m}@{view}" for view in ("reconstruction", "error") for m in PLAIN),
     *(f"{m}@twin" for m in (*SPARSE, "logistic")),
     "logistic@state+latents",
     "word_ngrams",
@@ -132,13 +128,10 @@ def local_paths(recipe: Recipe) -> dict[str, str]:
     from theodolite.models.load import SHIPPED
 
     ours = (*corpus.names(), *SHIPPED, "shipped")
-    shifts = recipe.shifts.values()
-    sources = [*recipe.train, *(s for shift in shifts for s in shift.rows)]
-    sources += [shift.wrap.templates for shift in shifts if shift.wrap]
     named = [recipe.model, *recipe.dictionaries]
     found = [name for name in named if Path(name).is_absolute() or (os.sep in name and Path(name).exists())]
     files = [naming.file_of(method) for method in recipe.methods]
-    paths = [*found, *(s.file for s in sources if s.file), *(str(file) for file in files if file is not None)]
+    paths = [*found, *(s.file for s in _sources(recipe) if s.file), *(str(file) for file in files if file is not None)]
     names = {path: Path(path).name or "root" for path in paths}
     return {path: f"./{name}" if name.startswith(ours) else name for path, name in names.items()}
 
@@ -205,11 +198,10 @@ def _weights(name: str, given: str) -> dict[str, str]:
         return {}
     if not path.is_dir():
         return {f"model {name}": file_sha256(path)}
-    beside = sorted({file for pattern in BESIDE_WEIGHTS for file in path.glob(pattern) if file.is_file()})
-    lines = [f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n" for file in beside]
+    beside = {file for pattern in BESIDE_WEIGHTS for file in path.glob(pattern)}
     return {
         f"model {name}": folder_hash(path),
-        f"model {name} (configuration, tokenizer, template)": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        f"model {name} (configuration, tokenizer, template)": _files_sha256(path, beside),
     }
 
 
@@ -217,25 +209,29 @@ def _folders(dictionaries: Sequence[str]) -> dict[str, str]:
     """Content of dictionaries given as folders, and of the twins beside them."""
     folders = {name: Path(name) for name in dictionaries}
     folders |= {f"{name} (twin)": twin_folder(name) for name in dictionaries}
-    return {f"dictionary {name}": _folder_sha256(path) for name, path in folders.items() if path.is_dir()}
+    return {
+        f"dictionary {name}": _files_sha256(path, path.rglob("*")) for name, path in folders.items() if path.is_dir()
+    }
 
 
-def _folder_sha256(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def _files_sha256(folder: Path, paths: Iterable[Path]) -> str:
+    """One sha256 over the names and contents of the files among these paths in a folder."""
+    files = sorted(path for path in paths if path.is_file())
     lines = [f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _data(recipe: Recipe) -> dict[str, str]:
     """Content of data files that no revision pins."""
-    shifts = recipe.shifts.values()
-    sources = [
-        *recipe.train,
-        *(s for shift in shifts for s in shift.rows),
-        *(s.wrap.templates for s in shifts if s.wrap),
-    ]
-    names = [s.file for s in sources if s.file and not s.revision]
+    names = [s.file for s in _sources(recipe) if s.file and not s.revision]
     return {f"data {name}": file_sha256(Path(name).expanduser()) for name in names if Path(name).expanduser().is_file()}
+
+
+def _sources(recipe: Recipe) -> list[Source]:
+    """Every source that a recipe reads: of training rows, of shifts, of templates."""
+    shifts = recipe.shifts.values()
+    wrapped = [shift.wrap.templates for shift in shifts if shift.wrap]
+    return [*recipe.train, *(source for shift in shifts for source in shift.rows), *wrapped]
 
 
 def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence[str]) -> list[Contrast]:

@@ -22,7 +22,7 @@ from theodolite.data import concept as concepts
 from theodolite.data.concept import Concept
 from theodolite.dictionaries import corpus
 from theodolite.models.model import Model
-from theodolite.models.tokenise import changed_by_template
+from theodolite.models.tokenise import changed_by_template, encode_texts
 
 QUESTIONS = 64  # answered at a time; a run that stops goes on behind the last of them
 
@@ -40,10 +40,6 @@ def load_concept(
     if recipe.format == "chat":
         model.template_around()  # refuses a template that has no place for the text, before rows are blamed
 
-    def count_tokens(texts: Sequence[str]) -> np.ndarray:
-        ids = model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return np.array([len(row) for row in ids])
-
     def answer(prompts: list[str], options: list[list[str]]) -> np.ndarray:
         chosen: list[int] = []
         for start in range(0, len(prompts), QUESTIONS):
@@ -53,9 +49,14 @@ def load_concept(
         return np.array(chosen)
 
     return concepts.load(
-        recipe, count_tokens=count_tokens, answer=answer, unreadable=partial(unreadable, model, recipe),
+        recipe, count_tokens=partial(count_tokens, model), answer=answer, unreadable=partial(unreadable, model, recipe),
         dictionary_texts=dictionary_texts, tell=tell,
     )  # fmt: skip
+
+
+def count_tokens(model: Model, texts: Sequence[str]) -> np.ndarray:
+    """How many tokens each text has as the model reads it, (n,): the string of a control token is text there too."""
+    return np.array([len(row) for row in encode_texts(model.tokenizer, texts, add_special_tokens=False)])
 
 
 def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:

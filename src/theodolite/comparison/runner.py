@@ -34,8 +34,9 @@ from theodolite.comparison.instruments import (
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
 from theodolite.comparison.rows import at_chosen_positions, dictionary_texts, load_concept, template_notes
+from theodolite.comparison.saved_readers import READERS
 from theodolite.comparison.settle import adaptation_notes, adapted
-from theodolite.comparison.stages import Progress, Stages, quiet
+from theodolite.comparison.stages import Stages
 from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
@@ -43,6 +44,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
 from theodolite.core.slug import slug
+from theodolite.core.tick import Tell, silent
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.data.splits import require_splittable
@@ -86,7 +88,7 @@ def compare(
     admit: bool = False,
     alpha: Sequence[float] = (),
     show_text: bool = False,
-    progress: Progress = quiet,
+    progress: Tell = silent,
     command: str = "",
 ) -> Result | Plan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
@@ -324,12 +326,12 @@ def _conclude(
     matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
     shared = tables.common(recipe, instruments.model.name, instruments.model.hash)
-    names = ("train", *views.shifts)
-    costs = tables.with_costs(rows, fitted, _dictionary_names(instruments), tokens_read(views, names))
+    names, dictionaries = ("train", *views.shifts), _dictionary_names(instruments)
+    costs = tables.with_costs(rows, fitted, dictionaries, tokens_read(views, names))
     run.add_rows(shared | row for row in costs)
     if repooled:
         again = [f for other in repooled.values() for f in other.fitted]
-        found = tables.with_costs(other_poolings.rows(repooled), again, _dictionary_names(instruments), {})
+        found = tables.with_costs(other_poolings.rows(repooled), again, dictionaries, {})
         run.add_rows(shared | row for row in found)
         run.write_json("poolings", other_poolings.facts(repooled, matched, recipe))
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
@@ -345,7 +347,7 @@ def _conclude(
     run.record("dictionaries", len(stations))
     others = [s for s in instruments.stations if s.family and s.site == recipe.site]
     fvu, beside = (
-        {s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in ("train", *views.shifts)} for s in of}
+        {s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in names} for s in of}
         for of in (stations, others)
     )
     run.record("fvu", fvu)
@@ -378,4 +380,4 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
             files = fits.reader_files(cache_root() / "fits", f.job, views, recipe.seeds)
-            run.copy_in(files, f"artefacts/readers/{slug(run.shared(f.job.label))}")
+            run.copy_in(files, f"{READERS}/{slug(run.shared(f.job.label))}")

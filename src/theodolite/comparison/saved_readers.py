@@ -11,7 +11,7 @@ from theodolite.core.discover import load_file
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.run import Run
 
-READERS = "readers"
+READERS = "artefacts/readers"  # in a run's folder, one of each method
 _ABOUT = {"method": str, "view": str, "site": str, "slope": float, "intercept": float}
 
 
@@ -28,11 +28,9 @@ def saved_about(folder: Path) -> dict[str, Any]:
 
 def reader_folder(run: Run, method: str | None) -> Path:
     """The folder of the reader that was asked for, or of the first contrast's second one."""
-    home = run.folder / "artefacts" / READERS
+    home = run.folder / READERS
     places = [path.name for path in sorted(home.glob("*")) if (path / "config.json").is_file()]
-    known = {
-        saved_about(path)["method"]: path for path in (run.verify_folder(f"artefacts/{READERS}/{p}") for p in places)
-    }
+    known = {saved_about(path)["method"]: path for path in (run.verify_folder(f"{READERS}/{p}") for p in places)}
     if not known:
         raise UserError(f"{str(run.folder)!r} keeps no fitted readers: {_why_none(run)}")
     if method and naming.is_file(method):

@@ -3,19 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from theodolite.comparison.instruments import settled
 from theodolite.core import methods as naming
 from theodolite.core.errors import UserError
-from theodolite.core.positions import Role
 from theodolite.core.recipe import Recipe
 from theodolite.models.prompting import unaskable
 from theodolite.models.run import context
-from theodolite.models.tokens import Format, encode, settled_format
-
-_PROBES = ("alpha", "7 zeta!", "(b")  # short texts, to count what stands around a text
-Note = tuple[str, int, str]  # kind, count, text of a counted warning
+from theodolite.models.tokens import Format, settled_format
 
 
 def adapted(recipe: Recipe, model: Any) -> Recipe:
@@ -25,7 +19,7 @@ def adapted(recipe: Recipe, model: Any) -> Recipe:
     Whatever differs from what was asked is said by `adaptation_notes`.
     """
     format = _format(recipe, model)
-    changes: dict[str, Any] = {"format": format, "max_tokens": min(recipe.max_tokens, _room(model, format))}
+    changes: dict[str, Any] = {"format": format, "max_tokens": model.most_tokens(format, recipe.max_tokens)}
     if out := _unasked(recipe, model):
         methods = [method for method in recipe.methods if method not in out]
         if not methods:
@@ -35,9 +29,9 @@ def adapted(recipe: Recipe, model: Any) -> Recipe:
     return settled(recipe.model_copy(update=changes), model)
 
 
-def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[Note]:
+def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[tuple[str, int, str]]:
     """Counted warnings of a run: where the model made something else of the recipe than it asks for."""
-    notes: list[Note] = []
+    notes: list[tuple[str, int, str]] = []
     if asked.format == "auto" and found.format == "raw":
         notes.append(("format", 1, "the model has no chat template: texts are read raw, not as a user's turn"))
     if found.max_tokens < asked.max_tokens:
@@ -49,20 +43,9 @@ def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[Note]:
 
 
 def _format(recipe: Recipe, model: Any) -> Format:
-    if recipe.format == "chat" and not getattr(model.tokenizer, "chat_template", None):
+    if recipe.format == "chat" and not model.has_template:
         raise UserError(f"{model.name!r} has no chat template: use --format raw")
     return settled_format(model.tokenizer, recipe.format)
-
-
-def _room(model: Any, format: Format) -> int:
-    """Tokens of a text that fit into the model's context beside its template or BOS."""
-    longest = context(model.network.module)
-    own = (Role.CONTENT, Role.FIRST)  # what counts against max_tokens
-    around = max(int((~np.isin(row.roles, own)).sum()) for row in encode(model.tokenizer, _PROBES, format))
-    if around >= longest:
-        way_out = ": use --format raw" if format == "chat" else ""
-        raise UserError(f"the chat template takes {around} of the {longest} tokens of the model's context{way_out}")
-    return longest - around
 
 
 def _unasked(recipe: Recipe, model: Any) -> dict[str, str]:

@@ -3,18 +3,12 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from theodolite.core.run import Run
-from theodolite.core.tick import Tick as Tick
-
-Progress = Callable[[str, int, int], None]
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """No progress shown: the default in Python, where the caller decides what to print."""
+from theodolite.core.tick import Tell
 
 
 @dataclass(frozen=True)
@@ -22,7 +16,7 @@ class Steps:
     """Called with (units done, units in all) of a stage; `tell` also names the step that these are units of."""
 
     stage: str
-    progress: Progress
+    progress: Tell
 
     def __call__(self, done: int, total: int) -> None:
         self.progress(self.stage, done, total)
@@ -38,7 +32,7 @@ class Stages:
     A stage of several steps names the present one with `tick.tell("reading mine.csv", done, total)`.
     """
 
-    def __init__(self, run: Run, progress: Progress) -> None:
+    def __init__(self, run: Run, progress: Tell) -> None:
         self.run = run
         self.progress = progress
 

@@ -15,7 +15,7 @@ from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
 from theodolite.core.recipe import Contrast, Recipe
-from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
+from theodolite.core.run import IN_DISTRIBUTION, source_left_out
 from theodolite.data.near_duplicates import THRESHOLD
 from theodolite.data.splits import SHARES, folds
 
@@ -110,9 +110,8 @@ def with_costs(
         spent[True, label, FREE, ""] = _cost(searched)
     filled = []
     for one in rows:
-        before, _, rest = one["dataset"].partition(LEFT_OUT)
-        left_out = "" if before else rest.partition(" vs ")[0]  # a source alone, or against an over-refusal set
-        cost = spent.get((one["task"] != "blocks", one["method"], one["site"], left_out), {})
+        job = (one["task"] != "blocks", one["method"], one["site"], source_left_out(one["dataset"]))
+        cost = spent.get(job, {})
         method, _, family = one["method"].removesuffix("]").partition(" [")
         view = methods.parse(method).view
         dictionary = dictionaries.get((family, one["site"]), "") if view in FROM_DICTIONARY else ""

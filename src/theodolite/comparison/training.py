@@ -7,13 +7,13 @@ from typing import Any
 
 from theodolite.comparison import corpora
 from theodolite.comparison.instruments import compute_dtype, default_sites
-from theodolite.comparison.stages import Progress, quiet
 from theodolite.core.atomic import sweep
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
+from theodolite.core.tick import Tell, silent
 from theodolite.data import sources
 from theodolite.dictionaries import card, corpus, native
 from theodolite.dictionaries import train as training
@@ -51,7 +51,7 @@ def train(
     dtype: str = "auto",
     prefetch: bool | None = None,
     dry_run: bool = False,
-    progress: Progress = quiet,
+    progress: Tell = silent,
     watch: Watch | None = None,
     tracker: Tracker | None = None,
 ) -> list[str]:

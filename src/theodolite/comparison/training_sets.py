@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.comparison.fits import left_out
-from theodolite.core.run import LEFT_OUT, Run
+from theodolite.core.run import Run, source_left_out
 from theodolite.core.stats import HALVES
 from theodolite.core.training_sets import TrainingSets
 from theodolite.data.splits import PARTS, dominant, split
@@ -28,8 +28,7 @@ def measured(frame: pd.DataFrame, seeds: int, leave_out: Sequence[str] = ()) -> 
 
 def of_dataset(training: Measured, dataset: str) -> TrainingSets:
     """Those whose readers are scored on a data set; halves of one pool where nothing was measured."""
-    _, _, rest = dataset.partition(LEFT_OUT)
-    return training.get(rest.partition(" vs ")[0], HALVES)
+    return training.get(source_left_out(dataset), HALVES)
 
 
 def record(training: Measured, run: Run) -> None:

@@ -65,9 +65,9 @@ class Tuned:
 def tune(method: Method, X: Any, y: Any, folds: np.ndarray, seed: int = 0) -> Tuned:
     """Cross-validate every configuration of `method` on the folds (one number per row), refit the chosen on all rows.
 
-    Mean log-loss of Platt-scaled out-of-fold scores decides. A configuration ties with
-    the best when its mean excess loss is within one standard error of that excess; the first of those wins, grids
-    being written from simple to flexible.
+    Mean log-loss of Platt-scaled out-of-fold scores decides. A configuration ties with the best when its mean excess
+    loss is within one standard error of that excess; the first of those wins, grids being written from simple to
+    flexible.
     """
     start = time.perf_counter()
     reader = method.reader(seed)
@@ -143,7 +143,7 @@ def _log_loss(score_n: np.ndarray, platt: Platt, target_n: np.ndarray) -> np.nda
     Readers with log-odds of their own are scaled too: judged by native log-loss they would be regularised for
     calibration (C=.01 where the ranking prefers 3) while all others are regularised for ranking.
     """
-    logit_n = platt.slope * score_n + platt.intercept
+    logit_n = platt.log_odds(score_n)
     return np.logaddexp(0, logit_n) - target_n * logit_n
 
 

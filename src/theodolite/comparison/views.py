@@ -21,7 +21,7 @@ from scipy import sparse
 
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.errors import Damaged
-from theodolite.core.sealed import Note, entry, facts_of, no_note, seal
+from theodolite.core.sealed import Note, damaged, entry, facts_of, no_note, seal
 
 SITELESS = {"text", "embedding", "sentence", "answer"}
 FRAMES = "frames"  # folder of the labelled rows, beside those of the views
@@ -58,7 +58,7 @@ class Views:
         path = self.frame_path(name)
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != self.frames[name]:
-            raise Damaged(f"{path} is missing or damaged: run the same command again, which makes it again")
+            raise damaged(path)
         return pd.read_parquet(io.BytesIO(content))
 
     def frame_path(self, name: str) -> Path:
@@ -69,11 +69,11 @@ class Views:
         """Write the labelled rows of one data set, unless they lie there whole."""
         path, content = self.frame_path(name), frame_bytes(frame)
         assert hashlib.sha256(content).hexdigest() == self.frames[name], "these are not the rows this handle is of"
-        if path.is_file() and file_sha256(path) != self.frames[name]:
+        if path.is_file():
+            if file_sha256(path) == self.frames[name]:
+                return
             note("remade", 1, "damaged entries of the cache were made again: labelled rows")
-            path.unlink()
-        if not path.is_file():
-            publish(path, content)
+        publish(path, content)
 
     def get(self, name: str, view: str, site: str = "", seed: int = 0, family: str = "") -> Any:
         """One view of one data set's rows: (n,) texts, (n, d) float32, or (n, width) csr."""

@@ -28,9 +28,8 @@ from theodolite.core.errors import UserError
 
 CHUNK = 1 << 22
 _SUFFIX = ".tmp"
-_OURS = re.compile(
-    r"\.(?P<name>.+?)\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp"
-)  # version 0.1 named no process
+# Version 0.1 named no process
+_OURS = re.compile(r"\.(?P<name>.+?)\.((?P<host>[0-9a-f]{6})-(?P<pid>\d+)-)?[0-9a-f]{8}\.tmp")
 _DAY = 86_400  # seconds
 _steps = itertools.count(1)
 _crash_at = int(os.environ.get("THEODOLITE_CRASH_AT", "0"))

@@ -49,6 +49,12 @@ class _Module:
     is_package: bool = False
     beside: Path | None = None
 
+    @property
+    def package(self) -> str:
+        """The dotted name that its relative imports begin at."""
+        name = self.name.removeprefix("./")
+        return name if self.is_package else name.rpartition(".")[0]
+
 
 @dataclass(frozen=True)
 class _Scan:
@@ -223,8 +229,7 @@ def _scan(module: _Module) -> _Scan:
     digest = hashlib.sha256(content).hexdigest()
     if module.path.suffix != ".py":  # a compiled module of a plugin
         return _Scan(digest, ())
-    package = module.name if module.is_package else module.name.rpartition(".")[0]
-    return _Scan(digest, tuple(dict.fromkeys(_imports([_tree(module, content)], package.removeprefix("./")))))
+    return _Scan(digest, tuple(dict.fromkeys(_imports([_tree(module, content)], module.package))))
 
 
 def _tree(module: _Module, content: bytes) -> ast.Module:
@@ -251,8 +256,7 @@ def _function_scan(module: _Module, name: str) -> _Scan:
             used[node.lineno] = node
             waiting += _names(node)
     text = "\0".join(ast.get_source_segment(content.decode(), used[line]) or "" for line in sorted(used))
-    package = module.name if module.is_package else module.name.rpartition(".")[0]
-    found = dict.fromkeys(_imports([*imports, *used.values()], package))
+    found = dict.fromkeys(_imports([*imports, *used.values()], module.package))
     return _Scan(hashlib.sha256(text.encode()).hexdigest(), tuple(found))
 
 

@@ -31,5 +31,14 @@ def did_you_mean(name: str, known: Iterable[str], n: int = 1) -> str:
     return f"did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says; its name where it says nothing.
+
+    >>> first_line(ValueError("no header\\nin line 3")), first_line(KeyError()), first_line(OSError(" "))
+    ('no header', 'KeyError()', "OSError(' ')")
+    """
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
 class Damaged(UserError):
     """A file of a cache or store is missing or is not what was written; whoever can make it again does so."""

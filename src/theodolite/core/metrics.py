@@ -141,8 +141,8 @@ def augrc(y: Array, s: Array, w: Array | None = None) -> Array:
     """Area under the generalised risk-coverage curve (Traub et al., 2407.01032).
 
     The same for admitted errors as a share of *all* rows, so that no error weighs more than another. It is half the
-    error rate without skill, and
-    always (1 - AUROC of right against wrong) times accuracy times error, plus half the squared error.
+    error rate without skill, and always (1 - AUROC of right against wrong) times accuracy times error, plus half the
+    squared error.
 
     >>> round(float(augrc(np.zeros(4), np.array([4.0, 3.0, -2.0, 1.0]))), 5)
     0.09375

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions
-from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
+from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.strict import Strict
 
 # The matched site is chosen once the number of blocks is known: blocks.17 of 30, as in the shipped recipes.
@@ -188,6 +188,8 @@ class Recipe(Strict):
         for prefix in self.leave_out:
             if not any(source.startswith(prefix) for source in sources):
                 raise unknown("source to leave out", prefix, sources)
+            if AGAINST in prefix:
+                raise UserError(f"a source to leave out is named up to {AGAINST!r}: {prefix.partition(AGAINST)[0]!r}")
         return self
 
     def digest(self) -> str:

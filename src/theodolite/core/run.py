@@ -37,8 +37,10 @@ from theodolite.core.visible import csv
 PROTOCOL = 1
 LOCAL = "local.json"
 _RESTORE = "restore it, or compare again with another --out"
+_AGAIN = "restore it, or run `theodolite compare` again with --force"
 IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own test rows
-LEFT_OUT = "leave-one-source-out:"  # and, before a source's name, that of the source kept out of training
+LEFT_OUT = "leave-one-source-out:"  # before the name of the source kept out of training
+AGAINST = " vs "  # between a left-out source and an over-refusal set that its positives are ranked against
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
 TASKS = {"matched", "free", "blocks", "contrast", "admit", "poolings"}
@@ -105,7 +107,7 @@ class Run:
             "started": started,
             "finished": None,
         }
-        run = cls(folder, manifest | {"facts": {}, "stages": [], "notes": [], "files": {}}, local, replaces=replaces)
+        run = cls(folder, manifest | _nothing_yet(), local, replaces=replaces)
         if not taken:
             run._write_manifest()
         return run
@@ -164,12 +166,7 @@ class Run:
                 "continue with that version, or --force to start again"
             )
         if not run.finished:
-            run.manifest |= {
-                "facts": {},
-                "stages": [],
-                "notes": [],
-                "files": {},
-            }  # the resumed stages state theirs again
+            run.manifest |= _nothing_yet()  # the resumed stages state theirs again
         return run
 
     @classmethod
@@ -272,7 +269,6 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Publish `artefacts/NAME.json`."""
-        assert self._replaces is None, "begin() comes before anything is written"
         self._publish(f"artefacts/{name}.json", pretty(self.shared(plain(value))))
 
     def read_json(self, name: str) -> Any:
@@ -283,16 +279,13 @@ class Run:
         try:
             found = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{str(path)!r} is damaged ({error}): restore it, or run `theodolite compare` again with --force"
-            ) from None
+            raise UserError(f"{str(path)!r} is damaged ({error}): {_AGAIN}") from None
         self.verify(f"artefacts/{name}.json")
         documents.check(name, found, path)
         return found
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Publish `artefacts/NAME.parquet`."""
-        assert self._replaces is None, "begin() comes before anything is written"
         self._publish(f"artefacts/{name}.parquet", parquet(self._local.frame(table)))
 
     def read_table(self, name: str) -> pd.DataFrame | None:
@@ -302,7 +295,6 @@ class Run:
 
     def copy_in(self, files: Mapping[str, Path], place: str) -> None:
         """Publish files of the cache, by name, under `place`."""
-        assert self._replaces is None, "begin() comes before anything is written"
         for name, path in files.items():
             data = path.read_bytes()
             if name.endswith(".json"):
@@ -313,11 +305,8 @@ class Run:
     def verify(self, name: str) -> None:
         """Refuse a file that is not the one this run wrote; runs of earlier versions list only their tables."""
         path, wanted = self.folder / name, self.manifest["files"].get(name)
-        if wanted is not None and (not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted):
-            raise UserError(
-                f"{str(path)!r} is not the file this run wrote: restore it, or run `theodolite compare` again with "
-                "--force"
-            )
+        if wanted is not None and (not path.is_file() or file_sha256(path) != wanted):
+            raise UserError(f"{str(path)!r} is not the file this run wrote: {_AGAIN}")
 
     def verify_folder(self, place: str) -> Path:
         """The path of a folder of the run, all of whose files are the ones this run wrote."""
@@ -334,7 +323,7 @@ class Run:
         return located(self.folder / LOCAL, name, remedy) if name in self.manifest.get("local", []) else name
 
     def texts(self) -> dict[str, str]:
-        """Texts by row id, out of the cache that the comparison left (`read_from`); a run itself holds none."""
+        """Texts by row id, out of the cache that the comparison left (`read_from`, files named by their sha256)."""
         places = list(self.facts.get("read_from", ()))
         home = cache_root().resolve()
         if outside := [place for place in places if not (home / place).resolve().is_relative_to(home)]:
@@ -342,7 +331,7 @@ class Run:
                 f"{str(self.folder)!r} names {outside[0]!r}, which is not in the cache: leave out --show-text"
             )
         paths = [home / place for place in places]
-        if not paths or not all(_is_whole(path) for path in paths):
+        if not paths or not all(p.is_file() and file_sha256(p) == p.stem for p in paths):
             raise UserError(
                 f"the texts of {str(self.folder)!r} are no longer in the cache: compare again, or leave out --show-text"
             )
@@ -352,7 +341,6 @@ class Run:
     def finish(self) -> None:
         """Write rows and scores, then the manifest that says so: a run is finished or it is not, never half."""
         rows, scores = self.rows, self.scores
-        assert self._replaces is None, "begin() comes before anything is written"
         assert not self.finished, f"{self.id} is finished"
         self._publish("rows.parquet", parquet(rows))
         self._publish("rows.csv", csv(rows, index=False, na_rep="nan").encode())
@@ -366,6 +354,7 @@ class Run:
         return self.folder / name
 
     def _publish(self, name: str, data: bytes) -> None:
+        assert self._replaces is None, "begin() comes before anything is written"
         publish(inside(self.folder, name), data)
         self.manifest["files"][name] = hashlib.sha256(data).hexdigest()
 
@@ -390,10 +379,19 @@ def differences(one: Run, other: Run) -> list[str]:
     return [name for name in ROW_COLUMNS if name not in RERUN_MAY_DIFFER and not a[name].equals(b[name])]
 
 
+def source_left_out(dataset: str) -> str:
+    """The source that was kept out of training for a data set, alone or against an over-refusal set; "" for others.
+
+    >>> source_left_out("leave-one-source-out:web vs benign"), source_left_out("mine vs yours")
+    ('web', '')
+    """
+    return dataset.removeprefix(LEFT_OUT).partition(AGAINST)[0] if dataset.startswith(LEFT_OUT) else ""
+
+
+def _nothing_yet() -> dict[str, Any]:
+    """What a manifest states as the run goes on, before it has begun."""
+    return {"facts": {}, "stages": [], "notes": [], "files": {}}
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file of labelled rows has the bytes that its name says."""
-    return path.is_file() and file_sha256(path) == path.stem

@@ -45,23 +45,17 @@ def is_run(manifest: Any, protocol: int) -> bool:
 def malformed(manifest: Mapping[str, Any]) -> bool:
     """Whether an entry of a manifest is missing or of another kind than every reader of it expects."""
     kinds = {
-        "id": str,
-        "digest": str,
-        "recipe": dict,
-        "command": str,
-        "versions": dict,
-        "machine": dict,
-        "started": str,
-    }
-    kinds |= {"facts": dict, "stages": list, "notes": list, "files": dict}
+        "id": str, "digest": str, "recipe": dict, "command": str, "versions": dict, "machine": dict, "started": str,
+        "facts": dict, "stages": list, "notes": list, "files": dict,
+    }  # fmt: skip
     if any(not isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
         return True
     entries = {"notes": {"kind", "count", "text"}, "stages": {"stage", "seconds", "peak_mb"}}
     if any(not isinstance(e, dict) or not wanted <= e.keys() for n, wanted in entries.items() for e in manifest[n]):
         return True
-    strings = (*manifest["files"].values(), manifest["recipe"].get("name"))
     if wrong_fact(manifest["facts"]) is not None:
         return True
+    strings = (*manifest["files"].values(), manifest["recipe"].get("name"))
     return "finished" not in manifest or not all(isinstance(value, str) for value in strings)
 
 

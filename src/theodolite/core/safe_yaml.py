@@ -1,8 +1,7 @@
 """YAML without its traps: what it says is JSON, every key once, and no deeper and no longer than it looks.
 
 Nine lines of aliases stand for a billion values ("billion laughs"), a thousand brackets exhaust the stack, a later key
-silently replaces an earlier one, and `1:30`, `010` or `2024-01-01`
-are not the text they look like.
+silently replaces an earlier one, and `1:30`, `010` or `2024-01-01` are not the text they look like.
 """
 
 import math
@@ -17,7 +16,7 @@ DEEPEST = 64  # levels; our recipes have 6
 MOST = 100_000  # values of a recipe, its aliases written out
 LARGEST = 2**63  # whole numbers below fit every table and every JSON reader
 _MISREAD = re.compile(r":|^[+-]?0\d")  # 1:30 is 90 and 010 is 8
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(text: str, origin: str) -> Any:
@@ -28,10 +27,10 @@ def load(text: str, origin: str) -> Any:
     """
     check(text, origin, MOST)
     try:
-        node = yaml.compose(text, Loader=_LOADER)
+        node = yaml.compose(text, Loader=LOADER)
         if node is not None:
             _check_keys(node, origin, set())
-        value = yaml.load(text, Loader=_LOADER)
+        value = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         raise UserError(f"{origin} is not YAML and cannot be parsed: {' '.join(str(error).split())}") from None
     except ValueError as error:  # 5,000 digits, or the 40th of May
@@ -49,7 +48,7 @@ def check(text: str, origin: str, most: int) -> None:
     open_: list[tuple[str | None, int]] = []  # anchors of the collections around, and the count at their start
     count = 0
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in yaml.parse(text, Loader=LOADER):
             if isinstance(event, yaml.AliasEvent):
                 if any(anchor == event.anchor for anchor, _ in open_):
                     raise UserError(f"{origin}: *{event.anchor} stands inside its own anchor: write it out")

@@ -43,8 +43,13 @@ def unseal(record: Path, key: str) -> Any:
     for name, digest in body["files"].items():
         path = record.parent / name
         if not path.is_file() or file_sha256(path) != digest:
-            raise Damaged(f"{path} is missing or damaged: run the same command again, which makes it again")
+            raise damaged(path)
     return body["facts"]
+
+
+def damaged(path: Path) -> Damaged:
+    """The error for a file of the cache that is not what was written there."""
+    return Damaged(f"{path} is missing or damaged: run the same command again, which makes it again")
 
 
 def files_of(record: Path, key: str, inside: str) -> dict[str, Path]:
@@ -78,7 +83,7 @@ def _body(record: Path, key: str) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError):
         intact = False
     if not intact:
-        raise Damaged(f"{record} is missing or damaged: run the same command again, which makes it again")
+        raise damaged(record)
     return body
 
 

@@ -33,6 +33,7 @@ from theodolite.core.bootstrap import (
     effective_groups,
     fewest_groups,
     heaviest,
+    hidden_failures,
     with_crossing,
 )
 from theodolite.core.seeds import child_seed
@@ -219,6 +220,11 @@ class Sample:
         weights = [bootstrap_weights(g, n_boot, child_seed(seed, "grouping", p)) for p, g in enumerate(all_groups)]
         return cls(y, all_groups, asked, np.asfortranarray(np.concatenate(weights)), training)
 
+    @property
+    def shared(self) -> bool:
+        """Whether all seeds are judged on the same rows (a shift); in distribution each has test rows of its own."""
+        return bool((self.asked == self.asked[0]).all())
+
     def take(self, rows: Array) -> "Sample":
         """The same sample on some rows only, such as one class."""
         groups = tuple(group[rows] for group in self.groups)
@@ -239,7 +245,7 @@ class Sample:
             n=int(used.sum()),
             groups=tuple(fewest_groups(self.y[used], group[used]) for group in self.groups),
             n_unscored=int(missed.any(0).sum()),
-            shared=bool((self.asked == self.asked[0]).all()),
+            shared=self.shared,
             training=self.training,
             effective=tuple(effective),
             weight=tuple(weight),
@@ -309,11 +315,11 @@ def satterthwaite(sd_rows: float, sd_seeds: float, n_groups: float, n_seeds: flo
 def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
     """An interval that stays in [0, 1]: Wilson's (1927), with as many draws as have the standard error measured.
 
-    n groups without a failure leave room for one of 1 - .025^(1/n) (Clopper & Pearson 1934). Where the metric is
-    nearer to one of its ends than that, the bootstrap has seen hardly any failure and cannot say more: at 1 for an
-    AUROC, at 0 for a false-positive rate, Brier score or calibration error (and for the AUROC of a reversed reader).
+    Where the metric is nearer to one of its ends than what the groups may hide (`bootstrap.hidden_failures`), the
+    bootstrap has seen hardly any failure and cannot say more: at 1 for an AUROC, at 0 for a false-positive rate, Brier
+    score or calibration error (and for the AUROC of a reversed reader).
     """
-    failing = 1 - 0.025 ** (1 / max(n_groups, 1))
+    failing = hidden_failures(n_groups)
     if value in {0.0, 1.0}:
         return (1 - failing, 1.0) if value else (0.0, failing)
     shrink = reach**2 / (value * (1 - value))  # t^2 over the number of draws
@@ -339,7 +345,7 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     d times Exp(1) weights has an excess kurtosis of 6 / k.
     """
     n = max(first.n_groups, 1)
-    failing = 1 - 0.025 ** (1 / n)
+    failing = hidden_failures(n)
     low, high = sorted([first.seeds.mean(), other.seeds.mean()])
     if not (low > 1 - failing or high < failing):  # the two ends, as in `_bounds`
         return 0.0

@@ -11,7 +11,7 @@ EVERY = 200  # units between two reports of `told`
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
+    """Report nothing: the default in Python, where the caller decides what to print."""
 
 
 def told(items: Iterable[T], what: str, tell: Tell) -> Iterator[T]:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +112,7 @@ def table(content: bytes, origin: str) -> "pd.DataFrame":
             f"{origin} does not fit into the memory that is free: close other programs, or split the file"
         ) from None
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{origin} is not a Parquet file: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{origin} is not a Parquet file: {first_line(error)}") from None
 
 
 def _announced(file: Any) -> int:

@@ -31,8 +31,7 @@ def neutral(frame: "pd.DataFrame") -> "pd.DataFrame":
     columns = {}
     for place in range(frame.shape[1]):
         column = frame.iloc[:, place]
-        textual = column.dtype.kind not in "biufcmM" if hasattr(column.dtype, "kind") else True
-        columns[place] = column.map(neutral_cell, na_action="ignore") if textual else column
+        columns[place] = column.map(neutral_cell, na_action="ignore") if _holds_text(column) else column
     found = frame.copy(deep=False)
     for place, column in columns.items():
         found.isetitem(place, column)
@@ -46,10 +45,16 @@ def csv(frame: "pd.DataFrame", **how: Any) -> str:
     what follows would be a cell of its own.
     """
     found = neutral(frame)
-    texts = (found.iloc[:, i] for i in range(found.shape[1]) if found.iloc[:, i].dtype.kind not in "biufcmM")
-    broken = any(isinstance(cell, str) and "\r" in cell for column in texts for cell in column.unique())
+    columns = (found.iloc[:, i] for i in range(found.shape[1]))
+    texts = (cell for column in columns if _holds_text(column) for cell in column.unique() if isinstance(cell, str))
+    broken = any("\r" in text for text in texts)
     quoting = QUOTE_NONNUMERIC if broken else QUOTE_MINIMAL
     return str(found.to_csv(quoting=quoting, lineterminator="\n", **how))
+
+
+def _holds_text(column: "pd.Series") -> bool:
+    """Whether a column is of another kind than numbers and times."""
+    return column.dtype.kind not in "biufcmM"
 
 
 def neutral_cell(value: object) -> object:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from theodolite.core.errors import UserError
 from theodolite.data.dataset import Count, Dataset
+from theodolite.data.leakage import NEAR_TRAINING
 from theodolite.data.near_duplicates import canonical
 
 MIN_PER_CLASS = 20
@@ -52,7 +53,7 @@ def _way_out(count: Count) -> str:
     """What would keep rows that one cause took; "" where their file has to change."""
     if count.cause.startswith("no token at"):
         return "; choose other --positions (raw texts have no prefix and no suffix, --format chat has)"
-    if count.cause.startswith("near a training row"):
+    if count.cause.startswith(NEAR_TRAINING):
         return "; give another file, or keep near-copies with --leaks keep-all"
     return ""
 

@@ -33,6 +33,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from theodolite.core import surface
 from theodolite.core.seeds import child_seed, generator
+from theodolite.data.splits import one_of_each_cluster
 from theodolite.data.text_baselines import WORD
 
 LEVEL = 0.05
@@ -114,7 +115,7 @@ def search(
     Of every near-duplicate cluster one row takes part (copies are not independent evidence): the one with the smallest
     hash.
     """
-    rows = _one_per_cluster(frame)
+    rows = one_of_each_cluster(frame, np.arange(len(frame)))
     chosen = frame.iloc[rows]
     families = [_distinct(family) for family in candidates(chosen, seed)]
     if latents is not None:
@@ -175,13 +176,6 @@ def strata(frame: pd.DataFrame) -> np.ndarray:
     """The set inside which each row's label may be swapped: its source, or all sources of one class together."""
     both = frame.groupby("source")["label"].transform("nunique") == 2
     return frame["source"].where(both, "").to_numpy(dtype=str)
-
-
-def _one_per_cluster(frame: pd.DataFrame) -> np.ndarray:
-    """Position of the row with the smallest hash in each near-duplicate cluster, ascending."""
-    order = np.argsort(frame["hash"].to_numpy(dtype=str), kind="stable")
-    first = np.unique(frame["cluster"].to_numpy()[order], return_index=True)[1]
-    return np.sort(order[first])
 
 
 def _column_means(has: sparse.csc_matrix) -> np.ndarray:

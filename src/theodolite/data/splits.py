@@ -76,7 +76,7 @@ def folds(frame: pd.DataFrame, n: int = 3, seed: int = 0) -> np.ndarray:
 
 def one_of_each_cluster(frame: pd.DataFrame, at: np.ndarray) -> np.ndarray:
     """Of these row numbers, ascending, the one with the smallest hash of each near-duplicate cluster."""
-    kept = frame.iloc[at].assign(at=at).sort_values("hash").drop_duplicates("cluster")
+    kept = frame.iloc[at].assign(at=at).sort_values("hash", kind="stable").drop_duplicates("cluster")
     return np.sort(kept["at"].to_numpy())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from theodolite.core.cache import cache_root
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, first_line
 from theodolite.core.site import Site
 from theodolite.dictionaries import formats, native, origin
 from theodolite.dictionaries.dictionary import Dictionary
@@ -257,5 +257,5 @@ def from_hub(path: str) -> Path:
         wanted = [inside if last.endswith(".pt") else f"{inside}/*", beside] if inside else None
         home = snapshot_download(f"{owner}/{repo}", allow_patterns=wanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"hub:{path} cannot be fetched: {str(error).splitlines()[0]}") from None
+        raise UserError(f"hub:{path} cannot be fetched: {first_line(error)}") from None
     return Path(home) / inside

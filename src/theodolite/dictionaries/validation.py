@@ -26,43 +26,43 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
     for key in _SIZES:
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= WIDEST:
-            raise _wrong(folder, key, value, f"a whole number from 1 to {WIDEST}")
+            raise wrong(folder, key, value, f"a whole number from 1 to {WIDEST}")
     for key in _FLAGS:
         if not isinstance(config[key], bool):
-            raise _wrong(folder, key, config[key], "true or false")
+            raise wrong(folder, key, config[key], "true or false")
     for key, kind in (("rule", dict), ("info", dict), ("kind", str), ("weights_sha256", str)):
         if not isinstance(config[key], kind):
-            raise _wrong(folder, key, config[key], "an object" if kind is dict else "text")
+            raise wrong(folder, key, config[key], "an object" if kind is dict else "text")
     if config["normalise"] not in get_args(Normalise):
         raise unknown(f"normalise of dictionary {folder}", str(config["normalise"]), get_args(Normalise))
     encoder = config["encoder"]
     seeded = isinstance(encoder, dict) and encoder.keys() == {"seed", "sha256"} and _whole(encoder["seed"], 0)
     if encoder != "stored" and not (seeded and isinstance(encoder["sha256"], str)):
-        raise _wrong(folder, "encoder", encoder, '"stored" or its seed and sha256')
+        raise wrong(folder, "encoder", encoder, '"stored" or its seed and sha256')
     _check_info(config["info"], folder)
     for key, value in config["rule"].items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise _wrong(folder, f"rule.{key}", value, "a finite number")
+            raise wrong(folder, f"rule.{key}", value, "a finite number")
 
 
 def _check_info(info: Mapping[str, Any], folder: Path) -> None:
     """What it says about itself, as far as something here is decided by it."""
     for key, kind in _MAY_BE.items():
         if info.get(key) is not None and not isinstance(info[key], kind):
-            raise _wrong(folder, f"info.{key}", info[key], "an object" if kind is dict else "text")
+            raise wrong(folder, f"info.{key}", info[key], "an object" if kind is dict else "text")
     for key in ("site", "read_site"):
         if info.get(key) is not None:
             for part in re.split(r"->|\+", info[key]):  # a transcoder's or crosscoder's sites stand joined
                 Site.parse(part)
     for key, least in (("seed", 0), ("k", 1)):
         if info.get(key) is not None and not _whole(info[key], least):
-            raise _wrong(folder, f"info.{key}", info[key], f"a whole number from {least} on")
+            raise wrong(folder, f"info.{key}", info[key], f"a whole number from {least} on")
     l0 = info.get("l0")
     if l0 is not None and (isinstance(l0, bool) or not isinstance(l0, int | float) or not 0 < l0 < math.inf):
-        raise _wrong(folder, "info.l0", l0, "a positive number")
+        raise wrong(folder, "info.l0", l0, "a positive number")
     training = info.get("training")
     if training is not None and not (isinstance(training, dict) and isinstance(training.get("corpus", ""), str)):
-        raise _wrong(folder, "info.training", training, "an object that names its corpus in text")
+        raise wrong(folder, "info.training", training, "an object that names its corpus in text")
 
 
 def check_shapes(tensors: Mapping[str, Tensor], rule: Activation, sizes: tuple[int, int, int], folder: Path) -> None:
@@ -76,9 +76,8 @@ def check_shapes(tensors: Mapping[str, Tensor], rule: Activation, sizes: tuple[i
         raise UserError(f"dictionary {folder}: tensors missing {missing}")
     if extra := sorted(found.keys() - wanted.keys()):
         raise UserError(f"dictionary {folder}: tensors unknown {extra}")
-    wrong = [f"{name} {found[name]} instead of {shape}" for name, shape in wanted.items() if found[name] != shape]
-    if wrong:
-        raise UserError(f"dictionary {folder}: its configuration says other sizes: {', '.join(wrong)}")
+    if differ := [f"{name} {found[name]} instead of {shape}" for name, shape in wanted.items() if found[name] != shape]:
+        raise UserError(f"dictionary {folder}: its configuration says other sizes: {', '.join(differ)}")
 
 
 def check_numbers(tensors: Mapping[str, Tensor], rule: Activation, width: int, source: Path) -> None:
@@ -93,7 +92,7 @@ def check_numbers(tensors: Mapping[str, Tensor], rule: Activation, width: int, s
         )
     k = getattr(rule, "k", None)
     if k is not None and not _whole(k, 1):
-        raise _wrong(source, "k", k, "a whole number from 1 on")
+        raise wrong(source, "k", k, "a whole number from 1 on")
     if k is not None and k > width:
         raise UserError(f"dictionary {source}: k={k} latents cannot be active, it has {width}")
     if isinstance(rule, FistaRule) and not (_whole(rule.steps, 1) and rule.lam >= 0):
@@ -111,5 +110,6 @@ def _whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _wrong(folder: Path, key: str, value: object, what: str) -> UserError:
+def wrong(folder: Path, key: str, value: object, what: str) -> UserError:
+    """The error for a value of a configuration that is not what it must be."""
     return UserError(f"dictionary {folder}: its configuration says {key}={value!r}, not {what}")

@@ -46,7 +46,7 @@ def _kernel(words: Any, weights: Any, out: Any) -> None:
         total = np.int64(0)
         for i in range(min(len(weights), len(words) - first)):
             x = words[first + i]
-            total += (x ^ (x >> 29)) * weights[i]  # wraps around
+            total += (x ^ (x >> _SHIFT)) * weights[i]  # wraps around
         out[chunk] = total
 
 

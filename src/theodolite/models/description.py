@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, first_line
 from theodolite.models.families import family_of
-from theodolite.models.weight_files import weight_files
+from theodolite.models.weight_files import opened
 
 # Sizes that make a network only from 1 on
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
@@ -78,18 +77,12 @@ def _parameters(name: str, config: Any) -> int:
         with torch.device("meta"):
             return sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     except (ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, ArithmeticError) as error:
-        why = (str(error).strip() or repr(error)).splitlines()[0]
+        why = first_line(error)
         raise UserError(f"transformers cannot make model {name!r} from its config.json: {why}") from error
 
 
 def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    for path in weight_files(folder):
-        try:
-            file = safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise UserError(
-                f"{path} is damaged or no safetensors file ({error}): delete it and fetch it again"
-            ) from None
+    for file in opened(folder):
         for key in file.offset_keys():
             yield key, file.get_slice(key).get_shape()
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.code_hash import code_hash
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.errors import UserError, first_line, unknown
 from theodolite.models.families import FAMILIES
 from theodolite.models.hashing import folder_hash
 from theodolite.models.quiet import quiet
@@ -126,7 +126,7 @@ def _load(gguf: Path, names: set[str]) -> tuple[Any, Any]:
             )
             tokenizer = AutoTokenizer.from_pretrained(**where)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"transformers cannot read {gguf}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"transformers cannot read {gguf}: {first_line(error)}") from error
     model, report = loaded
     # transformers leaves out in silence what it has no name for
     report["unexpected_keys"] = {*report["unexpected_keys"], *(names - _taken(model))}

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from theodolite.core.errors import UserError
-from theodolite.models.weight_files import weight_files
+from theodolite.models.weight_files import opened
 
 
 def folder_hash(folder: Path) -> str:
@@ -22,13 +21,7 @@ def folder_hash(folder: Path) -> str:
     a damaged file.
     """
     homes: dict[str, Any] = {}
-    for path in weight_files(folder):
-        try:
-            file = safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise UserError(
-                f"{path} is damaged or no safetensors file ({error}): delete it and fetch it again"
-            ) from None
+    for file in opened(folder):
         homes |= dict.fromkeys(file.offset_keys(), file)
     return _combined(homes, lambda name: homes[name].get_tensor(name))
 

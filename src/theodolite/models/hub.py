@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from theodolite.core.errors import UserError, did_you_mean
+from theodolite.core.errors import UserError, did_you_mean, first_line
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 _UNWANTED = ["*/*", "consolidated*"]
@@ -45,4 +45,4 @@ def _fetched(name: str, revision: str | None, token: str | None, known: Iterable
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError) as error:
         raise UserError(f"model {at} is not in the cache and the network cannot be reached: {hint}") from error
     except errors.HfHubHTTPError as error:
-        raise UserError(f"model {at} could not be fetched: {str(error).splitlines()[0]}") from error
+        raise UserError(f"model {at} could not be fetched: {first_line(error)}") from error

@@ -78,7 +78,7 @@ def check_untouched(module: nn.Module) -> None:
 
     Results of such a network must not be kept under the name of its weights.
     """
-    _check_hooks("every module", "torch's global hooks", _global_hooks())
+    _check_hooks("every module", "torch's list of global hooks", _global_hooks())
     for name, part in module.named_modules():
         where = f"module {name!r}" if name else "the model"
         _check_hooks(where, where, [*part._forward_hooks.values(), *part._forward_pre_hooks.values()])

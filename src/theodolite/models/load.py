@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from theodolite.core.atomic import file_sha256
 from theodolite.core.cache import cache_root
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.errors import UserError, first_line, unknown
 from theodolite.data.sources import wheel
 from theodolite.models import hub, preflight
 from theodolite.models.description import check_extent, check_no_kernel, check_sizes
@@ -141,7 +141,7 @@ def _lacks(name: str) -> UserError:
 
 
 def _no_load(name: str, error: Exception) -> UserError:
-    return UserError(f"transformers cannot load model {name!r}: {(str(error).strip() or repr(error)).splitlines()[0]}")
+    return UserError(f"transformers cannot load model {name!r}: {first_line(error)}")
 
 
 def _shipped(name: str) -> Path:
@@ -193,7 +193,7 @@ def _read_tokenizer(name: str, folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise UserError(f"model {name!r} has no usable tokenizer: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"model {name!r} has no usable tokenizer: {first_line(error)}") from error
 
 
 def _device(device: str) -> str:
@@ -202,7 +202,7 @@ def _device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise UserError(f"device {device!r} cannot be used here: {first_line(error)}") from None
     return device
 
 

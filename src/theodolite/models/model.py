@@ -321,7 +321,7 @@ class Model:
             stop_ids=self._stop_ids(),
             temperature=temperature,
             seed=seed,
-            batch_tokens=batch_tokens or preflight.batch_tokens(self.network.module, deepest_block=None),
+            batch_tokens=batch_tokens or self.batch_tokens(None),
         )
         return self.tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 

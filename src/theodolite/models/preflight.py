@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from theodolite.core.errors import UserError
-from theodolite.models.weight_files import weight_files
+from theodolite.models.weight_files import opened
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -32,8 +31,7 @@ def available(device: str | torch.device = "cpu") -> int:
 def weights_bytes(folder: Path, dtype: Any) -> int:
     """Bytes of a folder's weights once loaded; with a torch dtype their floating tensors are converted."""
     total = 0
-    for path in weight_files(folder):
-        file = safe_open(path, framework="pt")
+    for file in opened(folder):
         for part in map(file.get_slice, file.offset_keys()):
             stored = part.get_dtype()
             convert = isinstance(dtype, torch.dtype) and stored in {"F64", "F32", "F16", "BF16"}

@@ -84,10 +84,11 @@ def prompts(
             f"the prompting question has {longest - room} tokens with its {len(few_shot)} examples and leaves nothing "
             f"of the model's context of {longest} for a text: shorten the question, or give fewer examples"
         )
-    kept = _cut(model.tokenizer, texts, min(max_tokens, room))
+    fits = min(max_tokens, room)
+    kept = _cut(model.tokenizer, texts, fits)
     rows = _prompt_ids(model.tokenizer, kept, question, few_shot)
     for i, text in enumerate(texts):
-        most = min(max_tokens, room)
+        most = fits
         # cut off, the end of a text may fall into more tokens than it had: take one less until the prompt fits
         while len(rows[i]) > longest:
             most -= 1

@@ -142,10 +142,12 @@ def _at(template: Any, moment: datetime | None) -> Any:
     """
     if moment is None or not isinstance(template, str) or "strftime_now" not in template:
         return template
-    asked = dict.fromkeys(_PRESENT.findall(template))
-    if len(_PRESENT.findall(template)) < template.count("strftime_now("):
+    asked = _PRESENT.findall(template)
+    if len(asked) < template.count("strftime_now("):
         return template  # a format that is computed: the template prints the present
-    answers = "".join(f"{{%- if f == {form!r} -%}}{moment.strftime(form)}{{%- endif -%}}" for _, form in asked)
+    answers = "".join(
+        f"{{%- if f == {form!r} -%}}{moment.strftime(form)}{{%- endif -%}}" for _, form in dict.fromkeys(asked)
+    )
     return f"{{%- macro strftime_now(f) -%}}{answers}{{%- endmacro -%}}{template}"
 
 

@@ -118,7 +118,10 @@ def most_tokens(tokenizer: Any, format: Format, max_tokens: int, context: int | 
         template = chat_template(tokenizer)
         around = len(template.prefix) + len(template.suffix)
     if around >= context:
-        raise UserError(f"the chat template alone has {around} tokens, the model's context {context}: use format='raw'")
+        raise UserError(
+            f"the chat template alone has {around} tokens, the model's context {context}: use --format raw, "
+            "or format='raw' in Python"
+        )
     return min(max_tokens, context - around)
 
 

@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from theodolite.core.errors import UserError
 
@@ -33,6 +35,18 @@ def weight_files(folder: Path) -> list[Path]:
     if missing := sorted(name for name in names if not (folder / name).is_file()):
         raise UserError(f"{folder} lacks {missing[0]}, one of the {len(names)} files that {INDEX} names: fetch it")
     return [folder / name for name in sorted(names)]
+
+
+def opened(folder: Path) -> Iterator[Any]:
+    """The safetensors of `weight_files`, open one after the other; a damaged one is an error that names it."""
+    for path in weight_files(folder):
+        try:
+            file = safe_open(path, framework="pt")
+        except SafetensorError as error:
+            raise UserError(
+                f"{path} is damaged or no safetensors file ({error}): delete it and fetch it again"
+            ) from None
+        yield file
 
 
 def check_no_adapter(name: str, folder: Path) -> None:

@@ -19,8 +19,5 @@ class CasedNgrams(NgramReader):
     array([0, 1])
     """
 
-    analyzer = "characters as they stand"
-    lengths = (1, 4)
-
     def _vectoriser(self, **options: Any) -> TfidfVectorizer:
         return TfidfVectorizer(analyzer=character_ngrams, sublinear_tf=True, **options)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from theodolite.core.run import IN_DISTRIBUTION
-from theodolite.report.numbers import p_value, share, signed, span
+from theodolite.report.numbers import difference, p_equals, share
 from theodolite.report.sheet import Sheet
 
 DECIDED = {"better", "worse"}  # what a first page must name; the rest is in the figure
@@ -40,30 +40,30 @@ def text_alone(sheet: Sheet) -> str:
             if sheet.run.facts.get("rows_given")
             else "No text-only method was run: what the text alone gives is unknown."
         )
-    line = next((t for t in facts["text"] if t["dataset"] == _decided_on(sheet)), None)
+    line = next((t for t in facts["text"] if t["dataset"] == sheet.decided_on), None)
     if line is None:
         return ""
     of = f"the highest of {line['n_text']} text-only methods on these rows" if line["n_text"] > 1 else "text only"
     adjusted = line["n_text"] > 1 and line["lo"] is not None
-    picked = f", p {_equals(line['p_adjusted'])} adjusted for that choice" if adjusted else ""
+    picked = f", p {p_equals(line['p_adjusted'])} adjusted for that choice" if adjusted else ""
     needs = f"; {line['needs']}" if line["needs"] else ""
     return (
         f"From the text alone: {sheet.phrase(line['than'])} (AUROC {share(line['than_level'])}), {of}. "
         f"Of the methods that read the model, the one with the lowest cross-validated log loss on training rows is "
-        f"{sheet.phrase(line['method'])} ({share(line['level'])}): difference {_difference(line)} "
+        f"{sheet.phrase(line['method'])} ({share(line['level'])}): difference {difference(line)} "
         f"({line['verdict']}{picked}{needs})."
     )
 
 
 def elsewhere(sheet: Sheet) -> str:
     """Contrasts that are decided on other data sets than the verdict's, the largest by name."""
-    lines = [line for line in everywhere(sheet) if not line["primary"] and line["dataset"] != _decided_on(sheet)]
+    lines = [line for line in everywhere(sheet) if not line["primary"] and line["dataset"] != sheet.decided_on]
     decided = sorted((x for x in lines if x["verdict"] in DECIDED), key=lambda x: -abs(x["value"]))
     if not lines or not decided:
         return ""
     named = "; ".join(
         f"{sheet.phrase(x['method'])} is {x['verdict']} than {sheet.phrase(x['than'])} on "
-        f"{_place(sheet, x['dataset'])} ({_difference(x)})"
+        f"{_place(sheet, x['dataset'])} ({difference(x)})"
         for x in decided[:NAMED]
     )
     more = f"; {len(decided) - NAMED} more are in the figure of all data sets" if len(decided) > NAMED else ""
@@ -102,19 +102,6 @@ def _facts(sheet: Sheet) -> dict[str, Any]:
     return found
 
 
-def _decided_on(sheet: Sheet) -> str:
-    return str(sheet.run.recipe.get("primary") or IN_DISTRIBUTION)
-
-
 def _place(sheet: Sheet, dataset: str) -> str:
     """A data set inside a sentence."""
     return "the test rows" if dataset == IN_DISTRIBUTION else sheet.column(dataset).title
-
-
-def _difference(line: dict[str, Any]) -> str:
-    return f"{signed(line['value'])} {span(line['lo'], line['hi'], sign=True)}".strip()
-
-
-def _equals(p: float) -> str:
-    words = p_value(p)
-    return words if words.startswith("<") else f"= {words}"

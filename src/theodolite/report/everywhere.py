@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from theodolite.report import baselines
 from theodolite.report.blocks import Block, Figure, Line, Table, Text, Value, number
 from theodolite.report.chart import BAND, GREY, HAIR, INK, WIDTH, Chart, style, title
-from theodolite.report.numbers import NONE, count, share, short, signed, span, upper
+from theodolite.report.numbers import NONE, count, share, short, signed, upper
 from theodolite.report.sheet import Column, Sheet
+from theodolite.report.tables import verdict_cell
 
 LABELS, GAP, TOP, ROW, FOOT = 3.0, 0.14, 0.78, 0.36, 0.5  # inches
 ABREAST = 5  # panels beside each other; more go below
@@ -119,7 +120,7 @@ def _table(sheet: Sheet, pairs: Sequence[Pair], columns: Sequence[Column], lines
     rows = [row(Value("Rows"), sizes)]
     for pair in pairs:
         found = [lines.get((pair, c.dataset)) for c in columns]
-        rows.append(row(Value(*_words(sheet, pair)), [_cell(line) if line else None for line in found]))
+        rows.append(row(Value(*_words(sheet, pair)), [verdict_cell(line) if line else None for line in found]))
         if pair == TEXT_ROW:  # which methods these are may differ between data sets
             for what, key, level in (("reader", "method", "level"), ("text-only method", "than", "than_level")):
                 named = [Value(sheet.label(x[key]), share(x[level]), "number wrap") if x else None for x in found]
@@ -133,11 +134,6 @@ def _table(sheet: Sheet, pairs: Sequence[Pair], columns: Sequence[Column], lines
     head = (Value("Difference in AUROC"), *(number(c.title, ROLES[c.kind]) for c in columns))
     interval = " [95 % interval]" if any(x["lo"] is not None for x in lines.values()) else ""
     return Table(f"The same differences in numbers{interval}.", head, tuple(rows))
-
-
-def _cell(line: dict[str, Any]) -> Value:
-    words = f"{signed(line['value'])} {line['verdict']}"
-    return Value(words, span(line["lo"], line["hi"], sign=True), f"number verdict {line['verdict']}")
 
 
 def _groups(lines: Sequence[dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from theodolite.report.blocks import Block, Line, Table, Text, Value, number
-from theodolite.report.numbers import share, signed, span
+from theodolite.report.numbers import difference, share, signed, span
 from theodolite.report.sheet import Sheet
 
 CONTRASTS = {
@@ -58,7 +58,7 @@ def _because(one: dict[str, Any], found: dict[str, Any]) -> str:
     if decisive is None:
         return f"{one['dataset']} (FVU {share(one['fvu'])}; no reader of its reconstruction was run)"
     name = next(key for key, contrast in one["contrasts"].items() if contrast is decisive)
-    words = f"{CONTRASTS[name].lower()} {_stated(decisive)}, {decisive['verdict']}"
+    words = f"{CONTRASTS[name].lower()} {difference(decisive)}, {decisive['verdict']}"
     if one["conclusion"] == "undertrained":
         words += ", and its learning curve still fell"
     if one["conclusion"] == "undecided" and decisive["verdict"] == "worse" and found["undertrained"] is None:
@@ -100,7 +100,3 @@ def _cell(contrast: dict[str, Any] | None) -> Value:
     if contrast is None:
         return number("not run")
     return number(signed(contrast["value"]), span(contrast["lo"], contrast["hi"], sign=True))
-
-
-def _stated(contrast: dict[str, Any]) -> str:
-    return f"{signed(contrast['value'])} {span(contrast['lo'], contrast['hi'], sign=True)}".strip()

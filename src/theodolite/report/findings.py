@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from theodolite.core.run import AGAINST, LEFT_OUT
 from theodolite.report import admission, baselines, everywhere, poolings, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
 from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
-from theodolite.report.numbers import count, p_value, share, signed, size, span, upper
+from theodolite.report.numbers import count, difference, p_equals, share, size, span, upper
 from theodolite.report.plots import k_sparse
 from theodolite.report.sheet import Column, Sheet
 
@@ -77,11 +78,10 @@ def _dictionary(sheet: Sheet) -> str:
 
 def sentence(sheet: Sheet, line: dict[str, Any]) -> str:
     """One contrast in words."""
-    difference = f"{signed(line['value'])} {span(line['lo'], line['hi'], sign=True)}".strip()
     needs = f" ({line['needs']})" if line.get("needs") else ""
     return (
         f"{upper(sheet.phrase(line['method']))} minus {sheet.phrase(line['than'])} on {line['dataset']}: AUROC "
-        f"{difference}, {_holm(line)}n = {count(line['n'])} in "
+        f"{difference(line)}, {_holm(line)}n = {count(line['n'])} in "
         f"{count(line['n_groups'])} groups: {line['verdict']}{needs}."
     )
 
@@ -211,7 +211,9 @@ def refusal(sheet: Sheet) -> Section:
     beside = "the same beside the share of a left-out source's positives: who flags nothing flags none of those either"
     blocks: list[Block] = []
     for name in names:
-        versus = [d for d in dict.fromkeys(sheet.rows["dataset"]) if d.endswith(f" vs {name}")]
+        versus = [
+            d for d in dict.fromkeys(sheet.rows["dataset"]) if d.startswith(LEFT_OUT) and d.endswith(f"{AGAINST}{name}")
+        ]
         found = [
             tables.metrics(sheet, "matched", name, f"{upper(name)}, {said}{_at(sheet, name, 'fpr@')}.", only="fpr@")
         ]
@@ -275,8 +277,4 @@ def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str
 
 def _holm(line: dict[str, Any]) -> str:
     """The p-value after Holm; none where there is no interval either."""
-    return "" if line["lo"] is None else f"Holm p {_equals(p_value(line['p_holm']))}, "
-
-
-def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
+    return "" if line["lo"] is None else f"Holm p {p_equals(line['p_holm'])}, "

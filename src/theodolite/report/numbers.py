@@ -1,6 +1,8 @@
 """How numbers are written: one rounding for every table, figure and sentence of a report."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 NONE = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -47,6 +49,15 @@ def span(lo: float | None, hi: float | None, *, sign: bool = False) -> str:
     return "" if missing(lo) or missing(hi) else f"[{write(lo)}, {write(hi)}]"
 
 
+def difference(line: Mapping[str, Any]) -> str:
+    """The difference of a contrast with its interval, where it has one.
+
+    >>> difference({"value": 0.034, "lo": 0.012, "hi": 0.056}), difference({"value": 0.034, "lo": None, "hi": None})
+    ('+.034 [+.012, +.056]', '+.034')
+    """
+    return f"{signed(line['value'])} {span(line['lo'], line['hi'], sign=True)}".strip()
+
+
 def count(value: float | None) -> str:
     """A whole number with thousands marked.
 
@@ -68,6 +79,16 @@ def size(value: float | None) -> str:
         if value >= unit:  # type: ignore[operator]
             return f"{value / unit:.3g}{letter}"  # type: ignore[operator]
     return str(round(value))  # type: ignore[arg-type]
+
+
+def p_equals(p: float | None) -> str:
+    """A p value behind the word for it.
+
+    >>> f"p {p_equals(0.0003)}", f"p {p_equals(0.0421)}"
+    ('p < .001', 'p = .042')
+    """
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def p_value(p: float | None) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from theodolite.core.errors import UserError
 from theodolite.core.metrics import auroc
-from theodolite.core.run import LEFT_OUT, Run
+from theodolite.core.run import Run, source_left_out
 from theodolite.core.stats import HALVES, Sample
 from theodolite.core.training_sets import TrainingSets
 from theodolite.report.names import DRAW
@@ -48,7 +48,7 @@ def paired(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _training(runs: Sequence[Run], dataset: str) -> TrainingSets:
     """What the training sets of the run that shares most of them have in common; halves where no run says."""
-    source = dataset.partition(LEFT_OUT)[2].partition(" vs ")[0]
+    source = source_left_out(dataset)
     stored = [run.facts["training_sets"][source] for run in runs if source in run.facts.get("training_sets", {})]
     return max((TrainingSets(**sets) for sets in stored), key=lambda sets: sets.overlap, default=HALVES)
 

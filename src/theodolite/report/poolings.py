@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.blocks import Block, Line, Table, Value, number
-from theodolite.report.numbers import NONE, share, signed, span, upper
+from theodolite.report.numbers import NONE, share, span, upper
 from theodolite.report.sheet import Sheet
+from theodolite.report.tables import verdict_cell
 
 Found = dict[str, dict[str, list[dict[str, Any]]]]  # by pooling, the run's own first: contrasts and levels
 
@@ -13,7 +13,7 @@ Found = dict[str, dict[str, list[dict[str, Any]]]]  # by pooling, the run's own 
 def sentence(sheet: Sheet) -> str:
     """What the reference reads with every pooling where the verdict is decided, and which verdicts would differ."""
     found = _found(sheet)
-    where = str(sheet.run.recipe.get("primary") or IN_DISTRIBUTION)
+    where = sheet.decided_on
     own, *others = (_level(part, sheet.reference, where) for part in found.values()) if found else [None]
     if own is None or not any(others):
         return ""
@@ -62,7 +62,7 @@ def _others(sheet: Sheet) -> list[Block]:
         for pair in pairs:
             cells = [_contrast(part, pair, dataset) for part in found.values()]
             phrase = Value(upper(sheet.phrase(pair[0])), f"minus {sheet.phrase(pair[1])}")
-            lines.append(Line((phrase, *(_difference(cell) for cell in cells))))
+            lines.append(Line((phrase, *(verdict_cell(cell) if cell else number(NONE) for cell in cells))))
     head = (
         Value("AUROC and differences in it"),
         *(number(upper(_way(sheet, p)), "" if at else "this run") for at, p in enumerate(found)),
@@ -121,10 +121,3 @@ def _words(part: dict[str, list[dict[str, Any]]], dataset: str) -> dict[tuple[st
 
 def _number(line: dict[str, Any] | None) -> Value:
     return number(NONE) if line is None else number(share(line["value"]), span(line["lo"], line["hi"]))
-
-
-def _difference(line: dict[str, Any] | None) -> Value:
-    if line is None:
-        return number(NONE)
-    words = f"{signed(line['value'])} {line['verdict']}"
-    return Value(words, span(line["lo"], line["hi"], sign=True), f"number verdict {line['verdict']}")

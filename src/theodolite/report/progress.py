@@ -61,14 +61,18 @@ class Stage:
         return self.clock() - self.reported
 
     @property
+    def late(self) -> bool:
+        """Whether nothing was heard for so long that the speed is no longer known."""
+        return self.silence > max(LATE * self.slowest, PATIENCE)
+
+    @property
     def left(self) -> float | None:
         """Seconds to go at the speed of the present count, from its last report on.
 
         None before its first unit is through, and where the next one is so late that the speed is no longer known.
         """
         (since, first), last = self.counted, self.reported
-        late = self.silence > max(LATE * self.slowest, PATIENCE)
-        if late or not first < self.done < self.total:
+        if self.late or not first < self.done < self.total:
             return None
         return max((last - since) / (self.done - first) * (self.total - self.done) - self.silence, 0.0)
 
@@ -76,8 +80,8 @@ class Stage:
         """The step, its units, time so far, time left; or for how long nothing was heard."""
         units = [f"{count(self.done)}/{count(self.total)}"] if self.total > 1 else []
         left = [] if self.left is None else [f"about {duration(self.left)} left"]
-        waited = self.total > 1 and self.silence > max(LATE * self.slowest, PATIENCE)
-        quiet = [f"no unit finished for {duration(self.silence)}"] if waited else []
+        late = self.total > 1 and self.late
+        quiet = [f"no unit finished for {duration(self.silence)}"] if late else []
         return " ".join(filter(None, [self.step, ", ".join([*units, duration(self.seconds), *left, *quiet])]))
 
 

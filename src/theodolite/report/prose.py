@@ -3,7 +3,6 @@
 from typing import Any
 
 from theodolite.core.run import IN_DISTRIBUTION
-from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.report.blocks import Points, Section, Text
 from theodolite.report.context import outside, reads_dictionary, rows_given
 from theodolite.report.numbers import count, share, short, size
@@ -37,7 +36,7 @@ def _design(sheet: Sheet) -> list[str]:
         said.append(
             "A quick run: fewer rows, methods and training sets than the recipe asks for. To look at, not to report."
         )
-    if (recipe.get("seeds") or 0) < FEWEST_SEEDS:
+    if sheet.few_training_sets:
         said.append(
             f"{recipe.get('seeds')} training sets are too few for an interval between them: they are shown as points."
         )
@@ -164,7 +163,7 @@ def _tuned(sheet: Sheet, protocol: dict[str, Any]) -> str:
 def _scored(sheet: Sheet, protocol: dict[str, Any]) -> str:
     if "bootstrap" not in protocol:
         return ""
-    if (sheet.run.recipe.get("seeds") or 0) < FEWEST_SEEDS:
+    if sheet.few_training_sets:
         return (
             "We report the AUROC of each procedure, the mean over its training sets, and that of each training set; "
             "they are too few for an interval."

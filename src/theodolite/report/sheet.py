@@ -94,15 +94,24 @@ class Sheet:
         return max(against, key=against.count) if against else "logistic"
 
     @property
+    def decided_on(self) -> str:
+        """The data set on which the recipe's contrasts are decided."""
+        return str(self.run.recipe.get("primary") or IN_DISTRIBUTION)
+
+    @property
     def margin(self) -> float:
         """Differences in AUROC up to this size count as equivalent."""
         return float(self.run.facts.get("protocol", {}).get("margin", MARGIN))
 
     @property
+    def few_training_sets(self) -> bool:
+        """Whether there are too few training sets for an interval between them."""
+        return (self.run.recipe.get("seeds") or FEWEST_SEEDS) < FEWEST_SEEDS
+
+    @property
     def figures(self) -> str:
         """What a cell of a table holds: a figure and its interval, or the training sets where they are too few."""
-        few = (self.run.recipe.get("seeds") or FEWEST_SEEDS) < FEWEST_SEEDS
-        return "AUROC, mean and each training set" if few else "AUROC [95 % interval]"
+        return "AUROC, mean and each training set" if self.few_training_sets else "AUROC [95 % interval]"
 
     def way(self, pooling: str | None, positions: str | None) -> str:
         """How a text's tokens become one row, in words; `last` is the last token of all, whatever the positions."""
@@ -116,9 +125,8 @@ class Sheet:
         known = [not missing(lo) and not missing(hi) for lo, hi in ends]
         said = "Lines: 95 % intervals over training sets and test rows." if any(known) else "No intervals are drawn"
         if not any(known):
-            seeds = self.run.recipe.get("seeds")
-            few = (seeds or FEWEST_SEEDS) < FEWEST_SEEDS
-            said += f": {seeds} training sets are too few for one." if few else "."
+            few = f": {self.run.recipe.get('seeds')} training sets are too few for one."
+            said += few if self.few_training_sets else "."
         return said + (" Ticks: single training sets, where there is no interval." if points else "")
 
     @property

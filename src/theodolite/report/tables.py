@@ -84,6 +84,12 @@ def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corre
     return Table(caption, (*head, Value("Verdict"), number("n")), tuple(rows))
 
 
+def verdict_cell(line: dict[str, Any]) -> Value:
+    """A contrast in one cell: the difference and its word, with the interval beneath."""
+    words = f"{signed(line['value'])} {line['verdict']}"
+    return Value(words, span(line["lo"], line["hi"], sign=True), f"number verdict {line['verdict']}")
+
+
 def costs(sheet: Sheet, caption: str) -> Table:
     """What each method of the matched site cost, over all its seeds."""
     entries = sheet.entries("matched")

@@ -8,6 +8,7 @@ import pandas as pd
 
 from theodolite.core.errors import UserError, unknown
 
+BINARY = {"0": 0, "1": 1, "False": 0, "True": 1}  # labels by value that need no `positive`
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _WHOLE = re.compile(r"\+?(-?\d+)(?:\.0*)?")  # also 1.0, as pandas writes a whole number beside a missing one
 
@@ -80,6 +81,11 @@ def word(value: Any) -> str | None:
 def words(cells: pd.Series) -> pd.Series:
     """Every cell by its value; object dtype, None where it is missing."""
     return pd.Series([word(cell) for cell in cells.astype(object)], index=cells.index, name=cells.name, dtype=object)
+
+
+def is_nested(value: Any) -> bool:
+    """Whether a cell holds cells."""
+    return isinstance(value, dict | list)
 
 
 def _kind(value: Any) -> str:

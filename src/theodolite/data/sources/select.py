@@ -1,7 +1,6 @@
 """From a table to labelled texts: which column, which rows, which label."""
 
 import re
-from typing import Any
 
 import pandas as pd
 
@@ -38,7 +37,7 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
         raise UserError(f"{origin}: no row is left after where, keep and drop ({len(keep)} were read)")
     labels = _labels(table[keep], texts[keep], source, origin)
     others = table[keep].drop(columns=["text", "label", text or "text"], errors="ignore")
-    others = others.loc[:, [not others.iloc[:, i].map(_is_nested).any() for i in range(others.shape[1])]]
+    others = others.loc[:, [not others.iloc[:, i].map(cells.is_nested).any() for i in range(others.shape[1])]]
     frame = pd.concat([texts[keep].rename("text"), labels, others], axis=1)
     chosen = _sampled(frame, source, place, seed, origin)
     found = _given(table.loc[chosen.index], chosen, source)
@@ -124,7 +123,7 @@ def _positive(labels: pd.Series, source: Source, origin: str) -> pd.Series:
 
 
 def _binary(labels: pd.Series, name: str, origin: str) -> pd.Series:
-    found = labels.map({"0": 0, "1": 1, "False": 0, "True": 1})
+    found = labels.map(cells.BINARY)
     if found.isna().any():
         seen = ", ".join(map(repr, labels.unique()[:8].tolist()))
         raise UserError(
@@ -132,10 +131,6 @@ def _binary(labels: pd.Series, name: str, origin: str) -> pd.Series:
             "recode them, or name the positive ones (--positive, or `positive` in a recipe)"
         )
     return found
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
 
 
 def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: int, origin: str) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import yaml
 from theodolite.core import safe_yaml, unpack
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.zstd import decompressed
+from theodolite.data.sources.cells import is_nested
 
 Records = list[dict[str, Any]]
 _SUFFIXES = {"yml": "yaml", "prompt": "yaml", "ndjson": "jsonl", "tsv": "csv"}
@@ -119,8 +120,7 @@ def _csv(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd
     text = _decoded(content, origin, options)
     if comment := options.get("comment"):
         text = re.sub(rf"\A(?:{re.escape(comment)}[^\n]*\n)+", "", text)
-    if not text.strip():
-        raise UserError(f"{origin} is empty")
+    _refuse_empty(text, origin)
     delimiter = options.get("delimiter", ",")
     if not isinstance(delimiter, str) or (len(delimiter) != 1 and delimiter != r"\s+"):
         raise UserError(f"{origin}: the delimiter of a CSV table is one character, not {delimiter!r}")
@@ -196,8 +196,7 @@ def _long_fields() -> Iterator[None]:
 def _jsonl(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
     records = []
     text = _decoded(content, origin, options)
-    if not text.strip():
-        raise UserError(f"{origin} is empty")
+    _refuse_empty(text, origin)
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         if line.strip():
             records.append(_loaded(_json_value, line, f"line {number} of {origin}"))
@@ -209,8 +208,7 @@ def _jsonl(content: bytes, origin: str, field: str, options: dict[str, Any]) -> 
 
 def _json(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
     text = _decoded(content, origin, options)
-    if not text.strip():
-        raise UserError(f"{origin} is empty")
+    _refuse_empty(text, origin)
     tree = _loaded(_json_value, text, origin)
     return _flat(_walk(tree if "[]" in field else _by_columns(tree, origin), field, origin), origin)
 
@@ -240,13 +238,13 @@ def _by_columns(tree: Any, origin: str) -> Any:
         return [dict(zip(tree, cells, strict=True)) for cells in zip(*tree.values(), strict=True)]
     if all(isinstance(column, dict) for column in tree.values()):
         first, *others = (list(column) for column in tree.values())
-        if len(tree) > 1 and first and all(other == first for other in others) and not any(map(_is_nested, first)):
+        if len(tree) > 1 and first and all(other == first for other in others) and not any(map(is_nested, first)):
             return [{name: column[row] for name, column in tree.items()} for row in first]
     return tree
 
 
 def _yaml(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Records:
-    load, text = functools.partial(yaml.load, Loader=_YAML_LOADER), _decoded(content, origin, options)
+    load, text = functools.partial(yaml.load, Loader=safe_yaml.LOADER), _decoded(content, origin, options)
     safe_yaml.check(text, origin, max(len(text), safe_yaml.MOST))  # data may be long, but not longer than it looks
     return _flat(_walk(_loaded(load, text, origin), field, origin), origin)
 
@@ -265,7 +263,6 @@ def _txt(content: bytes, origin: str, field: str, options: dict[str, Any]) -> Re
     return [{"text": line.strip()} for line in lines if line.strip()]
 
 
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PARSERS = {"csv": _csv, "jsonl": _jsonl, "json": _json, "yaml": _yaml, "parquet": _parquet, "txt": _txt}
 
 
@@ -285,6 +282,11 @@ def _decoded(content: bytes, origin: str, options: dict[str, Any]) -> str:
             f"{origin} is not {error.encoding.upper()}: byte 0x{content[error.start]:02x} at offset {error.start} "
             f"(line {line}); save it as UTF-8 and run again"
         ) from None
+
+
+def _refuse_empty(text: str, origin: str) -> None:
+    if not text.strip():
+        raise UserError(f"{origin} is empty")
 
 
 def _loaded(load: Callable[[str], Any], text: str, origin: str) -> Any:
@@ -351,10 +353,6 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
 def _joined(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
-    if isinstance(value, list) and not any(map(_is_nested, value)):
+    if isinstance(value, list) and not any(map(is_nested, value)):
         return " | ".join(map(str, value))
     return value
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list)

@@ -15,6 +15,7 @@ from torch import Tensor
 from theodolite.core.atomic import publish, read_json
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.site import Site
+from theodolite.dictionaries import validation
 from theodolite.dictionaries.activations import (
     AbsTopKRule,
     Activation,
@@ -112,7 +113,7 @@ def _check_objects(config: dict[str, Any], folder: Path) -> None:
     ):
         for key in keys:
             if not isinstance(where.get(key) or {}, dict):
-                raise UserError(f"dictionary {folder}: its configuration says {key}={where[key]!r}, not an object")
+                raise validation.wrong(folder, key, where[key], "an object")
 
 
 def _kind(config: dict[str, Any]) -> str:

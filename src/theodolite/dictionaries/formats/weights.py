@@ -13,12 +13,11 @@ from torch import Tensor
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError
 from theodolite.dictionaries import validation
-from theodolite.dictionaries.activations import Activation, GatedRule, JumpReluRule, ReluRule, TopKRule
+from theodolite.dictionaries.activations import Activation
 from theodolite.dictionaries.dictionary import Dictionary
 
 Tensors = dict[str, Tensor]
 MATRICES = ("W_enc", "W_dec", "W_skip", "encoder.weight", "decoder.weight", "matrix", "inverse_matrix")
-POINTWISE = (ReluRule, JumpReluRule, GatedRule, TopKRule)  # rules that see the pre-activations only
 
 
 def load(path: Path) -> Tensors:
@@ -76,7 +75,7 @@ def count(config: Mapping[str, Any], key: str, source: Path) -> int:
     """A positive whole number of a configuration."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not a positive whole number")
+        raise validation.wrong(source, key, value, "a positive whole number")
     return int(value)
 
 
@@ -84,7 +83,7 @@ def flag(config: Mapping[str, Any], key: str, default: bool, source: Path) -> bo
     """A yes or no of a configuration; the text "false" would count as a yes, so only booleans are one."""
     value = config.get(key)
     if value is not None and not isinstance(value, bool):
-        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not true or false")
+        raise validation.wrong(source, key, value, "true or false")
     return default if value is None else value
 
 
@@ -92,7 +91,7 @@ def number(config: Mapping[str, Any], key: str, source: Path) -> float:
     """A positive finite number of a configuration."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise UserError(f"dictionary {source}: its configuration says {key}={value!r}, not a positive number")
+        raise validation.wrong(source, key, value, "a positive number")
     return float(value)
 
 
