@@ -90,8 +90,7 @@ class Estimate:
     same rows (a shift), not each on test rows of its own (in distribution). training: what the seeds' training sets
     have in common. effective, weight: of each grouping, (P,), the effective number of its groups and the share of the
     heaviest (`bootstrap.heaviest`), in the class whose groups are the least equal; () where all groups are equal.
-    unseen: the least standard error of the rows, where both of two methods are so near one end of the metric that
-    hardly any failure was seen.
+    unseen: the least standard error of the rows, where of two methods hardly any failure was seen, or nothing else.
     """
 
     seeds: Array
@@ -120,6 +119,9 @@ class Estimate:
         """Why there can be no interval; "" where there can."""
         if len(self.seeds) < FEWEST_SEEDS:
             return f"an interval needs at least {FEWEST_SEEDS} seeds"
+        if without := int(np.isnan(self.seeds).sum()):
+            some = f"{without} of {len(self.seeds)} training sets have nothing scored here"
+            return some if without < len(self.seeds) else "nothing was scored"
         if self.training.reason:
             return self.training.reason
         if self.n_effective < FEWEST_GROUPS:
@@ -157,7 +159,7 @@ class Estimate:
         )  # fmt: skip
 
     def _rows_variance(self) -> float:
-        return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self._small_sample), self.unseen**2)
+        return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self.small_sample), self.unseen**2)
 
     def _seeds_variance(self) -> tuple[float, float]:
         """Variance of the mean over seeds from refitting, and the part of it that is not luck of the rows."""
@@ -166,7 +168,7 @@ class Estimate:
             return math.nan, math.nan
         scatter, pool = float(self.seeds.var(ddof=1)), pool_factor(n_seeds, self.training.overlap)
         own = np.var(self.draws - self.draws.mean(0), axis=-1).sum(0)
-        luck = crossed_variance(own * self._small_sample) / (n_seeds - 1)
+        luck = crossed_variance(own * self.small_sample) / (n_seeds - 1)
         refits = max(scatter - luck, 0.0) * pool
         if self.shared:
             return scatter * pool, refits  # luck is little here; keeping it makes five seeds cover (docs)
@@ -176,7 +178,7 @@ class Estimate:
         return max(refits, scatter / (2 * n_seeds)), refits
 
     @property
-    def _small_sample(self) -> Array:
+    def small_sample(self) -> Array:
         """What makes the Bayesian bootstrap's variance unbiased for groups that hold shares p of the rows.
 
         It estimates sum p^2 (m_g - m)^2 / (1 + sum p^2), and (m_g - m)^2 falls short of the groups' variance by
@@ -326,14 +328,15 @@ def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
 
 
 def _unseen(first: Estimate, other: Estimate) -> float:
-    """The least standard error of a difference whose methods both hardly fail on these groups; 0 elsewhere.
+    """The least standard error of a difference whose methods hardly fail on these groups, or do nothing else.
 
     Two perfect readers have the same bootstrap draws, whatever they would do on fresh groups. Let the methods differ on
     k groups of G: the exact reach of such a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's
     standard error (where all training sets are judged on the same rows, that of the one where it is widest: a group
     that one reader in five gets wrong says what an error costs) is multiplied by what that reach is above the normal
     one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.2 at 20. Where no difference was seen (k = 0) a group on
-    which one method fails counts its whole rank.
+    which one method fails counts its whole rank. Two methods of which one is right on every group and the other on
+    none have no spread either, and get the bound for none of G. Elsewhere it is 0.
 
     k is an effective number, (sum d^2)^2 / sum d^4 over the groups' contributions d, read off the draws: a sum of
     d times Exp(1) weights has an excess kurtosis of 6 / k.
@@ -341,6 +344,8 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     n = max(first.n_groups, 1)
     failing = 1 - 0.025 ** (1 / n)
     low, high = sorted([first.seeds.mean(), other.seeds.mean()])
+    if (low, high) == (0, 1):
+        return failing / _NORMAL
     if not (low > 1 - failing or high < failing):  # the two ends, as in `_bounds`
         return 0.0
     difference = first - other
@@ -349,6 +354,6 @@ def _unseen(first: Estimate, other: Estimate) -> float:
         return failing / _NORMAL
     k = min(max(6 / max(float(kurtosis(draws)), 6 / n), 1.0), n)
     reach = float(beta.ppf(0.975, k + 1, max(n - k, _NO_SPREAD))) - k / n
-    by_seed = np.var(difference.draws, axis=-1) * difference._small_sample
+    by_seed = np.var(difference.draws, axis=-1) * difference.small_sample
     widest = max(crossed_variance(parts) for parts in by_seed) if first.shared else difference._rows_variance()
     return math.sqrt(widest) * max(reach * n / (_NORMAL * math.sqrt(k)), 1.0)
