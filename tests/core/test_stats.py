@@ -336,3 +336,19 @@ def test_a_training_set_without_a_score_is_said_to_be_the_reason() -> None:
     found = sample.estimate(auroc, scores).interval()
     assert (math.isnan(found.lo), found.reason) == (True, "1 of 5 training sets have nothing scored here")
     assert sample.estimate(auroc, np.full((5, 60), np.nan)).interval().reason == "nothing was scored"
+
+
+@pytest.mark.parametrize(("failing", "noise", "found"), [(1, 0.01, "undecided"), (0, 0.1, "equivalent")])
+def test_a_difference_that_one_group_makes_up_has_the_reach_of_one_failure(
+    failing: int, noise: float, found: str
+) -> None:
+    """One deep failure in 149 groups leaves room for 3 in 100 of them (Clopper & Pearson), far from the ceiling too."""
+    rng, y = np.random.default_rng(0), np.arange(2 * 149) % 2
+    score = y + rng.normal(size=len(y))
+    one, other = (score + noise * rng.normal(size=(5, len(y))) for _ in range(2))
+    other[:, np.flatnonzero(y)[:failing]] = -9
+    d = Sample.of(y, [np.arange(len(y))], np.ones((5, len(y)), bool)).paired(auroc, other, one)
+    assert d.seeds.mean() == pytest.approx(-failing / 149, abs=0.003)
+    assert verdicts([d.interval(bounded=False)])[0].word == found
+    plain = math.sqrt(float(np.var(d.draws.mean(0)[0])))
+    assert d.interval(bounded=False).sd_rows / plain == pytest.approx(2.3 if failing else 1.0, abs=0.1)
