@@ -338,8 +338,8 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     reach is above the normal one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.3 at 10. Of methods that hardly
     fail it is the standard error of the training set where it is widest, if all are judged on the same rows: a group
     that one reader in five gets wrong says what an error costs. Where no difference was seen (k = 0) a group on which
-    one method fails counts its whole rank. Two methods of which one is right on every group and the other on none have no
-    spread either, and get the bound for none of G.
+    one method fails counts its whole rank. Two methods of which one is right on every group and the other on none have
+    no spread either, and get the bound for none of G.
 
     k is an effective number, (sum d^2)^2 / sum d^4 over the groups' contributions d, read off the draws: a sum of
     d times Exp(1) weights has an excess kurtosis of 6 / k.
