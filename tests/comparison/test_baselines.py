@@ -153,3 +153,24 @@ def test_on_rows_that_the_choice_has_seen_no_word_is_given() -> None:
     inside = of(found, "text", "in-distribution")
     assert (inside["verdict"], inside["needs"]) == ("undecided", baselines.CHOSEN_HERE)
     assert inside["value"] > 0.2
+
+
+def test_a_text_baseline_without_a_score_is_not_the_strongest_wherever_it_stands() -> None:
+    rows = fitted({name: PLAN[name] for name in ("logistic", "word_ngrams", "sentence", "length")})
+    for f in rows:
+        if f.job.method == "word_ngrams":  # the first of the text-only methods
+            f.scores["score"] = np.nan
+    found = matched(rows, RECIPE)
+    line = of(baselines.facts(found, rows, RECIPE), "text", SHIFT)
+    assert (line["than"], line["n_text"]) == ("sentence", 3)
+    (nothing,) = [c for c in found.contrasts if (c.dataset, c.versus) == (SHIFT, "word_ngrams")]
+    assert str(nothing.verdict) == "undecided (nothing was scored)", "not: every row has one score"
+
+
+def test_what_is_picked_by_its_result_is_not_primary_even_where_the_recipe_asks_for_it() -> None:
+    asked = [Contrast(method="logistic", than="word_ngrams")]
+    recipe = RECIPE.model_copy(update={"primary": SHIFT, "contrasts": asked})
+    rows = fitted({name: PLAN[name] for name in ("logistic", "word_ngrams")})
+    found = matched(rows, recipe)
+    assert [c.primary for c in found.contrasts if c.dataset == SHIFT] == [True]
+    assert not of(baselines.facts(found, rows, recipe), "text", SHIFT)["primary"]

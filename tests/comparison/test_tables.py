@@ -136,7 +136,8 @@ def test_the_margin_of_the_recipe_decides_and_is_told_as_errors_near_one() -> No
     assert (verdict[0].word, verdict[0].margin) == ("equivalent", 0.1)
     assert verdict[1].word != "equivalent"
     (note,) = conclusion._margin_notes(matched(rows, RECIPE.model_copy(update={"margin": 0.1})))
-    assert "of pairs in the wrong order; equivalent within .1 leaves room for 10 % of the other" in note
+    assert note.startswith("good against poor: good puts ")
+    assert "of pairs in the wrong order; equivalent within .1 leaves room for 10 % of poor" in note
     assert conclusion._margin_notes(matched([fitted("good", 1.0), fitted("poor", 0.99)], RECIPE)) == []
 
 
@@ -155,3 +156,25 @@ def test_a_method_that_gives_all_rows_one_score_is_compared_with_nothing() -> No
         assert "good" in contrast.verdict.needs
         assert "gives every row one score" in contrast.verdict.needs
         assert contrast.verdict.p == contrast.verdict.p_equivalent == 1.0
+
+
+def test_non_inferior_is_told_as_errors_of_the_first_beside_those_of_the_second() -> None:
+    """The first is ahead: what it may be worse by counts from the second's errors, not from its own."""
+    found = matched([fitted("good", 3.0), fitted("poor", 2.5)], RECIPE)
+    (c,) = found.contrasts
+    worded = replace(c, primary=True, verdict=replace(c.verdict, word="non-inferior", needs="needs more", margin=0.1))
+    (note,) = conclusion._margin_notes(replace(found, contrasts=[worded]))
+    error = 1 - next(r["value"] for r in found.rows if conclusion._is_level(r) and r["method"] == "poor")
+    assert f"poor puts {100 * error:.2g} % of pairs in the wrong order" in note
+    assert f"non-inferior within .1 leaves room for {100 * (error + 0.1):.2g} % of good." in note
+    assert "needs more" not in note
+
+
+def test_the_sentence_says_why_there_is_no_interval_and_on_how_many_rows_each_contrast_rests() -> None:
+    third = Contrast(method="good", than="silent")
+    recipe = RECIPE.model_copy(update={"contrasts": [*RECIPE.contrasts, third]})
+    silent = fitted("silent", 0.3)
+    silent.scores["score"] = np.nan
+    said = conclusion._sentence(matched([fitted("good", 2.0), fitted("poor", 0.3), silent], recipe), recipe, "it")
+    assert "(n = 0 to 120, at least 0 groups per class" in said
+    assert said.endswith("no interval: nothing was scored).")

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import norm
 
 from theodolite.core.calibration_error import calibration_error
 from theodolite.core.metrics import ece, ece_noise
@@ -86,3 +87,20 @@ def test_crossed_groups_widen_it() -> None:
     crossed = calibration_error(Sample.of(y, [request, template], np.ones((5, 400), bool), n_boot=300), p)
     alone = calibration_error(Sample.of(y, [np.arange(400)], np.ones((5, 400), bool), n_boot=300), p)
     assert crossed.hi - crossed.lo > 2 * (alone.hi - alone.lo)
+
+
+def test_unequal_groups_widen_it() -> None:
+    """The bootstrap of shares p of the rows falls short by 1 - 2 sum p^3 / sum p^2 + sum p^2 over 1 + sum p^2."""
+    sizes = np.array([30, 20, *[1] * 50])
+    group, y = np.repeat(np.arange(52), sizes), np.arange(100) % 2
+    p = np.where(y == 1, 0.1, 0.9) + np.random.default_rng(0).uniform(0, 0.05, 100)  # far off, so that 0 is far too
+    sample = Sample.of(y, [group], np.ones((5, 100), bool), n_boot=200)
+    found = calibration_error(sample, np.tile(p, (5, 1)))
+    noise = ece_noise(y, p, sample.weights)
+    share = np.array([15, 10, *[1] * 25]) / 50  # of a class, both alike
+    square, cube = (share**2).sum(), (share**3).sum() / (share**2).sum()
+    short = (1 - 2 * cube + square) / (1 + square)
+    reach = (noise.mean() + norm.ppf(0.975) * noise.std()) / math.sqrt(short)
+    observed = float(ece(y, p))
+    assert found.lo == pytest.approx(observed - reach, abs=1e-5)
+    assert found.lo > 0

@@ -313,3 +313,42 @@ def test_a_smallest_difference_follows_the_training_sets() -> None:
     assert smallest_detectable(100, 100, 5, spread=0.05, training=TrainingSets(overlap=0.8)) > 1.3 * usual
     assert math.isnan(smallest_detectable(100, 100, 5, training=TrainingSets(groups=5)))
     assert math.isnan(smallest_detectable(1, 100, 5))
+
+
+def test_two_readers_of_which_one_is_always_right_and_one_never_differ_by_what_few_groups_say() -> None:
+    """No bootstrap weight moves a difference of 1; on three groups of each class it decides nothing."""
+    words = {}
+    for n_groups in (3, 60):
+        y = np.arange(2 * n_groups) % 2
+        sample = Sample.of(y, [np.arange(len(y))], np.ones((5, len(y)), bool), n_boot=100)
+        right = y + np.random.default_rng(0).uniform(0, 0.1, (5, len(y)))
+        d = sample.paired(auroc, right, -right).interval(bounded=False)
+        assert (d.value, d.hi) == (1, 1)
+        assert d.sd == pytest.approx((1 - 0.025 ** (1 / n_groups)) / 1.96, rel=1e-3)
+        words[n_groups] = verdicts([d])[0].word
+    assert words == {3: "undecided", 60: "better"}
+
+
+def test_a_training_set_without_a_score_is_said_to_be_the_reason() -> None:
+    y, scores = np.arange(60) % 2, np.random.default_rng(0).normal(size=(5, 60))
+    sample = Sample.of(y, [np.arange(60)], np.ones((5, 60), bool), n_boot=50)
+    scores[2] = np.nan
+    found = sample.estimate(auroc, scores).interval()
+    assert (math.isnan(found.lo), found.reason) == (True, "1 of 5 training sets have nothing scored here")
+    assert sample.estimate(auroc, np.full((5, 60), np.nan)).interval().reason == "nothing was scored"
+
+
+@pytest.mark.parametrize(("failing", "noise", "found"), [(1, 0.01, "undecided"), (0, 0.1, "equivalent")])
+def test_a_difference_that_one_group_makes_up_has_the_reach_of_one_failure(
+    failing: int, noise: float, found: str
+) -> None:
+    """One deep failure in 149 groups leaves room for 3 in 100 of them (Clopper & Pearson), far from the ceiling too."""
+    rng, y = np.random.default_rng(0), np.arange(2 * 149) % 2
+    score = y + rng.normal(size=len(y))
+    one, other = (score + noise * rng.normal(size=(5, len(y))) for _ in range(2))
+    other[:, np.flatnonzero(y)[:failing]] = -9
+    d = Sample.of(y, [np.arange(len(y))], np.ones((5, len(y)), bool)).paired(auroc, other, one)
+    assert d.seeds.mean() == pytest.approx(-failing / 149, abs=0.003)
+    assert verdicts([d.interval(bounded=False)])[0].word == found
+    plain = math.sqrt(float(np.var(d.draws.mean(0)[0])))
+    assert d.interval(bounded=False).sd_rows / plain == pytest.approx(2.3 if failing else 1.0, abs=0.1)

@@ -195,3 +195,15 @@ def test_non_inferior_is_corrected_over_the_family() -> None:
     family = verdicts([d] * 3)
     assert [v.p_not_worse for v in family] == pytest.approx([3 * alone.p_not_worse] * 3)
     assert {v.word for v in family} == {"undecided"}
+
+
+def test_the_rows_needed_are_never_those_that_are_there() -> None:
+    """Equal scores on 40 groups are undecided: what is missing is groups, 149 of them, and not the 40 again."""
+    same = replace(difference(0.0, sd_rows=0.0), n=80, n_groups=40)
+    assert str(verdicts([same])[0]) == "undecided (needs about 300 rows in 150 groups)"
+    # neither 0 nor the margin is excluded by a hair: a study of this size would mostly decide it
+    between = difference(-0.011, sd_rows=0.00625)
+    assert rows_needed(between, 5) == between.n
+    assert str(verdicts([between])[0]) == (
+        "undecided (a study of this size decides such a difference four times in five; this one does not)"
+    )

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 from toy_rows import frame_of, sentences
 
-from theodolite.data.shortcuts import LEVEL, Search, search, source_and_label, strata
+from theodolite.data.shortcuts import LEVEL, Candidates, Search, _found, _Tested, search, source_and_label, strata
 
 N = 200
 COMMON = [f"{word} word" for word in ("alpha", "beta", "gamma", "delta", "epsilon")]
@@ -253,3 +253,37 @@ def test_without_a_word_in_ten_rows_the_only_word_would_have_to_be_beyond_chance
     assert "term" not in found.found
     assert found.detectable is not None
     assert 0.2 < found.detectable < 0.4
+
+
+def found_of(p: dict[str, list[float]]) -> set[tuple[str, float]]:
+    """Kind and p of what is found where the candidates of every family have these p-values, made by hand."""
+    y, has = np.array([1, 0]), sparse.csc_matrix(np.ones((2, 1)))
+    families = [Candidates(k, [f"{k}{i}" for i in range(len(v))], sparse.hstack([has] * len(v), "csc"))
+                for k, v in p.items()]  # fmt: skip
+    tests = [_Tested(np.ones(len(v)), np.ones(len(v)), np.array(v), np.zeros(1)) for v in p.values()]
+    shortcuts, passed = _found(families, tests, y)
+    assert {s.kind for s in shortcuts} == {kind for kind, holds in passed.items() if holds}
+    return {(s.kind, s.p) for s in shortcuts}
+
+
+def test_inside_a_family_found_the_level_is_the_share_of_families_found() -> None:
+    """Benjamini and Bogomolov (2014): of five families one is found, so that its candidates have .05 * 1 / 5 each."""
+    null = {kind: [0.5, 0.9] for kind in ("surface", "characters", "cluster", "source")}
+    assert found_of({"term": [0.004, 0.01, 0.011, 0.04]} | null) == {("term", 0.004), ("term", 0.01)}
+    # a second one by Benjamini and Hochberg's step, .02 <= .05 * 2 / 5, and .02 is the level of both
+    two = {"term": [0.004, 0.01, 0.011, 0.04]} | null | {"source": [0.02, 0.021]}
+    assert found_of(two) == {("term", 0.004), ("term", 0.01), ("term", 0.011), ("source", 0.02)}
+    assert found_of({"term": [0.011, 0.5]} | null) == set(), "beyond .05, but not beyond .05 / 5"
+    assert found_of({"term": [0.05, 0.06]}) == {("term", 0.05)}, "one family alone has the whole level"
+
+
+def test_the_expected_share_of_families_with_a_false_find_is_kept() -> None:
+    """One family of six has something: over the families found, five in 100 may hold a false find, in expectation."""
+    rng, kinds = np.random.default_rng(0), ("term", "surface", "characters", "cluster", "source", "latent")
+    rates = []
+    for _ in range(600):
+        # of a family's nulls the smallest family-wise p is uniform, or nearly so
+        p = {kind: [min(1.0, float(20 * rng.uniform(size=20).min()))] for kind in kinds}
+        found = found_of(p | {"term": [1e-4, *p["term"]]})
+        rates.append(len({kind for kind, value in found if value != 1e-4}) / len({kind for kind, _ in found}))
+    assert np.mean(rates) < LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / 600)

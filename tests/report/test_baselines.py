@@ -66,7 +66,7 @@ def test_what_is_decided_elsewhere_is_said_in_one_sentence(sheet: Sheet) -> None
     better = "logistic on dense activations is better than character n-grams on jailbreakbench (+.149 [+.099, +.199])"
     assert said.index(better) < said.index("difference in means"), "the largest first"
     assert PRIMARY not in said
-    assert "about 1 would by chance alone" in said
+    assert "(fewer than one would by chance alone)" in said  # .05 * 3
 
 
 def test_a_set_that_chance_reads_is_called_easy_and_no_other(sheet: Sheet) -> None:

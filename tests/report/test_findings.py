@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from planted_run import PRIMARY, row
+from planted_run import FACTS, PRIMARY, VERDICT, contrast, row
 
 from theodolite.core.run import LEFT_OUT, Run
-from theodolite.report import context, findings
-from theodolite.report.blocks import Table, Text
+from theodolite.report import context, findings, html, prose
+from theodolite.report.blocks import Figure, Table, Text
 from theodolite.report.sheet import Sheet
 
 Build = Callable[..., Run]
@@ -49,3 +49,25 @@ def test_a_shift_whose_name_ends_like_a_pair_is_no_left_out_source(build: Build,
     sheet = Sheet(build(tmp_path / "run", extra=rates, recipe={"shifts": {"edgy": {"over_refusal": True}}}))
     captions = [block.caption for block in findings.refusal(sheet).blocks if isinstance(block, Table)]
     assert [caption.partition(",")[0] for caption in captions] == ["Edgy", "Leave-one-source-out:rho vs edgy"]
+
+
+def test_a_fixed_contrast_without_a_score_leaves_the_page_whole(build: Build, tmp_path: Path) -> None:
+    """A tokenizer that cannot be asked leaves a baseline without any score: the run is done, and its page is due."""
+    nothing = contrast("lat", 0.0, 0.0, 1.0, 1.0, "undecided", "nothing was scored") | {
+        "value": None, "lo": None, "hi": None, "n": 0, "n_groups": 0,
+    }  # fmt: skip
+    run = build(tmp_path, verdict=VERDICT | {"contrasts": [*VERDICT["contrasts"], nothing]})
+    (figure,) = [b for b in findings.verdict(Sheet(run)).blocks if isinstance(b, Figure)]
+    assert [text.get_text() for text in figure.chart.axes[0].texts].count("undecided") == 2
+    assert "nothing was scored" in html.write(run).read_text()
+    assert findings.sentence(Sheet(run), nothing).endswith("undecided (nothing was scored).")
+
+
+def test_the_margin_is_written_as_it_was_asked_for(build: Build, tmp_path: Path) -> None:
+    """Rounded to three places, .0125 is .013 and .0004 is 0: another margin than that of the words beside it."""
+    for margin, words in ((0.0125, ".0125"), (0.0004, ".0004")):
+        facts = {"protocol": FACTS["protocol"] | {"margin": margin}}
+        shown = Sheet(build(tmp_path / words, facts=facts))
+        assert f"a difference within {words} counts as equivalent" in prose._decided(shown, {})
+        (figure,) = [b for b in findings.verdict(shown).blocks if isinstance(b, Figure)]
+        assert f"shaded: within {words} of zero" in figure.chart.axes[0].get_xlabel()

@@ -87,7 +87,8 @@ def _against_text(
     }
     if not found:
         return None
-    strongest = max(found, key=lambda text: levels[dataset, text]["value"])
+    scored = [text for text in found if np.isfinite(levels[dataset, text]["value"])]
+    strongest = max(scored or found, key=lambda text: levels[dataset, text]["value"])
     return _contrast(found[strongest], len(found)) | {
         "level": levels[dataset, method]["value"], "than_level": levels[dataset, strongest]["value"],
     }  # fmt: skip
@@ -102,7 +103,8 @@ def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
     words = {"verdict": verdict.word, "needs": verdict.needs, "p_adjusted": verdict.p_different}
     if contrast.dataset == IN_DISTRIBUTION and verdict.word not in ("undecided", "inverted"):
         words |= {"verdict": "undecided", "needs": CHOSEN_HERE}
-    return difference(contrast) | words | {"n_text": n_picked_from}
+    # picked by a result, so not primary, even where the recipe asks for the same two methods
+    return difference(contrast) | words | {"n_text": n_picked_from, "primary": False}
 
 
 def difference(contrast: Contrasted) -> dict[str, Any]:

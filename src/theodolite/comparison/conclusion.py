@@ -11,7 +11,7 @@ from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN, Run
 from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.models.model import Model
-from theodolite.report.numbers import share, signed, span
+from theodolite.report.numbers import share, signed, span, within
 
 
 def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:
@@ -71,7 +71,10 @@ def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
     d, dataset = primary[0].verdict.difference, primary[0].dataset
     level = {row["method"]: row["value"] for row in matched.rows if row["dataset"] == dataset and _is_level(row)}
     parts = [_compared(c, level) for c in primary]
-    counted = f"n = {d.n}, at least {d.n_groups} groups per class, {d.n_seeds} training sets"
+    sizes = sorted({c.verdict.difference.n for c in primary})  # a contrast has the rows that both methods have scored
+    n = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
+    fewest = min(c.verdict.difference.n_groups for c in primary)
+    counted = f"n = {n}, at least {fewest} groups per class, {d.n_seeds} training sets"
     where = "the test rows" if dataset == IN_DISTRIBUTION else dataset
     return f"AUROC on {where} ({counted}), reading {read}: {'; '.join(parts)}."
 
@@ -108,23 +111,24 @@ def _inverted_notes(matched: Evaluation) -> list[str]:
 def _margin_notes(matched: Evaluation) -> list[str]:
     """What the margin is beside the error that is left, where a method is so near to 1 that the margin is wide.
 
-    1 - AUROC is the share of pairs of a positive and a negative in the wrong order.
+    1 - AUROC is the share of pairs of a positive and a negative in the wrong order. Equivalent is said of both methods,
+    and the better one has the error that is left; non-inferior is said of the first against the second.
     """
     level = {(r["dataset"], r["method"]): r["value"] for r in matched.rows if _is_level(r)}
     notes = []
     for c in matched.contrasts:
-        error = 1 - max(level[c.dataset, method] for method in (c.method, c.versus))
-        margin = c.verdict.margin
-        if (
-            c.metric == "auroc"
-            and c.primary
-            and c.verdict.word in {"equivalent", "non-inferior"}
-            and error < 2 * margin
-        ):
+        word, margin = c.verdict.word, c.verdict.margin
+        if not (c.metric == "auroc" and c.primary and word in {"equivalent", "non-inferior"}):
+            continue
+        one, other = c.method, c.versus
+        if word == "non-inferior" or level[c.dataset, other] > level[c.dataset, one]:
+            one, other = other, one
+        error = 1 - level[c.dataset, one]
+        if error < 2 * margin:
             notes.append(
-                f"{c.method} against {c.versus}: the better one puts {100 * error:.2g} % of pairs in the wrong order; "
-                f"{c.verdict} leaves room for {100 * (error + margin):.2g} % of the other. Give a smaller --margin "
-                "where that matters."
+                f"{c.method} against {c.versus}: {one} puts {100 * error:.2g} % of pairs in the wrong order; {word} "
+                f"within {within(margin)} leaves room for {100 * (error + margin):.2g} % of {other}. Give a smaller "
+                "--margin where that matters."
             )
     return notes
 

@@ -127,7 +127,8 @@ def _unless_constant(panel: Panel, key: Key, figure: Interval) -> Interval:
 
 def _is_constant(panel: Panel, key: Key) -> bool:
     """Whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
-    return all(len(np.unique(s[~np.isnan(s)])) <= 1 for s in panel.scores[key])
+    found = [np.unique(s[~np.isnan(s)]) for s in panel.scores[key]]
+    return all(len(values) <= 1 for values in found) and any(map(len, found))
 
 
 def _auroc_of_averaged(y: Array, scores: Array) -> float:

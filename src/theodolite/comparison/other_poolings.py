@@ -128,7 +128,7 @@ def facts(found: Mapping[str, Repooled], matched: Evaluation, recipe: Recipe) ->
     return {
         pooling: {
             "contrasts": [
-                difference(c)
+                difference(c) | {"primary": c.primary and pooling == recipe.pooling}
                 for c in evaluation.contrasts
                 if c.metric == "auroc" and (c.method, c.versus) in fixed and not c.dataset.startswith(LEFT_OUT)
             ],

@@ -19,7 +19,7 @@ from scipy.stats import norm
 
 from theodolite.core.bootstrap import crossed_variance
 from theodolite.core.metrics import ece, ece_noise
-from theodolite.core.stats import Interval, Sample
+from theodolite.core.stats import Estimate, Interval, Sample
 
 Array = np.ndarray
 
@@ -38,8 +38,7 @@ def calibration_error(sample: Sample, probabilities: Array) -> Interval:
     estimate = sample.estimate(ece, probabilities)
     plain = estimate.interval(bounded=False)
     bias = max(float(estimate.draws.mean()) - plain.value, 0.0)
-    noise = sample.estimate(ece_noise, probabilities)
-    level, spread = _noise(noise.draws, noise.groups)
+    level, spread = _noise(sample.estimate(ece_noise, probabilities))
     down = level + float(norm.ppf(0.975)) * math.hypot(spread, plain.sd_seeds)
     return replace(
         plain,
@@ -49,10 +48,8 @@ def calibration_error(sample: Sample, probabilities: Array) -> Interval:
     )
 
 
-def _noise(draws_spb: Array, groups: tuple[int, ...]) -> tuple[float, float]:
+def _noise(estimate: Estimate) -> tuple[float, float]:
     """Mean and standard deviation of the noise over replicates; of crossed groupings squares add as variances do."""
-    counts = np.array(groups)
-    small_p = (counts + 1) / np.maximum(counts - 1, 1)  # the Bayesian bootstrap of few groups varies too little
-    of_mean = draws_spb.mean(0)
-    level = crossed_variance(of_mean.mean(1) ** 2 * small_p)
-    return math.sqrt(level), math.sqrt(crossed_variance(of_mean.var(1) * small_p))
+    of_mean = estimate.draws.mean(0)
+    level = crossed_variance(of_mean.mean(1) ** 2 * estimate.small_sample)
+    return math.sqrt(level), math.sqrt(crossed_variance(of_mean.var(1) * estimate.small_sample))

@@ -47,6 +47,8 @@ HALVES = TrainingSets()  # what is assumed where nothing was measured: halves of
 _NO_SPREAD = 1e-9
 _ROUNDING = 1e-5  # of sums of float32 weights: draws that vary by less are equal
 _NORMAL = 1.959964
+_FEW = 10  # groups that decide a difference: fewer have an exact reach a third above the normal one, and a kurtosis
+_FEW_OF_ALL = 0.1  # that 2,000 draws tell from 0; differences over all of few groups are no such thing
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,7 @@ class Estimate:
     same rows (a shift), not each on test rows of its own (in distribution). training: what the seeds' training sets
     have in common. effective, weight: of each grouping, (P,), the effective number of its groups and the share of the
     heaviest (`bootstrap.heaviest`), in the class whose groups are the least equal; () where all groups are equal.
-    unseen: the least standard error of the rows, where both of two methods are so near one end of the metric that
-    hardly any failure was seen.
+    unseen: the least standard error of the rows, where a difference of two methods rests on few groups (`_unseen`).
     """
 
     seeds: Array
@@ -121,6 +122,9 @@ class Estimate:
         """Why there can be no interval; "" where there can."""
         if len(self.seeds) < FEWEST_SEEDS:
             return f"an interval needs at least {FEWEST_SEEDS} seeds"
+        if without := int(np.isnan(self.seeds).sum()):
+            some = f"{without} of {len(self.seeds)} training sets have nothing scored here"
+            return some if without < len(self.seeds) else "nothing was scored"
         if self.training.reason:
             return self.training.reason
         if self.n_effective < FEWEST_GROUPS:
@@ -158,7 +162,7 @@ class Estimate:
         )  # fmt: skip
 
     def _rows_variance(self) -> float:
-        return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self._small_sample), self.unseen**2)
+        return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self.small_sample), self.unseen**2)
 
     def _seeds_variance(self) -> tuple[float, float]:
         """Variance of the mean over seeds from refitting, and the part of it that is not luck of the rows."""
@@ -167,7 +171,7 @@ class Estimate:
             return math.nan, math.nan
         scatter, pool = float(self.seeds.var(ddof=1)), pool_factor(n_seeds, self.training.overlap)
         own = np.var(self.draws - self.draws.mean(0), axis=-1).sum(0)
-        luck = crossed_variance(own * self._small_sample) / (n_seeds - 1)
+        luck = crossed_variance(own * self.small_sample) / (n_seeds - 1)
         refits = max(scatter - luck, 0.0) * pool
         if self.shared:
             return scatter * pool, refits  # luck is little here; keeping it makes five seeds cover (docs)
@@ -177,7 +181,7 @@ class Estimate:
         return max(refits, scatter / (2 * n_seeds)), refits
 
     @property
-    def _small_sample(self) -> Array:
+    def small_sample(self) -> Array:
         """What makes the Bayesian bootstrap's variance unbiased for groups that hold shares p of the rows.
 
         It estimates sum p^2 (m_g - m)^2 / (1 + sum p^2), and (m_g - m)^2 falls short of the groups' variance by
@@ -332,14 +336,16 @@ def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
 
 
 def _unseen(first: Estimate, other: Estimate) -> float:
-    """The least standard error of a difference whose methods both hardly fail on these groups; 0 elsewhere.
+    """The least standard error of a difference that rests on few groups; 0 of any other.
 
-    Two perfect readers have the same bootstrap draws, whatever they would do on fresh groups. Let the methods differ on
-    k groups of G: the exact reach of such a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's
-    standard error (where all training sets are judged on the same rows, that of the one where it is widest: a group
-    that one reader in five gets wrong says what an error costs) is multiplied by what that reach is above the normal
-    one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.2 at 20. Where no difference was seen (k = 0) a group on
-    which one method fails counts its whole rank.
+    It does where both methods hardly fail (two perfect readers have the same bootstrap draws, whatever they would do on
+    fresh groups), or where they differ on few groups of many. Let them differ on k groups of G: the exact reach of such
+    a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's standard error is multiplied by what that
+    reach is above the normal one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.3 at 10. Of methods that hardly
+    fail it is the standard error of the training set where it is widest, if all are judged on the same rows: a group
+    that one reader in five gets wrong says what an error costs. Where no difference was seen (k = 0) a group on which
+    one method fails counts its whole rank. Two methods of which one is right on every group and the other on none have
+    no spread either, and get the bound for none of G.
 
     k is an effective number, (sum d^2)^2 / sum d^4 over the groups' contributions d, read off the draws: a sum of
     d times Exp(1) weights has an excess kurtosis of 6 / k.
@@ -347,14 +353,19 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     n = max(first.n_groups, 1)
     failing = hidden_failures(n)
     low, high = sorted([first.seeds.mean(), other.seeds.mean()])
-    if not (low > 1 - failing or high < failing):  # the two ends, as in `_bounds`
-        return 0.0
+    if (low, high) == (0, 1):
+        return failing / _NORMAL
+    near_end = low > 1 - failing or high < failing  # as in `_bounds`
     difference = first - other
     draws = difference.draws.mean(0)[0]
     if np.ptp(difference.draws) < _ROUNDING:
-        return failing / _NORMAL
+        return failing / _NORMAL if near_end else 0.0
     k = min(max(6 / max(float(kurtosis(draws)), 6 / n), 1.0), n)
+    if not (near_end or k < min(first.n_effective * _FEW_OF_ALL, _FEW)):
+        return 0.0
     reach = float(beta.ppf(0.975, k + 1, max(n - k, _NO_SPREAD))) - k / n
-    by_seed = np.var(difference.draws, axis=-1) * difference._small_sample
-    widest = max(crossed_variance(parts) for parts in by_seed) if first.shared else difference._rows_variance()
-    return math.sqrt(widest) * max(reach * n / (_NORMAL * math.sqrt(k)), 1.0)
+    variance = difference._rows_variance()
+    if near_end and first.shared:
+        by_seed = np.var(difference.draws, axis=-1) * difference.small_sample
+        variance = max(crossed_variance(parts) for parts in by_seed)
+    return math.sqrt(variance) * max(reach * n / (_NORMAL * math.sqrt(k)), 1.0)

@@ -193,6 +193,8 @@ def _needs(d: Interval, margin: float, family: int) -> str:
         rows = rows_needed(d, n_seeds, margin, family)
         if rows is None or rows > WORTH_GATHERING * d.n:
             continue
+        if rows == d.n and n_seeds == d.n_seeds:
+            return "a study of this size decides such a difference four times in five; this one does not"
         counted = f"{_round(rows):,} rows in {_round(math.ceil(d.n_groups * rows / d.n)):,} groups"
         if n_seeds == d.n_seeds:
             return f"needs about {counted}"
@@ -229,6 +231,8 @@ def _tail(distance: float, d: Interval) -> float:
 
 def _chance(gap: float, sd: float, df: float, margin: float, level: float) -> float:
     """Chance that a true difference is decided: seen far enough from 0, or well enough inside the margin."""
+    if sd == 0:  # it is what it is
+        return float(gap != 0 or margin > 0)
     different, inside = sd * student.ppf(1 - level / 2, df), margin - sd * student.ppf(1 - level, df)
     if inside >= different:
         return 1.0

@@ -272,9 +272,7 @@ def _detectable(null: _Null, tests: dict[str, _Tested], passed: dict[str, bool])
     """
     n, families = len(null.orders), len({*tests, "term"})
     level = LEVEL * (sum(passed.values()) + (not passed.get("term", False))) / families
-    may_reach = (
-        int(level * (1 + n) + 1e-9) - 1
-    )  # permutations that may reach the word's z: p is (1 + reached) / (1 + n)
+    may_reach = int(level * (1 + n) + 1e-9) - 1  # permutations may reach the word's z: p is (1 + reached) / (1 + n)
     if may_reach < 0:
         return None
     needed = float(norm.isf(level / 2))

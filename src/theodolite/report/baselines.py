@@ -67,11 +67,19 @@ def elsewhere(sheet: Sheet) -> str:
         for x in decided[:NAMED]
     )
     more = f"; {len(decided) - NAMED} more are in the figure of all data sets" if len(decided) > NAMED else ""
-    luck = max(1, round(0.05 * len(lines)))
     return (
         f"On the other data sets {len(decided)} of {len(lines)} contrasts show a difference, each tested on its own "
-        f"(about {luck} would by chance alone): {named}{more}."
+        f"({by_chance(len(lines))} would by chance alone): {named}{more}."
     )
+
+
+def by_chance(tests: int) -> str:
+    """How many of so many tests at .05 show a difference where there is none.
+
+    >>> by_chance(60), by_chance(4)
+    ('about 3', 'fewer than one')
+    """
+    return f"about {round(0.05 * tests)}" if 0.05 * tests >= 1 else "fewer than one"
 
 
 def easy(sheet: Sheet) -> str:

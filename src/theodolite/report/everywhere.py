@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from theodolite.report import baselines
 from theodolite.report.blocks import Block, Figure, Line, Table, Text, Value, number
 from theodolite.report.chart import BAND, GREY, HAIR, INK, WIDTH, Chart, style, title
-from theodolite.report.numbers import NONE, count, share, short, signed, upper
+from theodolite.report.numbers import NONE, count, share, short, signed, upper, within
 from theodolite.report.sheet import Column, Sheet
 from theodolite.report.tables import verdict_cell
 
@@ -146,8 +146,8 @@ def _caption(sheet: Sheet, lines: Lines) -> str:
     where = f"the panel {sheet.column(primary).title!r}" if primary else "the panel of test rows"
     return (
         f"Every contrast on every data set. {sheet.whiskers((x['lo'], x['hi']) for x in lines.values())} Shaded: "
-        f"within {short(sheet.margin)} of zero. The recipe's own contrasts in {where} are the primary ones; all others "
-        f"are exploratory. Shape and colour say the verdict.{goes_on}"
+        f"within {within(sheet.margin)} of zero. The recipe's own contrasts in {where} are the primary ones; all "
+        f"others are exploratory. Shape and colour say the verdict.{goes_on}"
     )
 
 
@@ -157,8 +157,8 @@ def _many(sheet: Sheet, lines: Lines) -> str:
     fixed = "1 contrast was" if primary == 1 else f"{primary} contrasts were"
     return (
         f"{fixed} fixed as primary (Holm's correction over them). The other {rest} are exploratory, "
-        f"each tested on its own at .05: where nothing differs, about {max(1, round(0.05 * rest))} of them would still "
-        "be called better or worse. Those against the strongest text-only method are adjusted for the number of such "
+        f"each tested on its own at .05: where nothing differs, {baselines.by_chance(rest)} of them would still be "
+        "called better or worse. Those against the strongest text-only method are adjusted for the number of such "
         "methods."
     )
 

@@ -38,7 +38,8 @@ def verdict(sheet: Sheet) -> Section:
     if lines := found.get("exploratory"):
         said = (
             "Exploratory contrasts: words, intervals and the first p stand alone; the false-discovery column is "
-            "adjusted over all exploratory contrasts of this run (Benjamini & Yekutieli, valid under any dependence)."
+            "adjusted over all exploratory contrasts at the matched site (Benjamini & Yekutieli, valid under any "
+            "dependence)."
         )
         blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
     return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])

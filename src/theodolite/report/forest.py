@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from theodolite.report.baselines import bands
 from theodolite.report.chart import BAND, GREY, HAIR, INK, WIDTH, Chart, style, title
 from theodolite.report.names import Group
-from theodolite.report.numbers import count, share, short, signed, span, upper
+from theodolite.report.numbers import count, share, short, signed, span, upper, within
 from theodolite.report.sheet import POOLED, Cell, Column, Entry, Sheet
 
 LINE, LABELS, GAP, TOP = 0.172, 2.3, 0.18, 0.62  # inches
@@ -53,14 +53,15 @@ def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]]) -> Chart:
         axes.axvspan(-sheet.margin, sheet.margin, color=BAND, zorder=0)
         axes.axvline(0, color=GREY, lw=0.8, zorder=1)
         axes.set(xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5), yticks=[])
-        axes.set_xlabel(f"difference in AUROC; shaded: within {short(sheet.margin)} of zero, equivalent")
+        axes.set_xlabel(f"difference in AUROC; shaded: within {within(sheet.margin)} of zero, equivalent")
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_formatter(lambda v, _: short(v, sign=True))
         beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
         for at, line in enumerate(lines):
             if line["lo"] is not None:
                 axes.plot([line["lo"], line["hi"]], [at, at], color=INK, lw=1.6, solid_capstyle="butt")
-            axes.plot(line["value"], at, "o", color=INK, ms=5)
+            if line["value"] is not None:
+                axes.plot(line["value"], at, "o", color=INK, ms=5)
             axes.text(-3.6 / 5.4, at - 0.2, upper(sheet.phrase(line["method"])), **beside)
             axes.text(-3.6 / 5.4, at + 0.2, f"minus {sheet.phrase(line['than'])}", color=GREY, **beside)
             axes.text(1.02, at, line["verdict"], weight="bold", **beside)

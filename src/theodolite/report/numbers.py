@@ -39,6 +39,15 @@ def short(value: float, *, sign: bool = False) -> str:
     return (signed if sign else share)(value).rstrip("0").removesuffix(".") or "0"
 
 
+def within(margin: float) -> str:
+    """A margin as it was asked for: a rounded one would be another.
+
+    >>> within(0.02), within(0.0125)
+    ('.02', '.0125')
+    """
+    return f"{margin:g}".lstrip("0")
+
+
 def span(lo: float | None, hi: float | None, *, sign: bool = False) -> str:
     """An interval; empty when there is none.
 

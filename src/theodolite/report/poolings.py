@@ -69,7 +69,8 @@ def _others(sheet: Sheet) -> list[Block]:
     )
     said = (
         "The fixed contrasts where the tokens of a text are pooled another way, at the matched site and with the same "
-        "search. Differences under another pooling are exploratory, corrected only over the contrasts of that pooling."
+        "search. Words under another pooling are exploratory and follow the rules of this run's own: where the verdict "
+        "is decided, corrected after Holm over the contrasts of that pooling alone; elsewhere each on its own."
     )
     return [Table(said, head, tuple(lines))]
 

@@ -5,7 +5,7 @@ from typing import Any
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.blocks import Points, Section, Text
 from theodolite.report.context import outside, reads_dictionary, rows_given
-from theodolite.report.numbers import count, share, short, size
+from theodolite.report.numbers import count, share, short, size, within
 from theodolite.report.sheet import Sheet
 
 
@@ -67,7 +67,9 @@ def _choices(sheet: Sheet) -> list[str]:
     fixed = "the contrasts of the verdict"
     if (sheet.run.read_json("admission") or {}).get("as_fixed"):
         fixed += " and the primary analysis of single predictions"
-    said = [f"Only {fixed} were fixed before the run; all else is exploratory and not adjusted."]
+    said = [
+        f"Only {fixed} were fixed before the run; all else is exploratory, its words not adjusted for their number."
+    ]
     if sealed := recipe.get("sealed"):
         opened = "was opened by this run (--final)" if recipe.get("final") else "stayed closed in this run"
         said.append(f"The sealed data set {sealed} {opened}.")
@@ -202,5 +204,5 @@ def _decided(sheet: Sheet, protocol: dict[str, Any]) -> str:
     where = "the test rows" if decided[0]["dataset"] == IN_DISTRIBUTION else decided[0]["dataset"]
     return (
         f"The contrasts on {where} ({len(decided)}) were fixed in advance, their p-values "
-        f"adjusted after Holm; a difference within {short(sheet.margin)} counts as equivalent. {with_what}"
+        f"adjusted after Holm; a difference within {within(sheet.margin)} counts as equivalent. {with_what}"
     )
