@@ -130,6 +130,7 @@ def test_a_broken_table_is_refused_with_its_line(content: bytes, words: str) -> 
         (1.5, "a float"),
         (True, "a bool"),
         ([{"a": 1}], "a list"),
+        (["a", "b"], "a list"),
         ("cut \ud83d here", "half a character at position 4"),
     ],
 )
@@ -168,6 +169,30 @@ def test_a_group_is_known_by_its_value_in_every_file() -> None:
     ]
     group = [dict(zip(data.frame["text"], data.frame["group"], strict=True)) for data in both]
     assert group == [{"a b": "who:1", "c d": "who:2", "e": ""}, {"x": "who:1", "y": "who:2", "z": ""}]
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+@pytest.mark.parametrize("kind", ["csv", "frame"])
+def test_a_column_of_groups_may_be_called_as_ours_are(column: str, kind: str) -> None:
+    """The texts themselves, or 0 and 1, were taken for the groups."""
+    frame = pd.DataFrame({"prompt": ["a b", "c d", "e f"], "harm": [0, 1, 0], column: ["u", "v", "u"]})
+    frame.to_csv("f.csv", index=False)
+    at = "f.csv" if kind == "csv" else own.as_path(frame, Path("cache"), text="prompt", label="harm", group=column)
+    part = Source(source="s", file=str(at), field="prompt", label="harm", group=column)
+    found = gather("train", [part], 0).frame
+    assert dict(zip(found["text"], found["group"], strict=True)) == {
+        "a b": f"{column}:u", "c d": f"{column}:v", "e f": f"{column}:u"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["text", "prompt"])
+def test_texts_may_be_their_own_groups_and_stay_as_written(name: str) -> None:
+    frame = pd.DataFrame({name: [" 1.0 ", "b", "1"], "label": [0, 1, 0]})
+    path = own.as_path(frame, Path("cache"), text=name, group=name)
+    found = gather("train", [Source(source="s", file=str(path), field=name, label="label", group=name)], 0).frame
+    assert dict(zip(found["text"], found["group"], strict=True)) == {
+        " 1.0 ": f"{name}:1", "b": f"{name}:b", "1": f"{name}:1"
+    }  # fmt: skip
 
 
 def test_only_the_columns_named_are_kept_of_a_data_frame() -> None:

@@ -57,8 +57,11 @@ def as_path(
         (label or "label", "name the label's with label="),
         (group, "name the group's with group="),
     ):
-        if column_name is not None:
-            column = cells.words(cells.column(table, column_name, "the DataFrame", remedy))
+        if column_name is not None and column_name not in kept:  # texts stay as written also where they are groups
+            column = cells.column(table, column_name, "the DataFrame", remedy)
+            if column_name != group:
+                cells.refuse_lists(column, "the DataFrame")
+            column = cells.words(column)
             cells.refuse_half_characters(column, "the DataFrame")
             kept[column_name] = column
     content = pd.DataFrame(kept).to_parquet(index=False)
@@ -151,9 +154,11 @@ def _labels(source: Source) -> set[str] | None:
     assert source.file is not None
     assert source.field is not None
     assert isinstance(source.label, str)
-    table = parse({source.file: file.read(source.file)}, field=source.field, blank=True)
+    text = column_of(source.field)
+    content = {source.file: file.read(source.file)}
+    table = parse(content, field=source.field, blank=True, single=(text, source.label))
     origin = f"source {source.source!r}"
-    column = cells.column(table, column_of(source.field), origin, "name the text's with --text")
+    column = cells.column(table, text, origin, "name the text's with --text")
     has_text = cells.texts(column, origin).str.strip() != ""
     labels = cells.words(cells.column(table, source.label, origin, "name the label's with --label"))[has_text]
     return None if labels.isna().any() else set(labels)

@@ -243,7 +243,7 @@ def read_file(
     `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than
     what the run reads are counted in a warning.
     """
-    table = parse({str(file): read(str(file))}, blank=True)
+    table = parse({str(file): read(str(file))}, blank=True, single=(column,))
     if column not in table:
         raise unknown("column", column, map(str, table.columns))
     texts = cells.texts(cells.column(table, column, repr(str(file)), "name the text's with --column"), repr(str(file)))

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
@@ -56,6 +56,7 @@ def parse(
     form: str | None = None,
     field: str | None = None,
     blank: bool = False,
+    single: Sequence[str] = (),
     **options: Any,
 ) -> pd.DataFrame:
     """One table of all records in `files`, by name; with several files a column `member` says which.
@@ -65,7 +66,8 @@ def parse(
     its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. blank: a blank line is a row without cells
     (and the lines of a txt file keep their spaces), so that row n is record n of the file. Options: `encoding`
     (else UTF-8), for CSV `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is
-    one text). Lists of plain values are joined with " | ".
+    one text). Lists of plain values are joined with " | ", but not in the columns `single`, of which each cell is to
+    be one value.
 
     >>> parse({"f.json": b'{"seeds": [{"value": "a", "by": ["x", "y"]}, {"value": "b"}]}'}, field="seeds[].value")
       value     by
@@ -77,12 +79,12 @@ def parse(
     options = {**options, "blank": blank}
     parts = [_part(content, origin, form, field or "", options) for origin, content in files.items()]
     if len(parts) == 1:
-        return _plain(_framed(parts[0]))
+        return _plain(_framed(parts[0]), single)
     if all(isinstance(part, list) for part in parts):
         pairs = zip(files, parts, strict=True)
-        return _plain(_framed([{**record, "member": origin} for origin, part in pairs for record in part]))
+        return _plain(_framed([{**record, "member": origin} for origin, part in pairs for record in part]), single)
     frames = [_framed(part).assign(member=origin) for origin, part in zip(files, parts, strict=True)]
-    return _plain(pd.concat(frames, ignore_index=True))
+    return _plain(pd.concat(frames, ignore_index=True), single)
 
 
 def _framed(part: pd.DataFrame | Records) -> pd.DataFrame:
@@ -326,7 +328,20 @@ def _items(node: Any, step: str, origin: str) -> Iterable[Any]:
 def _flat(records: list[Any], origin: str) -> Records:
     if not all(isinstance(record, str | dict) for record in records):
         raise UserError(f"{origin}: records must be objects with named fields, or plain texts")
-    return [{"text": record} if isinstance(record, str) else dict(_leaves(record, "")) for record in records]
+    return [{"text": record} if isinstance(record, str) else _fields(record, origin) for record in records]
+
+
+def _fields(record: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The fields of a record, nested ones under dotted names; a name that two of them come to is refused."""
+    leaves = list(_leaves(record, ""))
+    found = dict(leaves)
+    if len(found) < len(leaves):
+        names = [name for name, _ in leaves]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(
+            f"{origin}: a record has a field {twice!r} and, inside another, one of the same dotted name: rename one"
+        )
+    return found
 
 
 def _leaves(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -338,10 +353,10 @@ def _leaves(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Lists of plain values become text."""
+def _plain(table: pd.DataFrame, single: Sequence[str]) -> pd.DataFrame:
+    """Lists of plain values become text, but in the columns `single`."""
     for at in range(table.shape[1]):
-        if pd.api.types.is_object_dtype(table.dtypes.iloc[at]):
+        if table.columns[at] not in single and pd.api.types.is_object_dtype(table.dtypes.iloc[at]):
             # not Series.map, which would make an Arrow string of a column and fail on half a character
             cells = pd.Series([_joined(cell) for cell in table.iloc[:, at]], index=table.index, dtype=object)
             table.isetitem(at, cells)
