@@ -41,8 +41,12 @@ def as_path(
 
     name: what the DataFrame is called in a Run, and where its rows are refused.
     """
-    if not isinstance(data, pd.DataFrame):
+    if isinstance(data, str | Path):
         return data
+    if not isinstance(data, pd.DataFrame):
+        raise UserError(
+            f"data is a {type(data).__name__}: give the name of a recipe or file, a pandas DataFrame, or (X, y)"
+        )
     if isinstance(data.columns, pd.MultiIndex):
         raise UserError(
             f"the DataFrame has columns of {data.columns.nlevels} levels: give it plain names, for example "

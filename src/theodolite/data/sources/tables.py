@@ -174,6 +174,9 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
                     records.append([cell or None for cell in fields])
                 line = reader.line_num + 1
     except csv.Error as error:
+        if not header:  # of quoted names, the first mark behind a quote is already an error
+            first = text.lstrip().splitlines()[0]
+            _refuse_other_separator([first.replace('"', "")] if first.startswith('"') else [], origin, delimiter)
         if "unexpected end" in str(error):
             raise UserError(
                 f"{origin} is not a CSV table: EOF inside string, a quote opened in line {line} is never closed"
