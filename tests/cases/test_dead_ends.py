@@ -101,7 +101,7 @@ def test_a_header_in_quotes_names_its_separator(mark: str) -> None:
     """As R's write.csv2 writes it: "write a quote twice" led nowhere."""
     rows = [["text", "my label"], *([f"a {i}", str(i % 2)] for i in range(3))]
     Path("f.csv").write_text("\n".join(mark.join(f'"{cell}"' for cell in row) for row in rows))
-    with pytest.raises(UserError, match="is separated by .*, and ',' is expected: save it as CSV with commas"):
+    with pytest.raises(UserError, match=r"is separated by .*, and ',' is expected: save it as CSV with commas"):
         sources.rows(Source(source="s", file="f.csv", label="my label"))
 
 

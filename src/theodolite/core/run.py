@@ -164,12 +164,8 @@ class Run:
                 "continue with that version, or --force to start again"
             )
         if not run.finished:
-            run.manifest |= {
-                "facts": {},
-                "stages": [],
-                "notes": [],
-                "files": {},
-            }  # the resumed stages state theirs again
+            # the resumed stages state theirs again
+            run.manifest |= {"facts": {}, "stages": [], "notes": [], "files": {}}
         return run
 
     @classmethod
