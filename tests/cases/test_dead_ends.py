@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse
 import torch
 from case_kit import QUICK, model_folder, table, theodolite
+from pydantic import ValidationError
 
 import theodolite as package
 from theodolite.core.errors import UserError
@@ -146,3 +147,23 @@ def test_rows_that_would_be_changed_are_refused(rows: Any, labels: Any, words: s
 def test_a_table_of_groups_is_refused() -> None:
     with pytest.raises(UserError, match="groups must be one value for each row of X"):
         package.compare((X, Y), groups=np.zeros((60, 2)))
+
+
+@pytest.mark.parametrize("field", [{"sample": -1}, {"sample": 0}, {"skip": -5}])
+def test_a_sample_of_less_than_nothing_is_refused(field: dict[str, int]) -> None:
+    """`sample: -1` left out the last row, and nothing was said."""
+    with pytest.raises(ValidationError, match="greater than or equal to"):
+        Source(source="s", file="f.csv", **field)
+
+
+def test_options_of_a_table_are_text() -> None:
+    table(4).to_csv("f.csv", index=False)
+    for options in ({"encoding": [1]}, {"comment": 5}, {"delimiter": 5}):
+        with pytest.raises(UserError, match=r"is text, not .*: put it in quotes"):
+            sources.rows(Source(source="s", file="f.csv", label="label", options=options))
+
+
+def test_a_group_in_a_pattern_is_no_warning() -> None:
+    table(4).to_csv("f.csv", index=False)
+    found = sources.rows(Source(source="s", file="f.csv", label="label", keep="(happy|sad)", drop="(sad)"))
+    assert found["label"].tolist() == [1, 1]

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -296,3 +297,26 @@ def test_a_data_frame_with_a_mixed_column_is_compared(run: Path) -> None:
         frame, model=str(run.parent / "m"), methods=["difference_in_means"], sae="none", dry_run=True
     )
     assert plan.rows == {"train": 60}
+
+
+@pytest.mark.parametrize("lines", [[('"a', "1"), ('b"', "0")], [('"a', "1"), ("m", "0"), ('b"', "0")]])
+@pytest.mark.parametrize("label_first", [False, True])
+def test_a_quote_that_is_only_a_quote_swallows_no_rows(lines: list[tuple[str, str]], label_first: bool) -> None:
+    """Rows between two texts, one that starts and one that ends with a quote, became one text, and nothing was said."""
+    names = ["label", "text"] if label_first else ["text", "label"]
+    rows = [row[::-1] if label_first else row for row in lines]
+    Path("f.tsv").write_text("\n".join("\t".join(row) for row in [names, *rows]))
+    with pytest.raises(UserError, match="the quote that opens in line 2 closes in another one") as refused:
+        sources.rows(Source(source="s", file="f.tsv", label="label"))
+    way_out = re.search(r"pandas\.read_csv\(.*?\)\.to_csv\(.*?\)", str(refused.value))
+    assert way_out is not None
+    for call, texts in ((way_out[0], [text for text, _ in lines]), (way_out[0].replace(", quoting=3", ""), None)):
+        eval(call, {"pandas": pd, "FILE": "f.tsv"})
+        found = sources.rows(Source(source="s", file="mine.csv", label="label"))
+        assert texts is None or found["text"].tolist() == texts
+
+
+def test_a_text_of_indented_lines_is_one_text_of_a_tab_separated_table() -> None:
+    code = 'def f():\n\treturn "x"\n'
+    pd.DataFrame({"text": [code], "label": [1]}).to_csv("f.tsv", sep="\t", index=False)
+    assert sources.rows(Source(source="s", file="f.tsv", label="label"))["text"].tolist() == [code]

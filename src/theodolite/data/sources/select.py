@@ -42,9 +42,9 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
         texts = texts.str.split(source.cut, n=1, regex=False).str[0].str.strip()
     keep = pd.Series(True, index=table.index)
     if source.keep is not None:
-        keep &= texts.str.contains(_pattern(source.keep, origin))
+        keep &= _found(source.keep, texts, origin)
     if source.drop is not None:
-        keep &= ~texts.str.contains(_pattern(source.drop, origin))
+        keep &= ~_found(source.drop, texts, origin)
     if not keep.any():
         raise UserError(f"{origin}: no row is left after where, keep and drop ({len(keep)} were read)")
     labels = _labels(table[keep], texts[keep], source, origin)
@@ -168,8 +168,10 @@ def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: 
     return frame.iloc[sorted(order[source.skip : end])]
 
 
-def _pattern(text: str, origin: str) -> re.Pattern[str]:
+def _found(text: str, texts: pd.Series, origin: str) -> pd.Series:
+    """In which texts a regular expression matches; groups in it are no matter, of which pandas would warn."""
     try:
-        return re.compile(text)
+        pattern = re.compile(text)
     except re.error as error:
         raise UserError(f"{origin}: {text!r} is not a regular expression: {error}") from None
+    return texts.map(lambda text: pattern.search(text) is not None).astype(bool)

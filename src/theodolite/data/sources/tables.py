@@ -76,6 +76,9 @@ def parse(
     """
     if extra := set(options) - _OPTIONS:
         raise unknown("option", min(extra), _OPTIONS)
+    for name in ("comment", "delimiter", "encoding"):
+        if not isinstance(options.get(name, ""), str):
+            raise UserError(f"the option {name!r} is text, not {options[name]!r}: put it in quotes")
     options = {**options, "blank": blank}
     parts = [_part(content, origin, form, field or "", options) for origin, content in files.items()]
     if len(parts) == 1:
@@ -171,6 +174,7 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
                         f"and the header {len(header)}; put a field that contains {delimiter!r} in quotes"
                     )
                 else:
+                    _refuse_swallowed(fields, origin, delimiter, line)
                     records.append([cell or None for cell in fields])
                 line = reader.line_num + 1
     except csv.Error as error:
@@ -186,6 +190,22 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
             "write a quote that is inside a quoted field twice"
         ) from None
     return header, records
+
+
+def _refuse_swallowed(fields: list[str], origin: str, delimiter: str, line: int) -> None:
+    """Refuse a field of a tab-separated table that spans lines with tabs inside: it may have swallowed whole rows.
+
+    Many programs write such tables without quoting; then a quote at the start of a text opens nothing. Tabs that
+    indent a line are no sign of that.
+    """
+    for field in fields if delimiter == "\t" else ():
+        parts = re.split(r"\r\n|\n|\r", field)
+        if len(parts) > 1 and any("\t" in part.strip("\t") for part in parts):
+            raise UserError(
+                f"{origin}: the quote that opens in line {line} closes in another one, with tabs between: save the "
+                "table as CSV, pandas.read_csv(FILE, sep='\\t', dtype=str, keep_default_na=False, quoting=3)"
+                ".to_csv('mine.csv', index=False), without quoting=3 if those lines are one text"
+            )
 
 
 @contextmanager
