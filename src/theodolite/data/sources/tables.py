@@ -76,7 +76,7 @@ def parse(
     """
     if extra := set(options) - _OPTIONS:
         raise unknown("option", min(extra), _OPTIONS)
-    for name in ("comment", "delimiter", "encoding"):
+    for name in ("comment", "encoding"):
         if not isinstance(options.get(name, ""), str):
             raise UserError(f"the option {name!r} is text, not {options[name]!r}: put it in quotes")
     options = {**options, "blank": blank}
