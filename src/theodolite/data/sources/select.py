@@ -50,7 +50,7 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
     labels = _labels(table[keep], texts[keep], source, origin)
     others = table[keep].drop(columns=["text", "label", text or "text"], errors="ignore")
     others = others.loc[:, [not others.iloc[:, i].map(_is_nested).any() for i in range(others.shape[1])]]
-    if source.group in table and group_column(source) != source.group:
+    if source.group is not None and source.group in table and group_column(source) != source.group:
         column = cells.column(table[keep], source.group, origin, "group by another column")
         others = others.assign(**{group_column(source): column})
     frame = pd.concat([texts[keep].rename("text"), labels, others], axis=1)

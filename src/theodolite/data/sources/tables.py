@@ -202,9 +202,8 @@ def _refuse_swallowed(fields: list[str], origin: str, delimiter: str, line: int)
         parts = re.split(r"\r\n|\n|\r", field)
         if len(parts) > 1 and any("\t" in part.strip("\t") for part in parts):
             raise UserError(
-                f"{origin}: the quote that opens in line {line} closes in another one, with tabs between: save the "
-                "table as CSV, pandas.read_csv(FILE, sep='\\t', dtype=str, keep_default_na=False, quoting=3)"
-                ".to_csv('mine.csv', index=False), without quoting=3 if those lines are one text"
+                f"{origin}: the quote that opens in line {line} closes in another one, with tabs between: read the "
+                "table with Python's csv.QUOTE_NONE if a quote is only a quote there, else as it is, and save it as CSV"
             )
 
 
