@@ -178,9 +178,8 @@ def read(
 
     if (text is None) == (file is None):
         raise UserError("give either a text or a file (--in FILE)")
-    if file is not None and out is not None and out.exists() and out.samefile(file):
-        raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
     if file is not None:
+        reading.refuse_out(out, file)
         with terminal.progress() as progress:
             scores = reading.read_file(run, file, column=column, method=method, model=model, sae=sae, progress=progress)
         terminal.show_scores(scores, out)

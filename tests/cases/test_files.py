@@ -1,5 +1,6 @@
 """Cases 06, 15, 19, 21: a text is read as it is written, a row keeps its place, and what is no text names its row."""
 
+import csv
 import gzip
 import io
 import json
@@ -130,6 +131,7 @@ def test_a_broken_table_is_refused_with_its_line(content: bytes, words: str) -> 
         (1.5, "a float"),
         (True, "a bool"),
         ([{"a": 1}], "a list"),
+        (["a", "b"], "a list"),
         ("cut \ud83d here", "half a character at position 4"),
     ],
 )
@@ -168,6 +170,30 @@ def test_a_group_is_known_by_its_value_in_every_file() -> None:
     ]
     group = [dict(zip(data.frame["text"], data.frame["group"], strict=True)) for data in both]
     assert group == [{"a b": "who:1", "c d": "who:2", "e": ""}, {"x": "who:1", "y": "who:2", "z": ""}]
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+@pytest.mark.parametrize("kind", ["csv", "frame"])
+def test_a_column_of_groups_may_be_called_as_ours_are(column: str, kind: str) -> None:
+    """The texts themselves, or 0 and 1, were taken for the groups."""
+    frame = pd.DataFrame({"prompt": ["a b", "c d", "e f"], "harm": [0, 1, 0], column: ["u", "v", "u"]})
+    frame.to_csv("f.csv", index=False)
+    at = "f.csv" if kind == "csv" else own.as_path(frame, Path("cache"), text="prompt", label="harm", group=column)
+    part = Source(source="s", file=str(at), field="prompt", label="harm", group=column)
+    found = gather("train", [part], 0).frame
+    assert dict(zip(found["text"], found["group"], strict=True)) == {
+        "a b": f"{column}:u", "c d": f"{column}:v", "e f": f"{column}:u"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["text", "prompt"])
+def test_texts_may_be_their_own_groups_and_stay_as_written(name: str) -> None:
+    frame = pd.DataFrame({name: [" 1.0 ", "b", "1"], "label": [0, 1, 0]})
+    path = own.as_path(frame, Path("cache"), text=name, group=name)
+    found = gather("train", [Source(source="s", file=str(path), field=name, label="label", group=name)], 0).frame
+    assert dict(zip(found["text"], found["group"], strict=True)) == {
+        " 1.0 ": f"{name}:1", "b": f"{name}:b", "1": f"{name}:1"
+    }  # fmt: skip
 
 
 def test_only_the_columns_named_are_kept_of_a_data_frame() -> None:
@@ -271,3 +297,24 @@ def test_a_data_frame_with_a_mixed_column_is_compared(run: Path) -> None:
         frame, model=str(run.parent / "m"), methods=["difference_in_means"], sae="none", dry_run=True
     )
     assert plan.rows == {"train": 60}
+
+
+@pytest.mark.parametrize("lines", [[('"a', "1"), ('b"', "0")], [('"a', "1"), ("m", "0"), ('b"', "0")]])
+@pytest.mark.parametrize("label_first", [False, True])
+def test_a_quote_that_is_only_a_quote_swallows_no_rows(lines: list[tuple[str, str]], label_first: bool) -> None:
+    """Rows between two texts, one that starts and one that ends with a quote, became one text, and nothing was said."""
+    names = ["label", "text"] if label_first else ["text", "label"]
+    rows = [row[::-1] if label_first else row for row in lines]
+    Path("f.tsv").write_text("\n".join("\t".join(row) for row in [names, *rows]))
+    with pytest.raises(UserError, match=r"the quote that opens in line 2 closes in another .* csv\.QUOTE_NONE"):
+        sources.rows(Source(source="s", file="f.tsv", label="label"))
+    for quoting, n in ((csv.QUOTE_NONE, len(lines)), (csv.QUOTE_MINIMAL, 1)):
+        pd.read_csv("f.tsv", sep="\t", quoting=quoting).to_csv("mine.csv", index=False)
+        found = sources.rows(Source(source="s", file="mine.csv", label=1))
+        assert len(found) == n
+
+
+def test_a_text_of_indented_lines_is_one_text_of_a_tab_separated_table() -> None:
+    code = 'def f():\n\treturn "x"\n'
+    pd.DataFrame({"text": [code], "label": [1]}).to_csv("f.tsv", sep="\t", index=False)
+    assert sources.rows(Source(source="s", file="f.tsv", label="label"))["text"].tolist() == [code]

@@ -186,3 +186,33 @@ def test_what_labels_count_as_and_rows_without_a_group_are_said(mapped: Any, whe
 def test_a_run_notes_them(mapped: Any) -> None:
     assert "labels of train count as 1: yes (60); 0: no (60)" in mapped["notes"]
     assert "rows of train have no group: each is a group of its own" in mapped["notes"]
+
+
+@pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9\u200b", "caf\u00e9\ufe0f", "\u2060CAF\u00c9"])
+def test_a_label_that_only_looks_like_a_positive_one_is_no_negative(other: str) -> None:
+    """Another Unicode form, or a character of no width: both words were printed alike, and one counted as 0."""
+    rows = YES.assign(label=np.where(Y, np.where(np.arange(120) % 4 == 1, other, "caf\u00e9"), "no"))
+    with pytest.raises(
+        UserError, match=r"would count as 0, and 'caf\u00e9', which differs in what cannot be seen .*both"
+    ):
+        labels(rows, "f.csv", positive=["caf\u00e9"])
+    assert labels(rows, "f.csv", positive=["caf\u00e9", other]) == Y.tolist()
+
+
+@pytest.mark.parametrize("name", ["f.jsonl", "f.parquet"])
+def test_a_list_of_labels_is_no_label(name: str) -> None:
+    """Of a row with two labels, `a | b` counted as 0 beside --positive a."""
+    rows = table(40).assign(label=[["a", "b"] if y else ["c"] for y in Y[:40]])
+    rows.to_json(name, orient="records", lines=True) if name.endswith("jsonl") else rows.to_parquet(name)
+    with pytest.raises(UserError, match=r"row 0 of column 'label' .* is an? (list|ndarray), and a label is one value"):
+        sources.rows(Source(source="mine", file=name, label="label", positive=["a"]))
+    with pytest.raises(UserError, match="a label is one value"):
+        own.as_path(rows, Path("cache"))
+
+
+def test_a_dotted_name_that_two_fields_come_to_is_refused() -> None:
+    """The last of them was taken for both."""
+    rows = [{"text": f"text {i}", "meta": {"label": i % 2}, "meta.label": 1 - i % 2} for i in range(4)]
+    Path("f.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=r"a field 'meta.label' and, inside another, one of the same dotted name"):
+        sources.rows(Source(source="mine", file="f.jsonl", label="meta.label"))

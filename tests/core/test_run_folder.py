@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from theodolite.core import run_folder
+from theodolite.core.documents import wrong_manifest
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
 
@@ -186,6 +187,8 @@ SHAPES: list[tuple[str, Any]] = [
     ("id", 3), ("recipe", []), ("recipe", {}), ("facts", None), ("notes", [3]), ("notes", [{"kind": "x"}]),
     ("facts", {"model": 3}), ("facts", {"protocol": []}), ("facts", {"fvu": "x"}), ("facts", {"labels": "x"}),
     ("stages", {}), ("files", {"rows.parquet": 3}), ("command", None), ("machine", "x"), ("versions", 1),
+    ("finished", 5), ("machine", {}), ("versions", {}), ("notes", [{"kind": "x", "count": "3", "text": "y"}]),
+    ("stages", [{"stage": "x", "seconds": "1", "peak_mb": 1.0}]),
 ]  # fmt: skip
 
 
@@ -194,7 +197,7 @@ def test_a_manifest_of_another_shape_is_refused(tmp_path: Path, name: str, value
     finished(tmp_path / "run")
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text())
-    assert not run_folder.malformed(manifest)
+    assert wrong_manifest(manifest) is None
     del manifest["checksum"]
     path.write_text(json.dumps(manifest | {name: value}))
     with pytest.raises(UserError, match=r"manifest\.json' is not what this run wrote"):
@@ -209,3 +212,21 @@ def test_a_changed_number_in_a_manifest_is_found(tmp_path: Path) -> None:
     path.write_text(text.replace('"cores": ', '"cores": 1'))
     with pytest.raises(UserError, match="is not what this run wrote"):
         Run.open(tmp_path / "run")
+
+
+def test_an_export_does_not_replace_a_file_that_a_run_is_made_of(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    for name in ("manifest.json", "rows.csv", "scores.parquet"):
+        with pytest.raises(UserError, match=f"{name}' is a file of the run in .*: choose another --out"):
+            run_folder.refuse_to_replace(run.folder / name)
+    for place in ("report.html", "exports/report.csv", "mine.csv", "../rows.csv"):
+        run_folder.refuse_to_replace(run.folder / place)
+
+
+def test_a_manifest_as_deep_as_the_stack_is_one_line(tmp_path: Path) -> None:
+    """It could be read, and its checksum could not be made."""
+    path = tmp_path / "manifest.json"
+    for depth in range(500, 1000, 10):
+        path.write_text(f'{{"protocol": 1, "deep": {"[" * depth}{"]" * depth}}}')
+        with pytest.raises(UserError, match=r"manifest\.json' is (damaged|not what this run wrote)"):
+            Run.open(tmp_path)

@@ -1,5 +1,6 @@
 """A patch of the code that a pass runs, made for a whole class or module, is another model with the same weights."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
 from theodolite.models.model import Model
+from theodolite.models.pass_code import code_digest
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -86,3 +88,16 @@ def test_running_a_model_does_not_change_its_code(family: str) -> None:
     model.generate(["hi", "longer"], max_new_tokens=2)
     model.network.module(torch.tensor([[1, 2]]), output_hidden_states=True)
     assert Model(tiny_model(family, seed=1), byte_tokenizer()).fingerprint()["code"] == before
+
+
+def test_requests_logins_and_settings_of_the_library_that_fetches_files_are_no_part_of_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With HF_HUB_OFFLINE=1, or after a first request, `read` refused the very model that its run had read."""
+    module = tiny_model()
+    before = code_digest(module)
+    for name, part in list(sys.modules.items()):
+        if name.partition(".")[0] == "huggingface_hub":
+            for key in [key for key, value in vars(part).items() if value is None or isinstance(value, bool)]:
+                monkeypatch.setitem(vars(part), key, object())
+    assert code_digest(module) == before

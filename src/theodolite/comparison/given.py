@@ -123,14 +123,15 @@ def near_repeats(rows: np.ndarray, frame: pd.DataFrame) -> int:
 
 def _checked(X: Any, y: Any, groups: Any) -> tuple[np.ndarray, pd.DataFrame]:
     """Rows and their frame in an order of their own, by content: that of the caller plays no role afterwards."""
-    rows, label = np.ascontiguousarray(X, np.float32), np.asarray(y)
-    if rows.ndim != 2 or len(rows) != len(label):
+    rows, label = _array(X, "X", np.float32), _array(y, "y")
+    if rows.ndim != 2 or label.ndim != 1 or len(rows) != len(label):
         raise UserError(f"X must be (n, d) and y (n): got {rows.shape} and {label.shape}")
     if not np.isfinite(rows).all():
-        raise UserError(f"{int((~np.isfinite(rows)).any(1).sum())} rows of X hold NaN or infinity")
-    values, counts = np.unique(label, return_counts=True)
-    if list(values) != [0, 1] or counts.min() < MIN_PER_CLASS:
-        found = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        raise UserError(
+            f"{int((~np.isfinite(rows)).any(1).sum())} rows of X hold NaN, infinity or a number beyond float32 (3.4e38)"
+        )
+    found = pd.Series(label).value_counts(dropna=False).to_dict()
+    if set(found) != {0, 1} or min(found.values()) < MIN_PER_CLASS:
         raise UserError(f"y must hold 0 and 1 with at least {MIN_PER_CLASS} rows each, got {found}")
     rows = rows + np.float32(0)  # -0 and 0 are one value
     digest = np.array([hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in rows])
@@ -145,12 +146,36 @@ def _checked(X: Any, y: Any, groups: Any) -> tuple[np.ndarray, pd.DataFrame]:
     )
 
 
+def _array(values: Any, name: str, dtype: Any = None) -> np.ndarray:
+    """What a caller hands over as an array, of `dtype` if that is given; what NumPy would change is refused.
+
+    It drops the imaginary part of complex numbers with a warning, and the mask of masked ones without.
+    """
+    try:
+        if np.ma.is_masked(values):
+            raise ValueError("some values are masked")
+        found = np.asarray(values)
+        if found.dtype.kind in "cmM":
+            raise ValueError(f"its values are {found.dtype}")
+        with np.errstate(over="ignore"):  # becomes infinity, which the caller refuses
+            return found if dtype is None else np.ascontiguousarray(found, dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{name} is no array of {'labels' if dtype is None else 'real numbers'}: {error}; give a NumPy array "
+            "(X.toarray() of a sparse matrix, X.detach().float().cpu().numpy() of a torch tensor), and texts in a "
+            "DataFrame"
+        ) from None
+
+
 def _clusters(digest: np.ndarray, groups: Any) -> np.ndarray:
     """Number of the cluster of each row: what the caller's groups or equal rows tie together."""
     same = np.unique(digest, return_inverse=True)[1]
     if groups is None:
         return same
-    group = pd.Series(groups)
+    try:
+        group = pd.Series(groups)
+    except ValueError as error:
+        raise UserError(f"groups must be one value for each row of X: {error}") from None
     if len(group) != len(digest):
         raise UserError(f"groups must name the group of each row of X: got {len(group)} for {len(digest)} rows")
     if missing := int(group.isna().sum()):

@@ -39,8 +39,12 @@ def as_path(
 
     name: what the DataFrame is called in a Run, and where its rows are refused.
     """
-    if not isinstance(data, pd.DataFrame):
+    if isinstance(data, str | Path):
         return data
+    if not isinstance(data, pd.DataFrame):
+        raise UserError(
+            f"data is a {type(data).__name__}: give the name of a recipe or file, a pandas DataFrame, or (X, y)"
+        )
     if isinstance(data.columns, pd.MultiIndex):
         raise UserError(
             f"the DataFrame has columns of {data.columns.nlevels} levels: give it plain names, for example "
@@ -55,8 +59,11 @@ def as_path(
         (label or "label", "name the label's with label="),
         (group, "name the group's with group="),
     ):
-        if column_name is not None:
-            column = cells.words(cells.column(table, column_name, "the DataFrame", remedy))
+        if column_name is not None and column_name not in kept:  # texts stay as written also where they are groups
+            column = cells.column(table, column_name, "the DataFrame", remedy)
+            if column_name != group:
+                cells.refuse_lists(column, "the DataFrame")
+            column = cells.words(column)
             cells.refuse_half_characters(column, "the DataFrame")
             kept[column_name] = column
     content = pd.DataFrame(kept).to_parquet(index=False)
@@ -149,9 +156,11 @@ def _labels(source: Source) -> set[str] | None:
     assert source.file is not None
     assert source.field is not None
     assert isinstance(source.label, str)
-    table = parse({source.file: file.read(source.file)}, field=source.field, blank=True)
+    text = column_of(source.field)
+    content = {source.file: file.read(source.file)}
+    table = parse(content, field=source.field, blank=True, single=(text, source.label))
     origin = f"source {source.source!r}"
-    column = cells.column(table, column_of(source.field), origin, "name the text's with --text")
+    column = cells.column(table, text, origin, "name the text's with --text")
     has_text = cells.texts(column, origin).str.strip() != ""
     labels = cells.words(cells.column(table, source.label, origin, "name the label's with --label"))[has_text]
     return None if labels.isna().any() else set(labels)

@@ -18,6 +18,7 @@ from theodolite.comparison.instruments import Instruments, open_instruments
 from theodolite.comparison.kept import JUDGES, Kept, Said
 from theodolite.comparison.maps import Rows
 from theodolite.comparison.read_values import Admission, Exemplar, Reading
+from theodolite.comparison.request import is_table
 from theodolite.comparison.rows import unreadable
 from theodolite.comparison.saved_readers import own_class, reader_folder, saved_about
 from theodolite.comparison.tune import Platt
@@ -28,6 +29,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions, pool, pooled_over
 from theodolite.core.recipe import Recipe, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.run_folder import refuse_to_replace
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
 from theodolite.core.tick import Tell, silent
@@ -248,7 +250,7 @@ def read_file(
     `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than
     what the run reads are counted in a warning.
     """
-    table = parse({str(file): read(str(file))}, blank=True)
+    table = parse({str(file): read(str(file))}, blank=True, single=(column,))
     if column not in table:
         raise unknown("column", column, map(str, table.columns))
     texts = cells.texts(cells.column(table, column, repr(str(file)), "name the text's with --column"), repr(str(file)))
@@ -293,6 +295,17 @@ def read_file(
     columns = columns.reindex(table.index)
     columns["method"] = fitted.about["method"]
     return table.assign(**columns)
+
+
+def refuse_out(out: Path | None, file: Path) -> None:
+    """Refuse a file for the scores whose name promises another format, or that would replace one which is needed."""
+    if out is None:
+        return
+    if is_table(out) and out.suffix.lower() != ".csv":
+        raise UserError(f"--out {str(out)!r}: the scores are written as CSV: give a name that ends in .csv")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
+    refuse_to_replace(out)
 
 
 def withheld(said: Said, blank_n: np.ndarray) -> Said:

@@ -102,6 +102,8 @@ def compare(
     >>> run.table()                                                 # doctest: +SKIP
     """
     if isinstance(data, tuple):
+        if len(data) != 2:
+            raise UserError(f"a tuple is (X, y), with groups=: got {len(data)} values")
         _refuse(
             text=text, label=label, positive=positive is not None, group=group, shifts=len(_listed(shifts)),
             question=question, model=model, revision=revision, sae=sae, sites=sites, format=format, dtype=dtype,

@@ -35,7 +35,8 @@ def reader_folder(run: Run, method: str | None) -> Path:
         raise UserError(f"{str(run.folder)!r} keeps no fitted readers: {_why_none(run)}")
     if method and naming.is_file(method):
         return known[_label_of_file(method, known)]
-    wanted = method or next((c["than"] for c in run.recipe["contrasts"] if c["than"] in known), next(iter(known)))
+    contrasts = run.recipe.get("contrasts", ())
+    wanted = method or next((c["than"] for c in contrasts if c["than"] in known), next(iter(known)))
     if wanted not in known:
         raise unknown("method of this run", wanted, known)
     return known[wanted]

@@ -35,6 +35,15 @@ FACTS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_MANIFEST: dict[str, Any] = {
+    "id": str, "digest": str, "recipe": dict, "command": str, "versions": dict, "machine": dict, "started": str,
+    "finished": (str, type(None)), "facts": dict, "files": dict,
+    "stages": [{"stage": str, "seconds": _NUMBER, "peak_mb": _NUMBER}],
+    "notes": [{"kind": str, "count": int, "text": str}],
+}  # fmt: skip
+_MACHINE = {"system": str, "processor": str, "cores": int, "memory_gib": (*_NUMBER, type(None))}
+
+
 def check(name: str, found: Any, path: Path) -> None:
     """Refuse a document of another shape than every reader of it expects; documents of no known name may hold anything.
 
@@ -46,9 +55,16 @@ def check(name: str, found: Any, path: Path) -> None:
         )
 
 
-def wrong_fact(facts: Mapping[str, Any]) -> str | None:
-    """What is wrong with the facts of a manifest, or None; any of them may be missing."""
-    return _wrong(facts, {}, FACTS)
+def wrong_manifest(manifest: Mapping[str, Any]) -> str | None:
+    """What is wrong with a manifest, or None; any of its facts may be missing."""
+    if (wrong := _wrong(manifest, _MANIFEST, {})) is not None:
+        return wrong
+    strings = dict.fromkeys(manifest["files"], str)
+    parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "files": (strings, {}), "recipe": ({"name": str}, {}), "versions": ({"theodolite": str}, {}),
+        "machine": (_MACHINE, {}), "facts": ({}, FACTS),
+    }  # fmt: skip
+    return next((w for name, shape in parts.items() if (w := _wrong(manifest[name], *shape)) is not None), None)
 
 
 def _wrong(found: Any, wanted: Mapping[str, Any], optional: Mapping[str, Any]) -> str | None:

@@ -64,8 +64,8 @@ class Source(Strict):
     keep: str | None = None
     drop: str | None = None
     cut: str | None = None
-    sample: int | None = None
-    skip: int = 0
+    sample: int | None = Field(default=None, ge=1)
+    skip: int = Field(default=0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
     group: str | None = None
     choices: Choices | None = None

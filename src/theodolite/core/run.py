@@ -178,11 +178,12 @@ class Run:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             protocol = manifest["protocol"]
+            whole = manifest.pop("checksum", None) in (None, checksum(manifest))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{str(path)!r} is damaged ({error}): {_RESTORE}") from None
         if protocol != PROTOCOL:
             raise UserError(f"{str(path)!r} has protocol {protocol!r}; this version reads {PROTOCOL}")
-        if manifest.pop("checksum", None) not in (None, checksum(manifest)) or run_folder.malformed(manifest):
+        if not whole or documents.wrong_manifest(manifest) is not None:
             raise UserError(f"{str(path)!r} is not what this run wrote: {_RESTORE}")
         return cls(Path(folder), manifest)
 

@@ -9,7 +9,6 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from theodolite.core.atomic import unfinished
-from theodolite.core.documents import wrong_fact
 from theodolite.core.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -42,23 +41,6 @@ def is_run(manifest: Any, protocol: int) -> bool:
         return False
 
 
-def malformed(manifest: Mapping[str, Any]) -> bool:
-    """Whether an entry of a manifest is missing or of another kind than every reader of it expects."""
-    kinds = {
-        "id": str, "digest": str, "recipe": dict, "command": str, "versions": dict, "machine": dict, "started": str,
-        "facts": dict, "stages": list, "notes": list, "files": dict,
-    }  # fmt: skip
-    if any(not isinstance(manifest.get(name), kind) for name, kind in kinds.items()):
-        return True
-    entries = {"notes": {"kind", "count", "text"}, "stages": {"stage", "seconds", "peak_mb"}}
-    if any(not isinstance(e, dict) or not wanted <= e.keys() for n, wanted in entries.items() for e in manifest[n]):
-        return True
-    if wrong_fact(manifest["facts"]) is not None:
-        return True
-    strings = (*manifest["files"].values(), manifest["recipe"].get("name"))
-    return "finished" not in manifest or not all(isinstance(value, str) for value in strings)
-
-
 def inside(folder: Path, name: str) -> Path:
     """The path of one file of a Run; a symbolic link on the way to it, or in its place, is refused.
 
@@ -73,6 +55,16 @@ def inside(folder: Path, name: str) -> Path:
                 f"{str(path)!r} is a symbolic link, and a Run holds none: remove it, or choose another --out"
             )
     return path
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Refuse to write an export in the place of a file that a Run was made of; its pages may be written anew."""
+    path = path.absolute()
+    for folder in path.parents:
+        if (folder / MANIFEST).is_file():
+            name = path.relative_to(folder)
+            if path.exists() and _is_of_a_run(name) and name.parts[0] != "exports" and name.name != "report.html":
+                raise UserError(f"{str(path)!r} is a file of the run in {str(folder)!r}: choose another --out")
 
 
 def refuse_links(folder: Path) -> None:

@@ -11,6 +11,7 @@ from theodolite.data.answers import Answer, ask
 from theodolite.data.clean import clean
 from theodolite.data.dataset import Dataset, identified, in_order
 from theodolite.data.sources import cells
+from theodolite.data.sources.select import group_column
 
 Given = dict[tuple[int, str], int]  # rows by what a label counts as and how it was given
 SHOWN_LABELS = 20  # of each side, the most frequent
@@ -76,9 +77,10 @@ def _read(part: Source, seed: int, answer: Answer | None) -> tuple[pd.DataFrame,
 def _group(frame: pd.DataFrame, part: Source) -> pd.Series:
     if part.group is None:
         return pd.Series("", index=frame.index)
-    if part.group not in frame:
+    name = group_column(part)  # `text` and `label` of the frame are those of the model, whatever the file calls so
+    if name not in frame:
         raise UserError(f"source {part.source!r} has no column {part.group!r} to group by (it has {', '.join(frame)})")
-    column = cells.column(frame, part.group, f"source {part.source!r}", "group by another column")
+    column = cells.column(frame, name, f"source {part.source!r}", "group by another column")
     cells.refuse_half_characters(column.astype(object), f"source {part.source!r}")
     value = cells.words(column)  # by value: 1 of one file is 1.0 of another that lacks some
     blank = value.isna()  # else all rows without a group were one group

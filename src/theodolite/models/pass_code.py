@@ -3,7 +3,8 @@
 Read anew at every call, in about 20 ms, since a patch leaves no trace elsewhere. Counted are all methods of the classes
 of a network's modules, the functions of the Python modules that define them, the attention and mask functions
 registered under the configured name, `torch.nn.functional`, and what all of these call by a global name or hold in a
-closure. Not seen: kernels of torch, methods of objects that a pass makes for itself.
+closure. Not seen: kernels of torch, methods of objects that a pass makes for itself, and the library that fetches
+files, whose globals change with every first request, login and setting such as HF_HUB_OFFLINE.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from torch import nn
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _LIBRARIES = ("torch", "transformers")
+_FETCHES = "huggingface_hub"  # takes no part in a pass
 _ATTENTION = "_attn_implementation"
 
 
@@ -69,7 +71,7 @@ class _Walk:
 
     def visit(self, label: str, value: Any) -> None:
         """One function with all it calls; anything else by its type."""
-        functions = list(_functions(value))
+        functions = [f for f in _functions(value) if not _is_of(f.__module__, _FETCHES)]
         if not functions:
             self.lines.append(f"{label} {type(value).__qualname__} {getattr(value, '__qualname__', '')}")
         for function in functions:

@@ -6,6 +6,7 @@ from pathlib import Path
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.run import Run
+from theodolite.core.run_folder import refuse_to_replace
 from theodolite.core.visible import csv
 from theodolite.report import html, overlay, pairing
 from theodolite.report.latex import latex
@@ -46,6 +47,7 @@ def write(
     path = Path(out)
     if path.is_dir():
         path /= name
+    refuse_to_replace(path)
     publish(path, text.encode())
     return path
 

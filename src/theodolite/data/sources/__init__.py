@@ -29,8 +29,9 @@ def rows(source: Source, seed: int = 0) -> pd.DataFrame:
     elif kind == "hub":
         table = hub.table(name, revision=source.revision, **source.options)
     elif kind == "file":
+        one = (text or "text", str(source.label))
         table = tables.parse(
-            {name: file.read(name)}, form=source.format, field=source.field, blank=True, **source.options
+            {name: file.read(name)}, form=source.format, field=source.field, blank=True, single=one, **source.options
         )
     else:
         table = _wheel_table(name, source)

@@ -1,6 +1,7 @@
 """Cells of a table as what they mean: texts as written, labels and groups by value."""
 
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,28 @@ def refuse_half_characters(cells: pd.Series, origin: str) -> None:
             f"{origin}: row {row} of column {str(cells.name)!r} (the first row is 0) has half a character at position "
             f"{place.start()}, the lone surrogate U+{ord(place[0]):04X}: write the whole character, or remove it"
         )
+
+
+def refuse_lists(cells: pd.Series, origin: str) -> None:
+    """Refuse a list or an object as a label: of two words in one cell, neither is the row's label."""
+    several = cells.astype(object).map(lambda cell: isinstance(cell, list | dict | np.ndarray))
+    if several.any():
+        row = several.idxmax()
+        raise UserError(
+            f"{origin}: row {row} of column {str(cells.name)!r} (the first row is 0) is {_kind(cells[row])}, and a "
+            "label is one value: write a column that says 0 or 1"
+        )
+
+
+def look(word: str) -> str:
+    """What a reader sees of a word: no case, one form of each character, nothing invisible, single spaces.
+
+    >>> look("Cafe\u0301"), look("yes\u200b"), look("not\u00a0 harmful") == look("Not harmful")
+    ('café', 'yes', True)
+    """
+    seen = " ".join(word.casefold().split())
+    seen = "".join(c for c in seen if unicodedata.category(c) not in ("Cf", "Cc") and not "\ufe00" <= c <= "\ufe0f")
+    return unicodedata.normalize("NFC", seen)
 
 
 def word(value: Any) -> str | None:

@@ -8,8 +8,19 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Source
 from theodolite.core.seeds import generator
 from theodolite.data.sources import cells
+from theodolite.data.sources.tables import column_of
 
 LONGEST = 1_000_000
+
+
+def group_column(source: Source) -> str:
+    """Where `select` keeps the column of groups: apart, if `text` or `label` would take its place or it is the text's.
+
+    >>> group_column(Source(source="s", group="user")), group_column(Source(source="s", field="prompt", group="label"))
+    ('user', 'label (group)')
+    """
+    taken = ("text", "label", column_of(source.field) if source.field else "text")
+    return f"{source.group} (group)" if source.group in taken else str(source.group)
 
 
 def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[str, ...], seed: int) -> pd.DataFrame:
@@ -30,14 +41,17 @@ def select(table: pd.DataFrame, source: Source, text: str | None, place: tuple[s
         texts = texts.str.split(source.cut, n=1, regex=False).str[0].str.strip()
     keep = pd.Series(True, index=table.index)
     if source.keep is not None:
-        keep &= texts.str.contains(_pattern(source.keep, origin))
+        keep &= _found(source.keep, texts, origin)
     if source.drop is not None:
-        keep &= ~texts.str.contains(_pattern(source.drop, origin))
+        keep &= ~_found(source.drop, texts, origin)
     if not keep.any():
         raise UserError(f"{origin}: no row is left after where, keep and drop ({len(keep)} were read)")
     labels = _labels(table[keep], texts[keep], source, origin)
     others = table[keep].drop(columns=["text", "label", text or "text"], errors="ignore")
     others = others.loc[:, [not others.iloc[:, i].map(cells.is_nested).any() for i in range(others.shape[1])]]
+    if source.group is not None and source.group in table and group_column(source) != source.group:
+        column = cells.column(table[keep], source.group, origin, "group by another column")
+        others = others.assign(**{group_column(source): column})
     frame = pd.concat([texts[keep].rename("text"), labels, others], axis=1)
     chosen = _sampled(frame, source, place, seed, origin)
     found = _given(table.loc[chosen.index], chosen, source)
@@ -89,6 +103,7 @@ def _labels(table: pd.DataFrame, texts: pd.Series, source: Source, origin: str) 
         return pd.Series(values, index=table.index, name="label", dtype=object if source.label is None else int)
     found = cells.column(table, source.label, origin, "name the label's with --label, or `label` in a recipe")
     cells.refuse_half_characters(found.astype(object), origin)
+    cells.refuse_lists(found, origin)
     labels = cells.words(found)
     missing = labels.isna() & (texts.str.strip() != "")
     if missing.any():
@@ -105,18 +120,20 @@ def _positive(labels: pd.Series, source: Source, origin: str) -> pd.Series:
     """1 where a label is one of the positive ones, by value.
 
     A positive value that never occurs is a typing error, and would quietly turn its rows into negatives; so would
-    another spelling of one that does ('Yes' beside 'yes').
+    another spelling of one that does ('Yes' beside 'yes', or the same word in other code points).
     """
     wanted = {cells.word(value): value for value in source.positive or []}
     seen = set(labels.unique())
     for value in wanted:
         if value not in seen:
             raise unknown(f"positive label of {origin}", str(wanted[value]), sorted(map(str, seen))[:20])
-    spelling = {str(value).casefold(): value for value in wanted}
+    spelling = {cells.look(str(value)): value for value in wanted}
     for value in sorted(seen - wanted.keys()):
-        if (meant := spelling.get(value.casefold())) is not None:
+        if (meant := spelling.get(cells.look(value))) is not None:
+            one_case = value.casefold() == str(meant).casefold()
+            how = "in case alone" if one_case else f"in what cannot be seen ({value!a} and {meant!a})"
             raise UserError(
-                f"{origin}: the label {value!r} would count as 0, and {meant!r}, which differs in case alone, as 1: "
+                f"{origin}: the label {value!r} would count as 0, and {meant!r}, which differs {how}, as 1: "
                 "write them alike, or name both (--positive, or `positive` in a recipe)"
             )
     return labels.isin(list(wanted)).astype(int)
@@ -146,8 +163,10 @@ def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: 
     return frame.iloc[sorted(order[source.skip : end])]
 
 
-def _pattern(text: str, origin: str) -> re.Pattern[str]:
+def _found(text: str, texts: pd.Series, origin: str) -> pd.Series:
+    """In which texts a regular expression matches; groups in it are no matter, of which pandas would warn."""
     try:
-        return re.compile(text)
+        pattern = re.compile(text)
     except re.error as error:
         raise UserError(f"{origin}: {text!r} is not a regular expression: {error}") from None
+    return texts.map(lambda text: pattern.search(text) is not None).astype(bool)

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
@@ -57,6 +57,7 @@ def parse(
     form: str | None = None,
     field: str | None = None,
     blank: bool = False,
+    single: Sequence[str] = (),
     **options: Any,
 ) -> pd.DataFrame:
     """One table of all records in `files`, by name; with several files a column `member` says which.
@@ -66,7 +67,8 @@ def parse(
     its `[]` steps: `seeds[].value` makes one row of each item of `seeds`. blank: a blank line is a row without cells
     (and the lines of a txt file keep their spaces), so that row n is record n of the file. Options: `encoding`
     (else UTF-8), for CSV `delimiter` and `comment` (a prefix of leading lines to leave out), for txt `whole` (a file is
-    one text). Lists of plain values are joined with " | ".
+    one text). Lists of plain values are joined with " | ", but not in the columns `single`, of which each cell is to
+    be one value.
 
     >>> parse({"f.json": b'{"seeds": [{"value": "a", "by": ["x", "y"]}, {"value": "b"}]}'}, field="seeds[].value")
       value     by
@@ -75,15 +77,18 @@ def parse(
     """
     if extra := set(options) - _OPTIONS:
         raise unknown("option", min(extra), _OPTIONS)
+    for name in ("comment", "encoding"):
+        if not isinstance(options.get(name, ""), str):
+            raise UserError(f"the option {name!r} is text, not {options[name]!r}: put it in quotes")
     options = {**options, "blank": blank}
     parts = [_part(content, origin, form, field or "", options) for origin, content in files.items()]
     if len(parts) == 1:
-        return _plain(_framed(parts[0]))
+        return _plain(_framed(parts[0]), single)
     if all(isinstance(part, list) for part in parts):
         pairs = zip(files, parts, strict=True)
-        return _plain(_framed([{**record, "member": origin} for origin, part in pairs for record in part]))
+        return _plain(_framed([{**record, "member": origin} for origin, part in pairs for record in part]), single)
     frames = [_framed(part).assign(member=origin) for origin, part in zip(files, parts, strict=True)]
-    return _plain(pd.concat(frames, ignore_index=True))
+    return _plain(pd.concat(frames, ignore_index=True), single)
 
 
 def _framed(part: pd.DataFrame | Records) -> pd.DataFrame:
@@ -169,9 +174,13 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
                         f"and the header {len(header)}; put a field that contains {delimiter!r} in quotes"
                     )
                 else:
+                    _refuse_swallowed(fields, origin, delimiter, line)
                     records.append([cell or None for cell in fields])
                 line = reader.line_num + 1
     except csv.Error as error:
+        if not header:  # of quoted names, the first mark behind a quote is already an error
+            first = text.lstrip().splitlines()[0]
+            _refuse_other_separator([first.replace('"', "")] if first.startswith('"') else [], origin, delimiter)
         if "unexpected end" in str(error):
             raise UserError(
                 f"{origin} is not a CSV table: EOF inside string, a quote opened in line {line} is never closed"
@@ -181,6 +190,21 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
             "write a quote that is inside a quoted field twice"
         ) from None
     return header, records
+
+
+def _refuse_swallowed(fields: list[str], origin: str, delimiter: str, line: int) -> None:
+    """Refuse a field of a tab-separated table that spans lines with tabs inside: it may have swallowed whole rows.
+
+    Many programs write such tables without quoting; then a quote at the start of a text opens nothing. Tabs that
+    indent a line are no sign of that.
+    """
+    for field in fields if delimiter == "\t" else ():
+        parts = re.split(r"\r\n|\n|\r", field)
+        if len(parts) > 1 and any("\t" in part.strip("\t") for part in parts):
+            raise UserError(
+                f"{origin}: the quote that opens in line {line} closes in another one, with tabs between: read the "
+                "table with Python's csv.QUOTE_NONE if a quote is only a quote there, else as it is, and save it as CSV"
+            )
 
 
 @contextmanager
@@ -328,7 +352,20 @@ def _items(node: Any, step: str, origin: str) -> Iterable[Any]:
 def _flat(records: list[Any], origin: str) -> Records:
     if not all(isinstance(record, str | dict) for record in records):
         raise UserError(f"{origin}: records must be objects with named fields, or plain texts")
-    return [{"text": record} if isinstance(record, str) else dict(_leaves(record, "")) for record in records]
+    return [{"text": record} if isinstance(record, str) else _fields(record, origin) for record in records]
+
+
+def _fields(record: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The fields of a record, nested ones under dotted names; a name that two of them come to is refused."""
+    leaves = list(_leaves(record, ""))
+    found = dict(leaves)
+    if len(found) < len(leaves):
+        names = [name for name, _ in leaves]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(
+            f"{origin}: a record has a field {twice!r} and, inside another, one of the same dotted name: rename one"
+        )
+    return found
 
 
 def _leaves(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -340,10 +377,10 @@ def _leaves(record: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Lists of plain values become text."""
+def _plain(table: pd.DataFrame, single: Sequence[str]) -> pd.DataFrame:
+    """Lists of plain values become text, but in the columns `single`."""
     for at in range(table.shape[1]):
-        if pd.api.types.is_object_dtype(table.dtypes.iloc[at]):
+        if table.columns[at] not in single and pd.api.types.is_object_dtype(table.dtypes.iloc[at]):
             # not Series.map, which would make an Arrow string of a column and fail on half a character
             cells = pd.Series([_joined(cell) for cell in table.iloc[:, at]], index=table.index, dtype=object)
             table.isetitem(at, cells)
