@@ -55,3 +55,10 @@ def test_a_template_that_changes_most_texts_is_refused_and_raw_is_a_way_out(
     assert words in " ".join(found.stderr.split())
     assert "raw" in found.stderr
     assert ended(tmp_path, template, "--format", "raw", "--dry-run").code == 0
+
+
+def test_a_run_of_raw_texts_is_read_though_no_chat_can_be_rendered(tmp_path: Path) -> None:
+    compared = ended(tmp_path, "{{ raise_exception('no chat') }}", "--format", "raw")
+    assert compared.code == 0, compared.stderr
+    read = theodolite("read", "happy", "--run", "run")
+    assert read.code == 0, read.stderr

@@ -336,7 +336,7 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
         name for name, digest in now.fingerprint().items() if not _same(name, parts.get(name, digest), digest)
     ]:
         raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
-    around, here = then.get("template"), list(now.template_around())
+    around, here = then.get("template"), list(now.template_around(run.recipe["format"]))
     if around not in (None, here) and run.recipe["format"] == "chat":
         raise UserError(
             f"the chat template of {then['name']!r} prints {_difference(around, here)}: a reader of the run would be "

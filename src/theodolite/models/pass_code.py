@@ -28,6 +28,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _ARRAYS = (torch.Tensor, np.ndarray)
 _LIBRARIES = {"torch", "transformers", "theodolite", *sys.stdlib_module_names}
 _INSTALLED = {"site-packages", "dist-packages"}
+_FORM = 2  # of a digest; one of another form says nothing about the same code
 _ATTENTION = "_attn_implementation"
 # Attributes of modules that other digests hold, or that say how a model was loaded: by transformers, by accelerate
 _NO_MATTER = {*vars(nn.Module()), "_is_hf_initialized", "_hf_hook", "_old_forward"}
@@ -55,12 +56,14 @@ def code_digest(module: nn.Module) -> str:
     for name in sorted({str(name) for part in module.modules() if (name := _attention(part))}):
         for registry in _registries():
             walk.visit(f"{type(registry).__name__}[{name}]", registry.get(name))
-    versions = f"python-{python_version()} torch-{torch.__version__} transformers-{version('transformers')}"
+    versions = (
+        f"form-{_FORM} python-{python_version()} torch-{torch.__version__} transformers-{version('transformers')}"
+    )
     return f"{hashlib.sha256(chr(10).join(walk.lines).encode()).hexdigest()} {versions}"
 
 
 def same_code(then: str, now: str) -> bool:
-    """Whether two digests of code agree, or cannot be compared because Python or a library is another version.
+    """Whether two digests of code agree, or cannot be compared because Python, a library or their form is another version.
 
     >>> same_code("ab python-3.12", "cd python-3.12"), same_code("ab python-3.12", "cd python-3.13")
     (False, True)
