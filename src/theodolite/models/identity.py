@@ -82,7 +82,7 @@ def check_untouched(module: nn.Module) -> None:
 
     Results of such a network must not be kept under the name of its weights.
     """
-    if torch.is_autocast_enabled(module.device.type):
+    if torch.is_autocast_enabled(next(module.parameters()).device.type):
         raise UserError(
             "torch.autocast is on, which computes in another dtype than that of the weights: leave that block, "
             "and load the model with dtype='bfloat16' to compute in it"
@@ -140,7 +140,7 @@ def structure(module: nn.Module) -> list[str]:
     return lines
 
 
-def _shared(module: nn.Module) -> list[str]:
+def _shared(module: Any) -> list[str]:
     """Which later places hold what an earlier one holds: `model_hash` counts only the first of them."""
     lines = []
     parts: dict[int, str] = {}
@@ -158,10 +158,10 @@ def _shared(module: nn.Module) -> list[str]:
     return lines
 
 
-def _lowered(module: nn.Module) -> str:
+def _lowered(module: Any) -> str:
     """The precision of float32 products on the module's device, where it was set lower than float32."""
     backend = torch.backends.cuda if module.device.type == "cuda" else torch.backends.mkldnn
-    asked = {backend.matmul.fp32_precision, torch.backends.fp32_precision} - {"none", "ieee"}
+    asked = {backend.matmul.fp32_precision, getattr(torch.backends, "fp32_precision", "none")} - {"none", "ieee"}
     return "".join(f", products in {precision}" for precision in sorted(asked))
 
 

@@ -63,7 +63,7 @@ def code_digest(module: nn.Module) -> str:
 
 
 def same_code(then: str, now: str) -> bool:
-    """Whether two digests of code agree, or cannot be compared because Python, a library or their form is another version.
+    """Whether two digests of code agree, or cannot be compared: Python, a library or their form is another version.
 
     >>> same_code("ab python-3.12", "cd python-3.12"), same_code("ab python-3.12", "cd python-3.13")
     (False, True)
