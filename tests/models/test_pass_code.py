@@ -167,8 +167,9 @@ def test_the_values_that_a_patch_uses_are_part_of_it(make: Callable[[float], Any
     for by in (2.0, 3.0, 3.0):
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
             made = make(by)
-            if isinstance(made, type(wrapped)):
+            if make is on_the_class:
                 patch.setattr(modeling_llama.LlamaMLP, "by", by, raising=False)
+            if isinstance(made, type(wrapped)):
                 patch.setattr(modeling_llama.LlamaMLP, "forward", made)
             else:
                 patch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", made)
