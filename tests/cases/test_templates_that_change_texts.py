@@ -62,3 +62,10 @@ def test_a_raw_run_of_a_model_whose_template_leaves_out_the_text_is_read_again(t
     assert found.code == 0, found.stderr
     read = theodolite("read", "a stone bridge by the river", "--run", "run")
     assert read.code == 0, read.stderr
+
+
+def test_a_run_of_raw_texts_is_read_though_no_chat_can_be_rendered(tmp_path: Path) -> None:
+    compared = ended(tmp_path, "{{ raise_exception('no chat') }}", "--format", "raw")
+    assert compared.code == 0, compared.stderr
+    read = theodolite("read", "happy", "--run", "run")
+    assert read.code == 0, read.stderr

@@ -164,6 +164,16 @@ def test_rows_of_another_network_never_share_a_folder(tmp_path: Path, change: st
         harvest(model, TEXTS[:5], tmp_path / "rows", **SETTINGS)
 
 
+def test_rows_of_lower_precision_never_share_a_folder(model: Model, tmp_path: Path) -> None:
+    harvest(model, TEXTS, tmp_path, token_sites=[], pooled_sites=SITES)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with pytest.raises(UserError, match="dtype"):
+            harvest(model, TEXTS, tmp_path, token_sites=[], pooled_sites=SITES)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_little_is_padded_and_the_template_runs_once(model: Model, tmp_path: Path, spy: Callable[..., None]) -> None:
     ran: list[int] = []
     spy(model.network.module.model.embed_tokens, lambda args: ran.append(args[0].numel()))

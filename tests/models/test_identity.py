@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from transformers import CTRLTokenizer
 
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
@@ -195,6 +196,15 @@ def own_forward(module: Any) -> None:
     module.model.layers[0].mlp.forward = lambda x: x * 0
 
 
+def own_call(module: Any) -> None:
+    true = module.model.layers[0].mlp._call_impl
+    module.model.layers[0].mlp._call_impl = lambda x: true(x) * 0
+
+
+def compiled(module: Any) -> None:
+    module.model.layers[0].mlp.compile(backend="eager")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -203,6 +213,8 @@ def own_forward(module: Any) -> None:
         (before, r"the model has a forward hook \(.*foreign\)"),
         (parametrized, "'model.layers.0.mlp.up_proj' has a parametrization"),
         (own_forward, "'model.layers.0.mlp' has a forward method of its own"),
+        (own_call, "'model.layers.0.mlp' has a _call_impl method of its own"),
+        (compiled, "'model.layers.0.mlp' is compiled .* without compiling it"),
     ],
 )
 def test_what_changes_a_pass_beside_the_weights_is_refused(change: Callable[[Any], None], words: str) -> None:
@@ -211,6 +223,69 @@ def test_what_changes_a_pass_beside_the_weights_is_refused(change: Callable[[Any
     for ask in (lambda: model.hash, lambda: model.identity, lambda: model.read(["hi"], "embed")):
         with pytest.raises(UserError, match=words):
             ask()
+
+
+def test_a_compiled_model_is_refused() -> None:
+    with pytest.raises(UserError, match="the model is compiled"):
+        _ = Model(torch.compile(tiny_model(), backend="eager"), byte_tokenizer()).identity
+
+
+def test_autocast_is_refused_and_lower_precision_is_another_identity() -> None:
+    model = tiny()
+    identity = model.identity
+    with torch.autocast("cpu", torch.bfloat16):
+        for ask in (lambda: model.identity, lambda: model.read(["hi"], "embed")):
+            with pytest.raises(UserError, match="autocast is on"):
+                ask()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert model.fingerprint()["dtype"] == "float32, products in bf16"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert model.identity == identity
+
+
+def same_block(module: Any, first: int) -> None:
+    module.model.layers[2] = module.model.layers[first]
+
+
+def same_activation(module: Any, first: int) -> None:
+    for place in (0, 1):  # as modules without weights may differ
+        module.model.layers[place].mlp.act_fn.beta = place
+    module.model.layers[2].mlp.act_fn = module.model.layers[first].mlp.act_fn
+
+
+def same_weights(module: Any, first: int) -> None:
+    module.model.layers[2].mlp.up_proj.weight = module.model.layers[first].mlp.up_proj.weight
+
+
+def transposed_weights(module: Any, first: int) -> None:
+    shared = module.model.layers[0].self_attn.q_proj.weight.data
+    module.model.layers[1].self_attn.q_proj.weight = nn.Parameter(shared.t() if first else shared)
+
+
+@pytest.mark.parametrize("share", [same_block, same_activation, same_weights, transposed_weights])
+def test_which_of_two_places_a_third_one_shares_is_in_hash_and_identity(share: Callable[[Any, int], None]) -> None:
+    hashes, identities = set(), set()
+    for first in (0, 1):
+        model = tiny()
+        share(model.network.module, first)
+        fresh = Model(model.network.module, byte_tokenizer(), name="tiny")
+        hashes.add(model.hash)
+        identities |= {model.identity, fresh.identity}
+    assert len(hashes) == 2
+    assert len(identities) == 4
+
+
+def test_a_tokenizer_in_python_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    found = []
+    for number, merges in enumerate(["a b</w>", "a b</w>", "b</w> a"]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "vocab.json").write_text('{"a": 0, "b</w>": 1, "ab</w>": 2, "<unk>": 3}')
+        (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+        found.append(identities.tokenizer_digest(CTRLTokenizer.from_pretrained(folder)))
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_hook_on_all_modules_is_refused() -> None:

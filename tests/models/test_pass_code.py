@@ -1,9 +1,12 @@
 """A patch of the code that a pass runs, made for a whole class or module, is another model with the same weights."""
 
+import functools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -52,9 +55,20 @@ def functional(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(nn.functional, "scaled_dot_product_attention", lambda *a, **o: true(*a, **o) * 3)
 
 
+def torch_function(patch: pytest.MonkeyPatch) -> None:
+    true = torch.rsqrt
+    patch.setattr(torch, "rsqrt", lambda x: true(x) * 2)
+
+
+def tensor_method(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.Tensor, "pow", lambda self, exponent: self * self * 2)
+
+
 @pytest.mark.parametrize(
-    "patch", [class_forward, class_method, activation, linear, module_function, attention, functional]
-)
+    "patch",
+    [class_forward, class_method, activation, linear, module_function, attention, functional, torch_function,
+     tensor_method],
+)  # fmt: skip
 def test_a_patched_class_or_function_is_another_identity_until_it_is_undone(patch: Patch) -> None:
     model = Model(tiny_model(), byte_tokenizer(), name="tiny")
     ids = torch.tensor([[5, 6, 7]])
@@ -79,6 +93,121 @@ def test_what_a_patch_closes_over_or_calls_is_part_of_it(monkeypatch: pytest.Mon
         monkeypatch.setattr(modeling_llama.LlamaMLP, "forward", lambda self, x: called(self, x))  # noqa: F821
         found.add(model.fingerprint()["code"])
     assert len(found) == 4
+
+
+TRUE, SDPA = modeling_llama.LlamaMLP.forward, ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+
+class Scaler(nn.Module):
+    """A user's own object that scales the attention."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+        self.register_buffer("vector", torch.full((8,), by))
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return SDPA(*args, **options)[0] * self.by, None
+
+    def method(self, *args: Any, **options: Any) -> Any:
+        return SDPA(*args, **options)[0] * self.vector, None
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a user's own code may be set by."""
+
+    by: Any
+
+
+def wrapped(by: float) -> Any:
+    @functools.wraps(TRUE)
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return TRUE(self, x) * by
+
+    return forward
+
+
+def with_default(by: float) -> Any:
+    def forward(self: Any, x: torch.Tensor, vector: torch.Tensor = torch.full((32,), by)) -> torch.Tensor:  # noqa: B008
+        return TRUE(self, x) + vector
+
+    return forward
+
+
+def on_the_class(by: float) -> Any:
+    return lambda self, x: TRUE(self, x) * self.by
+
+
+def holding(value: Any) -> Any:
+    """A patch that a value stands in the closure of."""
+    return lambda self, x: TRUE(self, x) * (value.by if isinstance(value, Settings) else value["by"])
+
+
+def part_of_attention(by: float, *args: Any, **options: Any) -> Any:
+    return SDPA(*args, **options)[0] * by, None
+
+
+PATCHES: dict[str, Callable[[float], Any]] = {
+    "a patch with the name of what it replaces": wrapped,
+    "tensor in a default": with_default,
+    "attribute of the class": on_the_class,
+    "number in a dict": lambda by: holding({"by": by}),
+    "tensor in a dict": lambda by: holding({"by": torch.tensor(by)}),
+    "array in a slot": lambda by: holding(Settings(np.float32([by]).repeat(32))),
+    "function in a dict": lambda by: (lambda called: lambda self, x: called["f"](self, x))({"f": wrapped(by)}),
+    "argument of a partial": lambda by: functools.partial(part_of_attention, by),
+    "callable object": Scaler,
+    "bound method": lambda by: Scaler(by).method,
+}
+
+
+@pytest.mark.parametrize("make", PATCHES.values(), ids=PATCHES)
+def test_the_values_that_a_patch_uses_are_part_of_it(make: Callable[[float], Any]) -> None:
+    model, ids = Model(tiny_model(), byte_tokenizer(), name="tiny"), torch.tensor([[5, 6, 7]])
+    found, logits = [], []
+    for by in (2.0, 3.0, 3.0):
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            made = make(by)
+            if make is on_the_class:
+                patch.setattr(modeling_llama.LlamaMLP, "by", by, raising=False)
+            if isinstance(made, type(wrapped)):
+                patch.setattr(modeling_llama.LlamaMLP, "forward", made)
+            else:
+                patch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", made)
+            found.append(model.identity)
+            logits.append(model.network.module(ids).logits)
+    assert not torch.equal(logits[0], logits[1])
+    assert found[0] != found[1]
+    assert found[1] == found[2]  # made anew, it is the same
+
+
+def private(part: Any) -> None:
+    part._disable_adapters = True
+
+
+def tensor(part: Any) -> None:
+    part.vector = torch.ones(3)
+
+
+def container(part: Any) -> None:
+    part.scaling = {"default": 2.0}
+
+
+@pytest.mark.parametrize("change", [private, tensor, container])
+def test_what_a_module_holds_beside_numbers_and_weights_is_in_the_identity(change: Callable[[Any], None]) -> None:
+    """As a LoRA layer holds its scaling, and whether it is on."""
+    model = Model(tiny_model(), byte_tokenizer(), name="tiny")
+    before = model.identity
+    change(model.network.module.model.layers[1].mlp)
+    assert model.identity != before
+
+
+def test_a_module_of_a_class_whose_file_is_not_imported_has_an_identity() -> None:
+    lone = type("Lone", (nn.Module,), {"__module__": "no_such_module", "forward": lambda self, x: x.relu()})
+    module = tiny_model()
+    module.model.layers[0].mlp.act_fn = lone().eval()
+    assert Model(module, byte_tokenizer()).identity
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -263,6 +263,43 @@ def test_a_template_prints_the_moment_that_the_clock_was_set_to(quote: str) -> N
     assert behind.endswith("<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize(
+    "start",
+    ["\n  {% if true %}x{% endif %}{{ strftime_now('%d %b %Y') }}",
+     "  lead {{ strftime_now(' %d %b %Y\t') }}",
+     "{% if strftime_now is defined %}{{ strftime_now ('%d %b %Y ') }}{% endif %}"],
+)  # fmt: skip
+def test_a_clock_changes_nothing_of_a_template_but_the_date(start: str) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = start + tokenizer.chat_template
+    now = datetime.now()
+    present = tokenise.template_around(tokenizer)
+    tokenise.set_clock(tokenizer, now)
+    assert tokenise.template_around(tokenizer) == present
+    tokenise.set_clock(tokenizer, datetime(1999, 12, 31))
+    before, behind = tokenise.template_around(tokenizer)
+    assert (before.replace("31 Dec 1999", f"{now:%d %b %Y}"), behind) == present
+    assert "1999" in before
+
+
+def test_of_several_templates_the_default_is_read() -> None:
+    tokenizer = byte_tokenizer()
+    single = tokenise.template_around(tokenizer)
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": "{{ messages }}"}
+    assert tokenise.template_around(tokenizer) == single
+    del tokenizer.chat_template["default"]
+    with pytest.raises(UserError, match="no default specified"):
+        tokenise.template_around(tokenizer)
+
+
+def test_the_function_of_the_present_under_another_name_prints_the_present() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% set now = strftime_now %}{{ now('%Y') }} " + tokenizer.chat_template
+    present = tokenise.template_around(tokenizer)
+    tokenise.set_clock(tokenizer, datetime(1999, 12, 31))
+    assert tokenise.template_around(tokenizer) == present
+
+
 def test_a_format_that_is_computed_prints_the_present() -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% set f = '%Y' %}{{ strftime_now(f) }} " + tokenizer.chat_template

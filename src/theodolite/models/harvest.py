@@ -150,7 +150,7 @@ class _Work:
         digest.update(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
         parts = self.model.fingerprint()
         network = {name: parts[name] for name in ("structure", "code", "config")}
-        machine = {"dtype": str(self.model.dtype), "device": self.model.device.type}
+        machine = {"dtype": f"torch.{parts['dtype']}", "device": self.model.device.type}
         return {"model": parts["weights"], "tokens": digest.hexdigest()} | network | machine
 
     def n_tokens(self, numbers: Iterable[int] | None = None) -> int:

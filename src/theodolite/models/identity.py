@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as _torch_modules
 
+from theodolite.core.atomic import file_sha256
 from theodolite.core.errors import UserError
 from theodolite.models.checksum import sums
 from theodolite.models.hashing import model_hash, tensor_line
@@ -16,6 +19,7 @@ from theodolite.models.pass_code import code_digest
 
 # Values of a configuration that do not decide what the network computes; the compute dtype is taken from the weights
 _NO_MATTER = {"_name_or_path", "name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
+_NO_MATTER |= {"is_local", "local_files_only"}  # of a tokenizer written in Python
 # Hooks that may be there: ours, which one run attaches and removes, and those of transformers, which only observe
 _KNOWN_HOOKS = ("theodolite.models.hooks", "transformers.")
 _PLAIN = (bool, int, float, str, type(None))
@@ -62,7 +66,7 @@ def fingerprint(module: Any, tokenizer: Any, weights: str) -> dict[str, str]:
         "structure": rest_digest(module),
         "code": code_digest(module),
         "config": config_digest(module.config),
-        "dtype": str(module.dtype).removeprefix("torch."),
+        "dtype": str(module.dtype).removeprefix("torch.") + _lowered(module),
         "tokenizer": tokenizer_digest(tokenizer),
         "template": _digest([json.dumps(getattr(tokenizer, "chat_template", None), sort_keys=True)]),
     }
@@ -78,6 +82,11 @@ def check_untouched(module: nn.Module) -> None:
 
     Results of such a network must not be kept under the name of its weights.
     """
+    if torch.is_autocast_enabled(next(module.parameters()).device.type):
+        raise UserError(
+            "torch.autocast is on, which computes in another dtype than that of the weights: leave that block, "
+            "and load the model with dtype='bfloat16' to compute in it"
+        )
     _check_hooks("every module", "torch's list of global hooks", _global_hooks())
     for name, part in module.named_modules():
         where = f"module {name!r}" if name else "the model"
@@ -89,8 +98,15 @@ def check_untouched(module: nn.Module) -> None:
                 f"{where} has a parametrization, which computes weights at every pass: write them into the weights "
                 "with torch.nn.utils.parametrize.remove_parametrizations"
             )
-        if "forward" in vars(part) and not hasattr(part, "_hf_hook"):  # accelerate's own only move tensors
-            raise UserError(f"{where} has a forward method of its own in place of its class's: delete that attribute")
+        if vars(part).get("_compiled_call_impl") is not None or "_orig_mod" in part._modules:
+            raise UserError(
+                f"{where} is compiled (torch.compile), which runs other code than its classes say: "
+                "load the model anew and pass it without compiling it"
+            )
+        for key, value in vars(part).items():
+            hooked = key == "forward" and hasattr(part, "_hf_hook")  # accelerate's own only move tensors
+            if callable(value) and callable(getattr(type(part), key, None)) and not hooked:
+                raise UserError(f"{where} has a {key} method of its own in place of its class's: delete that attribute")
 
 
 def check_finite(module: nn.Module) -> None:
@@ -107,8 +123,12 @@ def check_finite(module: nn.Module) -> None:
 
 
 def structure(module: nn.Module) -> list[str]:
-    """One line per module: its name, class and plain attributes, such as an epsilon or an attention's scale."""
-    lines = []
+    """One line per module: its name, class and plain attributes, such as an epsilon or an attention's scale.
+
+    Before them one line for each module or tensor that stands in more than one place, but for a head tied to the
+    embedding, which the configuration names.
+    """
+    lines = _shared(module)
     for name, part in module.named_modules():
         plain = {
             key: value
@@ -118,6 +138,31 @@ def structure(module: nn.Module) -> list[str]:
         kind = type(part)
         lines.append(f"{name} {kind.__module__}.{kind.__qualname__} {part.extra_repr()} {plain}")
     return lines
+
+
+def _shared(module: Any) -> list[str]:
+    """Which later places hold what an earlier one holds: `model_hash` counts only the first of them."""
+    lines = []
+    parts: dict[int, str] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if (first := parts.setdefault(id(part), name)) != name:
+            lines.append(f"{name} is {first}")
+    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    tied = f"{parts.get(id(head))}.weight"
+    places: dict[Any, tuple[str, Any]] = {}
+    for name, tensor in module.state_dict().items():
+        if name != tied and not tensor.is_meta and tensor.numel():
+            first, stride = places.setdefault((tensor.data_ptr(), tensor.shape), (name, tensor.stride()))
+            if first != name:
+                lines.append(f"{name} is {first}{'' if tensor.stride() == stride else ' transposed'}")
+    return lines
+
+
+def _lowered(module: Any) -> str:
+    """The precision of float32 products on the module's device, where it was set lower than float32."""
+    backend = torch.backends.cuda if module.device.type == "cuda" else torch.backends.mkldnn
+    asked = {backend.matmul.fp32_precision, getattr(torch.backends, "fp32_precision", "none")} - {"none", "ieee"}
+    return "".join(f", products in {precision}" for precision in sorted(asked))
 
 
 def rest_digest(module: nn.Module) -> str:
@@ -139,8 +184,11 @@ def tokenizer_digest(tokenizer: Any) -> str:
     Padding and truncation, which stand first in the serialised form, change with every call and are left out.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # written in Python: its vocabulary and what it was made with
-        serialised = json.dumps([tokenizer.get_vocab(), tokenizer.init_kwargs], sort_keys=True, default=str)
+    if backend is None:  # written in Python: its vocabulary, what it saves beside it, and what it was made with
+        given = {k: v for k, v in tokenizer.init_kwargs.items() if k not in _NO_MATTER and not k.endswith("_file")}
+        with TemporaryDirectory() as folder:
+            saved = sorted(file_sha256(Path(path)) for path in tokenizer.save_vocabulary(folder))
+        serialised = json.dumps([tokenizer.get_vocab(), saved, given], sort_keys=True, default=str)
     else:
         text = backend.to_str()
         serialised = text[text.index('"added_tokens"') :]

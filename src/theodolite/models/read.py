@@ -28,6 +28,7 @@ def read(
 ) -> dict[Site, Activations]:
     """States at the chosen tokens (or one pooled row per text) of a `Model`: float32, in the order of the texts."""
     wanted = sorted(set(sites))
+    weights = model.hash  # reads all weights, and refuses what they do not describe: once for all sites, and first
     if pooling is not None:
         check_pooling(pooling)
     select(tokens, positions)  # also `last` refuses a text without the tokens that are asked for, as a harvest does
@@ -48,7 +49,6 @@ def read(
     doc = np.concatenate([_docs(columns, pooling) for columns, _ in parts])
     order = doc.argsort(kind="stable")
     rows = {site: torch.cat([kept[site] for _, kept in parts]).numpy()[order] for site in wanted}
-    weights = model.hash  # reads all weights: once for all sites
     return {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
 
 

@@ -18,7 +18,8 @@ Chat = Sequence[Mapping[str, str]]
 _TEMPLATE_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 
 _CLOCK = "_theodolite_clock"  # attribute of a tokenizer
-_PRESENT = re.compile(r"""strftime_now\(\s*(["'])([^"'\\{}]*)\1\s*\)""")
+_PRESENT = re.compile(r"""\bstrftime_now\s*\(\s*(["'])([^"'\\{}]*)\1\s*\)""")
+_NAMED = re.compile(r"\bstrftime_now\b(?!\s+is\s)")  # wherever a template takes the function, not where it looks for it
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -121,6 +122,7 @@ def render(tokenizer: Any, chats: Sequence[Chat]) -> list[str]:
     if not template:
         raise UserError("this model's tokenizer has no chat template: use format='raw'")
     try:
+        template = tokenizer.get_chat_template()  # of several, that which is named `default`
         return tokenizer.apply_chat_template(
             [list(c) for c in chats],
             chat_template=_at(template, clock(tokenizer)),
@@ -135,20 +137,19 @@ def render(tokenizer: Any, chats: Sequence[Chat]) -> list[str]:
         ) from error
 
 
-def _at(template: Any, moment: datetime | None) -> Any:
+def _at(template: str, moment: datetime | None) -> str:
     """The template with a macro in place of the function that prints the present, where it is asked in plain words.
 
     transformers hands no function of ours to a template, so what each format asks for is written into the macro.
     """
-    if moment is None or not isinstance(template, str) or "strftime_now" not in template:
-        return template
-    asked = _PRESENT.findall(template)
-    if len(asked) < template.count("strftime_now("):
-        return template  # a format that is computed: the template prints the present
+    asked = [form for _, form in _PRESENT.findall(template)]
+    if moment is None or not asked or len(asked) < len(_NAMED.findall(template)):
+        return template  # a format that is computed, or the function under another name: it prints the present
     answers = "".join(
-        f"{{%- if f == {form!r} -%}}{moment.strftime(form)}{{%- endif -%}}" for _, form in dict.fromkeys(asked)
+        f"{{%- if f == {form!r} -%}}{{{{- {moment.strftime(form)!r} -}}}}{{%- endif -%}}" for form in sorted(set(asked))
     )
-    return f"{{%- macro strftime_now(f) -%}}{answers}{{%- endmacro -%}}{template}"
+    # transformers drops the line break behind a block, so the template begins at the start of a line, as by itself
+    return f"{{%- macro strftime_now(f) -%}}{answers}{{%- endmacro %}}\n{template}"
 
 
 def template_around(tokenizer: Any) -> tuple[str, str]:
