@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from case_kit import Ended, auroc, model_folder, theodolite
+from case_kit import Ended, auroc, theodolite, workplace
 
 from theodolite.core.run import Run
 from theodolite.data.audit import Audit, audit_file
@@ -50,11 +50,7 @@ def templated(n: int = 160, seed: int = 0) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
     """Both files compared on one tiny model."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("surface")
-        patch.chdir(folder)
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        model_folder(folder / "m")
+    with workplace(tmp_path_factory.mktemp("surface")) as folder:
         made = {}
         for name, table in (("cased", cased()), ("templated", templated())):
             table.to_csv(f"{name}.csv", index=False)
