@@ -29,7 +29,7 @@ def accuracies(judge: Calibrator, X: np.ndarray, y: np.ndarray) -> tuple[float, 
 @pytest.fixture(scope="module")
 def in_pocket() -> dict[str, tuple[float, list[float]]]:
     X, y = pocket(4000, 16, seed=0)
-    fresh = pocket(20_000, 16, seed=1)
+    fresh = pocket(10_000, 16, seed=1)
     judges = {
         "softmax": MaxSoftmax(alpha=ALPHA),
         "sdm": Sdm(alpha=ALPHA),

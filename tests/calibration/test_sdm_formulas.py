@@ -46,8 +46,8 @@ def test_the_worked_region_and_its_ladder() -> None:
     assert region(q_prime, proba, 1 - y, 0.9) is None
 
 
-def cases(n_cases: int):
-    for number in range(n_cases):
+def cases(numbers: range):
+    for number in numbers:
         rng = np.random.default_rng(number)
         n_classes, n = int(rng.integers(2, 5)), int(rng.integers(20, 400))
         y = rng.integers(0, n_classes, n)
@@ -57,9 +57,10 @@ def cases(n_cases: int):
         yield z, q, near, y
 
 
-def test_random_cases_equal_the_authors_package() -> None:
+@pytest.mark.parametrize("numbers", [range(150), pytest.param(range(150, 600), marks=pytest.mark.slow)])
+def test_random_cases_equal_the_authors_package(numbers: range) -> None:
     worst = 0.0
-    for z, q, near, y in cases(600):
+    for z, q, near, y in cases(numbers):
         n_classes, predicted = z.shape[1], z.argmax(1)
         half = len(y) // 2
         by_class = [np.sort(near[:half][(y[:half] == c) & (q[:half] > 0)]) for c in range(n_classes)]

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
@@ -70,6 +71,26 @@ def model_folder(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@contextlib.contextmanager
+def workplace(folder: Path, model: str = "m", **how: Any) -> Iterator[Path]:
+    """Work in a folder with a cache of its own and a tiny model, made as `model_folder` is told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        model_folder(folder / model, **how)
+        yield folder
+
+
+def damage(path: Path, how: str) -> None:
+    """One flipped bit in the middle, half of the bytes, or no file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
 
 
 def auroc(run: Path, method: str = "difference_in_means", dataset: str = IN_DISTRIBUTION) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from case_kit import Ended, model_folder, table, theodolite
+from case_kit import Ended, model_folder, table, theodolite, workplace
 
 from theodolite.core.run import Run
 from theodolite.dictionaries import native
@@ -39,11 +39,7 @@ def trained(model: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's folder with model, data, dictionary, method file and a Run of them, all given by relative paths."""
-    folder = tmp_path_factory.mktemp("alice")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        model_folder(folder / "work" / "m")
+    with workplace(tmp_path_factory.mktemp("alice"), "work/m") as folder:
         table().to_csv("work/mine.csv", index=False)
         (folder / "lab").mkdir()
         (folder / "lab" / "mine.py").write_text(MINE)

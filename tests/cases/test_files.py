@@ -258,7 +258,7 @@ def test_every_line_of_a_file_has_a_row_in_the_output(run: Path) -> None:
         ("f.jsonl", b'{"text": "a \\ud83d"}\n', "row 0 of column 'text'"),
         ("f.jsonl", b'{"text": "a", "x": "\\ud83d"}\n', "row 0 of column 'x'"),
         ("f.csv", b"text,n\na,1,2\n", "line 2 has 3 fields"),
-        ("f.csv.gz", gzip.compress(b"text\na\n")[:-4], "its gzip data end before their end mark"),
+        ("f.csv.gz", gzip.compress(b"text\na\n", mtime=0)[:-4], "its gzip data end before their end mark"),
         ("f", b"text\na\n", "unknown format"),
         ("f.json", b"{}", "unknown column 'text'"),
     ],

@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from case_kit import QUICK, model_folder, table, theodolite
+from case_kit import QUICK, table, theodolite, workplace
 
 LANDS = ("France", "Norway", "Peru", "Egypt", "Ecuador", "Senegal", "India", "Vietnam", "Latvia", "Bulgaria", "Chad")
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("copies")
-        patch.chdir(folder)
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        model_folder(folder / "m")
+    with workplace(tmp_path_factory.mktemp("copies")) as folder:
         yield folder
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from case_kit import Ended, model_folder, table, theodolite
+from case_kit import Ended, table, theodolite, workplace
 
 METHODS = [
     "difference_in_means", "logistic", "word_ngrams", "length", "majority", "random_direction(draw=0)",
@@ -19,11 +19,7 @@ METHODS = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a model, training rows and two shifts; the planted word of the second is another one."""
-    folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        model_folder(folder / "m")
+    with workplace(tmp_path_factory.mktemp("page")) as folder:
         table(120).to_csv("mine.csv", index=False)
         table(60, seed=5).to_csv("other.csv", index=False)
         changed = table(60, seed=9)
@@ -31,32 +27,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def compared(folder: Path, out: str, *more: str, methods: list[str] = METHODS) -> Ended:
-    chosen = [word for method in methods for word in ("--method", method)]
+def compared(out: str, *more: str) -> Ended:
+    chosen = [word for method in METHODS for word in ("--method", method)]
     shifts = ("--shift", "other.csv", "--shift", "glad.csv")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        return theodolite(
-            "compare",
-            "mine.csv",
-            *shifts,
-            "--model",
-            "m",
-            "--sae",
-            "none",
-            "--seeds",
-            "2",
-            "--out",
-            out,
-            *chosen,
-            *more,
-        )
+    return theodolite("compare", "mine.csv", *shifts, "--model", "m", "--sae", "none", "--seeds", "2", "--out", out,
+                      *chosen, *more)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def ended(place: Path) -> Ended:
-    return compared(place, "run", "--pooling", "auto")
+    return compared("run", "--pooling", "auto")
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +92,11 @@ def test_the_page_does_not_call_ticks_intervals_and_the_majority_has_none(page: 
 @pytest.mark.parametrize(
     ("option", "value", "words"), [("--pooling", "median", "pooling"), ("--positions", "middle", "middle")]
 )
-def test_an_unknown_way_is_refused_by_name(place: Path, option: str, value: str, words: str) -> None:
-    found = compared(place, "refused", option, value)
+def test_an_unknown_way_is_refused_by_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, words: str
+) -> None:
+    monkeypatch.chdir(place)
+    found = compared("refused", option, value)
     assert found.code == 2
     assert words in found.stderr
     assert not (place / "refused").exists()

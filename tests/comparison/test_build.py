@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from case_kit import damage
 from safetensors.torch import save_file
 
 import theodolite
@@ -163,16 +164,6 @@ def test_a_new_data_set_reads_only_its_own_rows(made: Make, tmp_path: Path) -> N
     assert all(path.is_relative_to(both.home("new")) for path in fresh)
     assert before.items() <= written(both).items()
     assert both.key("state", SITE) != first.key("state", SITE)
-
-
-def damage(path: Path, how: str) -> None:
-    """One flipped bit in the middle, half of the bytes, or no file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    if how == "deleted":
-        path.unlink()
-    else:
-        path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from case_kit import damage
 from scipy import sparse
 
 from theodolite.comparison import fits
@@ -131,16 +132,6 @@ def home(folder: Path, job: Job, views: Views) -> Path:
     return folder / "fits" / fits._key(job, views, 1)[:32]
 
 
-def damage(path: Path, how: str) -> None:
-    """One flipped bit in the middle, half of the bytes, or no file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    if how == "deleted":
-        path.unlink()
-    else:
-        path.write_bytes(content[: len(content) // 2] if how == "cut" else content)
-
-
 @pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])
 @pytest.mark.parametrize("file", ["scores.parquet", "fits.json", "reader/config.json", "reader/model.safetensors"])
 def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, file: str, how: str) -> None:
@@ -243,6 +234,6 @@ def test_a_view_with_other_rows_than_its_data_set_is_refused(views: Views, tmp_p
 def test_in_distribution_scores_are_of_test_rows_alone(views: Views) -> None:
     """Rows of `calibrate` and `certify` set thresholds of judges, and rows of `train` the readers."""
     part = np.array(["train", "calibrate", "certify", "test", "train"] * 18)
-    (evaluation,) = fits._evaluations(Job("ridge", SITE), views, part)
+    (evaluation,) = fits._evaluations(Job("ridge", SITE), views, views.frame, part)
     assert evaluation[:2] == ("in-distribution", "train")
     assert evaluation[2].tolist() == [at for at in range(90) if at % 5 == 3]

@@ -1,5 +1,6 @@
 """The whole comparison on a tiny random model and a file of 160 rows: every stage, every artefact, twice the same."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from theodolite.report import html
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 METHODS = ["difference_in_means", "logistic", "k_sparse@latents", "logistic@state+latents", "word_ngrams", "majority"]
+COMMAND = "theodolite compare mine.csv"
 WORDS = ["house", "river", "green", "walk", "slowly", "over", "tall", "stone", "bridge", "near", "old", "mill", "birds"]
 
 
@@ -32,13 +34,34 @@ def table(n: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"prompt": texts, "bad": label})
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files lie, and a cache for all tests."""
+    folder = tmp_path_factory.mktemp("runner")
+    table(160, 0).to_csv(folder / "mine.csv", index=False)
+    table(80, 1).to_csv(folder / "other.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(home: Path, model: Model) -> Path:
+    """A finished Run of one method, for tests to copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THEODOLITE_CACHE", str(home / "cache"))
+        compared((home / "mine.csv", home / "other.csv"), model, home / "a", methods=METHODS[:1], command=COMMAND)
+    return home / "a"
+
+
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
-    mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
-    table(160, 0).to_csv(mine, index=False)
-    table(80, 1).to_csv(other, index=False)
-    return mine, other
+def files(home: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(home / "cache"))
+    return home / "mine.csv", home / "other.csv"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished Run."""
+    return Path(shutil.copytree(finished, tmp_path / "a"))
 
 
 def compared(files: tuple[Path, Path], model: Model, out: Path, **options: object) -> theodolite.Result:
@@ -46,7 +69,7 @@ def compared(files: tuple[Path, Path], model: Model, out: Path, **options: objec
         "text": "prompt",
         "label": "bad",
         "shifts": [str(files[1])],
-        "seeds": 5,
+        "seeds": 2,
         "methods": METHODS,
         "sae": "none",
     }
@@ -54,7 +77,7 @@ def compared(files: tuple[Path, Path], model: Model, out: Path, **options: objec
 
 
 def test_a_file_of_ones_own_becomes_a_finished_run(files, model, tmp_path) -> None:
-    result = compared(files, model, tmp_path / "run")
+    result = compared(files, model, tmp_path / "run", seeds=5)
     rows = result.rows
     best = rows.query("method == 'word_ngrams' and metric == 'auroc' and seed == 'all' and task == 'matched'")
     assert set(best["dataset"]) == {"in-distribution", "other"}
@@ -77,14 +100,13 @@ def test_a_second_run_equals_the_first_and_reopens(files, model, tmp_path, monke
     assert again.run.manifest["finished"] == first.run.manifest["finished"]
 
 
-def test_another_request_into_the_same_folder_is_refused(files, model, tmp_path) -> None:
-    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+def test_another_request_into_the_same_folder_is_refused(files, model, run: Path) -> None:
     with pytest.raises(UserError, match="another recipe"):
-        compared(files, model, tmp_path / "a", methods=METHODS[:2])
+        compared(files, model, run, methods=METHODS[:2])
 
 
 def test_a_dry_run_writes_no_run(files, model, tmp_path) -> None:
-    plan = compared(files, model, tmp_path / "a", dry_run=True)
+    plan = compared(files, model, tmp_path / "a", seeds=5, dry_run=True)
     assert not (tmp_path / "a").exists()
     assert plan.rows == {"train": 160, "other": 80}
     assert any("smallest AUROC difference" in line for line in plan.lines())
@@ -111,32 +133,29 @@ def test_rows_of_ones_own_need_no_model(tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_a_finished_run_gets_its_page_back_and_shows_texts_when_asked(files, model, tmp_path) -> None:
-    page = tmp_path / "a" / "report.html"
-    compared(files, model, tmp_path / "a", methods=METHODS[:1], command="theodolite compare mine.csv")
+def test_a_finished_run_gets_its_page_back_and_shows_texts_when_asked(files, model, run: Path) -> None:
+    page = run / "report.html"
     first = page.read_bytes()
-    assert b"theodolite compare mine.csv" in first
+    assert COMMAND.encode() in first
     page.unlink()
-    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    compared(files, model, run, methods=METHODS[:1])
     assert page.read_bytes() == first
-    compared(files, model, tmp_path / "a", methods=METHODS[:1], show_text=True)
+    compared(files, model, run, methods=METHODS[:1], show_text=True)
     assert page.read_bytes() != first
-    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+    compared(files, model, run, methods=METHODS[:1])
     assert page.read_bytes() == first  # without texts again
 
 
-def test_force_keeps_the_finished_run_until_the_new_request_is_sound(files, model, tmp_path) -> None:
-    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+def test_force_keeps_the_finished_run_until_the_new_request_is_sound(files, model, run: Path) -> None:
     with pytest.raises(UserError, match="lable"):
-        compared(files, model, tmp_path / "a", methods=METHODS[:1], label="lable", force=True)
-    assert len(theodolite.open_run(tmp_path / "a").rows)
+        compared(files, model, run, methods=METHODS[:1], label="lable", force=True)
+    assert len(theodolite.open_run(run).rows)
 
 
-def test_other_weights_do_not_reopen_a_finished_run(files, model, tmp_path) -> None:
-    compared(files, model, tmp_path / "a", methods=METHODS[:1])
+def test_other_weights_do_not_reopen_a_finished_run(files, run: Path) -> None:
     other = Model(tiny_model("llama", seed=1), byte_tokenizer(), name="tiny")
     with pytest.raises(UserError, match="another recipe"):
-        compared(files, other, tmp_path / "a", methods=METHODS[:1])
+        compared(files, other, run, methods=METHODS[:1])
 
 
 def test_a_run_made_without_the_dictionary_that_now_exists_is_not_reopened(

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from theodolite.core.stats import Interval, satterthwaite
@@ -87,11 +88,14 @@ def test_identical_scores_are_equivalent() -> None:
 
 
 def share_decided(d: Interval, rows: int, family: int = 1) -> float:
-    """How often a family of contrasts like `d` is decided on this many rows if the true difference is the observed."""
+    """How often a family of contrasts like `d` is decided on this many rows if the true difference is the observed.
+
+    Over 400 equally likely values of the estimate: finer than thousands of drawn ones.
+    """
     sd_rows = d.sd_rows * math.sqrt(d.n / rows)
     df = satterthwaite(sd_rows, d.sd_seeds, d.n_groups * rows / d.n, d.n_seeds)
     then = replace(d, sd_rows=sd_rows, df=df)
-    seen = np.random.default_rng(0).normal(d.value, then.sd, 2000)
+    seen = norm.ppf((np.arange(400) + 0.5) / 400, d.value, then.sd)
     return float(
         np.mean(
             [verdicts([replace(then, value=v)] * family)[0].word not in {"undecided", "non-inferior"} for v in seen]

@@ -2,15 +2,12 @@
 
 import random
 import shutil
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
-from case_kit import QUICK, Ended, model_folder, table, theodolite
+from case_kit import QUICK, Ended, table, theodolite, workplace
 
 SCRIPT = "<script>alert(1)<-script><img src=x onerror=alert(1)>"
 SHIFT = "{{7*7}}<marquee onload=x>&\x1b[2J\\g<1>\\d$x_"
@@ -23,11 +20,7 @@ PARTS = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a Run whose data set, shift, labels and texts are markup."""
-    folder = tmp_path_factory.mktemp("artefacts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        model_folder(folder / "m")
+    with workplace(tmp_path_factory.mktemp("artefacts")) as folder:
         rows = table()
         rows["text"] = [f"{text} <script>alert({i})</script>" for i, text in enumerate(rows.text)]
         rows["label"] = rows["label"].map({1: SCRIPT, 0: "no"})

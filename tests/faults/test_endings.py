@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
 from case_kit import QUICK, model_folder, table
 
 from theodolite.core.run import Run, differences

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
-from case_kit import QUICK, Ended, model_folder, table, theodolite
+from case_kit import QUICK, Ended, model_folder, table, theodolite, workplace
 
 from theodolite.core.run import Run
 
@@ -30,11 +28,7 @@ class Config:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a finished Run, its model, and a file that leaves a mark when it is imported."""
-    folder = tmp_path_factory.mktemp("foreign")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THEODOLITE_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        model_folder(folder / "m")
+    with workplace(tmp_path_factory.mktemp("foreign")) as folder:
         table().to_csv("mine.csv", index=False)
         (folder / "evil.py").write_text(EVIL.format(marker=str(folder / "ran")))
         done = theodolite("compare", "mine.csv", "--model", "m", *QUICK, "--out", "run")

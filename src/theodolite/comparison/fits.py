@@ -7,9 +7,10 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from theodolite.data.splits import folds, split
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.1)
 RECORD, SCORES = "fits.json", "scores.parquet"
+Frames = Callable[[str], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,11 @@ def _work(job: Job, views: Views, seeds: int, key: str, cache: Path, here: Path)
 def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     start = time.perf_counter()
     method = configured(job.method, views, job.site)
-    frame = views.frame("train")
+    frame_of = cache(views.frame)  # read and checked once for a seed, not at each of four uses
+    frame = frame_of("train")
     part = split(frame, seed)
     rows = np.flatnonzero((part == "train") & ~left_out(frame, job.leave_out))
-    X = _rows(job, views, "train", seed)[rows]
+    X = _rows(job, views, frame_of, "train", seed)[rows]
     y = frame["label"].to_numpy()[rows]
     if job.tuned:
         tuned = tune(method, X, y, folds(frame.iloc[rows], seed=seed), seed=child_seed(seed, job.method))
@@ -160,20 +163,20 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
         }  # fmt: skip
         save_reader(reader, folder / "reader", about)
     scored = [
-        _score(reader, platt, _rows(job, views, name, seed)[at], views.frame(name).iloc[at]).assign(
+        _score(reader, platt, _rows(job, views, frame_of, name, seed)[at], frame_of(name).iloc[at]).assign(
             dataset=dataset, split="test" if dataset == IN_DISTRIBUTION else "shift"
         )
-        for dataset, name, at in _evaluations(job, views, part)
+        for dataset, name, at in _evaluations(job, views, frame_of, part)
     ]
     record |= {"seed": seed, "n_labels": len(rows), "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
     scores = pd.concat(scored, ignore_index=True)
     return scores.assign(method=job.label, site=job.site, seed=str(seed)), record
 
 
-def _rows(job: Job, views: Views, name: str, seed: int) -> Any:
+def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any:
     """What the job's method reads of a data set, one row for each of its rows."""
     view = methods.parse(job.method).view
-    found, expected = views.get(name, view, job.site, seed, job.family), len(views.frame(name))
+    found, expected = views.get(name, view, job.site, seed, job.family), len(frame_of(name))
     if found.shape[0] != expected:
         raise Damaged(
             f"the view {view!r} of {name} holds {found.shape[0]} rows, the data set {expected}: "
@@ -206,20 +209,20 @@ def left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
     return frame["cluster"].isin(clusters).to_numpy()
 
 
-def _evaluations(job: Job, views: Views, part: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+def _evaluations(job: Job, views: Views, frame_of: Frames, part: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
     """(dataset, frame, rows): what this job's readers are scored on; never a row they were trained on."""
-    frame = views.frame("train")
+    frame = frame_of("train")
     if job.leave_out:
         dataset = f"{LEFT_OUT}{job.leave_out}"
         own = frame["source"].str.startswith(job.leave_out).to_numpy()
         yield dataset, "train", np.flatnonzero(own)
         for name in views.over_refusal:
             yield f"{dataset}{AGAINST}{name}", "train", np.flatnonzero(own & (frame["label"] == 1))
-            yield f"{dataset}{AGAINST}{name}", name, np.arange(len(views.frame(name)))
+            yield f"{dataset}{AGAINST}{name}", name, np.arange(len(frame_of(name)))
         return
     yield IN_DISTRIBUTION, "train", np.flatnonzero(part == "test")
     for name in views.shifts:
-        yield name, name, np.arange(len(views.frame(name)))
+        yield name, name, np.arange(len(frame_of(name)))
 
 
 def _score(reader: Reader, platt: Platt | None, X: Any, rows: pd.DataFrame) -> pd.DataFrame:

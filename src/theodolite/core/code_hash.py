@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from theodolite.core.errors import UserError
+from theodolite.core.installed import version
 
 Entry = str | type | ModuleType | Callable[..., Any]
 ABSENT = "absent"  # version of a library that is imported but not installed: installing it is another closure
@@ -97,8 +98,8 @@ def closure(*entries: Entry) -> Closure:
             walk.module(_Module(f"./{own.stem}", own, beside=own.parent))
         else:
             walk.imported(name, None)
-    for package in sorted(walk.owners - {_OURS}):  # a plugin also counts by its version
-        walk.libraries |= {name: version(name) for name in _distributions().get(package, ())}
+    for package in sorted(walk.owners - {_OURS}):  # a plugin also counts by its version, even if edited in place
+        walk.libraries |= {name: metadata.version(name) for name in _distributions().get(package, ())}
     return Closure(walk.modules, walk.libraries)
 
 
@@ -148,7 +149,7 @@ class _Walk:
 
 @cache
 def _distributions() -> Mapping[str, Iterable[str]]:
-    return packages_distributions()
+    return metadata.packages_distributions()
 
 
 def _module_name(entry: Any) -> str:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.machinery import SourceFileLoader
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, packages_distributions
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.installed import entry_points, version
 
 GROUP = "theodolite.methods"
 
