@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from theodolite.comparison.instruments import Instruments, open_instruments
-from theodolite.comparison.rows import load_concept
 from theodolite.core import methods, recipe
 from theodolite.core.metrics import auroc
 from theodolite.data.concept import Concept
 from theodolite.data.splits import split
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
+from theodolite.study.datasets import load_concept
+from theodolite.study.subjects import Instruments, open_instruments
 
 METHODS = (
     "difference_in_means",

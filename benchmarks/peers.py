@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries.learner import Learner
+from theodolite.dictionaries.training.learner import Learner
 
 _find = importlib.util.find_spec
 # transformers takes a torchvision that was built for another torch as usable, and importing SAELens then fails

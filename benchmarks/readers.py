@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
-from theodolite.comparison.tune import tune
 from theodolite.core.methods import parse
+from theodolite.study.tune import tune
 
 N = 800
 #: method, seconds that one thread may take

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from theodolite.dictionaries import corpus
-from theodolite.dictionaries.held_out import held_out_documents, held_out_rows
-from theodolite.dictionaries.stream import Stream
+from theodolite.dictionaries.training import corpus
+from theodolite.dictionaries.training.held_out import held_out_documents, held_out_rows
+from theodolite.dictionaries.training.stream import Stream
 from theodolite.models.model import Model
 
 

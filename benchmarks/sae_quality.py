@@ -30,7 +30,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from theodolite.core.bootstrap import bootstrap_weights
-from theodolite.dictionaries.allocator import keep_freed_memory
+from theodolite.dictionaries.training.allocator import keep_freed_memory
 from theodolite.dictionaries.variants.topk import TopK
 
 K, BATCH, KEPT, TUNING_SEED, TIMES = 32, 2048, 20_000, 99, (0.25, 1.0, 4.0, 16.0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.names import parse
+from theodolite.dictionaries.training.allocator import keep_freed_memory
 
 BATCH, KEPT, SEED, UNUSED = 2048, 20_000, 99, 100_000
 

@@ -26,9 +26,9 @@ import torch
 from scipy.stats import t as student
 
 from theodolite.core.seeds import generator
-from theodolite.dictionaries.allocator import keep_freed_memory
 from theodolite.dictionaries.names import parse
 from theodolite.dictionaries.recovery import recovery
+from theodolite.dictionaries.training.allocator import keep_freed_memory
 from theodolite.toys.synthetic_dictionary import SyntheticDictionary
 
 WIDTH, L0, BATCH, POOL, HELD_OUT = 256, 4, 1024, 300 * 1024, 20_000

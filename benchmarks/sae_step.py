@@ -32,8 +32,8 @@ from safetensors.torch import load_file
 from scipy.stats import binom
 from torch import Tensor
 
-from theodolite.dictionaries.learner import geometric_median
-from theodolite.dictionaries.preselect import multiplies_bfloat16
+from theodolite.dictionaries.ops.preselect import multiplies_bfloat16
+from theodolite.dictionaries.training.learner import geometric_median
 from theodolite.dictionaries.variants.batch_topk import BatchTopK
 from theodolite.dictionaries.variants.jumprelu import JumpReLU
 from theodolite.dictionaries.variants.matryoshka import Matryoshka

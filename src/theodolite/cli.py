@@ -243,7 +243,7 @@ def check(reader: str) -> None:
     reader
         path/to/file.py:Class
     """
-    from theodolite.comparison import check as checks
+    from theodolite.checks import check as checks
     from theodolite.report import terminal
 
     if not terminal.show_laws(checks.check(reader)):
@@ -293,8 +293,8 @@ def audit(
     group
         its group column.
     """
-    from theodolite.comparison import auditing
     from theodolite.report import terminal
+    from theodolite.study import auditing
 
     found = auditing.audit(file, text=text, label=label, positive=positive, group=group)
     terminal.show_audit(found, hidden=auditing.hidden(file) and not show_text)
@@ -303,8 +303,8 @@ def audit(
 @data.command
 def verify(recipe: str) -> None:
     """Fetch every source of a recipe, check hashes, count rows."""
-    from theodolite.comparison import auditing
     from theodolite.report import terminal
+    from theodolite.study import auditing
 
     terminal.say(auditing.verify(recipe))
 

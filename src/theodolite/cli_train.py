@@ -76,9 +76,9 @@ def train(
     dry_run
         print tokens, gigabytes and minutes only.
     """
-    from theodolite.comparison import training
-    from theodolite.dictionaries.tracking import told
+    from theodolite.dictionaries.training.tracking import told
     from theodolite.report import terminal
+    from theodolite.study import training
 
     frozen = [twin for twin in twins or ["encoder"] if twin != "none"]
     with terminal.progress() as progress:

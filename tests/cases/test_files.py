@@ -15,11 +15,11 @@ import zstandard
 from case_kit import QUICK, model_folder, table, theodolite
 
 import theodolite as package
-from theodolite.comparison import own, request
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.data import sources
 from theodolite.data.gather import gather
+from theodolite.study import own, request
 
 # what a table reader likes to turn into numbers, missing values, booleans or nothing
 AS_WRITTEN = [

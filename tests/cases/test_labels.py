@@ -10,10 +10,10 @@ import pytest
 from case_kit import QUICK, model_folder, table, theodolite
 
 import theodolite as package
-from theodolite.comparison import own
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.data import sources
+from theodolite.study import own
 
 Y = np.arange(120) % 2
 

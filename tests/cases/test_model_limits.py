@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from case_kit import QUICK, model_folder, table, theodolite
 
-from theodolite.comparison.settle import adapted
 from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
 from theodolite.models.model import Model
+from theodolite.study.settle import adapted
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 RAW = "the model has no chat template: texts are read raw, not as a user's turn"

@@ -1,11 +1,11 @@
-"""Every law of `comparison/laws.py` on every reader we ship, and on some of them with other parameters or views."""
+"""Every law of `checks/laws.py` on every reader we ship, and on some of them with other parameters or views."""
 
 from collections.abc import Callable
 
 import pytest
 
-from theodolite.comparison.check import case_for, judge
-from theodolite.comparison.laws import LAWS, Case
+from theodolite.checks.check import case_for, judge
+from theodolite.checks.laws import LAWS, Case
 from theodolite.core.discover import discover
 from theodolite.core.methods import parse
 

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from theodolite.comparison.evaluate import Evaluation, evaluate
-from theodolite.comparison.panel import read_panel
 from theodolite.core.metrics import auroc, brier
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import ROW_COLUMNS, SCORE_COLUMNS
 from theodolite.core.stats import HALVES
+from theodolite.study.score_matrix import read_panel
 
 SITE = "blocks.3.resid_post"
 

@@ -12,11 +12,11 @@ from scipy import sparse
 from theodolite.comparison import fits
 from theodolite.comparison.fits import run
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.stages import peak_mb
-from theodolite.comparison.views import Views, frame_hash
 from theodolite.core import code_hash, sealed
 from theodolite.core.errors import Damaged, UserError
 from theodolite.core.methods import parse
+from theodolite.study.stages import peak_mb
+from theodolite.study.views import Views, frame_hash
 
 SITE = "blocks.1.resid_post"
 DICTIONARY = "toy-0"
@@ -53,7 +53,7 @@ def test_every_reader_can_be_given_state_and_latents_together(views: Views, tmp_
 
 
 def test_a_reader_remembers_which_dictionary_it_reads(views: Views, tmp_path: Path) -> None:
-    from theodolite.comparison.saved_readers import saved_about
+    from theodolite.study.saved_readers import saved_about
 
     for method, station in (("logistic@latents", DICTIONARY), ("logistic", "")):
         fits._one_seed(Job(method, SITE), views, 0, tmp_path / method)
@@ -112,9 +112,9 @@ def test_a_fit_depends_on_its_reader_and_the_numerics_and_not_on_report_or_model
     for found in parts.values():
         rooms = {name.split(".")[1] for name in found.modules if "." in name}
         assert rooms == {"core", "comparison", "data", "readers"}
-        assert {
-            f"theodolite.{name}" for name in ("comparison.tune", "comparison.views", "data.splits", "core.newton")
-        } <= (found.modules.keys())
+        assert {f"theodolite.{name}" for name in ("study.tune", "study.views", "data.splits", "core.newton")} <= (
+            found.modules.keys()
+        )
         assert {"numpy", "scipy", "scikit-learn"} <= found.libraries.keys()
     assert "theodolite.readers._span" in parts["k_sparse"].modules
     assert "theodolite.readers._span" not in parts["difference_in_means"].modules

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.comparison.build import build_views
-from theodolite.comparison.instruments import Instruments
 from theodolite.comparison.jobs import HEATMAP, Job, absent, jobs
-from theodolite.comparison.views import Views
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe, Source
 from theodolite.data import concept
 from theodolite.models import prompting, sentence
 from theodolite.models.model import Model
+from theodolite.study.build import build_views
+from theodolite.study.subjects import Instruments
+from theodolite.study.views import Views
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE, DEEPER = "blocks.1.resid_post", "blocks.2.resid_post"

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from theodolite.comparison import build, fits, other_poolings
-from theodolite.comparison.instruments import Instruments, Station
+from theodolite.comparison import fits, other_poolings
 from theodolite.comparison.jobs import jobs
 from theodolite.comparison.tables import matched
-from theodolite.comparison.views import Views
 from theodolite.core.recipe import Contrast, Recipe, Source
 from theodolite.data import concept
 from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models.model import Model
+from theodolite.study import build
+from theodolite.study.subjects import Instruments, Station
+from theodolite.study.views import Views
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE = "blocks.1.resid_post"

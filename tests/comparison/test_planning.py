@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from theodolite.comparison.planning import MOST_DETECTABLE, Plan, _detectable
-from theodolite.comparison.training_sets import measured
 from theodolite.core.recipe import Recipe
+from theodolite.study.training_sets import measured
 
 
 def planned(sizes: list[int]) -> Plan:

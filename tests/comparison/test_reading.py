@@ -11,7 +11,6 @@ import torch
 import yaml
 
 import theodolite
-from theodolite.comparison.kept import Said
 from theodolite.comparison.reading import read_file, read_text, withheld
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
@@ -20,6 +19,7 @@ from theodolite.dictionaries import native
 from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
+from theodolite.selection.saved import Said
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE = "blocks.1.resid_post"

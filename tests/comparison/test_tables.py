@@ -11,13 +11,13 @@ from theodolite.comparison import conclusion, fits
 from theodolite.comparison.evaluate import Evaluation, evaluate
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.request import METHODS, with_shuffles
 from theodolite.comparison.tables import PROTOCOL, blocks, matched
 from theodolite.core import methods, run
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.data.splits import folds
-from theodolite.dictionaries import card
+from theodolite.dictionaries.training import card
 from theodolite.report.numbers import signed, span
+from theodolite.study.request import METHODS, with_shuffles
 
 SITE = "blocks.3.resid_post"
 RECIPE = Recipe(

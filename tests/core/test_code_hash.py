@@ -207,9 +207,11 @@ def test_a_module_that_nobody_installed_counts_by_its_source(tmp_path: Path, mon
 
 def test_what_makes_each_cached_thing_stays_bounded() -> None:
     """No key depends on how a result is shown, and the state of a model on no dictionary or reader."""
-    from theodolite.comparison import admission, build, corpora, fits, rows
-    from theodolite.comparison.views import Views
+    from theodolite.comparison import fits
     from theodolite.models.model import Model
+    from theodolite.selection import fitting
+    from theodolite.study import build, corpora, datasets
+    from theodolite.study.views import Views
 
     entries = {
         "state": (build._states, Views, Model),
@@ -218,8 +220,8 @@ def test_what_makes_each_cached_thing_stays_bounded() -> None:
         "sentence": (build._sentence, Views),
         "answer": (build._answer, Views, Model),
         "fits": (fits._work, Views, discover()["k_sparse"]),
-        "judgements": (admission._work, Views, discover()["k_sparse"]),
-        "answers": (rows._chosen, Model),
+        "judgements": (fitting._work, Views, discover()["k_sparse"]),
+        "answers": (datasets._chosen, Model),
         "corpora": (corpora._cleared,),
     }
     found = {name: closure(*entry) for name, entry in entries.items()}
@@ -247,7 +249,7 @@ def test_what_makes_each_cached_thing_stays_bounded() -> None:
 
 def test_hashing_imports_neither_torch_nor_what_it_reads() -> None:
     code = (
-        "import sys; from theodolite.core.code_hash import closure; closure('theodolite.comparison.build'); "
+        "import sys; from theodolite.core.code_hash import closure; closure('theodolite.study.build'); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'transformers', 'theodolite.models')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from toy_rows import recipe_of
 
-from theodolite.comparison import corpora
 from theodolite.core import recipe as recipes
 from theodolite.core.recipe import Recipe
 from theodolite.data import concept, templates
@@ -16,7 +15,8 @@ from theodolite.data.leakage import leaks
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency
 from theodolite.data.splits import split
 from theodolite.data.verify import verify
-from theodolite.dictionaries import corpus
+from theodolite.dictionaries.training import corpus
+from theodolite.study import corpora
 
 NAMES = ["answers-correctly", "harmful-intent", "sentiment", "truth"]
 

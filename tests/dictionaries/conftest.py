@@ -18,8 +18,8 @@ import torch
 
 from theodolite.core import atomic
 from theodolite.core.positions import Positions
-from theodolite.dictionaries.corpus import Corpus, CorpusRecipe, Document
-from theodolite.dictionaries.train import train
+from theodolite.dictionaries.training.corpus import Corpus, CorpusRecipe, Document
+from theodolite.dictionaries.training.train import train
 
 D = 12
 WORDS = [f"word{i}" for i in range(40)]
@@ -155,7 +155,7 @@ def train_in_a_child() -> Callable[..., int]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch._dynamo", "theodolite.dictionaries.train", "theodolite.dictionaries.kernels"]
+        ["torch._dynamo", "theodolite.dictionaries.training.train", "theodolite.dictionaries.ops.kernels"]
     )
     root = str(Path(__file__).parents[2])
     if root not in sys.path:  # the child finds this file by its name

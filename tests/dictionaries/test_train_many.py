@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import checkpoint, native
-from theodolite.dictionaries import train as training
+from theodolite.dictionaries import native
 from theodolite.dictionaries.names import parse, variants
 from theodolite.dictionaries.opening import find
-from theodolite.dictionaries.train import ConstantDimension, train
+from theodolite.dictionaries.training import checkpoint
+from theodolite.dictionaries.training import train as training
+from theodolite.dictionaries.training.train import ConstantDimension, train
 
 A, B = "blocks.0.resid_post", "blocks.1.resid_post"
 TOPK, JUMP = "topk(k=3, lr=5e-3, width=32)", "jumprelu(lr=5e-3, target_l0=4, width=24)"

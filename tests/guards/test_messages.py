@@ -17,10 +17,10 @@ COMMANDS = ("compare", "read", "train", "convert", "report", "check", "data audi
 HOME = {
     "cli.py": "read",
     "comparison/reading.py": "read",
-    "comparison/training.py": "train",
+    "study/training.py": "train",
     "dictionaries/names.py": "train",
-    "dictionaries/plan.py": "train",
-    "dictionaries/checkpoint.py": "train",
+    "dictionaries/training/plan.py": "train",
+    "dictionaries/training/checkpoint.py": "train",
     "dictionaries/convert.py": "convert",
     "dictionaries/formats/weights.py": "convert",
     "comparison/": "compare",

@@ -6,12 +6,12 @@ from typing import Any
 from theodolite.comparison import tables
 from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.explained import Fvu
-from theodolite.comparison.instruments import Station
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN, Run
 from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.models.model import Model
 from theodolite.report.numbers import share, signed, span, within
+from theodolite.study.subjects import Station
 
 
 def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:

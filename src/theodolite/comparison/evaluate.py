@@ -10,20 +10,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from theodolite.comparison.panel import Key, Panel, read_panel
-from theodolite.comparison.training_sets import Measured, of_dataset
 from theodolite.core.calibration_error import calibration_error
 from theodolite.core.metrics import auroc, average_precision, brier, mean, rate_above
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, Metric
 from theodolite.core.verdict import CHANCE, MARGIN, Verdict, benjamini_yekutieli, is_inverted, verdicts
+from theodolite.study.score_matrix import N_BOOT, Key, Panel, Row, numbers, read_panel
+from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
 
 Array = np.ndarray
-Row = dict[str, Any]
 Thresholds = Mapping[tuple[str, str, str, str], Mapping[float, float]]
 ERROR_PARTS = ("sd_rows", "sd_seeds", "sd_refits", "spread")  # of an AUROC's error, each printed as a row of its own
-N_BOOT = 2000
-UNMEASURED: Measured = {}
 FEWEST_FALSE_ALARMS = 10  # a rate of x % of fewer than ten rows is a rate of nothing
 
 
@@ -236,11 +233,6 @@ def row(panel: Panel, key: Key, task: str, seed: str, metric: str, figure: Inter
     """One number of one method on one data set, for `Run.add_rows`."""
     place = {"task": task, "method": key[0], "site": key[1], "seed": seed, "split": panel.split, "dataset": panel.name}
     return place | {"metric": metric, "versus": ""} | numbers(figure)
-
-
-def numbers(figure: Interval) -> Row:
-    """A figure as the columns of a row."""
-    return {name: getattr(figure, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
 
 
 def _point(value: float, beside: Interval) -> Interval:

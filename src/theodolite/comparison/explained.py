@@ -14,9 +14,9 @@ import numpy as np
 from theodolite.comparison.baselines import difference
 from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.fits import Fitted
-from theodolite.comparison.instruments import Station
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN
+from theodolite.study.subjects import Station
 
 Fvu = Mapping[str, Mapping[str, float]]  # by dictionary and data set, on the token rows that were encoded
 LOST = Contrast(method="logistic@reconstruction", than="logistic")

@@ -1,15 +1,11 @@
 """Every fit of a comparison: one job per method, site and training set, cached, in parallel."""
 
 import hashlib
-import inspect
 import json
 import os
-import signal
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +14,6 @@ import numpy as np
 import pandas as pd
 
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.stages import peak_mb
-from theodolite.comparison.tune import Platt, Tuned, tune
-from theodolite.comparison.views import Views
 from theodolite.core import methods
 from theodolite.core.artefact import FILES as READER_FILES
 from theodolite.core.artefact import save_reader
@@ -33,8 +26,12 @@ from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
 from theodolite.core.seeds import child_seed
 from theodolite.core.tick import Tick
-from theodolite.core.watch import ending_with
 from theodolite.data.splits import folds, split
+from theodolite.study.parallel import in_parallel
+from theodolite.study.stages import peak_mb
+from theodolite.study.training_sets import left_out
+from theodolite.study.tune import Platt, Tuned, tune
+from theodolite.study.views import Views, configured
 
 FALSE_POSITIVE_RATES = (0.01, 0.05, 0.1)
 RECORD, SCORES = "fits.json", "scores.parquet"
@@ -69,26 +66,6 @@ def run(
         yield Fitted(job, _own_scores(folders[job] / SCORES, job, seeds), facts)
 
 
-def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
-    """What joblib's delayed calls return, in the order they finish, on all cores with one thread each.
-
-    Of `total`, all but these are done already. Workers end when this process does, also where it is killed.
-    """
-    from joblib import Parallel, delayed, parallel_config
-
-    found: list[Any] = []
-    tick(total - len(work), total)
-    with warnings.catch_warnings(), parallel_config(backend="loky", inner_max_num_threads=1):
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
-        with _interrupts_held():
-            watched = [delayed(ending_with)(os.getpid(), *call) for call in work]
-            results = Parallel(n_jobs=-1, return_as="generator_unordered")(watched)
-        for result in results:
-            found.append(result)
-            tick(total - len(work) + len(found), total)
-    return found
-
-
 def reader_files(cache: Path, job: Job, views: Views, seeds: int) -> dict[str, Path]:
     """Files of the reader fitted on the first seed, by name, for reading new texts; only what the record names."""
     key = _key(job, views, seeds)
@@ -114,19 +91,6 @@ def _key(job: Job, views: Views, seeds: int) -> str:
         "code": code_hash(_work, Job, Views, method.cls), "seeds": seeds,
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit it, and leave it to the command to stop and to say so."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(job: Job, views: Views, seeds: int, key: str, cache: Path, here: Path) -> None:
@@ -185,28 +149,12 @@ def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any
     return found
 
 
-def configured(spec: str, views: Views, site: str) -> methods.Method:
-    """The method, told where its view's two blocks meet: they get equal variance, or 4,096 columns outvote 576."""
-    method = methods.parse(spec)
-    if method.view != "state+latents" or "split" not in inspect.signature(method.cls).parameters:
-        return method
-    return replace(method, params={"split": views.get("train", "state", site).shape[1], **method.params})
-
-
 def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
     """What tuning chose, and the thresholds of false-positive rates on out-of-fold negatives."""
     negatives = tuned.out_of_fold_n[y == 0]
     levels = {str(rate): threshold_at(negatives, rate) for rate in FALSE_POSITIVE_RATES}
     thresholds = {rate: level for rate, level in levels.items() if level is not None}
     return {"params": tuned.params, "cv_log_loss": tuned.cv_log_loss, "n_fits": tuned.n_fits, "thresholds": thresholds}
-
-
-def left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
-    """Which rows (n,) are kept out of training: those of the source and their near-duplicates in other sources."""
-    if not prefix:
-        return np.zeros(len(frame), bool)
-    clusters = frame.loc[frame["source"].str.startswith(prefix), "cluster"]
-    return frame["cluster"].isin(clusters).to_numpy()
 
 
 def _evaluations(job: Job, views: Views, frame_of: Frames, part: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from theodolite.comparison.views import SITELESS, Views
 from theodolite.core import methods
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe
+from theodolite.study.views import SITELESS, Views
 
 # The heat-map fixes the strength of regularisation: 30 blocks x 12 configurations would be a search of its own.
 HEATMAP = ("difference_in_means", "logistic(C=0.01)", "ridge(alpha=100.0)")

@@ -18,13 +18,9 @@ import pandas as pd
 
 from theodolite.comparison import fits
 from theodolite.comparison.baselines import difference
-from theodolite.comparison.build import Made, Part, code_part, encoded, harvested, made_part, twin_encoded
-from theodolite.comparison.evaluate import UNMEASURED, Evaluation, evaluate
+from theodolite.comparison.evaluate import Evaluation, evaluate
 from theodolite.comparison.fits import Fitted
-from theodolite.comparison.instruments import Instruments, Station
 from theodolite.comparison.jobs import Job
-from theodolite.comparison.training_sets import Measured
-from theodolite.comparison.views import FROM_DICTIONARY, Views
 from theodolite.core import methods
 from theodolite.core.code_hash import code_hash
 from theodolite.core.positions import POOLINGS, pool
@@ -35,6 +31,10 @@ from theodolite.core.tick import Tick
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.models.harvest import Harvest
+from theodolite.study.build import Made, Part, code_part, encoded, harvested, made_part, twin_encoded
+from theodolite.study.subjects import Instruments, Station
+from theodolite.study.training_sets import UNMEASURED, Measured
+from theodolite.study.views import FROM_DICTIONARY, Views
 
 TASK = "poolings"
 POOLED_VIEWS = {"state", *FROM_DICTIONARY}

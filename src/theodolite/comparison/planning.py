@@ -5,10 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from theodolite.comparison.instruments import Instruments
-from theodolite.comparison.primary import foresight, require_enough
-from theodolite.comparison.rows import load_concept, template_notes
-from theodolite.comparison.training_sets import measured
 from theodolite.core import methods
 from theodolite.core import recipe as recipes
 from theodolite.core.bootstrap import effective_groups
@@ -18,6 +14,10 @@ from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
 from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
+from theodolite.selection.protocol import foresight, require_enough
+from theodolite.study.datasets import load_concept, template_notes
+from theodolite.study.subjects import Instruments
+from theodolite.study.training_sets import measured
 
 TRIAL = 16  # texts read once to learn the speed
 MOST_DETECTABLE = 0.35  # from the AUROC of .85 that is assumed down to chance

@@ -14,15 +14,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from theodolite.comparison.instruments import Instruments, open_instruments
-from theodolite.comparison.kept import JUDGES, Kept, Said
-from theodolite.comparison.maps import Rows
 from theodolite.comparison.read_values import Admission, Exemplar, Reading
-from theodolite.comparison.request import is_table
-from theodolite.comparison.rows import unreadable
-from theodolite.comparison.saved_readers import own_class, reader_folder, saved_about
-from theodolite.comparison.tune import Platt
-from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
 from theodolite.core.errors import UserError, unknown
@@ -42,6 +34,14 @@ from theodolite.models.model import Model
 from theodolite.models.pass_code import same_code
 from theodolite.models.tokens import encode
 from theodolite.readers._text import NgramReader
+from theodolite.selection.saved import JUDGES, Kept, Said
+from theodolite.selection.spaces import Rows
+from theodolite.study.datasets import unreadable
+from theodolite.study.request import is_table
+from theodolite.study.saved_readers import own_class, reader_folder, saved_about
+from theodolite.study.subjects import Instruments, open_instruments
+from theodolite.study.tune import Platt
+from theodolite.study.views import FROM_DICTIONARY
 
 BLANK = "no known n-gram"  # why a reading of the text alone is not relied on: it would be that of any unknown text
 SCORED, JUDGED = ("method", "score", "probability"), ("predicted", "alpha", "admitted", "reason")  # columns of a file

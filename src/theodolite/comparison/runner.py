@@ -6,38 +6,10 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from theodolite.comparison import (
-    admission,
-    baselines,
-    conclusion,
-    explained,
-    fits,
-    other_poolings,
-    own,
-    pooling_choice,
-    primary,
-    reliance,
-    request,
-    tables,
-    training_sets,
-)
-from theodolite.comparison.build import build_views, code_part, cut_notes, tokens_read
-from theodolite.comparison.given import compare_rows
-from theodolite.comparison.instruments import (
-    Instruments,
-    Station,
-    available,
-    open_instruments,
-    origin_notes,
-    unchecked_notes,
-)
+from theodolite.comparison import baselines, conclusion, explained, fits, other_poolings, tables
+from theodolite.comparison.arrays import compare_rows
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import Plan, plan
-from theodolite.comparison.rows import at_chosen_positions, dictionary_texts, load_concept, template_notes
-from theodolite.comparison.saved_readers import READERS
-from theodolite.comparison.settle import adaptation_notes, adapted
-from theodolite.comparison.stages import Stages
-from theodolite.comparison.views import Views
 from theodolite.core import methods as naming
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
@@ -51,6 +23,22 @@ from theodolite.data.splits import require_splittable
 from theodolite.models.model import Model
 from theodolite.report import html
 from theodolite.report.result import Result
+from theodolite.selection import accuracies, fitting, protocol
+from theodolite.study import own, pooling_choice, request, training_sets
+from theodolite.study.build import build_views, code_part, cut_notes, tokens_read
+from theodolite.study.datasets import at_chosen_positions, dictionary_texts, load_concept, template_notes
+from theodolite.study.saved_readers import READERS
+from theodolite.study.settle import adaptation_notes, adapted
+from theodolite.study.stages import Stages
+from theodolite.study.subjects import (
+    Instruments,
+    Station,
+    available,
+    open_instruments,
+    origin_notes,
+    unchecked_notes,
+)
+from theodolite.study.views import Views
 
 Shifts: TypeAlias = Sequence[str | Path | pd.DataFrame] | pd.DataFrame | str | Path  # one or several
 
@@ -224,7 +212,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
             concept = at_chosen_positions(concept, recipe, instruments.model)
         run.settle(recipe.model_dump(mode="json"))
         if recipe.admit:
-            primary.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
+            protocol.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
         run.begin()
         tick.tell("counting tokens")
         _record(recipe, concept, instruments, run)
@@ -249,10 +237,10 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         _conclude(recipe, fitted, repooled, instruments, views, training, run)
     if recipe.admit:
         with stages("judging predictions") as tick:
-            cases = primary.cases(recipe, views, instruments.blocks)
-            judged = list(admission.run(cases, views, cache_root() / "judges", tick, run.note))
+            cases = protocol.cases(recipe, views, instruments.blocks)
+            judged = list(fitting.run(cases, views, cache_root() / "judges", tick, run.note))
         with stages("what to rely on") as tick:
-            reliance.conclude(judged, views, run, tick, training)
+            accuracies.conclude(judged, views, run, tick, training)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()

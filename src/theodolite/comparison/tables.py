@@ -7,17 +7,17 @@ from typing import Any
 import pandas as pd
 
 from theodolite.comparison import baselines, explained
-from theodolite.comparison.evaluate import N_BOOT, UNMEASURED, Evaluation, evaluate, row
+from theodolite.comparison.evaluate import Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
-from theodolite.comparison.panel import read_panel
-from theodolite.comparison.training_sets import Measured, of_dataset
-from theodolite.comparison.views import FROM_DICTIONARY
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import IN_DISTRIBUTION, source_left_out
 from theodolite.data.near_duplicates import THRESHOLD
 from theodolite.data.splits import SHARES, folds
+from theodolite.study.score_matrix import N_BOOT, read_panel
+from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
+from theodolite.study.views import FROM_DICTIONARY
 
 Row = dict[str, Any]
 # What the methods paragraph of a report may state, because it is what is done here and in data/splits.py.

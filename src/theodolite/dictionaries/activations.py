@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries import coding, sparse
+from theodolite.dictionaries import coding
+from theodolite.dictionaries.ops import sparse
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from theodolite.core.errors import UserError, unknown
 from theodolite.dictionaries import formats, opening
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import dictionary_learning, openai, releases
-from theodolite.dictionaries.learner import frozen_part
+from theodolite.dictionaries.training.learner import frozen_part
 
 PICKLED = {"dictionary_learning": dictionary_learning.WEIGHTS, "openai": openai.WEIGHTS}
 NAMES = (*formats.FORMATS, *PICKLED)

@@ -10,8 +10,8 @@ from scipy import sparse as scipy_sparse
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import Activation, TopKRule
+from theodolite.dictionaries.ops import sparse
 from theodolite.dictionaries.refit import magnitudes
 
 Normalise = Literal["none", "centre", "layer_norm", "constant_norm"]

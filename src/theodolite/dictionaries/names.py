@@ -13,7 +13,7 @@ from theodolite.core.code_hash import helpers_hash
 from theodolite.core.discover import discover, load_file, name_of, origin
 from theodolite.core.errors import UserError
 from theodolite.core.methods import check_known, is_file, split, written
-from theodolite.dictionaries.learner import Learner
+from theodolite.dictionaries.training.learner import Learner
 
 PACKAGE, GROUP = "theodolite.dictionaries.variants", "theodolite.dictionaries"
 # options of a Learner that a run sets for all its dictionaries
@@ -83,7 +83,9 @@ def parse(spec: str, registry: Mapping[str, type] | None = None) -> Spec:
         raise UserError(f"cannot read dictionary {spec!r}: write name or name(param=value); its site is --sites")
     cls = load_file(word) if is_file(word) else (variants() if registry is None else registry)[word]
     if not issubclass(cls, Learner):
-        raise UserError(f"dictionary {word!r}: {cls.__name__} must subclass theodolite.dictionaries.learner.Learner")
+        raise UserError(
+            f"dictionary {word!r}: {cls.__name__} must subclass theodolite.dictionaries.training.learner.Learner"
+        )
     for param in params:
         if param in ELSEWHERE:
             raise UserError(f"{param} is no parameter of one dictionary ({spec!r}): {ELSEWHERE[param]}")

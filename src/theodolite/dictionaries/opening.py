@@ -14,8 +14,8 @@ from theodolite.core.site import Site
 from theodolite.dictionaries import formats, native, origin
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import releases
-from theodolite.dictionaries.learner import frozen_part
-from theodolite.dictionaries.plan import TWIN_SUFFIX
+from theodolite.dictionaries.training.learner import frozen_part
+from theodolite.dictionaries.training.plan import TWIN_SUFFIX
 
 L0_FACTOR = 2.0
 MOST_ELSEWHERE = 0.5  # FVU allowed a dictionary of another model's name: one of a stranger's rows is near 1 or above

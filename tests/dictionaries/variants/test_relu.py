@@ -6,7 +6,7 @@ import torch
 from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import support
+from theodolite.dictionaries.ops import support
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.seeded import seeded_rows
 from theodolite.dictionaries.variants.relu import ReLU

@@ -5,9 +5,9 @@ import torch
 from planted_atoms import ATOMS, D, mixtures
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.learner import geometric_median
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.seeded import digest, seeded_rows
+from theodolite.dictionaries.training.learner import geometric_median
 from theodolite.dictionaries.variants.topk import TopK
 
 

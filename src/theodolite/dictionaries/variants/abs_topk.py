@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from theodolite.dictionaries import objective, preselect
 from theodolite.dictionaries.activations import AbsTopKRule
-from theodolite.dictionaries.codes import Codes
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.ops import preselect
+from theodolite.dictionaries.ops.codes import Codes
+from theodolite.dictionaries.training import objective
+from theodolite.dictionaries.training.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import generator
-from theodolite.dictionaries import coding, objective
+from theodolite.dictionaries import coding
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.training import objective
+from theodolite.dictionaries.training.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.dictionaries import objective, preselect
 from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.ops import preselect
+from theodolite.dictionaries.training import objective
+from theodolite.dictionaries.training.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
 
 # Weight of the newest batch in the running threshold. A batch has it to 1 or 2 %; at the published 0.01 the mean lags

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import JumpReluRule
-from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step, check_k
-from theodolite.dictionaries.support import Sparse
+from theodolite.dictionaries.ops.support import Sparse
+from theodolite.dictionaries.training.auxiliary import add_auxiliary
+from theodolite.dictionaries.training.learner import Learner, Step, check_k
 from theodolite.dictionaries.variants.batch_topk import MEMORY
 
 

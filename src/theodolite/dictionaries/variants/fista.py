@@ -8,9 +8,9 @@ from torch import Tensor
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import generator
 from theodolite.dictionaries.activations import FistaRule, NonnegativeFistaRule
-from theodolite.dictionaries.classical import Classical, outcome, remembered
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.training.classical import Classical, outcome, remembered
+from theodolite.dictionaries.training.learner import Step
 
 
 @dataclass(eq=False)

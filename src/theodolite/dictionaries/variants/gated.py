@@ -7,9 +7,9 @@ from torch import Tensor
 
 from theodolite.dictionaries.activations import GatedRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
-from theodolite.dictionaries.sparsity import Penalised, linear_gradients
-from theodolite.dictionaries.support import entries_above
+from theodolite.dictionaries.ops.support import entries_above
+from theodolite.dictionaries.training.learner import Step
+from theodolite.dictionaries.training.sparsity import Penalised, linear_gradients
 
 
 @dataclass(eq=False)

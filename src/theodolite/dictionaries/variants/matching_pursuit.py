@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import MatchingPursuitRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.ops import sparse
+from theodolite.dictionaries.training.learner import Learner, Step
 
 
 @dataclass(eq=False)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from theodolite.dictionaries.activations import IdentityRule
-from theodolite.dictionaries.classical import Classical, outcome, principal
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.training.classical import Classical, outcome, principal
+from theodolite.dictionaries.training.learner import Step
 
 
 @dataclass(eq=False)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries import sparse
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step, check_k
+from theodolite.dictionaries.ops import sparse
+from theodolite.dictionaries.training.learner import Learner, Step, check_k
 
 
 @dataclass(eq=False)

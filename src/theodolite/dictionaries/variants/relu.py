@@ -8,9 +8,9 @@ from torch import Tensor
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
-from theodolite.dictionaries.sparsity import Penalised, linear_gradients
-from theodolite.dictionaries.support import entries_above
+from theodolite.dictionaries.ops.support import entries_above
+from theodolite.dictionaries.training.learner import Step
+from theodolite.dictionaries.training.sparsity import Penalised, linear_gradients
 
 QUEUE = 10  # batches over which the penalties of the old and the new p are compared
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import child_seed
 from theodolite.dictionaries.activations import NonnegativeFistaRule
-from theodolite.dictionaries.classical import Classical, outcome, remembered
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Step
+from theodolite.dictionaries.training.classical import Classical, outcome, remembered
+from theodolite.dictionaries.training.learner import Step
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import coding
 from theodolite.dictionaries.activations import SparsemaxRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step
+from theodolite.dictionaries.training.learner import Learner, Step
 
 
 @dataclass(eq=False)

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from theodolite.dictionaries import objective
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step, check_k
+from theodolite.dictionaries.training import objective
+from theodolite.dictionaries.training.learner import Learner, Step, check_k
 
 
 @dataclass(eq=False)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from theodolite.core.seeds import child_seed
-from theodolite.dictionaries import preselect, sparse
 from theodolite.dictionaries.activations import TopKRule
-from theodolite.dictionaries.auxiliary import add_auxiliary
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.learner import Learner, Step, check_k
+from theodolite.dictionaries.ops import preselect, sparse
 from theodolite.dictionaries.seeded import seeded_rows
+from theodolite.dictionaries.training.auxiliary import add_auxiliary
+from theodolite.dictionaries.training.learner import Learner, Step, check_k
 
 
 @dataclass(eq=False)

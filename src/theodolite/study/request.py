@@ -1,0 +1,260 @@
+"""From what a user typed to one validated recipe: a shipped name, a recipe file, or their own labelled file."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from theodolite.core import methods as naming
+from theodolite.core import recipe as recipes
+from theodolite.core.atomic import file_sha256
+from theodolite.core.code_hash import helpers_hash
+from theodolite.core.errors import UserError, unknown
+from theodolite.core.recipe import Contrast, Recipe, Source
+from theodolite.core.slug import slug
+from theodolite.data.sources.tables import form_of
+from theodolite.dictionaries.opening import twin_folder
+from theodolite.dictionaries.training import corpus
+from theodolite.study import own
+
+# Files of a model's folder that decide, with the weights, what it computes of a text
+BESIDE_WEIGHTS = (
+    "config.json", "tokenizer*", "*token*.json", "vocab*", "merges*", "*.model", "chat_template*",
+    "additional_chat_templates/*",
+)  # fmt: skip
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # in any case, and also with .gz or .zst behind
+
+# What every comparison puts side by side unless the user names methods; `@` picks the view.
+LADDER = (0.7, 0.8, 0.9, 0.95)  # accuracies of selective prediction
+DENSE = ("difference_in_means", "lat", "logistic", "ridge", "lda", "mlp")
+PLAIN = ("logistic", "ridge", "difference_in_means", "lda", "mlp")
+SPARSE = ("k_sparse", *(f"k_sparse(k={k})" for k in (1, 4, 16, 64, 128)))
+FEW_SHOT = "prompting(column=few_shot)"
+SHUFFLES = [f"shuffled_labels(draw={i})" for i in range(10)]  # one shuffle per training set is a band of +-.3
+METHODS = [
+    *DENSE,
+    *(f"{m}@latents" for m in (*SPARSE, *PLAIN)),
+    *(f"{m}@{view}" for view in ("reconstruction", "error") for m in PLAIN),
+    *(f"{m}@twin" for m in (*SPARSE, "logistic")),
+    "logistic@state+latents",
+    "word_ngrams",
+    "char_ngrams",
+    "cased_ngrams",
+    "surface",
+    "length",
+    "sentence",
+    "embedding",
+    "prompting(column=zero_shot)",
+    FEW_SHOT,
+    *(f"random_direction(draw={i})" for i in range(10)),
+    *SHUFFLES,
+    "majority",
+]
+CONTRASTS = [
+    Contrast(method="k_sparse@latents", than="logistic"),
+    Contrast(method="difference_in_means", than="logistic"),
+    Contrast(method="logistic@state+latents", than="logistic"),
+]
+QUICK = {"seeds": 2, "limit": 240}
+QUICK_LEAVES_OUT = ("mlp", "prompting", "lda", "ridge@", "difference_in_means@")
+
+
+def resolve(
+    what: str | Path,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    positive: Sequence[Any] | None = None,
+    group: str | None = None,
+    shifts: Sequence[str] = (),
+    sae: Sequence[str] | None = None,
+    sites: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    quick: bool = False,
+    admit: bool = False,
+    alpha: Sequence[float] = (),
+    weights: str = "",
+    **overrides: object,
+) -> Recipe:
+    """The recipe a request stands for; a value of None leaves the recipe's own. The first site is the matched one.
+
+    weights: identity of a model that is already loaded. Whatever is named by a path has its content in the recipe's
+    `files`, so that other weights under the same name are another recipe.
+    """
+    path = Path(what)
+    if is_table(what):
+        recipe = own.from_files(
+            path, shifts, text=text or "text", label=label or "label", positive=positive, group=group
+        )
+    elif text or label or positive or group or shifts:
+        raise UserError(
+            f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
+        )
+    else:
+        recipe = named(what)
+    changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
+    if sites:
+        changes |= {"site": sites[0], "sites": list(sites)}
+    if quick:
+        changes = {**QUICK, **changes, "quick": True}
+    if alpha and not (admit or recipe.admit):
+        raise UserError("--alpha says at which accuracies predictions are admitted: give --admit too")
+    if admit or alpha:
+        changes["admit"] = list(alpha or recipe.admit or LADDER)
+    if sae is not None:
+        changes["dictionaries"] = [] if list(sae) == ["none"] else list(sae)
+    for name in ("model", "dictionaries") if not weights else ("dictionaries",):
+        changes[name] = _absolute(changes.get(name, getattr(recipe, name)))
+    known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]
+    changes["methods"] = _methods(known, methods, quick)
+    dictionaries = [d for d in changes.get("dictionaries", recipe.dictionaries) if d != "shipped"]
+    pinned = _weights(str(changes.get("model", recipe.model)), weights) | _folders(dictionaries)
+    changes["files"] = pinned | file_hashes(changes["methods"]) | _data(recipe)
+    if FEW_SHOT in changes["methods"] and not recipe.few_shot:
+        raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
+    for method in methods or ():
+        if naming.parse(method).view == "answer" and not changes.get("question", recipe.question).strip():
+            raise UserError(f"{method} asks the model a question about each text: give it with --question")
+    changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
+    return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
+
+
+def local_paths(recipe: Recipe) -> dict[str, str]:
+    """Paths of this machine that a recipe holds (model, data, dictionaries, method files) and what a Run calls them.
+
+    That is the last component, unless a dictionary or model of ours could have that name.
+    """
+    from theodolite.models.load import SHIPPED
+
+    ours = (*corpus.names(), *SHIPPED, "shipped")
+    named = [recipe.model, *recipe.dictionaries]
+    found = [name for name in named if Path(name).is_absolute() or (os.sep in name and Path(name).exists())]
+    files = [naming.file_of(method) for method in recipe.methods]
+    paths = [*found, *(s.file for s in _sources(recipe) if s.file), *(str(file) for file in files if file is not None)]
+    names = {path: Path(path).name or "root" for path in paths}
+    return {path: f"./{name}" if name.startswith(ours) else name for path, name in names.items()}
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """`runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide."""
+    plain = recipe.name in recipes.names() and recipe == resolve(recipe.name)
+    return Path("runs") / (recipe.name if plain else f"{slug(recipe.name)}-{recipe.digest()[:8]}")
+
+
+def is_table(what: str | Path) -> bool:
+    """Whether a name is that of a table of labelled texts, by its ending.
+
+    >>> is_table("Mine.CSV.gz"), is_table("mine.yaml"), is_table("truth")
+    (True, False, False)
+    """
+    return form_of(str(what)) in {form_of(f"x{ending}") for ending in TABLES}
+
+
+def _absolute(name: Any) -> Any:
+    """A path of a model or of dictionaries as an absolute one, so that a Run can be read from another folder."""
+    from theodolite.models.load import SHIPPED
+
+    if not isinstance(name, str):
+        return [_absolute(one) for one in name]
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in SHIPPED and name != "shipped" and path.exists() else name
+
+
+def named(what: str | Path) -> Recipe:
+    """A shipped recipe or a recipe file; any other name is an error that says what can be read."""
+    path = Path(what)
+    if str(what) in recipes.names():
+        return recipes.load(what)
+    if path.suffix not in {".yaml", ".yml"} and (path.suffix or path.exists()):
+        raise UserError(f"cannot read {str(what)!r}: give a recipe name, a .yaml recipe, or a {', '.join(TABLES)} file")
+    if not path.suffix:
+        raise unknown("recipe", str(what), recipes.names())
+    return recipes.load(what)
+
+
+def file_hashes(methods: Sequence[str]) -> dict[str, str]:
+    """Content of the user's own method files, so that an edited file is another recipe."""
+    found = {}
+    for method in filter(naming.is_file, methods):
+        path = naming.file_of(method)
+        if path is None or not path.is_file():
+            raise UserError(f"no file {str(path)!r} for method {method!r}")
+        found[method] = file_sha256(path)
+        if helpers := helpers_hash(path):
+            found[f"{method} (imports)"] = helpers
+    return found
+
+
+def _weights(name: str, given: str) -> dict[str, str]:
+    """Content of a model that its name does not pin: one handed over (identity `given`), a folder or a .gguf file."""
+    from theodolite.models.hashing import folder_hash
+    from theodolite.models.load import SHIPPED
+
+    path = Path(name)
+    if given:
+        return {f"model {name}": given}
+    if name in SHIPPED or not path.exists():
+        return {}
+    if not path.is_dir():
+        return {f"model {name}": file_sha256(path)}
+    beside = {file for pattern in BESIDE_WEIGHTS for file in path.glob(pattern)}
+    return {
+        f"model {name}": folder_hash(path),
+        f"model {name} (configuration, tokenizer, template)": _files_sha256(path, beside),
+    }
+
+
+def _folders(dictionaries: Sequence[str]) -> dict[str, str]:
+    """Content of dictionaries given as folders, and of the twins beside them."""
+    folders = {name: Path(name) for name in dictionaries}
+    folders |= {f"{name} (twin)": twin_folder(name) for name in dictionaries}
+    return {
+        f"dictionary {name}": _files_sha256(path, path.rglob("*")) for name, path in folders.items() if path.is_dir()
+    }
+
+
+def _files_sha256(folder: Path, paths: Iterable[Path]) -> str:
+    """One sha256 over the names and contents of the files among these paths in a folder."""
+    files = sorted(path for path in paths if path.is_file())
+    lines = [f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _data(recipe: Recipe) -> dict[str, str]:
+    """Content of data files that no revision pins."""
+    names = [s.file for s in _sources(recipe) if s.file and not s.revision]
+    return {f"data {name}": file_sha256(Path(name).expanduser()) for name in names if Path(name).expanduser().is_file()}
+
+
+def _sources(recipe: Recipe) -> list[Source]:
+    """Every source that a recipe reads: of training rows, of shifts, of templates."""
+    shifts = recipe.shifts.values()
+    wrapped = [shift.wrap.templates for shift in shifts if shift.wrap]
+    return [*recipe.train, *(source for shift in shifts for source in shift.rows), *wrapped]
+
+
+def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence[str]) -> list[Contrast]:
+    """Those whose methods run; one that names no method of the recipe's own list is an error, not a missing row."""
+    for method in (m for contrast in fixed for m in (contrast.method, contrast.than)):
+        if method not in known and fixed is not CONTRASTS:
+            naming.parse(method)
+            raise UserError(f"contrast names {method!r}, which is not among the recipe's methods: add it there")
+    return [c for c in fixed if {c.method, c.than} <= set(chosen)]
+
+
+def with_shuffles(methods: Sequence[str]) -> list[str]:
+    """The methods, `shuffled_labels` as its ten draws: one alone has no interval worth printing."""
+    return [each for method in methods for each in (SHUFFLES if method == "shuffled_labels" else [method])]
+
+
+def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -> list[str]:
+    """The recipe's methods; files of the user's are added, names of ours replace the list."""
+    asked = list(asked or ())
+    own = [m for m in asked if naming.is_file(m)]
+    named = [m for m in asked if not naming.is_file(m)]
+    for method in named:
+        naming.parse(method)  # an unknown name is an error now, not after the model was read
+    named = with_shuffles(named)
+    kept = named or [m for m in default if not (quick and m.startswith(QUICK_LEAVES_OUT))]
+    return [*kept, *own]

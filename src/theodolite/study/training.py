@@ -1,0 +1,148 @@
+"""`theodolite train`: any number of dictionaries and their twins, in one pass over texts or stored rows."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from theodolite.core.atomic import sweep
+from theodolite.core.cache import cache_root
+from theodolite.core.errors import UserError
+from theodolite.core.recipe import Source
+from theodolite.core.site import Site
+from theodolite.core.slug import slug
+from theodolite.core.tick import Tell, silent
+from theodolite.data import sources
+from theodolite.dictionaries import native
+from theodolite.dictionaries.names import Spec, crossed, parse
+from theodolite.dictionaries.opening import trained_folder
+from theodolite.dictionaries.training import card, corpus
+from theodolite.dictionaries.training import train as training
+from theodolite.dictionaries.training.estimate import estimate
+from theodolite.dictionaries.training.plan import parts, site_of
+from theodolite.dictionaries.training.stored import StoredRows
+from theodolite.dictionaries.training.tracking import Tracker, Watch
+from theodolite.models.model import Model
+from theodolite.study import corpora
+from theodolite.study.subjects import compute_dtype, default_sites
+
+CORPUS = "text-chat"
+SIZE = (4096, 32)  # width and k of the dictionaries that ship
+TWINS = ("encoder",)
+ENOUGH = 50  # documents held out of a file of the user's own, as far as a fifth of it goes
+
+
+def train(
+    recipe: str | None = None,
+    *,
+    sae: Sequence[str] | None = None,
+    twins: Sequence[str] = TWINS,
+    model: str = "smollm2-135m-instruct",
+    revision: str | None = None,
+    data: Path | None = None,
+    text: str = "text",
+    format: str = "raw",
+    sites: Sequence[str] | None = None,
+    seed: int | Sequence[int] = 0,
+    tokens: int | None = None,
+    width: int | Sequence[int] = SIZE[0],
+    k: int = SIZE[1],
+    out: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    prefetch: bool | None = None,
+    dry_run: bool = False,
+    progress: Tell = silent,
+    watch: Watch | None = None,
+    tracker: Tracker | None = None,
+) -> list[str]:
+    """Train (or go on training) and say how good the dictionaries are and where they lie; `dry_run` says what it needs.
+
+    >>> train(dry_run=True)                                          # doctest: +SKIP
+    """
+    if recipe is not None and data is not None:
+        raise UserError(f"give a corpus recipe ({recipe!r}) or --data, not both")
+    specs = crossed(map(parse, sae or ["topk"]), _several(width), k)
+    sighted = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
+    chosen = [_site(sighted, site) for site in sites or sorted(default_sites(sighted.n_blocks), key=Site.parse)]
+    name, rows = _rows(recipe or CORPUS, data, text, format)
+    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "twins": tuple(twins)}
+    options |= {} if tokens is None else {"tokens": tokens}
+    if dry_run:
+        needs = estimate(sighted, chosen, rows, **options)
+        return [
+            f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
+        ]
+    sweep(cache_root())
+    folder = out or trained_folder(sighted) / folder_name(slug(name), specs, _several(seed))
+    made = training.train(
+        sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
+        measuring=lambda done, total: progress("measuring", done, total),
+        watch=watch, tracker=tracker, prefetch=prefetch, **options,
+    )  # fmt: skip
+    cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
+    return [*cards, f"in {folder}"]
+
+
+def folder_name(rows: str, specs: Sequence[Spec], seeds: Sequence[int]) -> str:
+    """Where in the cache a run lies: named by its one dictionary, or by a hash of the several.
+
+    >>> folder_name("text-chat", [parse("topk(k=32, width=4096)")], [0])
+    'text-chat-0'
+    >>> folder_name("text-chat", [parse("topk(k=16, width=4096)")], [1])
+    'text-chat-1-w4096-k16'
+    """
+    seed = "+".join(map(str, seeds))
+    if len(specs) > 1:
+        digest = hashlib.sha256("\n".join(spec.identity for spec in specs).encode()).hexdigest()
+        return f"{rows}-{seed}-{len(specs)}-dictionaries-{digest[:8]}"
+    (spec,) = specs
+    variant = "" if spec.label == "topk" else f"-{spec.label}"
+    width, k = (spec.params.get(name) for name in ("width", "k"))
+    size = "" if (width, k or SIZE[1]) == SIZE else f"-w{width}" + (f"-k{k}" if k else "")
+    return f"{rows}-{seed}{variant}{size}"
+
+
+def own_corpus(file: Path, text: str = "text", format: str = "raw") -> corpus.Corpus:
+    """The texts of a user's own file, raw or as prompts in the model's chat template; named after file and content.
+
+    Nothing is taken out that is near a recipe's rows: a comparison on shipped recipes counts such a dictionary as
+    trained on unknown text.
+    """
+    source = Source(source=file.name, file=str(file), field=text)
+    n = len(sources.rows(source))
+    wanted = {
+        "name": file.name,
+        "title": f"texts of {file.name}",
+        "parts": [{"name": "own", "format": format, "share": 1.0, "sources": [source]}],
+        "held_out": min(0.2, max(0.02, ENOUGH / n)),
+    }
+    found = corpus.load(corpus.CorpusRecipe.model_validate(wanted))
+    if not found.documents:
+        raise UserError(f"{file} holds no text of {found.recipe.min_chars} characters in column {text!r}")
+    named = f"{file.name}-{found.digest()[:8]}"  # two files of one name must not pass for the same text
+    return corpus.Corpus(found.recipe.model_copy(update={"name": named}), found.documents, found.counts)
+
+
+def _rows(recipe: str, data: Path | None, text: str, format: str) -> tuple[str, corpus.Corpus | StoredRows]:
+    """What is trained on, and its name: a corpus by recipe, a file of texts, or a folder of harvested rows."""
+    if data is None:
+        wanted = corpus.recipe(recipe)
+        return wanted.name, corpora.cached(wanted)
+    if data.is_dir():
+        stored = StoredRows.open(data, format)
+        return f"store-{stored.store.key[:12]}", stored
+    own = own_corpus(data, text, format)
+    return own.recipe.name, own
+
+
+def _site(model: Model, text: str) -> str:
+    """One site, or two that are read together, of this model."""
+    found = site_of(text)
+    for part in parts(found):
+        model.site(part)
+    return found
+
+
+def _several(value: int | Iterable[int]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,197 @@
+"""Every view of the rows, built once: what each method may look at, from the text to the dictionary's error.
+
+A view lies on disk as one safetensors file per data set, so that worker processes open what they need and a later run
+with another method builds nothing again.
+"""
+
+import hashlib
+import inspect
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
+from scipy import sparse
+
+from theodolite.core import methods
+from theodolite.core.atomic import file_sha256, publish
+from theodolite.core.errors import Damaged
+from theodolite.core.sealed import Note, damaged, entry, facts_of, no_note, seal
+
+SITELESS = {"text", "embedding", "sentence", "answer"}
+FRAMES = "frames"  # folder of the labelled rows, beside those of the views
+FROM_DICTIONARY = {"latents", "reconstruction", "error", "twin", "state+latents"}
+
+
+@dataclass(frozen=True)
+class Views:
+    """Handle on the views of some data sets; small, so that it travels to worker processes.
+
+    given: by data set, "train" first, a hash of what the model was given and is, and of how its rows were made; it
+    names the folder, so that a new data set reads only its own rows. frames: by data set, the hash of its labelled
+    rows, which no view depends on. over_refusal: names of the shifts where every positive is a false alarm.
+    stations: names of the dictionaries by family and site; a seed reads dictionary `seed mod number of dictionaries`,
+    so that their variation is part of the variation between seeds. twins: fingerprint of a dictionary's twin by its
+    name. makers: by view, a hash of the code and options that make it, beside what `given` names.
+    """
+
+    folder: Path
+    given: dict[str, str]
+    frames: dict[str, str]
+    over_refusal: tuple[str, ...] = ()
+    stations: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    twins: dict[str, str] = field(default_factory=dict)
+    makers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """The data sets beside "train"."""
+        return tuple(name for name in self.given if name != "train")
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Rows of one data set, with their texts."""
+        path = self.frame_path(name)
+        content = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != self.frames[name]:
+            raise damaged(path)
+        return pd.read_parquet(io.BytesIO(content))
+
+    def frame_path(self, name: str) -> Path:
+        """Where the labelled rows of one data set lie; the name is their hash."""
+        return self.folder / FRAMES / f"{self.frames[name]}.parquet"
+
+    def put_frame(self, name: str, frame: pd.DataFrame, note: Note = no_note) -> None:
+        """Write the labelled rows of one data set, unless they lie there whole."""
+        path, content = self.frame_path(name), frame_bytes(frame)
+        assert hashlib.sha256(content).hexdigest() == self.frames[name], "these are not the rows this handle is of"
+        if path.is_file():
+            if file_sha256(path) == self.frames[name]:
+                return
+            note("remade", 1, "damaged entries of the cache were made again: labelled rows")
+        publish(path, content)
+
+    def get(self, name: str, view: str, site: str = "", seed: int = 0, family: str = "") -> Any:
+        """One view of one data set's rows: (n,) texts, (n, d) float32, or (n, width) csr."""
+        if view == "text":
+            return self.frame(name)["text"].to_numpy(object)
+        if view == "state+latents":
+            dense = sparse.csr_matrix(self.get(name, "state", site))
+            return sparse.hstack([dense, self.get(name, "latents", site, seed, family)], format="csr")
+        return _load(self.path(name, view, site, self.station(view, site, seed, family)))
+
+    def has(self, view: str, site: str = "", family: str = "") -> bool:
+        """Whether every data set has this view, from every dictionary of the family."""
+        if view in FROM_DICTIONARY and not self.stations.get((family, site)):
+            return False
+        needed = ("state", "latents") if view == "state+latents" else (view,)
+        return all(
+            self.path(name, v, site, station).is_file()
+            for name in self.given
+            for v in needed
+            for station in (self._names(v, site, family) if v in FROM_DICTIONARY else [""])
+            if v != "text"
+        )
+
+    def home(self, name: str) -> Path:
+        """The folder of one data set's views."""
+        return self.folder / self.given[name][:32]
+
+    def path(self, name: str, view: str, site: str = "", station: str = "") -> Path:
+        """Where one view of one data set lies; `station` names the dictionary a view comes from."""
+        parts = [view, "" if view in SITELESS else site, station, self.makers.get(view, "")[:12]]
+        return self.home(name) / (".".join(filter(None, parts)) + ".safetensors")
+
+    def put(self, name: str, view: str, site: str, value: Any, station: str = "") -> Path:
+        """Write one view and return its file; csr matrices keep their three arrays."""
+        path = self.path(name, view, site, station)
+        publish(path, to_bytes(_pack(value)))
+        return path
+
+    def has_part(self, name: str, part: str, note: Note = no_note) -> bool:
+        """Whether a step of the building is complete for one data set and none of its files is damaged."""
+        return entry(self._record(name, part), self._entry_key(name, part), "views", note) is not None
+
+    def end_part(self, name: str, part: str, facts: dict[str, float], files: Sequence[Path] = ()) -> None:
+        """Mark a step complete, with what it found out and the files it wrote; call it after the last of them."""
+        seal(self._record(name, part), self._entry_key(name, part), files, facts)
+
+    def facts(self, name: str, part: str) -> dict[str, float]:
+        """What a complete step found out about one data set."""
+        found: dict[str, float] = facts_of(self._record(name, part), self._entry_key(name, part))
+        return found
+
+    def ended(self, name: str, part: str) -> bool:
+        """Whether a step is marked complete; its files are not read."""
+        return self._record(name, part).is_file()
+
+    def key(self, view: str, site: str, family: str = "") -> str:
+        """What the content of this view of all data sets depends on: rows, labels, how and by which code it is made."""
+        parts: list[Any] = [self.given, list(self.given), self.frames, view, "" if view in SITELESS else site]
+        parts += [self._names(view, site, family) if view in FROM_DICTIONARY else [], self.makers.get(view, "")]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def station(self, view: str, site: str, seed: int = 0, family: str = "") -> str:
+        """Name of the dictionary that a seed's rows of this view come from, "" where none is involved."""
+        if view not in FROM_DICTIONARY:
+            return ""
+        names = self._names(view, site, family)
+        return names[seed % len(names)]
+
+    def twin(self, station: str) -> str:
+        """Name of the twin of a dictionary: another one beside the same weights is another name."""
+        return f"{station}.{self.twins.get(station, '')}"
+
+    def _names(self, view: str, site: str, family: str) -> list[str]:
+        """Of a family's dictionaries at a site, or of their twins where the view is theirs."""
+        names = self.stations.get((family, site), [])
+        return [self.twin(name) for name in names] if view == "twin" else names
+
+    def _record(self, name: str, part: str) -> Path:
+        return self.home(name) / f"{part}.done"
+
+    def _entry_key(self, name: str, part: str) -> str:
+        """What tells a step's record from that of another data set, model or step."""
+        return hashlib.sha256(json.dumps([self.given[name], part]).encode()).hexdigest()
+
+
+def frame_bytes(frame: pd.DataFrame) -> bytes:
+    """Labelled rows as a file."""
+    return bytes(frame.to_parquet(index=False))
+
+
+def frame_hash(frame: pd.DataFrame) -> str:
+    """The hash by which labelled rows are named."""
+    return hashlib.sha256(frame_bytes(frame)).hexdigest()
+
+
+def _pack(value: Any) -> dict[str, np.ndarray]:
+    if sparse.issparse(value):
+        csr = value.tocsr()
+        shape = np.array(csr.shape, np.int64)
+        return {"data": csr.data, "indices": csr.indices, "indptr": csr.indptr, "shape": shape}
+    return {"dense": np.ascontiguousarray(value, np.float32)}
+
+
+def _load(path: Path) -> Any:
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError) as error:  # `has_part` found it whole: it was changed since
+        raise Damaged(f"{path} cannot be read ({error}): run the same command again, which makes it again") from None
+    if "dense" in arrays:
+        return arrays["dense"]
+    return sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(arrays["shape"]))
+
+
+def configured(spec: str, views: Views, site: str) -> methods.Method:
+    """The method, told where its view's two blocks meet: they get equal variance, or 4,096 columns outvote 576."""
+    method = methods.parse(spec)
+    if method.view != "state+latents" or "split" not in inspect.signature(method.cls).parameters:
+        return method
+    return replace(method, params={"split": views.get("train", "state", site).shape[1], **method.params})
