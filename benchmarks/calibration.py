@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py [--support 20000] [--queries 1000] [--rounds 5] [--json FILE]
 
-Rows are two Gaussians in 576 dimensions (`toys/admission.py`), the width of the default model's state. Times are
+Rows are two Gaussians in 576 dimensions (`toys/selective.py`), the width of the default model's state. Times are
 medians over rounds in changing order, with the range. Neighbours: 256 of each query, exact, ours by scikit-learn's
 products and by faiss (the extra `fast`), which must give the same; reexpress_sdm finds its own in float32; the product
 alone is the limit. Then what a judge takes to calibrate and to judge, beside MAPIE, crepes and venn-abers; the time of
@@ -30,7 +30,7 @@ from theodolite.calibration.certified import Certified
 from theodolite.calibration.conformal import Conformal
 from theodolite.calibration.sdm import Sdm
 from theodolite.calibration.venn_abers import VennAbers
-from theodolite.toys.admission import gaussians
+from theodolite.toys.selective import gaussians
 
 D, K = 576, 256
 Array = np.ndarray

@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--replicates 500] [--rows 1600] [--fresh 100000] [--json FILE]
 
-Each replicate draws rows (`toys/admission.py`: two Gaussians, or the same with two pockets in which a probe is sure and
+Each replicate draws rows (`toys/selective.py`: two Gaussians, or the same with two pockets in which a probe is sure and
 wrong; 8 dimensions), fits (SDM looks at 64 neighbours), and is in violation if one of the four conditional accuracies
 of what it admits, on the fresh rows, is below alpha. A certificate fails the study if the lower end of the 95 %
 Clopper-Pearson interval of its violations exceeds delta. The published high-reliability region of SDM promises no rate;
@@ -27,7 +27,7 @@ from theodolite.calibration.knn_agreement import KnnAgreement
 from theodolite.calibration.knn_distance import KnnDistance
 from theodolite.calibration.max_softmax import MaxSoftmax
 from theodolite.calibration.sdm import Sdm
-from theodolite.toys.admission import gaussians, pocket
+from theodolite.toys.selective import gaussians, pocket
 
 ALPHA, DELTA, D = 0.95, 0.1, 8
 AT_A_TIME = 4_000  # fresh rows

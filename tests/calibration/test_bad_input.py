@@ -12,7 +12,7 @@ from theodolite.calibration.sdm import Sdm
 from theodolite.calibration.sgr import Sgr
 from theodolite.core.discover import discover
 from theodolite.core.errors import UserError
-from theodolite.toys.admission import gaussians
+from theodolite.toys.selective import gaussians
 
 METHODS = discover("theodolite.calibration", group="theodolite.calibrators", kind="calibrator")
 X, Y = gaussians(200, 3, seed=0)

@@ -24,7 +24,7 @@ from theodolite.calibration.sgr import Sgr
 from theodolite.calibration.temperature import Temperature
 from theodolite.calibration.trust_score import TrustScore
 from theodolite.calibration.venn_abers import VennAbers
-from theodolite.toys.admission import gaussians, off_support
+from theodolite.toys.selective import gaussians, off_support
 
 X, Y = gaussians(900, 5, seed=0)
 FRESH, FRESH_Y = gaussians(400, 5, seed=1)

@@ -14,7 +14,7 @@ from theodolite.calibration.max_softmax import MaxSoftmax
 from theodolite.calibration.sdm import Sdm
 from theodolite.calibration.sgr import Sgr
 from theodolite.core.calibrator import CalibrationRows, Calibrator, Judged, TooFewRows, split
-from theodolite.toys.admission import flipped, gaussians, off_support, pocket
+from theodolite.toys.selective import flipped, gaussians, off_support, pocket
 
 ALPHA = 0.95
 

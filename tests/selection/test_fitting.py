@@ -24,7 +24,7 @@ from theodolite.selection.protocol import Case, foresight, require_enough
 from theodolite.selection.saved import Evidence, Kept
 from theodolite.selection.scored_rows import Sighted
 from theodolite.study.views import Views, frame_hash
-from theodolite.toys.admission import flipped, gaussians, off_support, pocket
+from theodolite.toys.selective import flipped, gaussians, off_support, pocket
 
 SITE, LEVEL = "blocks.1.resid_post", 0.9
 
@@ -61,7 +61,7 @@ def case(seed: int) -> Case:
 def few_maps() -> Iterator[None]:
     """Two maps, to save time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting.maps, "names", lambda reader, has_dictionary: ["state", "pls"])
+        patch.setattr(fitting.spaces, "names", lambda reader, has_dictionary: ["state", "pls"])
         yield
 
 

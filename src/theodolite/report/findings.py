@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from theodolite.core.run import AGAINST, LEFT_OUT
-from theodolite.report import admission, baselines, everywhere, poolings, tables
+from theodolite.report import baselines, everywhere, poolings, selective, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
 from theodolite.report.context import reads_dictionary, rows_given
 from theodolite.report.forest import contrasts, forest
@@ -20,7 +20,7 @@ def verdict(sheet: Sheet) -> Section:
     """The answer in sentences, and the differences it rests on."""
     found = sheet.run.read_json("verdict")
     facts = Facts(tuple(subject(sheet)))
-    judged = [Text(words)] if (words := admission.summary(sheet)) else []
+    judged = [Text(words)] if (words := selective.summary(sheet)) else []
     if not found:
         nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
         return Section("Verdict", [facts, nothing, *judged])

@@ -10,9 +10,9 @@ from theodolite.core.atomic import publish
 from theodolite.core.run import Run
 from theodolite.core.visible import visible
 from theodolite.report import context, findings, prose, tables
-from theodolite.report.admission import admission
 from theodolite.report.audit import audit
 from theodolite.report.blocks import Block, Figure, Section, Table
+from theodolite.report.selective import admission
 from theodolite.report.sheet import Sheet
 
 SECTIONS = (

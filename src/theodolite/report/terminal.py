@@ -43,7 +43,7 @@ def show(result: Any) -> None:
         say(result.lines())
         return
     from theodolite.report import findings
-    from theodolite.report.admission import answer
+    from theodolite.report.selective import answer
     from theodolite.report.sheet import Sheet
 
     run, sheet = result.run, Sheet(result.run)

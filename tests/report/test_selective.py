@@ -11,8 +11,8 @@ from planted_run import FACTS, PRIMARY, RECIPE, VERDICT, row
 
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.report import findings, prose
-from theodolite.report.admission import BARE, CELLS, METRICS, admission, answer, summary
 from theodolite.report.blocks import Table, Text
+from theodolite.report.selective import BARE, CELLS, METRICS, admission, answer, summary
 from theodolite.report.sheet import Sheet
 
 DATASETS = (IN_DISTRIBUTION, PRIMARY)
