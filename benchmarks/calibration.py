@@ -1,12 +1,12 @@
-"""Speed and size of the judges, beside other packages on the same arrays, in one run.
+"""Speed and size of the calibrators, beside other packages on the same arrays, in one run.
 
     python benchmarks/calibration.py [--support 20000] [--queries 1000] [--rounds 5] [--json FILE]
 
 Rows are two Gaussians in 576 dimensions (`toys/selective.py`), the width of the default model's state. Times are
 medians over rounds in changing order, with the range. Neighbours: 256 of each query, exact, ours by scikit-learn's
 products and by faiss (the extra `fast`), which must give the same; reexpress_sdm finds its own in float32; the product
-alone is the limit. Then what a judge takes to calibrate and to judge, beside MAPIE, crepes and venn-abers; the time of
-one text; the memory of a support; and what prototypes cost in admitted rows.
+alone is the limit. Then what a calibrator takes to fit and to apply, beside MAPIE, crepes and venn-abers; the time of
+one text; the memory of a support; and what prototypes cost in accepted rows.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
     support = gaussians(options.support, D, seed=0)[0].astype(np.float32)
     queries = gaussians(options.queries, D, seed=1)[0].astype(np.float32)
     found = neighbours(support, queries, options.rounds)
-    found |= judges(options.rounds) | one_text(options.rounds) | prototypes()
+    found |= calibrators(options.rounds) | one_text(options.rounds) | prototypes()
     for name, value in found.items():
         print(f"{name:70s} {value}")
     if options.json:
@@ -89,8 +89,8 @@ def _reexpress(support: Array, queries: Array) -> Callable[[], Any]:
     return lambda: index.search_many(queries, K)
 
 
-def judges(rounds: int) -> dict[str, str]:
-    """Seconds to calibrate on 2,000 rows and judge 2,000, given a fitted probe."""
+def calibrators(rounds: int) -> dict[str, str]:
+    """Seconds to calibrate on 2,000 rows and apply it to 2,000, given a fitted probe."""
     from crepes import WrapClassifier
     from mapie.classification import SplitConformalClassifier
     from venn_abers import VennAbers as TheirVennAbers
@@ -100,8 +100,8 @@ def judges(rounds: int) -> dict[str, str]:
     cal, new = slice(2000, 4000), X[4000:]
     part = np.repeat(np.array(["support", "calibrate"], dtype=object), 2000)
 
-    def ours(judge: Any) -> Callable[[], Any]:
-        return lambda: judge.fit(X[:4000], y[:4000], part=part).reasons(new)
+    def ours(rule: Any) -> Callable[[], Any]:
+        return lambda: rule.fit(X[:4000], y[:4000], part=part).reasons(new)
 
     def sdm() -> Any:
         _neighbours._supports.clear()  # or it would answer from the last round
@@ -126,38 +126,40 @@ def judges(rounds: int) -> dict[str, str]:
         "class-conditional conformal, crepes": crepes, "Venn-ABERS, ours": ours(VennAbers(probe)),
         "Venn-ABERS, venn-abers": venn_abers, "SDM's region, ours": sdm,
     }  # fmt: skip
-    return {f"calibrate on 2,000 rows x 64 and judge 2,000, s: {n}": said for n, said in _timed(ways, rounds).items()}
+    return {
+        f"calibrate on 2,000 rows x 64 and apply to 2,000, s: {n}": said for n, said in _timed(ways, rounds).items()
+    }
 
 
 def one_text(rounds: int) -> dict[str, str]:
-    """Milliseconds for one row after fitting, and megabytes of a fitted judge by the size of its support."""
+    """Milliseconds for one row after fitting, and megabytes of a fitted calibrator by the size of its support."""
     found = {}
     for n in (2_000, 8_000):
         X, y = gaussians(2 * n, D, seed=3)
-        judge = Certified(Sdm(), alpha=0.9).fit(X.astype(np.float32), y)
+        rule = Certified(Sdm(), alpha=0.9).fit(X.astype(np.float32), y)
         rows = gaussians(4 * rounds, D, seed=4)[0].astype(np.float32)
-        times = [_seconds(partial(judge.reasons, row[None])) * 1000 for row in rows]
-        support = len(judge.method_.rows_)
+        times = [_seconds(partial(rule.reasons, row[None])) * 1000 for row in rows]
+        support = len(rule.method_.rows_)
         found[f"one row against {support:,} x {D}, certified q', ms"] = _said(times)
-        judge.method_.support_._answers.clear()
-        found[f"size of that judge, MB ({support * D * 4 / 1e6:.0f} of them one copy of the support)"] = (
-            f"{len(pickle.dumps(judge)) / 1e6:.0f}"
+        rule.method_.support_._answers.clear()
+        found[f"size of that calibrator, MB ({support * D * 4 / 1e6:.0f} of them one copy of the support)"] = (
+            f"{len(pickle.dumps(rule)) / 1e6:.0f}"
         )
     return found
 
 
 def prototypes() -> dict[str, str]:
-    """Share admitted and accuracy of SDM's region with fewer and fewer support rows."""
+    """Share accepted and accuracy of SDM's region with fewer and fewer support rows."""
     X, y = gaussians(20_000, 16, seed=5)
     fresh, labels = gaussians(20_000, 16, seed=6)
     found = {}
     for n in (None, 2_000, 500, 100):
-        judge = Sdm(alpha=0.95, prototypes=n).fit(X, y)
-        admitted = judge.admit(fresh)
-        accuracy = (judge.predict(fresh) == labels)[admitted].mean()
-        name = f"prototypes={n}: support rows, share admitted at .95, accuracy of these (20,000 fresh rows)"
-        lo, hi = binomtest(int(admitted.sum()), len(fresh)).proportion_ci(method="wilson")
-        found[name] = f"{len(judge.rows_):,}, {admitted.mean():.3f} [{lo:.3f}, {hi:.3f}], {accuracy:.4f}"
+        rule = Sdm(alpha=0.95, prototypes=n).fit(X, y)
+        accepted = rule.accept(fresh)
+        accuracy = (rule.predict(fresh) == labels)[accepted].mean()
+        name = f"prototypes={n}: support rows, share accepted at .95, accuracy of these (20,000 fresh rows)"
+        lo, hi = binomtest(int(accepted.sum()), len(fresh)).proportion_ci(method="wilson")
+        found[name] = f"{len(rule.rows_):,}, {accepted.mean():.3f} [{lo:.3f}, {hi:.3f}], {accuracy:.4f}"
     return found
 
 

@@ -4,7 +4,7 @@
 
 Each replicate draws rows (`toys/selective.py`: two Gaussians, or the same with two pockets in which a probe is sure and
 wrong; 8 dimensions), fits (SDM looks at 64 neighbours), and is in violation if one of the four conditional accuracies
-of what it admits, on the fresh rows, is below alpha. A certificate fails the study if the lower end of the 95 %
+of what it accepts, on the fresh rows, is below alpha. A certificate fails the study if the lower end of the 95 %
 Clopper-Pearson interval of its violations exceeds delta. The published high-reliability region of SDM promises no rate;
 its own stands beside. Rows are independent and nothing is chosen but the threshold: groups, and the choice among maps
 on calibration rows, are not part of the study.
@@ -33,7 +33,7 @@ ALPHA, DELTA, D = 0.95, 0.1, 8
 AT_A_TIME = 4_000  # fresh rows
 DATA = {"gaussians": gaussians, "pockets": pocket}
 Q_PRIME, REGION = "certified q'", "SDM's region"
-JUDGES = {
+RULES = {
     Q_PRIME: lambda: Certified(Sdm(alpha=ALPHA, k=64), alpha=ALPHA, delta=DELTA),
     "certified maximum softmax": lambda: Certified(MaxSoftmax(), alpha=ALPHA, delta=DELTA),
     "certified distance": lambda: Certified(KnnDistance(), alpha=ALPHA, delta=DELTA),
@@ -63,42 +63,42 @@ def main() -> None:
 
 
 def replicate(n: int, n_fresh: int, seed: int) -> list[dict[str, Any]]:
-    """Every method on one draw of every data set: the share admitted, and the least of the four true accuracies."""
+    """Every method on one draw of every data set: the share accepted, and the least of the four true accuracies."""
     with threadpool_limits(1):
-        return [row for name, draw in DATA.items() for row in judged(name, draw, n, n_fresh, seed)]
+        return [row for name, draw in DATA.items() for row in measured(name, draw, n, n_fresh, seed)]
 
 
-def judged(data: str, draw: Any, n: int, n_fresh: int, seed: int) -> list[dict[str, Any]]:
+def measured(data: str, draw: Any, n: int, n_fresh: int, seed: int) -> list[dict[str, Any]]:
     rows, labels = draw(n, D, 2 * seed)
-    judges: dict[str, Any] = {n: make().set_params(seed=seed).fit(rows, labels) for n, make in JUDGES.items()}
-    judges[REGION] = judges[Q_PRIME].method_  # the same support and calibration rows
+    rules: dict[str, Any] = {n: make().set_params(seed=seed).fit(rows, labels) for n, make in RULES.items()}
+    rules[REGION] = rules[Q_PRIME].method_  # the same support and calibration rows
     X, y = draw(n_fresh, D, 2 * seed + 1)
-    said: dict[str, list[np.ndarray]] = {name: [] for name in judges}
-    for start in range(0, n_fresh, AT_A_TIME):  # judges that share a support share its answers
+    decisions: dict[str, list[np.ndarray]] = {name: [] for name in rules}
+    for start in range(0, n_fresh, AT_A_TIME):  # rules that share a support share its answers
         some = X[start : start + AT_A_TIME]
-        for name, judge in judges.items():
-            said[name].append(np.stack([judge.admit(some), judge.predict(some)]))
-    return [{"data": data, "method": name, "seed": seed} | truth(*np.hstack(of), y) for name, of in said.items()]
+        for name, rule in rules.items():
+            decisions[name].append(np.stack([rule.accept(some), rule.predict(some)]))
+    return [{"data": data, "method": name, "seed": seed} | truth(*np.hstack(of), y) for name, of in decisions.items()]
 
 
-def truth(admitted: np.ndarray, predicted: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """Of what is admitted: its share, and the least accuracy within a class or a prediction."""
-    cells = [(admitted == 1) & (of == c) for of in (y, predicted) for c in (0, 1)]
+def truth(accepted: np.ndarray, predicted: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Share accepted and the least accuracy within a class or a prediction."""
+    cells = [(accepted == 1) & (of == c) for of in (y, predicted) for c in (0, 1)]
     right = [float((predicted == y)[cell].mean()) for cell in cells if cell.any()]
-    return {"admitted": float(admitted.mean()), "least": min(right, default=None)}
+    return {"accepted": float(accepted.mean()), "least": min(right, default=None)}
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """A replicate that admits nothing violates nothing."""
-    lines = [f"{'':37s} {'violations':>32s} {'admits':>7s} {'admitted':>9s} {'least accuracy':>15s}"]
+    """A replicate that accepts nothing violates nothing."""
+    lines = [f"{'':37s} {'violations':>32s} {'accepts':>7s} {'accepted':>9s} {'least accuracy':>15s}"]
     for data in DATA:
-        for name in (*JUDGES, REGION):
+        for name in (*RULES, REGION):
             rows = [r for r in found if r["data"] == data and r["method"] == name]
             some = [r for r in rows if r["least"] is not None]
             wrong = sum(r["least"] < ALPHA for r in some)
             lo, hi = binomtest(wrong, len(rows)).proportion_ci(0.95)
             verdict = "" if not name.startswith("certified") else "fails" if lo > DELTA else "not refuted"
-            share, least = np.mean([r["admitted"] for r in rows]), [r["least"] for r in some]
+            share, least = np.mean([r["accepted"] for r in rows]), [r["least"] for r in some]
             accuracy = f"{np.median(least):.3f}" if least else "-"
             lines.append(
                 f"{data:10s} {name:26s} {wrong / len(rows):7.3f} [{lo:.3f}, {hi:.3f}] {verdict:12s}"

@@ -29,8 +29,8 @@ _LEAKS = (
 )
 _QUICK = "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so."
 _DRY_RUN = "print what would run, its cost and the smallest difference it could detect."
-_ADMIT = "also say which single predictions can be relied on, with certificates and their competitors."
-_ALPHA = "accuracies wanted of what is admitted (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
+_ADMIT = "selective prediction: also say which single predictions to accept, by certified and other selection rules."
+_ALPHA = "accuracies wanted of accepted predictions (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
 _QUESTION = (
     "what prompting asks about each text, Yes meaning label 1 (default: the recipe's; a file of yours has none)."
@@ -40,7 +40,7 @@ _MAX_TOKENS = "read at most this many tokens of a text (default: the recipe's, e
 Question = Annotated[str | None, Parameter(help=_QUESTION)]
 As = Annotated[TextFormat | None, Parameter(help=_AS)]
 MaxTokens = Annotated[int | None, Parameter(help=_MAX_TOKENS)]
-Admit = Annotated[bool, Parameter(help=_ADMIT)]
+Admit = Annotated[bool, Parameter(name=("--admit", "--selective"), help=_ADMIT)]
 Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
 Out = Annotated[Path | None, Parameter(help="Run folder (default: runs/NAME).")]
 Quick = Annotated[bool, Parameter(help=_QUICK)]
@@ -150,7 +150,7 @@ def read(
 ) -> None:
     """Score one text token by token, or every row of a file, with a method of a finished Run.
 
-    Of a run made with --admit, it also says which readings to rely on, and why not on the others.
+    With a run made with --admit, it also says which readings to accept, and why the others are rejected.
 
     Parameters
     ----------

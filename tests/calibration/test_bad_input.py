@@ -1,4 +1,4 @@
-"""Input that no estimator can use is one clear error, and nothing is admitted silently."""
+"""Input that no estimator can use is one clear error, and nothing is accepted silently."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from theodolite.calibration.certified import Certified
 from theodolite.calibration.conformal import Conformal
-from theodolite.calibration.gated import Gated
+from theodolite.calibration.gated import GatedConfidence
 from theodolite.calibration.knn_agreement import KnnAgreement
 from theodolite.calibration.sdm import Sdm
 from theodolite.calibration.sgr import Sgr
@@ -39,7 +39,7 @@ def test_one_class_nan_and_another_width_are_refused(name: str) -> None:
         METHODS[name]().fit(np.where(X > 2, np.nan, X), Y)
     fitted = METHODS[name]().fit(*gaussians(400, 3, seed=1))
     with pytest.raises(UserError, match="4 features"):
-        fitted.admit(np.ones((2, 4)))
+        fitted.accept(np.ones((2, 4)))
 
 
 def test_parts_must_name_every_row_and_hold_both_classes() -> None:
@@ -76,19 +76,19 @@ def test_a_row_in_two_parts_is_refused_by_its_id_and_by_its_values(cls: type) ->
 
 
 def test_equal_rows_stay_together_where_no_part_is_named() -> None:
-    judge = Sdm().fit(np.repeat(X, 2, axis=0), np.repeat(Y, 2))
-    support, calibrate = set(judge.rows_[:, 0]), set(judge.calibrate_.rows[:, 0])
+    rule = Sdm().fit(np.repeat(X, 2, axis=0), np.repeat(Y, 2))
+    support, calibrate = set(rule.rows_[:, 0]), set(rule.calibrate_.rows[:, 0])
     assert not support & calibrate
-    assert len(judge.rows_) == 2 * len(support)
+    assert len(rule.rows_) == 2 * len(support)
 
 
-def test_only_a_judge_without_a_promise_of_its_own_can_be_wrapped() -> None:
+def test_only_a_calibrator_without_a_guarantee_of_its_own_can_be_wrapped() -> None:
     with pytest.raises(
-        UserError, match=r"method is LogisticRegression: give a judge .* MaxSoftmax\(LogisticRegression"
+        UserError, match=r"method is LogisticRegression: give a calibrator .* MaxSoftmax\(LogisticRegression"
     ):
         Certified(LogisticRegression()).fit(X, Y)
-    for method in (Certified(Sgr()), Gated(method=Certified())):
-        with pytest.raises(UserError, match="give a judge that promises nothing itself"):
+    for method in (Certified(Sgr()), GatedConfidence(method=Certified())):
+        with pytest.raises(UserError, match="give a calibrator without a guarantee of its own"):
             method.fit(*gaussians(400, 3, seed=1))
     with pytest.raises(UserError, match="gate is KnnAgreement, which never calls a row far"):
-        Gated(gate=KnnAgreement()).fit(*gaussians(400, 3, seed=1))
+        GatedConfidence(gate=KnnAgreement()).fit(*gaussians(400, 3, seed=1))

@@ -7,20 +7,20 @@ from sklearn.linear_model import LogisticRegression
 
 from theodolite.calibration.certified import Certified, cells, doubt, threshold
 from theodolite.calibration.max_softmax import MaxSoftmax
-from theodolite.core.calibrator import Judged
+from theodolite.core.calibrator import Predictions
 
 # Of each class, by falling confidence: rows and how many of them are predicted wrong.
 STEPS = ((0.9, 60, 0), (0.8, 20, 1), (0.7, 10, 1))
 
 
-def certify() -> Judged:
+def certify() -> Predictions:
     """Symmetric in the classes, so that all four cells hold the same counts."""
     parts = [
         (np.full(n, sure), np.r_[np.full(wrong, 1 - y), np.full(n - wrong, y)], np.full(n, y))
         for sure, n, wrong in STEPS
         for y in (0, 1)
     ]
-    return Judged(*(np.concatenate(of) for of in zip(*parts, strict=True)))
+    return Predictions(*(np.concatenate(of) for of in zip(*parts, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_a_certificate_fails_no_more_often_than_delta_where_every_threshold_is_i
 )
 def test_each_of_the_four_cells_can_stop_a_certificate(counts: dict, worst: tuple[str, int]) -> None:
     label, predicted = (np.repeat([key[i] for key in counts], list(counts.values())) for i in (0, 1))
-    judged = Judged(np.full(len(label), 0.9), predicted, label)
+    found = Predictions(np.full(len(label), 0.9), predicted, label)
     of = dict(
-        zip([("label", 0), ("label", 1), ("predicted", 0), ("predicted", 1)], cells(judged, label >= 0), strict=True)
+        zip([("label", 0), ("label", 1), ("predicted", 0), ("predicted", 1)], cells(found, label >= 0), strict=True)
     )
     assert of[worst] == (60, 100)
     assert all(right / n > 0.95 for cell, (right, n) in of.items() if cell != worst)
-    assert doubt(judged, 0.9, 0.9) > 0.99
-    assert threshold([0.9], judged, 0.9, 0.1) == np.inf
+    assert doubt(found, 0.9, 0.9) > 0.99
+    assert threshold([0.9], found, 0.9, 0.1) == np.inf
 
 
 def test_a_rare_class_that_is_overpredicted_is_not_relied_on() -> None:
@@ -123,5 +123,5 @@ def test_a_rare_class_that_is_overpredicted_is_not_relied_on() -> None:
         right = rng.random(n) < 0.96
         return np.where(right, 2 * label - 1, 1 - 2 * label) * rng.uniform(0.5, 3, n), label
 
-    judge = fitted({"support": rare(200), "calibrate": rare(4000), "certify": rare(4000)})
-    assert judge.threshold_ == np.inf
+    rule = fitted({"support": rare(200), "calibrate": rare(4000), "certify": rare(4000)})
+    assert rule.threshold_ == np.inf

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from theodolite.calibration.beta import Beta
 from theodolite.calibration.conditional_conformal import ConditionalConformal, _regions
-from theodolite.calibration.conformal import Conformal, strangeness
-from theodolite.calibration.gated import Gated
+from theodolite.calibration.conformal import Conformal, nonconformity
+from theodolite.calibration.gated import GatedConfidence
 from theodolite.calibration.isotonic import Isotonic
 from theodolite.calibration.knn_agreement import KnnAgreement
 from theodolite.calibration.knn_distance import KnnDistance
@@ -48,10 +48,10 @@ def test_beta_finds_the_map_that_was_planted() -> None:
     y = (rng.random(40_000) < truth).astype(int)
     part = np.where(np.arange(40_000) < 10, "support", "calibrate")
     y[:2] = 0, 1
-    judge = Beta(FrozenEstimator(Itself().fit(score[:10, None], y[:10]))).fit(score[:, None], y, part=part)
-    assert judge.abc_[0] == pytest.approx(0.5, abs=0.08)
+    rule = Beta(FrozenEstimator(Itself().fit(score[:10, None], y[:10]))).fit(score[:, None], y, part=part)
+    assert rule.abc_[0] == pytest.approx(0.5, abs=0.08)
     assert (
-        np.abs(judge.predict_proba(score[:, None])[:, 1] - truth).max() < 0.02
+        np.abs(rule.predict_proba(score[:, None])[:, 1] - truth).max() < 0.02
     )  # the three trade off, the map does not
 
 
@@ -63,11 +63,11 @@ class Itself(LogisticRegression):
 
 
 def test_venn_abers_equals_its_definition_and_the_reference_library() -> None:
-    judge = VennAbers(FrozenEstimator(PROBE)).fit(X, Y, part=PART)
+    rule = VennAbers(FrozenEstimator(PROBE)).fit(X, Y, part=PART)
     score, fresh = PROBE.decision_function(X[CAL]).round(1), PROBE.decision_function(FRESH).round(1)  # with ties
     order = np.argsort(score, kind="stable")
-    judge.scores_, judge.targets_ = score[order], Y[CAL][order].astype(float)
-    p0, p1 = judge._both(fresh)
+    rule.scores_, rule.targets_ = score[order], Y[CAL][order].astype(float)
+    p0, p1 = rule._both(fresh)
     for y, found in ((0.0, p0), (1.0, p1)):
         for i in range(0, 400, 37):
             _, inverse = np.unique(np.append(score, fresh[i]), return_inverse=True)
@@ -85,18 +85,18 @@ def test_venn_abers_equals_its_definition_and_the_reference_library() -> None:
 
 
 def test_class_conditional_p_values_equal_crepes() -> None:
-    judge = Conformal(FrozenEstimator(PROBE), within="class").fit(X, Y, part=PART)
-    wrapped = crepes.WrapClassifier(FrozenEstimator(Scaled(PROBE, judge.temperature_)))
+    rule = Conformal(FrozenEstimator(PROBE), within="class").fit(X, Y, part=PART)
+    wrapped = crepes.WrapClassifier(FrozenEstimator(Scaled(PROBE, rule.temperature_)))
     wrapped.calibrate(X[CAL], Y[CAL], class_cond=True)
-    assert judge.p_values(FRESH) == pytest.approx(wrapped.predict_p(FRESH, smoothing=False), abs=1e-9)
+    assert rule.p_values(FRESH) == pytest.approx(wrapped.predict_p(FRESH, smoothing=False), abs=1e-9)
 
 
 def test_split_conformal_sets_equal_mapie_s() -> None:
-    judge = Conformal(FrozenEstimator(PROBE), within="all", alpha=0.9).fit(X, Y, part=PART)
-    scaled = FrozenEstimator(Scaled(PROBE, judge.temperature_))
+    rule = Conformal(FrozenEstimator(PROBE), within="all", alpha=0.9).fit(X, Y, part=PART)
+    scaled = FrozenEstimator(Scaled(PROBE, rule.temperature_))
     library = SplitConformalClassifier(scaled, confidence_level=0.9, prefit=True, conformity_score="lac")
     _, sets = library.conformalize(X[CAL], Y[CAL]).predict_set(FRESH)
-    assert (judge.sets(FRESH) == sets[:, :, 0]).all()
+    assert (rule.sets(FRESH) == sets[:, :, 0]).all()
 
 
 class Scaled(LogisticRegression):
@@ -116,10 +116,10 @@ def test_sets_hold_the_label_as_often_as_promised(within) -> None:
     held = []
     for seed in range(60):
         rows, labels = gaussians(500, 3, seed=100 + seed)
-        judge = Conformal(alpha=0.9, within=within, seed=seed).fit(rows, labels)
+        rule = Conformal(alpha=0.9, within=within, seed=seed).fit(rows, labels)
         fresh, truth = gaussians(500, 3, seed=5000 + seed)
-        in_set = judge.p_values(fresh)[np.arange(500), truth] > 0.1
-        kind = {"all": np.zeros(500, int), "class": truth, "prediction": judge.predict(fresh)}[within]
+        in_set = rule.p_values(fresh)[np.arange(500), truth] > 0.1
+        kind = {"all": np.zeros(500, int), "class": truth, "prediction": rule.predict(fresh)}[within]
         held.append([in_set[kind == c].mean() for c in np.unique(kind)])
     assert np.mean(held, axis=0) == pytest.approx(0.9, abs=0.015)
 
@@ -132,18 +132,18 @@ def test_conditional_coverage_with_one_region_is_split_conformal_and_within_pred
     assert (one.sets(fresh) == (mondrian.p_values(fresh) > 0.1)).mean() > 0.98  # ties at the threshold aside
     held = []
     for seed in range(25):
-        judge = ConditionalConformal(n_clusters=2, alpha=0.8, seed=seed).fit(*gaussians(160, 2, seed=seed))
+        rule = ConditionalConformal(n_clusters=2, alpha=0.8, seed=seed).fit(*gaussians(160, 2, seed=seed))
         fresh, truth = gaussians(40, 2, seed=900 + seed)
-        held.append(judge.sets(fresh)[np.arange(40), truth])
+        held.append(rule.sets(fresh)[np.arange(40), truth])
     assert 0.77 < np.mean(held) < 0.9
 
 
 def test_a_gate_lets_through_nearly_all_rows_like_those_it_was_set_on_and_none_far_away() -> None:
-    for judge in (KnnDistance(), Mahalanobis(), Mahalanobis(relative=True)):
-        judge.fit(X, Y)
-        assert (judge.reasons(FRESH) == "far from the data").mean() == pytest.approx(0.05, abs=0.04)
-        if not getattr(judge, "relative", False):
-            assert (judge.reasons(off_support(FRESH, 8)) == "far from the data").all()
+    for rule in (KnnDistance(), Mahalanobis(), Mahalanobis(relative=True)):
+        rule.fit(X, Y)
+        assert (rule.reasons(FRESH) == "far from the data").mean() == pytest.approx(0.05, abs=0.04)
+        if not getattr(rule, "relative", False):
+            assert (rule.reasons(off_support(FRESH, 8)) == "far from the data").all()
 
 
 def test_distances_and_shares_are_those_written_out() -> None:
@@ -169,9 +169,9 @@ def test_distances_and_shares_are_those_written_out() -> None:
 
 def test_mahalanobis_tells_far_rows_where_there_are_more_columns_than_rows() -> None:
     rows, labels = gaussians(200, 400, seed=0)
-    judge = Mahalanobis().fit(rows, labels)
+    rule = Mahalanobis().fit(rows, labels)
     fresh = gaussians(300, 400, seed=1)[0]
-    near, far = judge.confidence(fresh), judge.confidence(off_support(fresh, 8))
+    near, far = rule.confidence(fresh), rule.confidence(off_support(fresh, 8))
     # unit noise in 400 axes: squared distances of mean 400 and 464, standard deviations 28 and 32
     assert (near[:, None] > far[None]).mean() == pytest.approx(norm.cdf(64 / np.hypot(28, 32)), abs=0.02)
 
@@ -189,29 +189,29 @@ def test_trimmed_trust_scores_do_not_depend_on_the_outliers_that_were_left_out()
     assert len(trimmed.classes_support_[0]) < len(plain.classes_support_[0])
 
 
-def test_sgr_keeps_the_error_among_admitted_below_its_bound() -> None:
+def test_sgr_keeps_the_error_among_accepted_below_its_bound() -> None:
     fresh, truth = gaussians(40_000, 3, seed=1)
     worse = 0
     for seed in range(60):
-        judge = Sgr(alpha=0.96, delta=0.1, seed=seed).fit(*gaussians(800, 3, seed=2000 + seed))
-        admitted = judge.admit(fresh)
-        worse += bool(admitted.any()) and (judge.predict(fresh) != truth)[admitted].mean() > 0.04
+        rule = Sgr(alpha=0.96, delta=0.1, seed=seed).fit(*gaussians(800, 3, seed=2000 + seed))
+        accepted = rule.accept(fresh)
+        worse += bool(accepted.any()) and (rule.predict(fresh) != truth)[accepted].mean() > 0.04
     assert worse <= 13  # 6 expected at most; 13 or more come in 1 of 200
 
 
 def test_a_limit_sought_once_per_region_gives_the_sets_of_one_programme_per_label() -> None:
     rows, labels = gaussians(200, 2, seed=5)
-    judge = ConditionalConformal(n_clusters=3, alpha=0.85).fit(rows, labels)
-    part = judge._part(gaussians(40, 2, seed=6)[0])
-    regions = _regions(part.predicted_n, judge._clusters(part), 3)
-    strange = strangeness(judge._probability(part))
-    one_by_one = [[judge._holds(s, region) for s in row] for row, region in zip(strange, regions, strict=True)]
-    assert (judge._sets(part) == np.array(one_by_one)).all()
+    rule = ConditionalConformal(n_clusters=3, alpha=0.85).fit(rows, labels)
+    part = rule._part(gaussians(40, 2, seed=6)[0])
+    regions = _regions(part.predicted_n, rule._clusters(part), 3)
+    strange = nonconformity(rule._probability(part))
+    one_by_one = [[rule._holds(s, region) for s in row] for row, region in zip(strange, regions, strict=True)]
+    assert (rule._sets(part) == np.array(one_by_one)).all()
     assert 0 < np.mean(one_by_one) < 1
 
 
 def test_a_gate_takes_the_confidence_of_far_rows_and_of_no_others() -> None:
-    gated = Gated(FrozenEstimator(PROBE), method=KnnAgreement(), gate=KnnDistance()).fit(X, Y, part=PART)
+    gated = GatedConfidence(FrozenEstimator(PROBE), method=KnnAgreement(), gate=KnnDistance()).fit(X, Y, part=PART)
     alone = KnnAgreement(FrozenEstimator(PROBE)).fit(X, Y, part=PART)
     gate = KnnDistance(FrozenEstimator(PROBE)).fit(X, Y, part=PART)
     far = gate.reasons(FRESH) == "far from the data"

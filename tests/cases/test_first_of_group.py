@@ -24,7 +24,7 @@ def data(rng: np.random.Generator, n: int, ordered: bool) -> tuple[np.ndarray, n
 
 
 def least_true_accuracy(draw: int) -> float:
-    """The lowest of the four conditional accuracies of what is admitted of fresh rows; 1 without a certificate."""
+    """The lowest of the four conditional accuracies of what is accepted of fresh rows; 1 without a certificate."""
     rng = np.random.default_rng(draw)
     X, y, group = data(rng, 2400, ordered=True)
     fresh, truth, _ = data(rng, 8000, ordered=False)
@@ -32,10 +32,10 @@ def least_true_accuracy(draw: int) -> float:
     probe = MaxSoftmax(LogisticRegression(class_weight="balanced"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        judge = Certified(probe, alpha=ALPHA).fit(X, y, groups=group, part=part)
-    judged = judge.judged(fresh, truth)
-    admitted = judged.confidence_n >= judge.threshold_
-    return min(right / n if n else 1.0 for right, n in cells(judged, admitted))
+        rule = Certified(probe, alpha=ALPHA).fit(X, y, groups=group, part=part)
+    found = rule.predictions(fresh, truth)
+    accepted = found.confidence_n >= rule.threshold_
+    return min(right / n if n else 1.0 for right, n in cells(found, accepted))
 
 
 def test_the_promise_holds_in_a_file_sorted_by_label() -> None:

@@ -11,7 +11,8 @@ import torch
 import yaml
 
 import theodolite
-from theodolite.comparison.reading import read_file, read_text, withheld
+from theodolite.comparison.read_selection import rejected
+from theodolite.comparison.reading import read_file, read_text
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
 from theodolite.core.run import Run
@@ -19,7 +20,7 @@ from theodolite.dictionaries import native
 from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
-from theodolite.selection.saved import Said
+from theodolite.selection.saved import PredictionRecords
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE = "blocks.1.resid_post"
@@ -154,11 +155,12 @@ def test_a_text_without_a_known_ngram_is_no_reading_and_counted(made: Made, tmp_
         read_file(run.folder, tmp_path / "new.csv", method="word_ngrams", model=model)
 
 
-def test_a_blank_text_is_not_relied_on_however_sure_the_judge() -> None:
+def test_a_blank_text_is_rejected_however_high_the_confidence() -> None:
     nothing = np.zeros(2)
-    sure = Said(*(nothing for _ in range(3)), np.array(["", "far from the data"], object), *(nothing for _ in range(6)))
-    assert withheld(sure, np.array([True, False])).reason.tolist() == ["no known n-gram", "far from the data"]
-    assert withheld(sure, np.array([False, False])).reason.tolist() == ["", "far from the data"]
+    reason = np.array(["", "far from the data"], object)
+    sure = PredictionRecords(*(nothing for _ in range(3)), reason, *(nothing for _ in range(6)))
+    assert rejected(sure, np.array([True, False])).reason.tolist() == ["no known n-gram", "far from the data"]
+    assert rejected(sure, np.array([False, False])).reason.tolist() == ["", "far from the data"]
 
 
 def test_a_run_that_keeps_no_reader_says_why(tmp_path: Path) -> None:

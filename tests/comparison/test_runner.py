@@ -171,7 +171,7 @@ def test_a_run_made_without_the_dictionary_that_now_exists_is_not_reopened(
         compared(files, model, tmp_path / "a", **asked)
 
 
-def test_admit_judges_single_predictions_and_read_says_whether_to_rely_on_one(model, tmp_path, monkeypatch) -> None:
+def test_admit_selects_single_predictions_and_read_says_whether_to_accept_one(model, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
     mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
     table(460, 0).to_csv(mine, index=False)
@@ -179,36 +179,36 @@ def test_admit_judges_single_predictions_and_read_says_whether_to_rely_on_one(mo
     methods = ["logistic", "lat", "word_ngrams"]
     asked = {"methods": methods, "admit": True, "alpha": [0.8, 0.9], "seeds": 2}
     result = compared((mine, other), model, tmp_path / "run", **asked)
-    claims = result.run.read_json("admission")["claims"]
+    claims = result.run.read_json("selection")["claims"]
     assert {(c["method"], c["dataset"]) for c in claims} == {
         (m, d) for m in ("logistic", "lat") for d in ("in-distribution", "other")
     }
-    rows = result.rows.query("task == 'admit' and metric == 'admitted'")
+    rows = result.rows.query("task == 'select' and metric == 'coverage'")
     assert set(rows["method"]) == set(methods)
     assert rows["value"].between(0, 1).all()
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Does admitting only what is certified make a reader hold on new data?" in page
+    assert "Do certified predictions stay accurate on new data?" in page
     assert "not detectable" in page
     assert "zzzz" not in page
-    detail = result.run.read_table("admission")
+    detail = result.run.read_table("selection")
     first = detail[(detail["seed"] == "0") & (detail["method"] == "logistic") & (detail["dataset"] == "other")].iloc[3]
     frames = [pd.read_parquet(path) for path in (tmp_path / "cache" / "views" / "frames").glob("*.parquet")]
     rows = pd.concat(frames).set_index("id")
     frame = next(frame for frame in frames if first["row"] in set(frame["id"]))
     text = rows.loc[first["row"], "text"]
-    said = reading.read_text(tmp_path / "run", text, method="logistic", model=model).admission
-    assert (said.reason, [near.id for near in said.exemplars]) == (first["reason"], first["exemplars"].split())
-    assert [near.label for near in said.exemplars] == rows["label"][[near.id for near in said.exemplars]].tolist()
-    assert [near.apart for near in said.exemplars] == sorted(near.apart for near in said.exemplars)
-    assert sum(said.shifts.values()) == 1
-    assert said.probability == pytest.approx(first["probability"], abs=1e-4)
-    assert said.name == result.run.recipe["positive" if said.label else "negative"]
-    assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, detail, monkeypatch)
+    found = reading.read_text(tmp_path / "run", text, method="logistic", model=model).selection
+    assert (found.reason, [near.id for near in found.exemplars]) == (first["reason"], first["exemplars"].split())
+    assert [near.label for near in found.exemplars] == rows["label"][[near.id for near in found.exemplars]].tolist()
+    assert [near.distance for near in found.exemplars] == sorted(near.distance for near in found.exemplars)
+    assert sum(found.shifts.values()) == 1
+    assert found.probability == pytest.approx(first["probability"], abs=1e-4)
+    assert found.name == result.run.recipe["positive" if found.label else "negative"]
+    assert_a_file_is_selected_from_as_in_the_comparison(tmp_path, model, frame, detail, monkeypatch)
     with_text = html.page(result.run, show_text=True)
     assert "zzzz" in with_text
 
 
-def assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, detail, monkeypatch) -> None:
+def assert_a_file_is_selected_from_as_in_the_comparison(tmp_path, model, frame, detail, monkeypatch) -> None:
     """Rows of a shift with one empty text among them, read in three parts."""
     monkeypatch.setattr(reading, "TEXTS", 30)
     rows = pd.concat([frame.iloc[:2], frame.iloc[:1].assign(text=None, id="none"), frame.iloc[2:]])
@@ -224,9 +224,9 @@ def assert_a_file_is_judged_as_the_comparison_judged_it(tmp_path, model, frame, 
     seen = got[got["id"] != "none"].set_index("id").loc[kept.index]
     assert seen["reason"].tolist() == kept["reason"].tolist()
     assert seen["predicted"].tolist() == kept["predicted"].tolist()
-    assert (seen["admitted"] == (kept["reason"] == "")).all()
+    assert (seen["accepted"] == (kept["reason"] == "")).all()
     assert set(seen["alpha"]) == {0.9}
-    assert got.loc[2, ["predicted", "admitted", "reason"]].isna().all()
+    assert got.loc[2, ["predicted", "accepted", "reason"]].isna().all()
 
 
 def test_alpha_without_admit_and_levels_that_are_none_are_refused(files, model, tmp_path) -> None:

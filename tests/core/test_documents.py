@@ -22,7 +22,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("audit", {"overviews": [], "baselines": []}, "shortcuts is missing"),
     ("card", {"tokens": True}, "tokens is True"),
     ("dictionary", {}, "datasets is missing"),
-    ("admission", {"level": 0.9, "claims": {}, "choices": []}, "claims is {}"),
+    ("selection", {"level": 0.9, "claims": {}, "choices": []}, "claims is {}"),
     ("baselines", None, "it holds a NoneType"),
     ("poolings", "x", "it holds a str"),
 ]

@@ -69,7 +69,7 @@ def test_nothing_a_run_writes_holds_the_path_but_local_json(tmp_path: Path) -> N
     made.record("model", {"name": path, method: 1})
     made.note("unchecked", 1, f"because {HOME}/other/x.json is gone")
     made.write_json("verdict", {"sentence": f"{method} on {path}."})
-    made.write_table("admission", pd.DataFrame({"method": [method], "n": [1]}))
+    made.write_table("selection", pd.DataFrame({"method": [method], "n": [1]}))
     made.add_rows([{"task": "matched", "method": method, "model": path, "dictionary": f"{path}, {path}"}])
     made.add_scores(pd.DataFrame({"row": ["r"], "label": [0], "score": [0.5], "method": method}))
     source = tmp_path / "reader"

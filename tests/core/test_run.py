@@ -9,7 +9,7 @@ import pytest
 
 from theodolite.core import atomic, run
 from theodolite.core.errors import UserError
-from theodolite.core.run import ROW_COLUMNS, SCORE_COLUMNS, Run, differences
+from theodolite.core.run import PROTOCOL, ROW_COLUMNS, SCORE_COLUMNS, Run, differences
 
 RECIPE = {"name": "weather", "question": "Does the text speak of rain?"}
 ROW = {"method": "logistic", "task": "matched", "dataset": "drizzle", "metric": "auroc", "value": 0.875, "n": 12}
@@ -159,6 +159,22 @@ def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str) -> Non
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):
         Run.open(tmp_path)
+
+
+def test_a_run_of_another_protocol_is_refused_by_number_and_left_alone(tmp_path: Path) -> None:
+    """Names of tasks, metrics and artefacts changed from protocol 1 to 2 (docs/renames.md)."""
+    filled(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["protocol"] == PROTOCOL == 2
+    path.write_text(json.dumps(manifest | {"protocol": 1}))
+    words = r"has protocol 1, and this version reads 2: open it with the version of theodolite that wrote it, or run"
+    with pytest.raises(UserError, match=words):
+        Run.open(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises(UserError, match="--force removes nothing"):
+        Run.create(tmp_path, RECIPE, "a" * 64, force=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
 def test_a_folder_without_manifest_is_no_run(tmp_path: Path) -> None:

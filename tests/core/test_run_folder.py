@@ -14,7 +14,7 @@ import pytest
 from theodolite.core import run_folder
 from theodolite.core.documents import wrong_manifest
 from theodolite.core.errors import UserError
-from theodolite.core.run import Run
+from theodolite.core.run import PROTOCOL, Run
 
 RECIPE = {"name": "weather"}
 ROW = {"method": "logistic", "task": "matched", "dataset": "drizzle", "metric": "auroc", "value": 0.875}
@@ -26,7 +26,7 @@ def finished(folder: Path) -> Run:
     run.add_scores(pd.DataFrame({"row": ["r"], "label": [0], "score": [0.5], "method": "logistic"}))
     run.write_json("audit", {"n": 1})
     run.write_json("further", {"n": 1})
-    run.write_table("admission", pd.DataFrame({"x": [1]}))
+    run.write_table("selection", pd.DataFrame({"x": [1]}))
     source = folder.parent / "reader"
     source.mkdir(exist_ok=True)
     (source / "config.json").write_text("{}")
@@ -61,7 +61,7 @@ def test_force_removes_every_file_of_a_run_and_no_other(tmp_path: Path) -> None:
     fresh = Run.create(folder, RECIPE, "b" * 64, force=True)
     fresh.begin()
     assert files(folder) == others | {"manifest.json"}
-    assert not (folder / "artefacts" / "judges").exists()
+    assert not (folder / "artefacts" / "selection_rules").exists()
 
 
 def test_force_leaves_no_empty_folder(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_force_leaves_no_empty_folder(tmp_path: Path) -> None:
         "{}",
         "[]",
         "not json",
-        '{"protocol": 1}',
-        '{"protocol": 1, "digest": "' + "a" * 64 + '"}',
+        '{"protocol": 2}',
+        '{"protocol": 2, "digest": "' + "a" * 64 + '"}',
         '{"name": "an app", "manifest_version": 3, "version": "1.0"}',
-        '{"protocol": 1, "digest": "x", "id": "weather-x-", "recipe": {"name": "weather"}, "finished": null}',
+        '{"protocol": 2, "digest": "x", "id": "weather-x-", "recipe": {"name": "weather"}, "finished": null}',
     ],
 )
 def test_force_spares_a_folder_with_the_manifest_of_another_program(tmp_path: Path, manifest: str) -> None:
@@ -175,12 +175,12 @@ def test_files_to_share_are_readable_and_those_of_this_machine_private(
 
 
 @pytest.mark.parametrize(
-    "change", [{"digest": "x"}, {"protocol": 2}, {"id": "other-aaaaaaaa-1"}, {"recipe": {"name": "x"}}]
+    "change", [{"digest": "x"}, {"protocol": PROTOCOL - 1}, {"id": "other-aaaaaaaa-1"}, {"recipe": {"name": "x"}}]
 )
 def test_a_manifest_is_one_of_ours_by_protocol_digest_and_id(tmp_path: Path, change: dict[str, Any]) -> None:
     manifest = Run.create(tmp_path, RECIPE, "a" * 64).manifest
-    assert run_folder.is_run(manifest, 1)
-    assert not run_folder.is_run(manifest | change, 1)
+    assert run_folder.is_run(manifest, PROTOCOL)
+    assert not run_folder.is_run(manifest | change, PROTOCOL)
 
 
 SHAPES: list[tuple[str, Any]] = [
@@ -227,6 +227,6 @@ def test_a_manifest_as_deep_as_the_stack_is_one_line(tmp_path: Path) -> None:
     """It could be read, and its checksum could not be made."""
     path = tmp_path / "manifest.json"
     for depth in range(500, 1000, 10):
-        path.write_text(f'{{"protocol": 1, "deep": {"[" * depth}{"]" * depth}}}')
+        path.write_text(f'{{"protocol": 2, "deep": {"[" * depth}{"]" * depth}}}')
         with pytest.raises(UserError, match=r"manifest\.json' is (damaged|not what this run wrote)"):
             Run.open(tmp_path)

@@ -114,7 +114,7 @@ def test_sections_come_in_the_order_a_sceptic_reads(page: str) -> None:
     titles = re.findall(r'<h2 id="heading-\d+"><span>\d+</span> ([^<]+)</h2>', page)
     assert titles == [
         "Verdict", "Data audit", "Matched site", "Free site", "In distribution", "Under shift",
-        "When to rely on a prediction", "Where it can be read", "How many latents it takes", "The dictionary", "Costs",
+        "Selective prediction", "Where it can be read", "How many latents it takes", "The dictionary", "Costs",
         "Over-refusal", "Limits", "Methods paragraph", "Counted warnings", "Provenance",
     ]  # fmt: skip
 

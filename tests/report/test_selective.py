@@ -12,20 +12,21 @@ from planted_run import FACTS, PRIMARY, RECIPE, VERDICT, row
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.report import findings, prose
 from theodolite.report.blocks import Table, Text
-from theodolite.report.selective import BARE, CELLS, METRICS, admission, answer, summary
+from theodolite.report.selective import answer, selective, summary
+from theodolite.report.selective_tables import BARE, CELLS, METRICS
 from theodolite.report.sheet import Sheet
 
 DATASETS = (IN_DISTRIBUTION, PRIMARY)
-JUDGES = (
+RULES = (
     ("chosen", "state", 0.9), ("chosen", "pls", 0.95), ("certified(sdm)", "state", 0.9), ("max_softmax", "", 0.9),
 )  # fmt: skip
-CHOICE = {"confidence": "gated(max_softmax)", "map": "state", "promised": {"0.9": 0.96, "0.95": 0.0}}
+CHOICE = {"confidence": "gated(max_softmax)", "space": "state", "expected_coverage": {"0.9": 0.96, "0.95": 0.0}}
 
 
 def claim(dataset: str, word: str, accuracy: float) -> dict[str, Any]:
     return {
-        "method": "logistic", "dataset": dataset, "alpha": 0.9, "word": word, "p_kept": 0.01, "p_broken": 0.75,
-        "least": "class_0", "accuracy": accuracy, "n": 308, "family": 1,
+        "method": "logistic", "dataset": dataset, "alpha": 0.9, "word": word, "p_holds": 0.01, "p_fails": 0.75,
+        "worst": "class_0", "accuracy": accuracy, "n": 308, "family": 1,
     }  # fmt: skip
 
 
@@ -38,34 +39,34 @@ def choice(seed: int) -> dict[str, Any]:
 
 FOUND = {
     "as_fixed": True, "level": 0.9, "delta": 0.1, "delta_each": 0.1, "readers": 1, "needed": {"0.9": 22, "0.95": 88},
-    "claims": [claim(IN_DISTRIBUTION, "kept", 0.97), claim(PRIMARY, "broken", 0.25)],
+    "claims": [claim(IN_DISTRIBUTION, "holds", 0.97), claim(PRIMARY, "fails", 0.25)],
     "choices": [choice(0), choice(1)],
 }  # fmt: skip
 
 
-def figure(judge: str, on: str, level: float, dataset: str, metric: str, value: float, n: int) -> dict[str, Any]:
-    params = {"judge": judge, "map": on, "alpha": level, "training_sets": 5}
-    made = row("logistic", dataset, task="admit", metric=metric, value=value, params=json.dumps(params))
+def figure(rule: str, space: str, level: float, dataset: str, metric: str, value: float, n: int) -> dict[str, Any]:
+    params = {"rule": rule, "space": space, "alpha": level, "training_sets": 5}
+    made = row("logistic", dataset, task="select", metric=metric, value=value, params=json.dumps(params))
     return made | {"n": n}
 
 
 def figures() -> list[dict[str, Any]]:
-    """Every metric of every judge; the judge of .95 admits nothing."""
+    """Every metric of every rule; the rule of .95 accepts nothing."""
     found = []
     for dataset, accuracy in ((IN_DISTRIBUTION, 0.97), (PRIMARY, 0.5)):
-        for judge, on, level in JUDGES:
+        for rule, space, level in RULES:
             none = level == 0.95
             for metric in (*METRICS, "accuracy_of_all", *(f"accuracy_{cell}" for cell in CELLS)):
                 if metric == "lowest":
                     continue
                 n = 0 if none and metric.startswith("accuracy") and metric != "accuracy_of_all" else 616
-                value = {"accuracy_class_0": 0.25, "admitted": 0.0 if none else 0.875}.get(metric, accuracy)
-                found.append(figure(judge, on, level, dataset, metric, value, n))
+                value = {"accuracy_class_0": 0.25, "coverage": 0.0 if none else 0.875}.get(metric, accuracy)
+                found.append(figure(rule, space, level, dataset, metric, value, n))
     return found
 
 
 def detail() -> pd.DataFrame:
-    """Of each data set four rows: right, wrong and admitted, rejected by a gate, rejected as near the boundary."""
+    """Of each data set four rows: right, wrong and accepted, rejected by a gate, rejected as near the boundary."""
     rows = pd.DataFrame(
         {
             "row": ["a", "b", "c", "d"], "label": [1, 0, 0, 1], "predicted": [1, 1, 0, 0],
@@ -85,8 +86,8 @@ def shown(folder: Path, verdict: dict[str, Any] | None) -> Sheet:
         run.record(name, value)
     if verdict:
         run.write_json("verdict", verdict)
-    run.write_json("admission", FOUND)
-    run.write_table("admission", detail())
+    run.write_json("selection", FOUND)
+    run.write_table("selection", detail())
     run.finish()
     return Sheet(run)
 
@@ -97,7 +98,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
 
 
 def table(sheet: Sheet, caption: str) -> Table:
-    (found,) = [b for b in admission(sheet).blocks if isinstance(b, Table) and b.caption.startswith(caption)]
+    (found,) = [b for b in selective(sheet).blocks if isinstance(b, Table) and b.caption.startswith(caption)]
     return found
 
 
@@ -106,10 +107,10 @@ def words(of: Table) -> list[list[str]]:
 
 
 def test_the_answer_has_n_and_intervals_and_counts_the_shifts(sheet: Sheet) -> None:
-    said = answer(sheet)
-    assert "is right on .500 [.466, .534] of all 616 rows and on .500 [.466, .534] of the .875 [.841, .909]" in said
-    assert "(0.9 broken: .250 [.216, .284] of label 0, n = 308)" in said
-    assert "over 1 pair of reader and shift an accuracy of 0.9 is kept in 0, broken in 1, open in 0" in said
+    found = answer(sheet)
+    assert "is right on .500 [.466, .534] of all 616 rows and on .500 [.466, .534] of the .875 [.841, .909]" in found
+    assert "(0.9 fails: .250 [.216, .284] of label 0, n = 308)" in found
+    assert "over 1 pair of reader and shift an accuracy of 0.9 holds in 0, fails in 1, is inconclusive in 0" in found
 
 
 def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet, tmp_path: Path) -> None:
@@ -124,18 +125,18 @@ def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet, tmp_path: P
 
 def test_claims_have_the_rows_they_rest_on(sheet: Sheet) -> None:
     found = table(sheet, "Primary analysis at 0.9")
-    assert [cell.words for cell in found.head[2:6]] == ["All", "n of all", "Admitted", "Accuracy of these"]
-    kept, broken = words(found)
-    assert (kept[2:5], kept[-3]) == ([".970 [.958, .982]", "616", ".875 [.863, .887]"], "kept")
-    assert broken[-3] == "broken: .250 [.216, .284] of label 0, n = 308"
+    assert [cell.words for cell in found.head[2:6]] == ["All", "n of all", "Coverage", "Accuracy of these"]
+    holds, fails = words(found)
+    assert (holds[2:5], holds[-3]) == ([".970 [.958, .982]", "616", ".875 [.863, .887]"], "holds")
+    assert fails[-3] == "fails: .250 [.216, .284] of label 0, n = 308"
 
 
-def test_choices_name_where_each_judge_stops(sheet: Sheet) -> None:
+def test_choices_name_the_threshold_of_each_rule(sheet: Sheet) -> None:
     (line,) = words(table(sheet, "Chosen on the 240 calibration rows"))
-    assert line[1:4] == ["gated(max_softmax) on state; gated(max_softmax) on state", ".960 .960", "0.5 0.625"]
+    assert line[1:4] == ["gated(max_softmax\) in state; gated(max_softmax\) in state", ".960 .960", "0.5 0.625"]
 
 
-def test_the_ladder_says_why_a_level_admits_nothing_and_counts_rows(sheet: Sheet) -> None:
+def test_the_ladder_says_why_a_level_accepts_nothing_and_counts_rows(sheet: Sheet) -> None:
     found = table(sheet, "At every accuracy asked for")
     assert "22 for 0.9, 88 for 0.95; the rarer label has 86 to 87 certify rows" in found.caption
     assert BARE in found.caption
@@ -144,28 +145,28 @@ def test_the_ladder_says_why_a_level_admits_nothing_and_counts_rows(sheet: Sheet
     assert above[1:5] == ["0.95", ".000 [\N{MINUS SIGN}.012, .012]", "\N{EN DASH}", "0"]
 
 
-def test_every_judge_has_its_least_cell_and_n(sheet: Sheet) -> None:
-    found = table(sheet, f"Every judge on {PRIMARY}")
+def test_every_rule_has_its_least_cell_and_n(sheet: Sheet) -> None:
+    found = table(sheet, f"Every rule on {PRIMARY}")
     assert found.head[-1].words == "n"
-    _, *judges = words(found)
-    assert [line[0] for line in judges] == ["chosen", "certified(sdm) on state", "max_softmax"]
-    assert all(line[3] == ".250 [.216, .284] of label 0, n = 616" and line[-1] == "616" for line in judges)
+    _, *rules = words(found)
+    assert [line[0] for line in rules] == ["chosen", "certified(sdm\) in state", "max_softmax"]
+    assert all(line[3] == ".250 [.216, .284] of label 0, n = 616" and line[-1] == "616" for line in rules)
 
 
-def test_examples_name_their_training_set_and_judge_and_confidence(sheet: Sheet) -> None:
-    admitted, rejected = (table(sheet, what) for what in ("Admitted and wrong", "Sure and rejected"))
-    scope = f"on {PRIMARY}, of the first training set alone (gated(max_softmax) on state)"
-    assert scope in admitted.caption
+def test_examples_name_their_training_set_rule_and_confidence(sheet: Sheet) -> None:
+    accepted, rejected = (table(sheet, what) for what in ("Accepted and wrong", "Confident and rejected"))
+    scope = f"on {PRIMARY}, of the first training set alone (gated(max_softmax\) in state)"
+    assert scope in accepted.caption
     assert f"{scope}, 2 of 4 rows, highest probability first" in rejected.caption
-    assert [line[:6] for line in words(admitted)] == [["b", "0", "1", ".750", "0.75", "admitted"]]
+    assert [line[:6] for line in words(accepted)] == [["b", "0", "1", ".750", "0.75", "accepted"]]
     assert [(line[0], line[4], line[5]) for line in words(rejected)] == [
         ("c", "\N{EN DASH}", "far from the data"),
         ("d", "0.55", "near the boundary"),
     ]
 
 
-def test_a_run_without_judges_says_how_to_have_them(run: Run) -> None:
-    (said,) = admission(Sheet(run)).blocks
-    assert isinstance(said, Text)
-    assert "theodolite compare NAME --admit" in said.words
+def test_a_run_without_selective_prediction_says_how_to_get_it(run: Run) -> None:
+    (found,) = selective(Sheet(run)).blocks
+    assert isinstance(found, Text)
+    assert "theodolite compare NAME --admit" in found.words
     assert (answer(Sheet(run)), summary(Sheet(run))) == ("", "")

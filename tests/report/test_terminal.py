@@ -118,7 +118,7 @@ def test_scores_go_whole_to_a_file_and_without_text_to_standard_output(
 
 
 def read(*tokens: tuple[str, float]) -> SimpleNamespace:
-    about = {"score": 0.75, "probability": 0.625, "cut": 0, "admission": None, "blank": False}
+    about = {"score": 0.75, "probability": 0.625, "cut": 0, "selection": None, "blank": False}
     return SimpleNamespace(method="lat", tokens=list(tokens), **about)
 
 
@@ -130,7 +130,7 @@ def test_tokens_without_colour_are_one_line_each(capsys: pytest.CaptureFixture[s
         "\N{EN DASH}  '\\n'",
         "\N{MINUS SIGN}1.250  ' to [red]'",
         "lat: +.750 for the whole text, probability .625",
-        "Whether to rely on it is not known: that takes a run made with --admit that judged this method.",
+        "Whether to accept it is not known: that needs a run made with --admit that includes this method.",
     ]
 
 
@@ -214,66 +214,66 @@ def test_the_headline_of_the_fixture_has_the_columns_these_tests_count(run: Run)
     assert [c.kind for c in Sheet(run).headline("matched")] == ["left-out", "left-out", "primary", "primary"]
 
 
-def test_a_judged_reading_says_why_it_is_not_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
-    near = [SimpleNamespace(id="a", label=1, apart=0.5), SimpleNamespace(id="b", label=0, apart=2.25)]
+def test_a_selected_reading_says_why_it_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
+    near = [SimpleNamespace(id="a", label=1, distance=0.5), SimpleNamespace(id="b", label=0, distance=2.25)]
     said = {"alpha": 0.9, "label": 1, "name": "harmful", "probability": 0.875, "exemplars": near}
     said |= {
         "threshold": 0.5,
         "delta": 0.1,
-        "judge": "sdm on pls",
+        "rule": "sdm in pls",
         "confidence": 0.75,
         "q": 3,
         "d": 0.25,
         "q_prime": 2.5,
     }
-    said |= {"shifts": {"kept": 1, "broken": 1, "open": 1}}
+    said |= {"shifts": {"holds": 1, "fails": 1, "inconclusive": 1}}
     reading = read(("How", 0.5))
-    for reason, words in (("", "relied on at 0.9"), ("far from the data", "not relied on: far from the data")):
-        reading.admission = SimpleNamespace(reason=reason, **said)
+    for reason, words in (("", "accepted at 0.9"), ("far from the data", "rejected: far from the data")):
+        reading.selection = SimpleNamespace(reason=reason, **said)
         terminal.show_tokens(reading)
         text = " ".join(capsys.readouterr().out.split())
-        assert f"Label 1 (harmful), {words}. The judge's probability of 1: .875." in text
-        assert "Judge: sdm on pls, confidence 0.75, relies from 0.5 on. Similarity q 3 " in text
+        assert f"Label 1 (harmful), {words}. Calibrated probability of 1: .875." in text
+        assert "Selection rule: sdm in pls, confidence 0.75, accepts from 0.5 on. Similarity q 3 " in text
         assert "distance quantile d .250 (0: farther than all of a class), q' 2.5." in text
-        assert "With probability 0.9 over certify rows, of texts like the run's own that are relied on at" in text
-        assert "On the 3 shifts of the run that hold both labels, over all training sets: kept in 1, broken in" in text
+        assert "With probability 0.9 over certify rows, of accepted texts like the run's own at least 0.9" in text
+        assert "On the 3 shifts of the run that hold both labels, over all training sets: holds in 1, fails in" in text
         assert "0.5 label 1 a 2.25 label 0 b" in text
-        assert "probability of 1: .875. 1 of the 2 nearest labelled texts carry the other label." in text
+        assert "probability of 1: .875. 1 of the 2 nearest labelled texts have the other label." in text
     nothing = said | {"confidence": -math.inf, "threshold": math.inf, "shifts": {}}
-    reading.admission = SimpleNamespace(reason="far from the data", **nothing)
+    reading.selection = SimpleNamespace(reason="far from the data", **nothing)
     terminal.show_tokens(reading)
     text = " ".join(capsys.readouterr().out.split())
-    assert "Judge: sdm on pls, no confidence, relies on nothing." in text
+    assert "Selection rule: sdm in pls, no confidence, accepts nothing." in text
     assert "With probability" not in text
     assert "No accuracy of 0.9 could be certified." in text
-    assert "Whether it holds on other texts, the run does not say of this method." in text
+    assert "The run made no claim about this method on other texts." in text
 
 
 @pytest.mark.parametrize(
-    ("shifts", "relied"),
+    ("shifts", "accepted"),
     [
-        ({"broken": 3}, False),
-        ({"broken": 1, "open": 2}, False),
-        ({"broken": 1, "nothing admitted": 1}, False),
-        ({"kept": 1, "broken": 2}, True),
-        ({"open": 3}, True),
+        ({"fails": 3}, False),
+        ({"fails": 1, "inconclusive": 2}, False),
+        ({"fails": 1, "nothing accepted": 1}, False),
+        ({"holds": 1, "fails": 2}, True),
+        ({"inconclusive": 3}, True),
         ({}, True),
     ],
 )
-def test_a_certificate_that_failed_on_the_shifts_is_not_called_relied_on(
-    shifts: dict[str, int], relied: bool, capsys: pytest.CaptureFixture[str]
+def test_a_certificate_that_failed_on_the_shifts_is_not_called_accepted(
+    shifts: dict[str, int], accepted: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    near = [SimpleNamespace(id=str(i), label=1, apart=0.5) for i in range(5)]
-    terminal.show_admission(
+    near = [SimpleNamespace(id=str(i), label=1, distance=0.5) for i in range(5)]
+    terminal.show_selection(
         SimpleNamespace(
-            alpha=0.9, label=1, name="harmful", probability=0.99, reason="", judge="sdm on pls", confidence=1.0,
+            alpha=0.9, label=1, name="harmful", probability=0.99, reason="", rule="sdm in pls", confidence=1.0,
             threshold=0.5, delta=0.1, q=5, d=0.5, q_prime=3.0, exemplars=near, shifts=shifts,
         ),
         None,
     )  # fmt: skip
     first = capsys.readouterr().out.splitlines()[0]
-    assert ("relied on at 0.9" in first) == relied
-    assert ("kept on none of its" in first) == (not relied)
+    assert ("accepted at 0.9" in first) == accepted
+    assert ("holds on none of its" in first) == (not accepted)
     assert "other label" not in first
 
 

@@ -1,4 +1,4 @@
-"""A planted half-population whose label is reversed: its rows are told apart where a probe is sure, and wrong."""
+"""A planted half-population whose label is reversed: where a probe is confident and wrong, and rules must reject."""
 
 import math
 import shutil
@@ -19,10 +19,10 @@ from theodolite.core.recipe import Recipe
 from theodolite.core.stats import Interval, Sample
 from theodolite.selection import accuracies, fitting, spaces
 from theodolite.selection.accuracies import _claims, evaluate
-from theodolite.selection.fitting import CHOSEN, Admitted
-from theodolite.selection.protocol import Case, foresight, require_enough
-from theodolite.selection.saved import Evidence, Kept
-from theodolite.selection.scored_rows import Sighted
+from theodolite.selection.fitting import CHOSEN, CaseResult
+from theodolite.selection.protocol import SelectionCase, certificate_needs, require_enough
+from theodolite.selection.saved import LabelledRows, SavedRule
+from theodolite.selection.scored_rows import ScoredRows
 from theodolite.study.views import Views, frame_hash
 from theodolite.toys.selective import flipped, gaussians, off_support, pocket
 
@@ -53,135 +53,135 @@ def planted(folder: Path) -> Views:
     return views
 
 
-def case(seed: int) -> Case:
-    return Case("logistic", seed, SITE, (SITE,), (0.8, LEVEL), 1)
+def case(seed: int) -> SelectionCase:
+    return SelectionCase("logistic", seed, SITE, (SITE,), (0.8, LEVEL), 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_maps() -> Iterator[None]:
-    """Two maps, to save time."""
+def few_spaces() -> Iterator[None]:
+    """Two spaces, to save time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting.spaces, "names", lambda reader, has_dictionary: ["state", "pls"])
         yield
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Views, Path, list[Admitted]]:
-    folder = tmp_path_factory.mktemp("admission")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Views, Path, list[CaseResult]]:
+    folder = tmp_path_factory.mktemp("selection")
     views = planted(folder)
     return views, folder, list(fitting.run([case(s) for s in range(5)], views, folder / "cache", lambda *_: None))
 
 
 @pytest.fixture(scope="module")
-def evaluated(judged):
-    return evaluate(judged[2], lambda *_: None, n_boot=400)
+def evaluated(fitted):
+    return evaluate(fitted[2], lambda *_: None, n_boot=400)
 
 
-def figure(rows: list[dict], dataset: str, judge: str, on: str, metric: str) -> dict:
+def figure(rows: list[dict], dataset: str, rule: str, space: str, metric: str) -> dict:
     (found,) = [
         r
         for r in rows
         if (r["dataset"], r["metric"]) == (dataset, metric)
-        and f'"judge": "{judge}"' in r["params"]
+        and f'"rule": "{rule}"' in r["params"]
         and f'"alpha": {LEVEL}' in r["params"]
-        and (on is None or f'"map": "{on}"' in r["params"])
+        and (space is None or f'"space": "{space}"' in r["params"])
     ]
     return found
 
 
-def test_the_softmax_is_fooled_by_the_pockets_and_the_chosen_judge_is_not(evaluated) -> None:
+def test_the_softmax_fails_in_the_pockets_and_the_chosen_rule_does_not(evaluated) -> None:
     rows, _ = evaluated
     fooled = [figure(rows, "same", "max_softmax", "", f"accuracy_{c}")["value"] for c in accuracies.CELLS]
     assert min(fooled) < 0.88
     trusted = [figure(rows, "same", CHOSEN, None, f"accuracy_{c}")["value"] for c in accuracies.CELLS]
     assert min(trusted) > LEVEL
-    assert figure(rows, "same", CHOSEN, None, "admitted")["value"] > 0.5
+    assert figure(rows, "same", CHOSEN, None, "coverage")["value"] > 0.5
     assert (
         figure(rows, "same", CHOSEN, None, "augrc")["value"] < figure(rows, "same", "max_softmax", "", "augrc")["value"]
     )
 
 
-def test_claims_say_kept_where_it_is_so_and_broken_where_another_rule_holds(evaluated) -> None:
+def test_claims_hold_on_the_same_rows_and_fail_where_labels_follow_another_rule(evaluated) -> None:
     words = {claim.dataset: claim.word for claim in evaluated[1]}
     off = words.pop("off-support")
-    assert words == {"in-distribution": "kept", "same": "kept", "flipped": "broken"}
-    assert off in ("nothing admitted", "open")
+    assert words == {"in-distribution": "holds", "same": "holds", "flipped": "fails"}
+    assert off in ("nothing accepted", "inconclusive")
     assert {c.family for c in evaluated[1] if c.dataset != "in-distribution"} == {3}
 
 
-def test_rows_off_the_support_are_rejected_as_far(judged) -> None:
-    detail = pd.concat([one.detail for one in judged[2]])
+def test_rows_off_the_support_are_rejected_as_far(fitted) -> None:
+    detail = pd.concat([one.predictions for one in fitted[2]])
     off = detail[detail["dataset"] == "off-support"]
     assert (off["reason"] == "").mean() < 0.02
     assert (off["reason"] == "far from the data").mean() > 0.9
 
 
-def test_the_certify_rows_choose_nothing(judged) -> None:
-    """With every certify label turned round, map and confidence are chosen as before, and nothing is certified."""
-    views, _, (one, *_) = judged
-    sighted = Sighted(case(0), views)
-    sighted.label = sighted.label.copy()
-    sighted.label[sighted.at["certify"]] = 1 - sighted.label[sighted.at["certify"]]
-    _, detail, record, _ = fitting._judge(sighted)
-    assert record["options"] == one.record["options"]
-    assert record["threshold"][str(LEVEL)] is None
-    assert (detail["reason"] != "").all()
+def test_the_certify_rows_choose_nothing(fitted) -> None:
+    """With every certify label turned round, space and confidence are chosen as before, and nothing is certified."""
+    views, _, (one, *_) = fitted
+    scored = ScoredRows(case(0), views)
+    scored.label = scored.label.copy()
+    scored.label[scored.at["certify"]] = 1 - scored.label[scored.at["certify"]]
+    found, _ = fitting._evaluate_case(scored)
+    assert found.record["options"] == one.record["options"]
+    assert found.record["threshold"][str(LEVEL)] is None
+    assert (found.predictions["reason"] != "").all()
 
 
-def test_scores_of_the_support_come_from_readers_that_did_not_see_the_row(judged) -> None:
-    sighted = Sighted(case(0), judged[0])
-    support = sighted.at["support"]
-    X = judged[0].get("train", "state", SITE)[support]
-    own = sighted.platt.log_odds(sighted.reader.decision_function(X))
-    assert not np.allclose(own, sighted.log_odds["train"][support])
+def test_scores_of_the_support_come_from_readers_that_did_not_see_the_row(fitted) -> None:
+    scored = ScoredRows(case(0), fitted[0])
+    support = scored.at["support"]
+    X = fitted[0].get("train", "state", SITE)[support]
+    own = scored.platt.log_odds(scored.reader.decision_function(X))
+    assert not np.allclose(own, scored.log_odds["train"][support])
 
 
 def home_of(cache: Path, views: Views) -> Path:
     return cache / fitting._key(case(0), views)[:32]
 
 
-def test_a_kept_judge_says_what_it_said(judged) -> None:
-    views, folder, (one, *_) = judged
-    kept, sighted = Kept(home_of(folder / "cache", views) / "judge"), Sighted(case(0), views)
-    said = kept.say(sighted.rows("same"), sighted.log_odds["same"])
-    then = one.detail[one.detail["dataset"] == "same"]
-    assert said.reason.astype(str).tolist() == then["reason"].tolist()
-    assert said.probability == pytest.approx(then["probability"].to_numpy())
-    assert [" ".join(ids) for ids in said.exemplars] == then["exemplars"].tolist()
-    place = {name: i for i, name in enumerate(kept.sdm.ids_)}
-    near = np.vectorize(place.get)(said.exemplars)
-    rows = spaces.coordinates(kept.map, sighted.rows("same"), sighted.log_odds["same"])
-    asked, support = (kept.sdm.space_.transform(of) for of in (rows, kept.sdm.rows_))
-    assert said.apart == pytest.approx(np.linalg.norm(asked[:, None] - support[near], axis=2), rel=1e-4, abs=1e-6)
+def test_a_saved_rule_predicts_as_it_did(fitted) -> None:
+    views, folder, (one, *_) = fitted
+    saved, scored = SavedRule(home_of(folder / "cache", views) / "rule"), ScoredRows(case(0), views)
+    again = saved.predict(scored.get_view("same"), scored.log_odds["same"])
+    then = one.predictions[one.predictions["dataset"] == "same"]
+    assert again.reason.astype(str).tolist() == then["reason"].tolist()
+    assert again.probability == pytest.approx(then["probability"].to_numpy())
+    assert [" ".join(ids) for ids in again.exemplars] == then["exemplars"].tolist()
+    place = {name: i for i, name in enumerate(saved.sdm.ids_)}
+    near = np.vectorize(place.get)(again.exemplars)
+    rows = spaces.coordinates(saved.space, scored.get_view("same"), scored.log_odds["same"])
+    new, support = (saved.sdm.space_.transform(of) for of in (rows, saved.sdm.rows_))
+    assert again.distances == pytest.approx(np.linalg.norm(new[:, None] - support[near], axis=2), rel=1e-4, abs=1e-6)
 
 
-def test_a_finished_case_is_not_judged_again_and_a_rerun_is_the_same(judged, tmp_path, monkeypatch) -> None:
-    views, _, (one, *_) = judged
+def test_a_finished_case_is_not_evaluated_again_and_a_rerun_is_the_same(fitted, tmp_path, monkeypatch) -> None:
+    views, _, (one, *_) = fitted
     (other,) = fitting.run([case(0)], views, tmp_path / "cache", lambda *_: None)
-    pd.testing.assert_frame_equal(one.judgements, other.judgements)
-    pd.testing.assert_frame_equal(one.detail, other.detail)
-    monkeypatch.setattr(fitting, "_judge", None)
+    pd.testing.assert_frame_equal(one.decisions, other.decisions)
+    pd.testing.assert_frame_equal(one.predictions, other.predictions)
+    monkeypatch.setattr(fitting, "_evaluate_case", None)
     assert len(list(fitting.run([case(0)], views, tmp_path / "cache", lambda *_: None))) == 1
 
 
-def test_damaged_judgements_are_made_again_and_counted(judged, tmp_path: Path) -> None:
-    views, folder, (one, *_) = judged
+def test_damaged_decisions_are_made_again_and_counted(fitted, tmp_path: Path) -> None:
+    views, folder, (one, *_) = fitted
     cache, notes = tmp_path / "cache", []
     home = home_of(cache, views)
     shutil.copytree(home_of(folder / "cache", views), home)
-    path = home / "judgements.parquet"
+    path = home / "decisions.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     (again,) = fitting.run([case(0)], views, cache, lambda *_: None, lambda *note: notes.append(note))
-    pd.testing.assert_frame_equal(one.judgements, again.judgements)
+    pd.testing.assert_frame_equal(one.decisions, again.decisions)
     assert [note[:2] for note in notes] == [("remade", 1)]
-    (home / "judge" / ".config.json.0123abcd.tmp").write_bytes(b"half")
-    assert set(fitting.judge_files(cache, case(0), views)) == {"config.json", "judge.safetensors"}
+    (home / "rule" / ".config.json.0123abcd.tmp").write_bytes(b"half")
+    assert set(fitting.rule_files(cache, case(0), views)) == {"config.json", "rule.safetensors"}
 
 
-def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(judged) -> None:
-    train = judged[0].frame("train")
+def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(fitted) -> None:
+    train = fitted[0].frame("train")
     recipe = Recipe.model_construct(methods=["lat"], seeds=2)
     require_enough(recipe, train, False)
     with pytest.raises(UserError, match="leaves 11 of the 73 of label 0: give at least 200 rows"):
@@ -191,21 +191,21 @@ def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(judged) ->
 
 
 def test_delta_is_divided_among_the_readers_and_the_other_rungs() -> None:
-    ladder = Case("logistic", 0, SITE, (), (0.7, 0.8, 0.9, 0.95), 3)
+    ladder = SelectionCase("logistic", 0, SITE, (), (0.7, 0.8, 0.9, 0.95), 3)
     assert ladder.level == 0.9
     assert ladder.delta(0.9) == pytest.approx(0.1 / 3)
     assert ladder.delta(0.95) == pytest.approx(0.1 / 9)
     assert replace(ladder, alphas=(0.8,)).level == 0.8
 
 
-def test_foresight_counts_what_a_certificate_needs(judged) -> None:
+def test_a_plan_counts_what_a_certificate_needs(fitted) -> None:
     recipe = Recipe.model_construct(admit=[0.9], methods=["logistic"], seeds=2)
-    (line,) = foresight(recipe, judged[0].frame("train"), False)
+    (line,) = certificate_needs(recipe, fitted[0].frame("train"), False)
     assert line.startswith(
         "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1; the rarer"
     )
-    (line,) = foresight(recipe, judged[0].frame("train")[:150], False)
-    assert line.endswith("the rarer class has 11 to 11, by training set: with fewer, nothing will be relied on at it")
+    (line,) = certificate_needs(recipe, fitted[0].frame("train")[:150], False)
+    assert line.endswith("the rarer class has 11 to 11, by training set: with fewer, nothing will be accepted at it")
 
 
 def interval(value: float, sd: float, n_groups: int = 400) -> Interval:
@@ -217,30 +217,30 @@ def cells(*values: float, n: int = 2000) -> dict[str, Interval]:
     return {c: interval(v, (v * (1 - v) / n) ** 0.5, n) for c, v in zip(accuracies.CELLS, values, strict=True)}
 
 
-def test_a_claim_is_kept_by_all_cells_and_broken_by_one() -> None:
+def test_a_claim_holds_by_all_cells_and_fails_by_one() -> None:
     found = {
         ("logistic", "a"): cells(0.95, 0.96, 0.95, 0.97),
         ("logistic", "b"): cells(0.95, 0.96, 0.95, 0.85),
         ("logistic", "c"): cells(0.95, 0.96, 0.95, 0.905),
     }
-    assert [c.word for c in _claims(found, 0.9)] == ["kept", "broken", "open"]
-    assert [c.least for c in _claims(found, 0.9)][1:] == ["predicted_1", "predicted_1"]
+    assert [c.word for c in _claims(found, 0.9)] == ["holds", "fails", "inconclusive"]
+    assert [c.worst for c in _claims(found, 0.9)][1:] == ["predicted_1", "predicted_1"]
 
 
 def test_accuracies_without_an_error_on_few_groups_show_nothing() -> None:
     none_wrong = {name: interval(1.0, 0.0, n_groups=12) for name in accuracies.CELLS}
-    assert _claims({("lat", "a"): none_wrong}, 0.9)[0].word == "open"
+    assert _claims({("lat", "a"): none_wrong}, 0.9)[0].word == "inconclusive"
     many = {name: interval(1.0, 0.0, n_groups=300) for name in accuracies.CELLS}
-    assert _claims({("lat", "a"): many}, 0.9)[0].word == "kept"
+    assert _claims({("lat", "a"): many}, 0.9)[0].word == "holds"
     few_seeds = {name: replace(f, n_seeds=4) for name, f in many.items()}
-    assert _claims({("lat", "a"): few_seeds}, 0.9)[0].word == "open"
+    assert _claims({("lat", "a"): few_seeds}, 0.9)[0].word == "inconclusive"
 
 
 def test_holm_makes_a_large_family_harder_to_convince() -> None:
     alone = cells(0.9135, 0.95, 0.95, 0.95)
-    assert _claims({("logistic", "a"): alone}, 0.9)[0].word == "kept"
+    assert _claims({("logistic", "a"): alone}, 0.9)[0].word == "holds"
     family = {("logistic", str(i)): cells(0.9, 0.95, 0.95, 0.95) for i in range(20)} | {("logistic", "a"): alone}
-    assert {c.word for c in _claims(family, 0.9)} == {"open"}
+    assert {c.word for c in _claims(family, 0.9)} == {"inconclusive"}
 
 
 @pytest.mark.parametrize(("right", "n"), [(94, 100), (96, 100), (97, 100), (285, 300), (45, 45), (850, 1000)])
@@ -248,22 +248,22 @@ def test_the_tail_of_a_claim_is_that_of_a_binomial_or_a_little_more(right: int, 
     figure = interval(right / n, (right / n * (1 - right / n) / n) ** 0.5, n)
     above, below = binom.sf(right - 1, n, LEVEL), binom.cdf(right, n, LEVEL)
     for side, exact in ((False, above), (True, below)):
-        said = accuracies._p_value(figure, LEVEL, below=side)
-        assert exact < 1e-4 > said or 0.5 * exact < said < max(4 * exact, exact + 0.06)
+        found = accuracies._p_value(figure, LEVEL, below=side)
+        assert exact < 1e-4 > found or 0.5 * exact < found < max(4 * exact, exact + 0.06)
 
 
-def test_one_row_that_is_wrong_breaks_nothing() -> None:
+def test_one_wrong_row_fails_no_claim() -> None:
     of = cells(0.95, 0.95, 0.95, 0.95) | {"class_1": interval(0.0, 0.0, n_groups=1)}
     (claim,) = _claims({("lat", "a"): of}, 0.9)
-    assert (claim.word, claim.least, claim.n) == ("open", "class_1", 1)
-    assert claim.p_broken > 0.05
+    assert (claim.word, claim.worst, claim.n) == ("inconclusive", "class_1", 1)
+    assert claim.p_fails > 0.05
 
 
 def test_sets_of_one_label_make_no_claim_and_an_empty_cell_shows_nothing() -> None:
     one_label = {name: f for name, f in cells(0.99, 0.99, 0.99, 0.0).items() if name != "class_1"}
     empty = cells(0.99, 0.99, 0.99, 0.99) | {"predicted_1": replace(interval(0.9, 0.0), value=math.nan, n=0)}
     (claim,) = _claims({("lat", "edgy"): one_label, ("lat", "a"): empty}, 0.9)
-    assert (claim.dataset, claim.word, claim.p_kept) == ("a", "open", 1.0)
+    assert (claim.dataset, claim.word, claim.p_holds) == ("a", "inconclusive", 1.0)
 
 
 def test_a_mean_over_training_sets_rests_on_no_more_groups_than_the_small_ones_have() -> None:
@@ -278,8 +278,8 @@ def test_a_mean_over_training_sets_rests_on_no_more_groups_than_the_small_ones_h
 def test_certify_rows_are_more_to_calibrate_on_where_nothing_is_certified() -> None:
     X, y = gaussians(900, 3, seed=0)
     part = np.repeat(np.array(["support", "calibrate", "certify"], dtype=object), 300)
-    evidence = Evidence(X, y, part, np.arange(900))
-    plain, certified = evidence.fit(Sdm()), evidence.fit(Certified(Sdm()))
+    labelled_rows = LabelledRows(X, y, part, np.arange(900))
+    plain, certified = labelled_rows.fit(Sdm()), labelled_rows.fit(Certified(Sdm()))
     assert (len(plain.rows_), len(plain.calibrate_.rows)) == (300, 600)
     assert len(certified.method_.calibrate_.rows) == 300
-    assert len(evidence.uncertified().rows) == 600
+    assert len(labelled_rows.without_certify().rows) == 600

@@ -1,4 +1,4 @@
-"""The stated chance of "kept" is that with which the rule says it, by simulation of the rule itself."""
+"""The stated power is the probability of "holds", by simulation of the test itself."""
 
 from dataclasses import replace
 
@@ -34,13 +34,13 @@ def drawn(rng: np.random.Generator, n: int, accuracy: float, sd_seeds: float) ->
     ("n", "accuracy", "sd_seeds", "family"),
     [(90, 0.95, 0.0, 1), (200, 0.95, 0.005, 1), (200, 0.98, 0.005, 1), (330, 0.98, 0.01, 15), (600, 0.95, 0.01, 1)],
 )
-def test_power_is_how_often_the_rule_says_kept(n: int, accuracy: float, sd_seeds: float, family: int) -> None:
+def test_power_is_how_often_a_claim_holds(n: int, accuracy: float, sd_seeds: float, family: int) -> None:
     rng = np.random.default_rng(0)
     studies = [drawn(rng, n, accuracy, sd_seeds) for _ in range(400)]
-    kept = np.mean([_tested("m", "d", cells, ALPHA).p_kept < LEVEL / family for cells in studies])
+    holds = np.mean([_tested("m", "d", cells, ALPHA).p_holds < LEVEL / family for cells in studies])
     claim = replace(_tested("m", "d", studies[0], ALPHA), family=family)
-    said = np.mean([_power(cells, claim)[f"{accuracy:g}"] for cells in studies[:10]])
-    assert said == pytest.approx(kept, abs=0.09)
+    stated = np.mean([_power(cells, claim)[f"{accuracy:g}"] for cells in studies[:10]])
+    assert stated == pytest.approx(holds, abs=0.09)
 
 
 def test_every_claim_states_its_power_at_two_true_accuracies() -> None:
@@ -54,7 +54,7 @@ def test_every_claim_states_its_power_at_two_true_accuracies() -> None:
     assert accuracies(0.7) == [0.85, 0.94]
 
 
-def test_with_too_few_training_sets_or_an_empty_cell_kept_cannot_come_out() -> None:
+def test_with_too_few_training_sets_or_an_empty_cell_no_claim_can_hold() -> None:
     cells = drawn(np.random.default_rng(1), 1000, 0.98, 0.002)
     assert power({c: replace(f, n_seeds=4) for c, f in cells.items()}, ALPHA, 0.98, 0.5) == 0
     empty = cells | {"predicted_1": replace(cells["predicted_1"], value=float("nan"))}
@@ -65,7 +65,7 @@ def test_with_too_few_training_sets_or_an_empty_cell_kept_cannot_come_out() -> N
 @pytest.mark.parametrize(("n", "accuracy", "family"), [(284, 0.95, 1), (656, 0.95, 1), (656, 0.98, 15)])
 def test_power_of_whole_studies(n: int, accuracy: float, family: int) -> None:
     """With rows, refits and the bootstrap: what is measured varies, and power is right on average."""
-    kept, said = [], []
+    holds, stated = [], []
     for seed in range(60):
         rng = np.random.default_rng(seed)
         y, luck = (rng.random(n) < 0.5).astype(int), rng.normal(size=n)
@@ -79,6 +79,6 @@ def test_power_of_whole_studies(n: int, accuracy: float, family: int) -> None:
             c: sample.estimate(mean, np.where(m, right, np.nan)).interval() for c, m in zip(CELLS, masks, strict=True)
         }
         claim = _tested("m", "d", cells, ALPHA)
-        kept.append(claim.p_kept < LEVEL / family)
-        said.append(_power(cells, replace(claim, family=family))[f"{accuracy:g}"])
-    assert np.mean(said) == pytest.approx(np.mean(kept), abs=0.15)
+        holds.append(claim.p_holds < LEVEL / family)
+        stated.append(_power(cells, replace(claim, family=family))[f"{accuracy:g}"])
+    assert np.mean(stated) == pytest.approx(np.mean(holds), abs=0.15)

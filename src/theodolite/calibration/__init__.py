@@ -1,4 +1,4 @@
-"""When to rely on a reading: calibrated probabilities, confidence scores and admission rules, one method per file.
+"""Estimators of uncertainty: calibrated probabilities, confidence scores and selection rules, one method per file.
 
-A file whose name begins with `_` is shared by several methods and is none itself.
+A file whose name begins with `_` holds code that several methods share.
 """

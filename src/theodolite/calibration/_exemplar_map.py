@@ -10,7 +10,7 @@ from theodolite.calibration._neighbours import CAP, Array, Neighbours
 from theodolite.core.reader import Reader
 from theodolite.core.seeds import generator
 
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # of Adam
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's defaults
 
 
 class ExemplarMap(Reader):
@@ -36,7 +36,7 @@ class ExemplarMap(Reader):
         self.seed = seed
 
     def transform(self, X: Any) -> Array:
-        """h', (n, m)."""
+        """Returns h', (n, m)."""
         return self._normalised(self._rows(X, reset=False)) @ self.map_
 
     def _fit(self, rows: Any, target_n: Array) -> None:
@@ -61,8 +61,8 @@ class ExemplarMap(Reader):
                     _adam(w, g, moment, self.lr, step)
             q_n, d_n, loss = self._measured(weights, x_nd, label_n, train, out)
             if loss <= best:
-                best, kept = loss, [w.copy() for w in weights]
-        self.map_, self.W_, self.b_ = kept
+                best, weights_of_best = loss, [w.copy() for w in weights]
+        self.map_, self.W_, self.b_ = weights_of_best
 
     def _scores(self, rows: Any) -> Array:
         logits_nc = self._normalised(rows) @ self.map_ @ self.W_ + self.b_
@@ -74,7 +74,7 @@ class ExemplarMap(Reader):
     def _measured(
         self, weights: list[Array], x_nd: Array, label_n: Array, train: Array, out: Array
     ) -> tuple[Array, Array, float]:
-        """q and d of the training rows, and the loss on the others."""
+        """Returns q and d of the training rows, and the loss on the rows held out."""
         G, W, b = weights
         h_nm = x_nd @ G
         logits_nc = h_nm @ W + b
@@ -92,7 +92,7 @@ class ExemplarMap(Reader):
 
 
 def _gradients(weights: list[Array], x_nd: Array, label_n: Array, q_n: Array, d_n: Array) -> list[Array]:
-    """Of the mean loss; the base of the logarithm cancels: dL/dz' = d (P - onehot) / n."""
+    """Returns the gradients of the mean loss; the base of the logarithm cancels: dL/dz' = d (P - onehot) / n."""
     G, W, b = weights
     h_nm = x_nd @ G
     proba_nc = _sdm.probabilities(h_nm @ W + b, q_n, d_n)
@@ -109,7 +109,7 @@ def _adam(w: Array, g: Array, moment: tuple[Array, Array], lr: float, step: int)
 
 
 def _two_parts(label_n: Array, seed: int) -> tuple[Array, Array]:
-    """Four fifths to train on, a fifth to choose the epoch; all rows for both where a class is too small to split."""
+    """Returns four fifths to train on and a fifth to choose the epoch; all rows twice where a class is too small."""
     n_folds = min(5, int(np.bincount(label_n).min()))
     if n_folds < 2:
         return np.arange(len(label_n)), np.arange(len(label_n))

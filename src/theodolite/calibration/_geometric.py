@@ -1,4 +1,4 @@
-"""What methods share that look at where a row lies among the support."""
+"""Base class of calibrators that measure where a row lies relative to the support."""
 
 from typing import Any, ClassVar
 
@@ -6,17 +6,17 @@ import numpy as np
 from sklearn.base import clone
 
 from theodolite.calibration.temperature import Temperature
-from theodolite.core.calibrator import FAR, Array, Part
+from theodolite.core.calibrator import FAR, Array, ScoredSet
 
-NEARLY_ALL = 0.95  # of the calibration rows lie inside a gate
+NEARLY_ALL = 0.95  # the share of the calibration rows that lie inside a gate
 
 
 class Geometric(Temperature):
-    """A gate: a prediction is relied on where its row is as near as nearly all calibration rows, and it is sure enough.
+    """Accepts a prediction whose row is as near as nearly all calibration rows and whose probability reaches alpha.
 
     space: a transformer, fitted on the support with its labels, in whose space rows are compared (None: as they are).
-    A method defines `_place(support, target_n)`, given support rows in that space, and `_nearness(placed)`; `outside`
-    is why a row beyond the gate is not relied on.
+    Subclasses define `_place(placed, target)`, which gets support rows in that space, and `_nearness(placed,
+    predicted)`; `outside` is the reason given for a row beyond the gate.
     """
 
     outside: ClassVar[str] = FAR
@@ -27,7 +27,7 @@ class Geometric(Temperature):
         super().__init__(estimator, alpha, calibrate, seed)
         self.space = space
 
-    def _calibrate(self, support: Part, calibrate: Part) -> None:
+    def _calibrate(self, support: ScoredSet, calibrate: ScoredSet) -> None:
         self.space_ = None if self.space is None else clone(self.space).fit(support.rows, support.target_n)
         self._place(self._mapped(support.rows), support.target_n)
         super()._calibrate(support, calibrate)
@@ -36,10 +36,10 @@ class Geometric(Temperature):
     def _mapped(self, rows: Any) -> Array:
         return np.asarray(rows if self.space_ is None else self.space_.transform(rows))
 
-    def _confidence(self, part: Part) -> Array:
+    def _confidence(self, part: ScoredSet) -> Array:
         return self._nearness(self._mapped(part.rows), part.predicted_n)
 
-    def _reasons(self, part: Part) -> Array:
+    def _reasons(self, part: ScoredSet) -> Array:
         reason_n = super()._reasons(part)
         return np.where(self._confidence(part) < self.gate_, self.outside, reason_n).astype(object)
 

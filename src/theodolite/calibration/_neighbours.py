@@ -11,9 +11,9 @@ from sklearn.neighbors import NearestNeighbors
 
 Array = np.ndarray
 Search = Callable[[Array, int], tuple[Array, Array]]
-CAP = 256  # neighbours looked at, at fit and at use alike: the q' that decide are 20 to 100 (2509.12760 looks at 2,048)
+CAP = 256  # neighbours used, in fitting and in use: the q' that decide are 20 to 100 (2509.12760 uses 2,048)
 SPARE = 16  # candidates beyond that, so that rounding in their search rarely decides who is among them
-_SUPPORTS, _ANSWERS, _MOST_KEPT = 4, 6, 2**20  # kept for the next judge: supports, answers of each, numbers in one
+_SUPPORTS, _ANSWERS, _MOST_KEPT = 4, 6, 2**20  # cached: supports, answers of each, numbers in one answer
 _BLOCK = 2**17  # coordinates of differences at a time: 1 MB, which stays in the processor's cache
 _LARGE = 4096  # support rows from which faiss, where it is installed, finds the candidates
 
@@ -21,9 +21,9 @@ _LARGE = 4096  # support rows from which faiss, where it is installed, finds the
 class Neighbours:
     """Support rows (m, d): a search by products finds candidates, differences in float64 give distances and order.
 
-    Equal rows are exactly 0 apart, and neither the order nor a distance depends on how many queries are asked at once,
-    nor on whether scikit-learn or faiss (the extra `fast`) found the candidates. Memory is that of the rows, twice with
-    faiss, and of a few answers: judges ask for the probability, confidence and reasons of the same rows in turn.
+    The distance of equal rows is exactly 0, and neither the order nor a distance depends on how many queries are asked
+    at once, nor on whether scikit-learn or faiss (the extra `fast`) found the candidates. Memory is that of the rows,
+    twice with faiss, and of a few answers: probability, confidence and reasons are asked of the same rows in turn.
 
     >>> Neighbours(np.array([[0.0], [3.0], [0.0]])).nearest(np.array([[1.0]]), 2)
     (array([[1., 1.]]), array([[0, 2]]))
@@ -39,7 +39,7 @@ class Neighbours:
         return len(self.rows_md)
 
     def nearest(self, rows: Array, k: int, itself: bool = False) -> tuple[Array, Array]:
-        """Squared distances and indices (n, k), nearest first; k is cut to the size of the support.
+        """Returns squared distances and indices (n, k), nearest first; k is cut to the size of the support.
 
         itself: the rows are the support's own, in its order, and none is its own neighbour.
         """
@@ -67,7 +67,7 @@ class Neighbours:
         return distance_nk, index_nk
 
     def _ordered(self, rows_nd: Array, some_nc: Array, own_n: Array, k: int) -> tuple[Array, Array]:
-        """Of each row the k nearest of its candidates, without its own."""
+        """Returns the k nearest candidates of each row, without the row itself."""
         exact_nc = np.empty(some_nc.shape)
         step = max(1, _BLOCK // (some_nc.shape[1] * rows_nd.shape[1]))
         for block in (slice(start, start + step) for start in range(0, len(rows_nd), step)):
@@ -79,7 +79,7 @@ class Neighbours:
         return np.take_along_axis(exact_nc, order, 1), np.take_along_axis(some_nc, order, 1)
 
     def _rounding(self, rows_nd: Array) -> Array:
-        """How far a squared distance from products in float32 may be off, for the farthest found and any other."""
+        """Returns a bound, (n,), on the rounding error of a squared distance computed from products in float32."""
         size_n = np.einsum("nd,nd->n", rows_nd, rows_nd) + self._largest
         return 4 * rows_nd.shape[1] * float(np.finfo(np.float32).eps) * size_n
 
@@ -88,9 +88,9 @@ _supports: OrderedDict[bytes, Neighbours] = OrderedDict()
 
 
 def neighbours(rows_md: Array) -> Neighbours:
-    """The search among these rows; that of equal rows if it is one of the last four, which are kept for it.
+    """Returns the search among these rows, from a cache of the last four supports where equal rows are in it.
 
-    Many judges share a support. What is kept outlives them: up to four supports with their answers.
+    Many calibrators share a support. The cache outlives them: up to four supports with their answers.
     """
     key = _digest(rows_md)
     found = _supports.pop(key) if key in _supports else Neighbours(rows_md)
@@ -105,12 +105,12 @@ def _digest(rows: Array) -> bytes:
 
 
 def by_scikit(rows_md: Array) -> Search:
-    """(rows, n) -> indices of about the n nearest, and the squared distance of the farthest of them."""
+    """Returns a search by scikit-learn: (rows, n) -> indices of the n nearest, squared distance of the farthest."""
     return partial(_asked_of_scikit, NearestNeighbors(algorithm="brute").fit(rows_md))
 
 
 def by_faiss(rows_md: Array) -> Search | None:
-    """The same by faiss' flat index, in float32 about the rows' mean; None where faiss is not installed."""
+    """Returns a search by faiss' flat index, in float32 about the rows' mean; None where faiss is not installed."""
     try:
         import faiss
     except ImportError:

@@ -1,4 +1,4 @@
-"""A smaller support: fewer rows that say nearly the same."""
+"""Selection of a smaller support that gives nearly the same answers."""
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
@@ -7,10 +7,10 @@ from theodolite.calibration._neighbours import Array, Neighbours
 
 
 def prototypes(placed_md: Array, label_m: Array, right_m: Array, n: int, seed: int) -> Array:
-    """Places of the rows to keep, ascending: all that were predicted wrong, and about n of the others.
+    """Returns the positions of the rows to keep, ascending: all misclassified rows, and about n of the others.
 
-    Wrong rows end runs of neighbours, so that without them similarity would be overstated. Of the right ones, each
-    class keeps its share: the rows nearest to the centres of as many k-means clusters.
+    Misclassified rows end runs of agreeing neighbours: without them similarity would be overstated. Each class keeps
+    its share of the correct ones: the rows nearest to the centres of as many k-means clusters.
 
     >>> rows, label = np.array([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]]), np.array([0, 0, 0, 0, 1, 1])
     >>> kept = prototypes(rows, label, np.array([1, 1, 1, 1, 1, 0], bool), 3, seed=0)

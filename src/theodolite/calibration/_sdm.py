@@ -4,7 +4,7 @@ Shapes: n rows, m support rows, C classes, K neighbours. A row is given by its l
 largest is the prediction ŷ), its similarity q (how long the run of its nearest support rows is that carry the label
 ŷ and were predicted right), and its distance quantile d (1: as near as any calibration row, 0: farther than all).
 Distances, probabilities and q' are float32, as in the authors' package: there a sure row's P is 1, and ties with others
-that are sure, where float64 would tell them apart by 1e-12 and draw a threshold between them.
+that are sure, where float64 would separate them by 1e-12 and put a threshold between them.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,12 @@ OFFSET = np.float32(2)  # of q: with q = 0 the base is 2
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What SDM sees of each row; arrays over rows.
+class Diagnostics:
+    """SDM's measurements of each row; arrays over n rows.
 
-    level: alpha of the highest region that holds the row, 0 without one. `_lower`: the same with d lowered by its band.
-    sizes: n_c, (n, C). exemplars, distances: the 25 nearest support rows, nearest first, and how far they are, squared.
+    level: alpha of the highest region that holds the row, 0 without one. `_lower`: recomputed with d lowered by its
+    confidence band. sizes: n_c, (n, C). exemplars, distances: the 25 nearest support rows, nearest first, and how far
+    they are, squared.
     """
 
     predicted: Array
@@ -41,21 +42,21 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Region:
-    """Where predictions are relied on at level alpha: q' of at least q_min, and P_ŷ of at least psi_ŷ."""
+    """Region of accepted predictions at level alpha: q' of at least q_min, and P_ŷ of at least psi_ŷ."""
 
     alpha: float
     q_min: float
     psi_c: tuple[float, ...]
 
     def holds(self, q_prime_n: Array, proba_nc: Array, predicted_n: Array) -> Array:
-        """Whether each row lies inside: q' >= 1, q' >= q_min, and exactly one class, ŷ, reaches its threshold."""
+        """Returns whether q' >= 1, q' >= q_min, and exactly one class, ŷ, reaches its threshold, (n,) bool."""
         above = proba_nc >= np.asarray(self.psi_c, dtype=proba_nc.dtype)
         alone = (above.sum(1) == 1) & above[np.arange(len(above)), predicted_n]
         return (q_prime_n >= max(self.q_min, 1.0)) & alone
 
 
 def similarity(right_m: Array, label_m: Array, neighbour_nk: Array, predicted_n: Array) -> Array:
-    """q: the length of the initial run of neighbours, nearest first, that are labelled ŷ and were predicted right.
+    """Returns q, the length of the initial run of nearest neighbours that are labelled ŷ and were predicted right.
 
     >>> right, label = np.array([1, 1, 0, 1, 1], bool), np.array([1, 1, 1, 0, 1])
     >>> similarity(right, label, np.array([[0, 1, 2, 3, 4], [3, 0, 1, 2, 4]]), np.array([1, 0]))
@@ -66,7 +67,7 @@ def similarity(right_m: Array, label_m: Array, neighbour_nk: Array, predicted_n:
 
 
 def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
-    """d: the least, over classes, of the share of the class's distances that are not below this row's.
+    """Returns d, the least, over classes, of the share of the class's distances that are not below this row's.
 
     sorted_by_class: distances to the nearest support row of calibration rows with q > 0, ascending. A class without
     any gives 0.
@@ -84,7 +85,7 @@ def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
 
 
 def probabilities(logits_nc: Array, q_n: Array, d_n: Array) -> Array:
-    """The activation: softmax(d ln(2 + q) z').
+    """Returns the activation softmax(d ln(2 + q) z').
 
     >>> z = np.array([[-1.2, 0.7]])
     >>> probabilities(z, np.array([5]), np.array([0.6])).round(6).tolist()
@@ -94,7 +95,7 @@ def probabilities(logits_nc: Array, q_n: Array, d_n: Array) -> Array:
 
 
 def rescaled_similarity(q_n: Array, proba_of_predicted_n: Array) -> Array:
-    """q' = min(q, (2 + q)^P_ŷ).
+    """Returns q' = min(q, (2 + q)^P_ŷ).
 
     >>> rescaled_similarity(np.array([5, 40]), np.array([0.5, 0.59613])).round(3)
     array([2.646, 9.283], dtype=float32)
@@ -104,7 +105,7 @@ def rescaled_similarity(q_n: Array, proba_of_predicted_n: Array) -> Array:
 
 
 def balanced_loss(logits_nc: Array, q_n: Array, d_n: Array, label_n: Array) -> float:
-    """-log_{2+q} P_y, averaged within each class, then over the classes that are there.
+    """Returns -log_{2+q} P_y, averaged within each class, then over the classes that are there.
 
     >>> z = np.array([[-1.2, 0.7]])
     >>> round(balanced_loss(z, np.array([5]), np.array([0.6]), np.array([1])), 5)
@@ -116,9 +117,10 @@ def balanced_loss(logits_nc: Array, q_n: Array, d_n: Array, label_n: Array) -> f
 
 
 def region(q_prime_n: Array, proba_nc: Array, label_n: Array, alpha: float) -> Region | None:
-    """The least cut of q' above which, in every class, at most a share 1 - alpha of the P_y is below alpha.
+    """Returns the region of least q' above which at most a share 1 - alpha of each class's P_y is below alpha.
 
-    psi_c is the P_y that this share of the class's rows has at most. None: no cut is enough ("too few, or too weak").
+    psi_c is the P_y that this share of the class's rows has at most. Returns None where no value of q' is enough: too
+    few rows, or too weak a classifier.
 
     >>> q_prime, y = np.array([0, 1, 1, 2, 3, 3, 4, 6, 8, 9]), np.array([0, 0, 1, 1, 0, 1, 0, 1, 0, 1])
     >>> p1 = np.array([0.9, 0.4, 0.7, 0.55, 0.03, 0.97, 0.02, 0.99, 0.01, 0.98])
@@ -146,7 +148,7 @@ def region(q_prime_n: Array, proba_nc: Array, label_n: Array, alpha: float) -> R
 def ladder(
     q_prime_n: Array, proba_nc: Array, label_n: Array, predicted_n: Array, alphas: Sequence[float]
 ) -> list[Region]:
-    """Regions at falling levels, each found on the rows that no higher one holds (variant C)."""
+    """Returns regions at falling levels, each found on the rows that no higher region holds (variant C)."""
     found: list[Region] = []
     left = np.ones(len(label_n), dtype=bool)
     for alpha in sorted(alphas, reverse=True):
@@ -158,7 +160,7 @@ def ladder(
 
 
 def level(regions: Sequence[Region], q_prime_n: Array, proba_nc: Array, predicted_n: Array) -> Array:
-    """Alpha of the highest region that holds each row, 0 where none does."""
+    """Returns alpha of the highest region that holds each row, 0 where none does."""
     alpha_n = np.zeros(len(q_prime_n))
     for rung in sorted(regions, key=lambda r: r.alpha):
         alpha_n[rung.holds(q_prime_n, proba_nc, predicted_n)] = rung.alpha
@@ -166,7 +168,7 @@ def level(regions: Sequence[Region], q_prime_n: Array, proba_nc: Array, predicte
 
 
 def effective_sizes(q_prime_n: Array, sorted_by_class: Sequence[Array]) -> Array:
-    """n_c: calibration rows of each class whose q' is at most this row's, (n, C).
+    """Returns n_c, the calibration rows of each class whose q' is at most this row's, (n, C).
 
     >>> effective_sizes(np.array([3.0]), [np.array([0, 1, 3, 4, 8]), np.array([1, 2, 3, 6, 9])])
     array([[3, 3]])
@@ -175,7 +177,7 @@ def effective_sizes(q_prime_n: Array, sorted_by_class: Sequence[Array]) -> Array
 
 
 def dkw_error(sizes: Array, alpha: float) -> Array:
-    """Half width of the Dvoretzky-Kiefer-Wolfowitz band at level alpha; 1 where there is no row.
+    """Returns half the width of the Dvoretzky-Kiefer-Wolfowitz band at level alpha; 1 where there is no row.
 
     >>> dkw_error(np.array([3, 200, 0]), 0.95).round(4)
     array([0.7841, 0.096 , 1.    ])
@@ -192,11 +194,11 @@ def _ln_base(q_n: Array) -> Array:
 
 
 def _from_here_on(count_nc: Array) -> Array:
-    """Sums over this row and all later ones."""
+    """Returns sums over this row and all later ones, (n, C)."""
     return count_nc[::-1].cumsum(0)[::-1]
 
 
 def _smallest(values: Array, tail: float) -> float:
-    """The k-th smallest value, k the floor of tail * n, counted from 0."""
+    """Returns the k-th smallest value, k the floor of tail * n, counted from 0."""
     k = min(int(tail * len(values)), len(values) - 1)
     return float(np.partition(values, k)[k])

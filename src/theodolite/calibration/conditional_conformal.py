@@ -8,39 +8,45 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 
 from theodolite.calibration._temperature import best_temperature
-from theodolite.calibration.conformal import reasons, strangeness
+from theodolite.calibration.conformal import nonconformity, reasons
 from theodolite.calibration.temperature import Temperature
-from theodolite.core.calibrator import Array, Part
+from theodolite.core.calibrator import Array, ScoredSet
 
 MOST = 500  # calibration rows: the size of the linear programmes
-HALVINGS = 30  # of [0, 1], in which the strangeness of a label lies
+HALVINGS = 30  # bisection steps in [0, 1], the range of the nonconformity score
 
 
 class ConditionalConformal(Temperature):
     """Label sets that hold the true label with probability alpha for every weighting of the regions (2305.12616).
 
     The regions: each predicted label, and each of `n_clusters` k-means clusters of the support in
-    `space`. A label is in the set where its strangeness is at most the alpha-quantile regressed on the regions *with
+    `space`. A label is in the set where its nonconformity is at most the alpha-quantile regressed on the regions *with
     the new row among the rows*, which is read off the dual of that regression. Rows of one region share it, so it is
     sought once for each. Not randomised: coverage is at least alpha.
     """
 
     def __init__(
-        self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0, n_clusters: int = 4,
+        self,
+        estimator: Any = None,
+        alpha: float = 0.9,
+        calibrate: float = 0.5,
+        seed: int = 0,
+        n_clusters: int = 4,
         space: Any = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(estimator, alpha, calibrate, seed)
         self.n_clusters = n_clusters
         self.space = space
 
-    def _calibrate(self, support: Part, calibrate: Part) -> None:
-        self.temperature_ = best_temperature(support.score_n, support.target_n)  # strangeness must not know these rows
+    def _calibrate(self, support: ScoredSet, calibrate: ScoredSet) -> None:
+        # fitted on the support: nonconformity must not depend on the calibration rows
+        self.temperature_ = best_temperature(support.score_n, support.target_n)
         self.space_ = None if self.space is None else clone(self.space).fit(support.rows, support.target_n)
         placed = self._placed(support)
         n_clusters = min(self.n_clusters, len(np.unique(placed, axis=0)))
         self.clusters_ = KMeans(n_clusters, random_state=self.seed, n_init=3).fit(placed)
         used = np.random.default_rng(self.seed).permutation(len(calibrate.target_n))[:MOST]
-        strange_nc = strangeness(self._probability(calibrate))
+        strange_nc = nonconformity(self._probability(calibrate))
         self.strange_ = strange_nc[used, calibrate.target_n[used]]
         n_clusters = self.clusters_.n_clusters
         self.regions_ = _regions(calibrate.predicted_n, self._clusters(calibrate), n_clusters)[used]
@@ -50,14 +56,14 @@ class ConditionalConformal(Temperature):
         self.limits_ = np.array(limits).reshape(2, n_clusters)
 
     def sets(self, X: Any) -> Array:
-        """Which labels each row's set holds, (n, 2)."""
+        """Returns which labels each row's set holds, (n, 2) bool."""
         return self._sets(self._part(X))
 
-    def _sets(self, part: Part) -> Array:
-        return strangeness(self._probability(part)) <= self.limits_[part.predicted_n, self._clusters(part)][:, None]
+    def _sets(self, part: ScoredSet) -> Array:
+        return nonconformity(self._probability(part)) <= self.limits_[part.predicted_n, self._clusters(part)][:, None]
 
     def _limit(self, region_r: Array) -> float:
-        """The strangest label that still belongs to the set in this region: the dual grows with strangeness."""
+        """Returns the largest nonconformity of a label in the set in this region: the dual grows with it."""
         low, high = 0.0, 1.0
         if self._holds(high, region_r):
             return np.inf
@@ -67,7 +73,7 @@ class ConditionalConformal(Temperature):
         return low
 
     def _holds(self, strange: float, region_r: Array) -> bool:
-        """Whether a row as strange as this stays within the quantile regressed with it: its dual is below alpha."""
+        """Returns whether a row of this nonconformity is within the quantile: its dual is below alpha."""
         columns = np.vstack([self.regions_, region_r]).T
         weights = np.append(self.strange_, strange)
         found = linprog(
@@ -75,16 +81,16 @@ class ConditionalConformal(Temperature):
         )
         return bool(found.x[-1] < self.alpha - 1e-9)
 
-    def _clusters(self, part: Part) -> Array:
+    def _clusters(self, part: ScoredSet) -> Array:
         return self.clusters_.predict(self._placed(part).astype(self.clusters_.cluster_centers_.dtype))
 
-    def _placed(self, part: Part) -> Array:
+    def _placed(self, part: ScoredSet) -> Array:
         return np.asarray(part.rows if self.space_ is None else self.space_.transform(part.rows))
 
-    def _reasons(self, part: Part) -> Array:
+    def _reasons(self, part: ScoredSet) -> Array:
         return reasons(self._sets(part), part.predicted_n)
 
 
 def _regions(predicted_n: Array, cluster_n: Array, n_clusters: int) -> Array:
-    """One column for each predicted label and each cluster but the first, whose column the others add up to."""
+    """Returns one column for each predicted label and each cluster but the first, whose column the others add up to."""
     return np.column_stack([np.eye(2)[predicted_n], np.eye(n_clusters)[cluster_n][:, 1:]])

@@ -10,9 +10,14 @@ class KnnDistance(Geometric):
     """A gate on the distance to the k-th nearest support row (as Sun et al., 2204.06507, without scaling rows)."""
 
     def __init__(
-        self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0, space: Any = None,
+        self,
+        estimator: Any = None,
+        alpha: float = 0.9,
+        calibrate: float = 0.5,
+        seed: int = 0,
+        space: Any = None,
         k: int = 10,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(estimator, alpha, calibrate, seed, space)
         self.k = k
 

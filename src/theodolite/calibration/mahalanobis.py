@@ -12,15 +12,20 @@ from theodolite.calibration._neighbours import Array
 class Mahalanobis(Geometric):
     """A gate on -min_c (h - mu_c)' S^-1 (h - mu_c), S pooled within classes and shrunk (Lee et al., 1807.03888).
 
-    relative: minus the same with one mean and covariance for all rows (Ren et al., 2106.09022): what is unusual for
-    any class no longer counts. The covariance is Ledoit and Wolf's: with a ridge that depends on the rows' scale, or
-    none, others' implementations guessed at random where there were more columns than rows.
+    relative: subtracts the distance by one mean and covariance of all rows (Ren et al., 2106.09022), so that what is
+    unusual for every class does not count. The covariance is Ledoit and Wolf's: with a ridge that depends on the rows'
+    scale, or none, others' implementations guessed at random where there were more columns than rows.
     """
 
     def __init__(
-        self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0, space: Any = None,
+        self,
+        estimator: Any = None,
+        alpha: float = 0.9,
+        calibrate: float = 0.5,
+        seed: int = 0,
+        space: Any = None,
         relative: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(estimator, alpha, calibrate, seed, space)
         self.relative = relative
 

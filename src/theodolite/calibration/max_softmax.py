@@ -1,8 +1,8 @@
-"""Maximum softmax probability: the classifier's own word for it."""
+"""Maximum softmax probability: the classifier's own confidence."""
 
 from scipy.special import expit
 
-from theodolite.core.calibrator import Array, Calibrator, Part
+from theodolite.core.calibrator import Array, Calibrator, ScoredSet
 
 
 class MaxSoftmax(Calibrator):
@@ -10,13 +10,13 @@ class MaxSoftmax(Calibrator):
 
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(400, 2))
-    >>> judge = MaxSoftmax().fit(X, X[:, 0] > 0)
-    >>> judge.admit([[2.0, 0.0], [0.01, 0.0]]).tolist(), judge.reasons([[0.01, 0.0]])[0]
+    >>> rule = MaxSoftmax().fit(X, X[:, 0] > 0)
+    >>> rule.accept([[2.0, 0.0], [0.01, 0.0]]).tolist(), rule.reasons([[0.01, 0.0]])[0]
     ([True, False], 'near the boundary')
     """
 
-    def _calibrate(self, support: Part, calibrate: Part) -> None:
+    def _calibrate(self, support: ScoredSet, calibrate: ScoredSet) -> None:
         """Nothing to learn."""
 
-    def _probability(self, part: Part) -> Array:
+    def _probability(self, part: ScoredSet) -> Array:
         return expit(part.score_n)

@@ -1,4 +1,4 @@
-"""Similarity-distance-magnitude (SDM) activations, and the region in which they are relied on."""
+"""Similarity-distance-magnitude (SDM) activations, and the region in which predictions are accepted."""
 
 import hashlib
 import warnings
@@ -15,7 +15,7 @@ from theodolite.calibration import _sdm
 from theodolite.calibration._exemplar_map import ExemplarMap as ExemplarMap
 from theodolite.calibration._neighbours import CAP, Array, neighbours
 from theodolite.calibration._prototypes import prototypes
-from theodolite.calibration._sdm import Sighting
+from theodolite.calibration._sdm import Diagnostics
 from theodolite.calibration._temperature import best_temperature
 from theodolite.core.calibrator import (
     BOUNDARY,
@@ -23,7 +23,7 @@ from theodolite.core.calibrator import (
     FAR,
     CalibrationRows,
     Calibrator,
-    Part,
+    ScoredSet,
     content,
     default,
     folds,
@@ -44,24 +44,33 @@ class Sdm(Calibrator):
 
     The probability is softmax(d ln(2 + q) z'): q counts how long the nearest support rows are labelled and predicted
     as this one, d says how near the nearest one is among those of calibration rows, z' is the classifier's log-odds.
-    A prediction is relied on in the region in which, on the calibration rows, each class had a share alpha of its
-    probabilities above alpha. That is an estimate, without a bound on how often it fails: `certified` gives one.
+    A prediction is accepted in the region in which, on the calibration rows, each class had a share alpha of its
+    probabilities above alpha. This is an estimate without a bound on how often it fails: `Certified` gives one.
 
     space: where similarity is measured, a transformer fitted on the support (None: the rows as they are; "estimator":
     the classifier's own `transform`, as of `ExemplarMap`, the published one, here too).
-    far_space: the same for distance (None: as `space`). k: neighbours looked at. in_sample: the support's own
+    far_space: where distance is measured (None: as `space`). k: neighbours used. in_sample: the support's own
     predictions and log-odds come from the classifier fitted on it, as published, and not from `FOLDS` others that did
     not see the row; a frozen classifier's always do. alphas: levels of the ladder; `alpha` is added. splits: on how
     many other splits of the same rows the least q' is found too (`q_mins_`), and the region's raised by their median
     absolute deviation times tan(pi (alpha - 1/2)), a Cauchy quantile (variant A, 2502.20167). prototypes: about how
-    many of the support rows that were predicted right are kept; None keeps all.
+    many of the correctly predicted support rows are kept; None keeps all.
     """
 
     def __init__(
-        self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0, space: Any = None,
-        far_space: Any = None, k: int = CAP, in_sample: bool = False, alphas: Sequence[float] = LADDER,
-        splits: int = 0, prototypes: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        estimator: Any = None,
+        alpha: float = 0.9,
+        calibrate: float = 0.5,
+        seed: int = 0,
+        space: Any = None,
+        far_space: Any = None,
+        k: int = CAP,
+        in_sample: bool = False,
+        alphas: Sequence[float] = LADDER,
+        splits: int = 0,
+        prototypes: int | None = None,
+    ) -> None:
         super().__init__(estimator, alpha, calibrate, seed)
         self.space = space
         self.far_space = far_space
@@ -71,15 +80,15 @@ class Sdm(Calibrator):
         self.splits = splits
         self.prototypes = prototypes
 
-    def sight(self, X: Any) -> Sighting:
-        """Everything that SDM says of each row."""
-        return self._sight(self._part(X))
+    def diagnose(self, X: Any) -> Diagnostics:
+        """Returns all that SDM measures of each row."""
+        return self._diagnose(self._part(X))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, ids: Any = None) -> Self:
-        """Add newly labelled rows to the support and find the regions anew; the classifier stays as it is.
+        """Adds newly labelled rows to the support and finds the regions anew; the classifier stays as it is.
 
-        `versions_` records how many rows each version added, and the hash of its support. Rows whose labels are not
-        among the two that are known are refused; rows that were calibrated on are left out, with a warning.
+        `versions_` records how many rows each version added, and the hash of its support. Raises
+        UserError for labels other than the two known ones; calibration rows are left out, with a warning.
         """
         if not hasattr(self, "support_"):
             return self.fit(X, y, ids=ids)
@@ -97,17 +106,17 @@ class Sdm(Calibrator):
         return self
 
     def _not_calibrated_on(self, rows: Array, id_n: Array) -> Array:
-        """Which rows are no calibration rows, by id and by value; those that are would judge themselves."""
+        """Returns positions of the rows that are no calibration rows, by id and by value."""
         mine = self.calibrate_
         value_n = content(np.concatenate([mine.rows.astype(rows.dtype), rows]))
         known_n = np.isin(value_n[len(mine.rows) :], value_n[: len(mine.rows)])
         known_n |= np.isin(id_n.astype(str), mine.id_n.astype(str))
         if known_n.any():
-            said = f"{known_n.sum()} of {len(rows)} rows are calibration rows (same id or values): not added"
-            warnings.warn(said, CalibrationRows, stacklevel=3)
+            message = f"{known_n.sum()} of {len(rows)} rows are calibration rows (same id or values): not added"
+            warnings.warn(message, CalibrationRows, stacklevel=3)
         return np.flatnonzero(~known_n)
 
-    def _calibrate(self, support: Part, calibrate: Part) -> None:
+    def _calibrate(self, support: ScoredSet, calibrate: ScoredSet) -> None:
         self.space_, self.far_space_ = (self._fitted_space(space, support) for space in (self.space, self.far_space))
         seen = self.in_sample or isinstance(self.estimator, FrozenEstimator)
         score_m = support.score_n if seen else self._out_of_fold(support)
@@ -124,21 +133,20 @@ class Sdm(Calibrator):
             self._find_regions()
 
     def _add(self, rows: Any, label_m: Array, right_m: Array, id_m: Array) -> None:
-        held = [np.concatenate(pair) for pair in (
-            (self.rows_, rows), (self.labels_, label_m), (self.right_, right_m), (self.ids_, id_m)
-        )]  # fmt: skip
+        added = ((self.rows_, rows), (self.labels_, label_m), (self.right_, right_m), (self.ids_, id_m))
+        held = [np.concatenate(pair) for pair in added]
         if self.prototypes is not None:
-            kept = prototypes(_mapped(self.space_, held[0]), held[1], held[2], self.prototypes, self.seed)
-            held = [values[kept] for values in held]
+            chosen = prototypes(_mapped(self.space_, held[0]), held[1], held[2], self.prototypes, self.seed)
+            held = [values[chosen] for values in held]
         self.rows_, self.labels_, self.right_, self.ids_ = held
         self.support_ = neighbours(_mapped(self.space_, self.rows_))
-        apart = self.far_space is not None
-        self.far_support_ = neighbours(_mapped(self.far_space_, self.rows_)) if apart else self.support_
+        has_own_space = self.far_space is not None
+        self.far_support_ = neighbours(_mapped(self.far_space_, self.rows_)) if has_own_space else self.support_
         digest = hashlib.sha256(self.rows_.tobytes() + self.labels_.tobytes()).hexdigest()
         self.versions_.append({"rows": len(rows), "support": len(self.rows_), "sha256": digest})
 
     def _find_regions(self) -> None:
-        """What is learnt from the calibration rows, given the support."""
+        """Learns the distance quantiles, similarities and regions from the calibration rows, given the support."""
         calibrate, label_n = self.calibrate_, self.calibrate_.target_n
         q_n, near_n, _, _ = self._measured(calibrate)
         self.near_of_class_ = [np.sort(near_n[(label_n == c) & (q_n > 0)]) for c in (0, 1)]
@@ -150,8 +158,8 @@ class Sdm(Calibrator):
         region = _sdm.region(q_prime_n, proba_nc, label_n, self.alpha)
         self.region_ = region and replace(region, q_min=region.q_min + self.q_min_raise_)
 
-    def _over_splits(self, support: Part, calibrate: Part) -> tuple[Array, float]:
-        """The least q' on this and on other splits of the same rows, and how much variant A raises it for them."""
+    def _over_splits(self, support: ScoredSet, calibrate: ScoredSet) -> tuple[Array, float]:
+        """Returns the least q' on this and on other splits of the same rows, and by how much variant A raises it."""
         rows = np.concatenate([support.rows, calibrate.rows])
         target_n, group_n = (np.r_[getattr(support, of), getattr(calibrate, of)] for of in ("target_n", "group_n"))
         found = [self.region_]
@@ -163,25 +171,25 @@ class Sdm(Calibrator):
             spread = np.nan_to_num(np.median(np.abs(q_mins - np.median(q_mins))), nan=np.inf)
         return q_mins, float(spread * np.tan(np.pi * (self.alpha - 0.5)))
 
-    def _fitted_space(self, space: Any, support: Part) -> Any:
+    def _fitted_space(self, space: Any, support: ScoredSet) -> Any:
         if isinstance(space, str) and space == OWN:
             return self.estimator_
         return None if space is None else clone(space).fit(support.rows, support.target_n)
 
-    def _probability(self, part: Part) -> Array:
-        """In float64, so that the side of 1/2 on which it lies is the prediction's, also at d = 0."""
+    def _probability(self, part: ScoredSet) -> Array:
+        """Returns probabilities in float64, so that their side of 1/2 is the predicted one also at d = 0."""
         q_n, near_n, _, _ = self._measured(part)
         d_n = np.maximum(_sdm.distance_quantile(near_n, self.near_of_class_), _LEAST_TILT).astype(np.float64)
         return expit(d_n * np.log(_sdm.OFFSET + q_n) * part.score_n / self.temperature_)
 
-    def _confidence(self, part: Part) -> Array:
-        """q', and minus infinity, which no threshold admits, where that is below 1 or the row too far away."""
-        seen = self._sight(part)
+    def _confidence(self, part: ScoredSet) -> Array:
+        """Returns q'; minus infinity (below every threshold) where q' is below 1 or the row is too far away."""
+        seen = self._diagnose(part)
         return np.where((seen.d > LEAST_D) & (seen.q_prime >= 1), seen.q_prime, -np.inf)
 
-    def _reasons(self, part: Part) -> Array:
-        """The published region, which looks at distance through the probability alone."""
-        seen, region = self._sight(part), self.region_
+    def _reasons(self, part: ScoredSet) -> Array:
+        """Returns reasons by the published region, which uses the distance only through the probability."""
+        seen, region = self._diagnose(part), self.region_
         if region is None:
             return np.full(len(seen.q), NO_REGION, dtype=object)
         proba_nc = np.column_stack([1 - seen.probability, seen.probability])
@@ -190,7 +198,7 @@ class Sdm(Calibrator):
         why_n[region.holds(seen.q_prime, proba_nc, seen.predicted)] = ""
         return why_n
 
-    def _sight(self, part: Part) -> Sighting:
+    def _diagnose(self, part: ScoredSet) -> Diagnostics:
         q_n, near_n, exemplar_nk, distance_nk = self._measured(part)
         d_n = _sdm.distance_quantile(near_n, self.near_of_class_)
         proba_nc, q_prime_n = self._activated(part, q_n, d_n)
@@ -198,15 +206,23 @@ class Sdm(Calibrator):
         lower_n = np.clip(d_n - _sdm.dkw_error(sizes_nc.min(1), self.alpha), 0, 1).astype(np.float32)
         lower_nc, q_lower_n = self._activated(part, q_n, lower_n)
         predicted_n = part.predicted_n
-        return Sighting(
-            predicted_n, q_n, d_n, proba_nc[:, 1], q_prime_n,
-            _sdm.level(self.regions_, q_prime_n, proba_nc, predicted_n),
-            lower_n, q_lower_n, _sdm.level(self.regions_, q_lower_n, lower_nc, predicted_n),
-            sizes_nc, exemplar_nk[:, :25], distance_nk[:, :25],
-        )  # fmt: skip
+        return Diagnostics(
+            predicted=predicted_n,
+            q=q_n,
+            d=d_n,
+            probability=proba_nc[:, 1],
+            q_prime=q_prime_n,
+            level=_sdm.level(self.regions_, q_prime_n, proba_nc, predicted_n),
+            d_lower=lower_n,
+            q_prime_lower=q_lower_n,
+            level_lower=_sdm.level(self.regions_, q_lower_n, lower_nc, predicted_n),
+            sizes=sizes_nc,
+            exemplars=exemplar_nk[:, :25],
+            distances=distance_nk[:, :25],
+        )
 
-    def _measured(self, part: Part) -> tuple[Array, Array, Array, Array]:
-        """q, the distance to the nearest support row in the space of distance, and the neighbours that q counted."""
+    def _measured(self, part: ScoredSet) -> tuple[Array, Array, Array, Array]:
+        """Returns q, the distance to the nearest support row in `far_space`, and the neighbours that q counted."""
         distance_nk, near_nk = self.support_.nearest(_mapped(self.space_, part.rows), self.k)
         q_n = _sdm.similarity(self.right_, self.labels_, near_nk, part.predicted_n)
         if self.far_support_ is self.support_:
@@ -214,16 +230,16 @@ class Sdm(Calibrator):
         far_n1, _ = self.far_support_.nearest(_mapped(self.far_space_, part.rows), 1)
         return q_n, far_n1[:, 0], near_nk, distance_nk
 
-    def _activated(self, part: Part, q_n: Array, d_n: Array) -> tuple[Array, Array]:
+    def _activated(self, part: ScoredSet, q_n: Array, d_n: Array) -> tuple[Array, Array]:
         proba_nc = _sdm.probabilities(self._logits(part), q_n, d_n)
         return proba_nc, _sdm.rescaled_similarity(q_n, proba_nc[np.arange(len(q_n)), part.predicted_n])
 
-    def _logits(self, part: Part) -> Array:
+    def _logits(self, part: ScoredSet) -> Array:
         half_n = part.score_n / self.temperature_ / 2
         return np.column_stack([-half_n, half_n])
 
-    def _out_of_fold(self, support: Part) -> Array:
-        """Scores of the support by classifiers that did not see the row, nor its group."""
+    def _out_of_fold(self, support: ScoredSet) -> Array:
+        """Returns scores of the support by classifiers that were fitted without the row and its group."""
         n_folds = min(FOLDS, int(np.bincount(support.target_n).min()))
         if n_folds < 2:
             return support.score_n

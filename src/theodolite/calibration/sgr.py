@@ -1,20 +1,20 @@
-"""Selection with guaranteed risk: the loosest confidence at which the error among all that is admitted is bounded."""
+"""Selection with guaranteed risk: the lowest confidence threshold that bounds the error among all accepted rows."""
 
 import numpy as np
 from scipy.stats import beta
 
 from theodolite.calibration._selected import Selected
-from theodolite.core.calibrator import Judged
+from theodolite.core.calibrator import Predictions
 
 
 class Sgr(Selected):
-    """With probability 1 - delta the share of errors among what is admitted is at most 1 - alpha (1705.08500).
+    """With probability 1 - delta the share of errors among the accepted predictions is at most 1 - alpha (1705.08500).
 
-    A binary search over thresholds; each of its steps uses delta / log2(n) for an exact binomial bound. The classes are
-    not looked at apart: all errors may lie in the rarer one.
+    A binary search over thresholds; each of its steps uses delta / log2(n) for an exact binomial bound. Classes are
+    not bounded separately: all errors may lie in the rarer one.
     """
 
-    def _threshold(self, calibrate: Judged, certify: Judged) -> float:
+    def _threshold(self, calibrate: Predictions, certify: Predictions) -> float:
         confidence_n = certify.confidence_n
         order = np.argsort(-confidence_n, kind="stable")
         wrong_n = (certify.predicted_n != certify.target_n)[order].cumsum()
@@ -32,7 +32,7 @@ class Sgr(Selected):
 
 
 def upper_bound(wrong: int, n: int, delta: float) -> float:
-    """The largest error rate under which `wrong` or fewer errors in n have at least probability delta.
+    """Returns the largest error rate under which `wrong` or fewer errors in n have at least probability delta.
 
     >>> round(upper_bound(0, 45, 0.1), 3)
     0.05

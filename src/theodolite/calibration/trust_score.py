@@ -1,4 +1,4 @@
-"""TrustScore: how much nearer the predicted class lies than the other."""
+"""Trust score: how much nearer the predicted class lies than the other."""
 
 from typing import Any
 
@@ -14,15 +14,21 @@ _LEAST = 1e-12
 class TrustScore(Geometric):
     """Distance to the nearest support row of another class over that to one of the predicted class (1805.11783).
 
-    Of each class the share `trim` with the largest distance to its own k-th neighbour is left out first.
+    The share `trim` of each class with the largest distance to its own k-th neighbour is left out first.
     """
 
     outside = DISAGREE
 
     def __init__(
-        self, estimator: Any = None, alpha: float = 0.9, calibrate: float = 0.5, seed: int = 0, space: Any = None,
-        k: int = 10, trim: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        estimator: Any = None,
+        alpha: float = 0.9,
+        calibrate: float = 0.5,
+        seed: int = 0,
+        space: Any = None,
+        k: int = 10,
+        trim: float = 0.0,
+    ) -> None:
         super().__init__(estimator, alpha, calibrate, seed, space)
         self.k = k
         self.trim = trim

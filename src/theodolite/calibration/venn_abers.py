@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from theodolite.core.calibrator import Array, Calibrator, Part
+from theodolite.core.calibrator import Array, Calibrator, ScoredSet
 
-DECIMALS = 9  # of a score: products of other batches differ in the last bits, which must not tell equal rows apart
+DECIMALS = 9  # of a score: products of other batches differ in the last bits, which must not separate equal rows
 
 
 class VennAbers(Calibrator):
@@ -15,21 +15,21 @@ class VennAbers(Calibrator):
     the smaller of the two chances of the predicted label.
     """
 
-    def _calibrate(self, support: Part, calibrate: Part) -> None:
+    def _calibrate(self, support: ScoredSet, calibrate: ScoredSet) -> None:
         score_n = np.round(calibrate.score_n, DECIMALS)
         order = np.argsort(score_n, kind="stable")
         self.scores_, self.targets_ = score_n[order], calibrate.target_n[order].astype(np.float64)
 
-    def _probability(self, part: Part) -> Array:
+    def _probability(self, part: ScoredSet) -> Array:
         p0_n, p1_n = self._both(part.score_n)
         return p1_n / (1 - p0_n + p1_n)
 
-    def _confidence(self, part: Part) -> Array:
+    def _confidence(self, part: ScoredSet) -> Array:
         p0_n, p1_n = self._both(part.score_n)
         return np.where(self._probability(part) > 0.5, p0_n, 1 - p1_n)
 
     def _both(self, score_n: Array) -> tuple[Array, Array]:
-        """p0 and p1 of each row; rows that fall between the same calibration scores share them."""
+        """Returns p0 and p1 of each row, (n,) each; rows that fall between the same calibration scores share them."""
         value_n, inverse = np.unique(np.round(score_n, DECIMALS), return_inverse=True)
         place_n = np.searchsorted(self.scores_, value_n, side="left")
         tied_n = np.searchsorted(self.scores_, value_n, side="right") > place_n
@@ -39,7 +39,7 @@ class VennAbers(Calibrator):
         return found[:, 0], found[:, 1]
 
     def _with(self, place: int, tied: bool, y: float) -> float:
-        """The fit at a score inserted at this place with label y; equal scores are one point, as they must be."""
+        """Returns the fit at a score inserted at this place with label y; equal scores are one point."""
         scores = self.scores_ if tied else np.insert(self.scores_, place, np.nan)
         targets = np.insert(self.targets_, place, y)
         if tied:

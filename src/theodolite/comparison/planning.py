@@ -14,7 +14,7 @@ from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
 from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
-from theodolite.selection.protocol import foresight, require_enough
+from theodolite.selection.protocol import certificate_needs, require_enough
 from theodolite.study.datasets import load_concept, template_notes
 from theodolite.study.subjects import Instruments
 from theodolite.study.training_sets import measured
@@ -106,7 +106,7 @@ def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) ->
             f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
             for s in instruments.stations
         ),
-        (*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
+        (*notes, *certificate_needs(recipe, concept.train.frame, has_dictionary)),
         tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept), training,
         tuple(f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)),
     )  # fmt: skip

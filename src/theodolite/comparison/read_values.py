@@ -1,27 +1,27 @@
-"""One reading of one text: what `theodolite read` says, before it is put into words."""
+"""The values of one reading of one text, which `theodolite read` prints."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 
 class Exemplar(NamedTuple):
-    """A labelled text near the one that is read, and how far it is in the judge's map."""
+    """A labelled text near the one that is read, and its distance in the rule's feature space."""
 
     id: str
     label: int
-    apart: float
+    distance: float
 
 
 @dataclass(frozen=True)
-class Admission:
-    """What the run's judge of this method says of one text.
+class Selection:
+    """Decision of the run's selection rule about one text.
 
-    alpha: the accuracy it is certified for, on average over rows like those of the run. label: the predicted one, and
-    its name. reason: why the reading is not relied on, "" where it is. judge: its confidence and map; it relies on what
-    has at least the threshold, infinity where nothing was certified. confidence: minus infinity where the text is too
-    far away, or SDM's q' below 1. delta: how likely a certificate is to fail. q, d, q_prime: similarity, distance
-    quantile and rescaled similarity. shifts: on how many of the run's shifts that accuracy was kept, broken, or
-    neither; empty for methods about which no claim was made.
+    alpha: the certified accuracy, on average over rows like those of the run. label: the predicted label, and its name.
+    reason: why the reading is rejected, "" where it is accepted. rule: its confidence and feature space; it accepts
+    confidence of at least the threshold, infinity where nothing was certified. confidence: minus infinity where the
+    text is too far away, or SDM's q' is below 1. delta: failure probability of the certificate. q, d, q_prime:
+    similarity, distance quantile and rescaled similarity. shifts: number of the run's shifts by the word of the claim
+    there (holds, fails, inconclusive, nothing accepted); empty for methods about which no claim was made.
     """
 
     alpha: float
@@ -29,7 +29,7 @@ class Admission:
     name: str
     probability: float
     reason: str
-    judge: str
+    rule: str
     confidence: float
     threshold: float
     delta: float
@@ -45,9 +45,9 @@ class Reading:
     """One text: its tokens with the reader's score of each token's own row, and the score of the pooled row.
 
     probability is Platt's; per-token scores are readings, not probabilities. cut: tokens at the end of the text that
-    were not read, because the run cuts texts at its `max_tokens`. admission: whether to rely on it, where the run was
-    made with `--admit` and judged this method. blank: it holds nothing that this reader of the text knows, so the score
-    is a constant.
+    were not read, because the run cuts texts at its `max_tokens`. selection: whether to accept it, where the run was
+    made with `--admit` and includes this method. blank: the text holds nothing that this reader of texts knows, so the
+    score is a constant.
     """
 
     method: str
@@ -55,5 +55,5 @@ class Reading:
     score: float
     probability: float
     cut: int = 0
-    admission: Admission | None = None
+    selection: Selection | None = None
     blank: bool = False

@@ -2,9 +2,7 @@
 
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from theodolite.comparison.read_values import Admission, Exemplar, Reading
+from theodolite.comparison.read_selection import decision, rejected
+from theodolite.comparison.read_values import Reading, Selection
 from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
 from theodolite.core.errors import UserError, unknown
@@ -34,8 +33,8 @@ from theodolite.models.model import Model
 from theodolite.models.pass_code import same_code
 from theodolite.models.tokens import encode
 from theodolite.readers._text import NgramReader
-from theodolite.selection.saved import JUDGES, Kept, Said
-from theodolite.selection.spaces import Rows
+from theodolite.selection.saved import SAVED_RULES, PredictionRecords, SavedRule
+from theodolite.selection.spaces import GetView
 from theodolite.study.datasets import unreadable
 from theodolite.study.request import is_table
 from theodolite.study.saved_readers import own_class, reader_folder, saved_about
@@ -43,8 +42,8 @@ from theodolite.study.subjects import Instruments, open_instruments
 from theodolite.study.tune import Platt
 from theodolite.study.views import FROM_DICTIONARY
 
-BLANK = "no known n-gram"  # why a reading of the text alone is not relied on: it would be that of any unknown text
-SCORED, JUDGED = ("method", "score", "probability"), ("predicted", "alpha", "admitted", "reason")  # columns of a file
+# columns that reading a file adds, always and with a selection rule
+SCORED, SELECTED = ("method", "score", "probability"), ("predicted", "alpha", "accepted", "reason")
 
 
 class FittedReader:
@@ -63,11 +62,11 @@ class FittedReader:
             raise UserError(
                 f"{self.about['method']} reads the view {self.view!r}; `read` needs one of {', '.join(VIEWS)}"
             )
-        judge = f"{JUDGES}/{slug(str(self.about['method']))}"
-        self.judge = Kept(run.verify_folder(judge)) if (run.folder / judge).is_dir() else None
-        self.claims = (run.read_json("admission") or {}).get("claims", [])
-        needs_dictionary = self.view in FROM_DICTIONARY or self.judge is not None
-        needs_model = self.view != "text" or self.judge is not None
+        place = f"{SAVED_RULES}/{slug(str(self.about['method']))}"
+        self.rule = SavedRule(run.verify_folder(place)) if (run.folder / place).is_dir() else None
+        self.claims = (run.read_json("selection") or {}).get("claims", [])
+        needs_dictionary = self.view in FROM_DICTIONARY or self.rule is not None
+        needs_model = self.view != "text" or self.rule is not None
         self.instruments = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.instruments, self.about)
 
@@ -92,48 +91,39 @@ class FittedReader:
         return self.reader.blank(texts) if isinstance(self.reader, NgramReader) else np.zeros(len(texts), bool)
 
     def failed_everywhere(self) -> bool:
-        """Whether the certified accuracy was kept on no shift of the run and broken on one."""
+        """Returns whether the certified accuracy holds on no shift of the run and fails on one."""
         words = self._on_shifts()
-        return "kept" not in words and "broken" in words
+        return "holds" not in words and "fails" in words
 
     def _on_shifts(self) -> list[str]:
-        """What the run found of the certified accuracy of this method, a word for each shift."""
+        """Returns the word of the run's claim about this method for each shift."""
         method = self.about["method"]
         return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
 
-    def admission(self, text: str, score: np.ndarray) -> Admission | None:
-        """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
-        if self.judge is None:
+    def selection(self, text: str, score: np.ndarray) -> Selection | None:
+        """Returns the decision about the reading of one text; None where the run has no rule for this method."""
+        if self.rule is None:
             return None
-        said, kept = self._said(self.judge, [text], score), self.judge
-        label = int(said.predicted[0])
-        near = zip(said.exemplars[0], said.labels[0], said.apart[0], strict=True)
-        return Admission(
-            kept.choice["level"], label, (self.recipe.negative, self.recipe.positive)[label],
-            float(said.probability[0]), str(said.reason[0]), f"{kept.choice['confidence']} on {kept.map.name}",
-            float(said.confidence[0]), float(kept.judge.threshold_), kept.choice["delta"], int(said.q[0]),
-            float(said.d[0]), float(said.q_prime[0]), [Exemplar(str(i), int(c), float(d)) for i, c, d in near],
-            dict(Counter(self._on_shifts())),
-        )  # fmt: skip
+        names = (self.recipe.negative, self.recipe.positive)
+        return decision(self.rule, self._predictions(self.rule, [text], score), names, self._on_shifts())
 
     def table(self, texts: list[str]) -> pd.DataFrame:
-        """Method, score and probability of each text; where the run kept a judge, what to rely on, and why not."""
+        """Returns method, score and probability of each text, and the selection rule's decisions where there is one."""
         score, probability = self.texts(texts)
         found = pd.DataFrame(dict(zip(SCORED, (self.about["method"], score, probability), strict=True)))
-        if self.judge is None:
+        if self.rule is None:
             return found
-        said = self._said(self.judge, texts, score)
-        predicted, admitted = pd.array(said.predicted, dtype="Int8"), pd.array(said.reason == "", dtype="boolean")
-        return found.assign(
-            **dict(zip(JUDGED, (predicted, self.judge.choice["level"], admitted, said.reason), strict=True))
-        )
+        records = self._predictions(self.rule, texts, score)
+        predicted, accepted = pd.array(records.predicted, dtype="Int8"), pd.array(records.reason == "", dtype="boolean")
+        columns = (predicted, self.rule.choice["level"], accepted, records.reason)
+        return found.assign(**dict(zip(SELECTED, columns, strict=True)))
 
-    def _said(self, judge: Kept, texts: list[str], score: np.ndarray) -> Said:
-        said = judge.say(self._views(texts, [judge.map.site, *judge.map.blocks]), self.platt.log_odds(score))
-        return withheld(said, self.blank(texts))
+    def _predictions(self, rule: SavedRule, texts: list[str], score: np.ndarray) -> PredictionRecords:
+        views = self._views(texts, [rule.space.site, *rule.space.blocks])
+        return rejected(rule.predict(views, self.platt.log_odds(score)), self.blank(texts))
 
-    def _views(self, texts: list[str], sites: list[str]) -> Rows:
-        """Views of texts by name and site, from one pass of the model."""
+    def _views(self, texts: list[str], sites: list[str]) -> GetView:
+        """Returns views of texts by name and site, from one pass of the model."""
         pooling = self.recipe.pooling
         read = self._read(texts, map(Site.parse, dict.fromkeys(sites)), self._pooled_positions())
 
@@ -142,8 +132,8 @@ class FittedReader:
             state = pool(token.rows, token.doc, pooling)
             if view == "state":
                 return state
-            assert self.judge is not None
-            place = {"view": view, "site": site, "family": "", "station": self.judge.choice["station"]}
+            assert self.rule is not None
+            place = {"view": view, "site": site, "family": "", "station": self.rule.choice["station"]}
             dictionary = _dictionary(self.instruments, self.about | place)
             assert dictionary is not None
             return getattr(_encoded(dictionary, token.rows, token.doc, len(state), pooling), view)
@@ -230,7 +220,7 @@ def read_text(
     score, probability = fitted.texts([text])
     return Reading(
         fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
-        fitted.admission(text, score), bool(fitted.blank([text])[0]),
+        fitted.selection(text, score), bool(fitted.blank([text])[0]),
     )  # fmt: skip
 
 
@@ -246,7 +236,7 @@ def read_file(
 ) -> pd.DataFrame:
     """The table of a file with the columns `method`, `score` and `probability` added.
 
-    Of a run made with `--admit` also `predicted` (the label), `alpha` (the accuracy certified), `admitted` and the
+    With a run made with `--admit` also `predicted` (the label), `alpha` (the certified accuracy), `accepted` and the
     `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than
     what the run reads are counted in a warning.
     """
@@ -261,7 +251,7 @@ def read_file(
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
     fitted = FittedReader(Run.open(run), method, model, sae)
-    if taken := [name for name in (*SCORED, *(JUDGED if fitted.judge else ())) if name in table]:
+    if taken := [name for name in (*SCORED, *(SELECTED if fitted.rule else ())) if name in table]:
         raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
     present, found = texts[there], []
     progress("reading", 0, len(present))
@@ -288,9 +278,9 @@ def read_file(
             "them get the same score, which says nothing about them",
             stacklevel=2,
         )
-    if fitted.judge and fitted.failed_everywhere():
+    if fitted.rule and fitted.failed_everywhere():
         warnings.warn(
-            "`admitted` speaks of texts like the run's own: the accuracy was kept on none of its shifts", stacklevel=2
+            "`accepted` is about texts like the run's own: the accuracy holds on none of its shifts", stacklevel=2
         )
     columns = columns.reindex(table.index)
     columns["method"] = fitted.about["method"]
@@ -306,11 +296,6 @@ def refuse_out(out: Path | None, file: Path) -> None:
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
     refuse_to_replace(out)
-
-
-def withheld(said: Said, blank_n: np.ndarray) -> Said:
-    """The same, with nothing relied on where the reader knows nothing of the text: its score is the intercept."""
-    return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 
 def _encoded(dictionary: Dictionary, x_nd: np.ndarray, doc_n: np.ndarray, n_texts: int, pooling: str) -> Pooled:

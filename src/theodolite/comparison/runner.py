@@ -236,11 +236,11 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     with stages("intervals"):
         _conclude(recipe, fitted, repooled, instruments, views, training, run)
     if recipe.admit:
-        with stages("judging predictions") as tick:
+        with stages("selective prediction") as tick:
             cases = protocol.cases(recipe, views, instruments.blocks)
-            judged = list(fitting.run(cases, views, cache_root() / "judges", tick, run.note))
-        with stages("what to rely on") as tick:
-            accuracies.conclude(judged, views, run, tick, training)
+            selected = list(fitting.run(cases, views, cache_root() / fitting.CACHE, tick, run.note))
+        with stages("coverage and accuracy") as tick:
+            accuracies.conclude(selected, views, run, tick, training)
     with stages("keeping the readers"):
         _keep_readers(recipe, fitted, views, run)
     run.finish()

@@ -19,7 +19,7 @@ _DOCUMENTS: dict[str, dict[str, Any]] = {
     "audit": {"overviews": [{"name": str, "n": int, "sources": dict}], "baselines": [{}], "shortcuts": dict},
     "card": {"tokens": _NUMBER},
     "dictionary": {"datasets": [{"dataset": str}]},
-    "admission": {"level": _NUMBER, "claims": [_CLAIM], "choices": [{"method": str}]},
+    "selection": {"level": _NUMBER, "claims": [_CLAIM], "choices": [{"method": str}]},
     "baselines": {},
     "poolings": {},
 }

@@ -126,12 +126,12 @@ def aurc(y: Array, s: Array, w: Array | None = None) -> Array:
     """Area under the risk-coverage curve (1805.08206): the error among the most confident, averaged over their share.
 
     s: the confidence, above 0, with a minus where the prediction is wrong; the labels play no part. Rows of equal
-    confidence are admitted together. Errors among the most confident weigh most: see `augrc`.
+    confidence are accepted together. Errors among the most confident weigh most: see `augrc`.
 
     >>> round(float(aurc(np.zeros(4), np.array([4.0, 3.0, -2.0, 1.0]))), 5)     # errors 0, 0, 1/3, 1/4
     0.14583
     """
-    wrong_kb, all_kb, shape = _admitted_steps(y, s, w)
+    wrong_kb, all_kb, shape = _accepted_steps(y, s, w)
     share_kb = np.diff(all_kb, axis=0, prepend=0)
     risk_b = (share_kb * wrong_kb / np.maximum(all_kb, np.finfo(all_kb.dtype).tiny)).sum(0)
     return _ratio(risk_b, share_kb.sum(0), shape)
@@ -140,14 +140,14 @@ def aurc(y: Array, s: Array, w: Array | None = None) -> Array:
 def augrc(y: Array, s: Array, w: Array | None = None) -> Array:
     """Area under the generalised risk-coverage curve (Traub et al., 2407.01032).
 
-    The same for admitted errors as a share of *all* rows, so that no error weighs more than another. It is half the
+    Counts accepted errors as a share of *all* rows, so that no error weighs more than another. It is half the
     error rate without skill, and always (1 - AUROC of right against wrong) times accuracy times error, plus half the
     squared error.
 
     >>> round(float(augrc(np.zeros(4), np.array([4.0, 3.0, -2.0, 1.0]))), 5)
     0.09375
     """
-    wrong_kb, all_kb, shape = _admitted_steps(y, s, w)
+    wrong_kb, all_kb, shape = _accepted_steps(y, s, w)
     share_kb = np.diff(all_kb, axis=0, prepend=0)
     between_kb = wrong_kb - np.diff(wrong_kb, axis=0, prepend=0) / 2
     return _ratio((share_kb * between_kb).sum(0), share_kb.sum(0) ** 2, shape)
@@ -177,7 +177,7 @@ def threshold_at(negatives: Array, fpr: float, fewest: int = 10) -> float | None
     return float(kept[len(kept) - 1 - allowed]) if allowed >= fewest else None
 
 
-def _admitted_steps(y: Array, s: Array, w: Array | None) -> tuple[Array, Array, tuple[int, ...]]:
+def _accepted_steps(y: Array, s: Array, w: Array | None) -> tuple[Array, Array, tuple[int, ...]]:
     """Weight of the wrong and of all rows (steps, B) among those of at least each confidence, the largest first."""
     _, s, w_nb, shape, _ = _scored(y, s, w)
     order = np.argsort(-np.abs(s), kind="stable")

@@ -123,8 +123,8 @@ class Recipe(Strict):
     with training on the others. `leaks`: which near-copies of training rows leave the shifts, those of the same label,
     all or none. `limit` is the most rows per data set, `private` keeps texts out of the report. How: `methods` (empty:
     all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows, seeds and methods;
-    `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks when single
-    predictions can be relied on, at these accuracies. `files` are hashes of the user's own data, methods, weights and
+    `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks for
+    selective prediction at these accuracies. `files` are hashes of the user's own data, methods, weights and
     dictionaries, filled in by `compare`.
     """
 

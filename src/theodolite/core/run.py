@@ -34,7 +34,7 @@ from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined
 from theodolite.core.unpack import table
 from theodolite.core.visible import csv
 
-PROTOCOL = 1
+PROTOCOL = 2  # 1: theodolite 0.1, with other names of tasks, metrics and artefacts (docs/renames.md)
 LOCAL = "local.json"
 _RESTORE = "restore it, or compare again with another --out"
 _AGAIN = "restore it, or run `theodolite compare` again with --force"
@@ -43,7 +43,7 @@ LEFT_OUT = "leave-one-source-out:"  # before the name of the source kept out of 
 AGAINST = " vs "  # between a left-out source and an over-refusal set that its positives are ranked against
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
-TASKS = {"matched", "free", "blocks", "contrast", "admit", "poolings"}
+TASKS = {"matched", "free", "blocks", "contrast", "select", "poolings"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
 
 
@@ -182,7 +182,10 @@ class Run:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{str(path)!r} is damaged ({error}): {_RESTORE}") from None
         if protocol != PROTOCOL:
-            raise UserError(f"{str(path)!r} has protocol {protocol!r}; this version reads {PROTOCOL}")
+            raise UserError(
+                f"{str(path)!r} has protocol {protocol!r}, and this version reads {PROTOCOL}: open it with the version "
+                "of theodolite that wrote it, or run `theodolite compare` again with another --out"
+            )
         if not whole or documents.wrong_manifest(manifest) is not None:
             raise UserError(f"{str(path)!r} is not what this run wrote: {_RESTORE}")
         return cls(Path(folder), manifest)

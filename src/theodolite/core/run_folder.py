@@ -13,15 +13,15 @@ from theodolite.core.errors import UserError
 
 MANIFEST = "manifest.json"
 TOP = ("report.html", "scores.parquet", "rows.csv", "rows.parquet", "local.json", MANIFEST)
-FOLDERS = ("exports/figures", "exports", "artefacts/readers", "artefacts/judges", "artefacts")
+FOLDERS = ("exports/figures", "exports", "artefacts/readers", "artefacts/selection_rules", "artefacts")
 # What a Run writes below its folder. A file of any other name is somebody else's, wherever it lies.
 PATTERNS = (
     "exports/figures/*.svg", "exports/report.tex", "exports/report.csv",
     "exports/overlay.html", "exports/overlay.tex", "exports/overlay.svg", "exports/overlay.csv",
     "artefacts/readers/*/config.json", "artefacts/readers/*/model.safetensors",
-    "artefacts/judges/*/config.json", "artefacts/judges/*/judge.safetensors",
+    "artefacts/selection_rules/*/config.json", "artefacts/selection_rules/*/rule.safetensors",
     "artefacts/audit.json", "artefacts/card.json", "artefacts/verdict.json",
-    "artefacts/admission.json", "artefacts/admission.parquet",
+    "artefacts/selection.json", "artefacts/selection.parquet",
 )  # fmt: skip
 _LISTED = ("artefacts/*.json", "artefacts/*.parquet")  # of these only what the manifest lists
 
@@ -99,7 +99,7 @@ def sweep(folder: Path) -> None:
     A temporary file of any other name is somebody else's, and it stays.
     """
     places = [folder, *(folder / name for name in FOLDERS), *_under(folder, "artefacts/readers/*")]
-    for place in (*places, *_under(folder, "artefacts/judges/*")):
+    for place in (*places, *_under(folder, "artefacts/selection_rules/*")):
         if place.is_dir() and not _linked(folder, place):
             for path in place.iterdir():
                 if (name := unfinished(path)) and _is_of_a_run(path.with_name(name).relative_to(folder)):

@@ -1,4 +1,4 @@
-"""Curves of single predictions: error against the share that is relied on, and probability against what happened."""
+"""Curves of selective prediction: error against coverage, and label frequency against calibrated probability."""
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle
@@ -19,39 +19,38 @@ BETWEEN, LEFT, HIGH, HEIGHT = 0.35, 0.55, 2.3, 3.75  # inches
 
 
 def risk_coverage(sheet: Sheet, detail: pd.DataFrame, alpha: float) -> Chart:
-    """One panel per reader: the error among the most confident share of each data set."""
+    """Returns one panel per reader: the error among the most confident share of each data set."""
     with style():
-        chart, panels = _panels(sheet, detail, "Risk-coverage curves of the chosen judge. ")
-        said = []
+        chart, panels = _panels(sheet, detail, "Risk-coverage curves of the chosen rule. ")
+        described = []
         for axes, name, rows in panels:
             ends = []
             for colour, (dataset, part) in zip(cycle(COLOURS), _datasets(rows), strict=False):
-                curve, (admitted, error) = _curve(part)
-                look: Any = {"color": colour, "lw": 1.6 if dataset == IN_DISTRIBUTION else 1.1}
-                axes.plot(SHARES, curve, label=dataset, **look)
-                if admitted > 0:
-                    axes.plot([admitted], [error], "o", color=colour, ms=5, mec="white", mew=0.5)
-                ends.append(
-                    f"{dataset} {share(error)} of {share(admitted)} admitted" if admitted > 0 else f"{dataset} none"
-                )
+                curve, (coverage, error) = _curve(part)
+                line: Any = {"color": colour, "lw": 1.6 if dataset == IN_DISTRIBUTION else 1.1}
+                axes.plot(SHARES, curve, label=dataset, **line)
+                if coverage > 0:
+                    axes.plot([coverage], [error], "o", color=colour, ms=5, mec="white", mew=0.5)
+                end = f"{share(error)} at coverage {share(coverage)}" if coverage > 0 else "none"
+                ends.append(f"{dataset} {end}")
             axes.axhline(1 - alpha, color=GREY, lw=0.8, ls=(0, (2, 2)))
-            axes.set_xlabel("share of rows relied on")
-            said.append(f"{name}: {', '.join(ends)}")
+            axes.set_xlabel("coverage: share of rows accepted")
+            described.append(f"{name}: {', '.join(ends)}")
         top = max(axes.get_ylim()[1] for axes, _, _ in panels)
         for axes, _, _ in panels:
             axes.set(xlim=(0, 1.02), ylim=(0, top))
             axes.yaxis.set_major_formatter(lambda v, _: short(v))
         panels[0][0].set_ylabel("error among these")
         _legend(chart, panels[0][0])
-        chart.alt += f"Error of what is admitted: {'; '.join(said)}."
+        chart.alt += f"Error among accepted rows: {'; '.join(described)}."
     return chart
 
 
 def reliability(sheet: Sheet, detail: pd.DataFrame) -> Chart:
-    """One panel per reader: how often the label is 1 where the probability says so."""
+    """Returns one panel per reader: the share of label 1 against the calibrated probability."""
     with style():
         chart, panels = _panels(sheet, detail, "Reliability of calibrated probabilities. ")
-        said = []
+        described = []
         for axes, name, rows in panels:
             axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (2, 2)))
             gaps = []
@@ -65,10 +64,10 @@ def reliability(sheet: Sheet, detail: pd.DataFrame) -> Chart:
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="calibrated probability of label 1")
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_formatter(lambda v, _: short(v))
-            said.append(f"{name}: {', '.join(gaps)}")
+            described.append(f"{name}: {', '.join(gaps)}")
         panels[0][0].set_ylabel("share with label 1")
         _legend(chart, panels[0][0])
-        chart.alt += f"Mean gap between probability and share: {'; '.join(said)}."
+        chart.alt += f"Mean gap between probability and share: {'; '.join(described)}."
     return chart
 
 
@@ -96,22 +95,22 @@ def _datasets(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _curve(rows: pd.DataFrame) -> tuple[np.ndarray, tuple[float, float]]:
-    """The error among the most confident, for each of `SHARES`, and the point where the certificate stops; means."""
+    """Returns the mean error for each of `SHARES`, and the certified rule's mean coverage and error."""
     curves: list[np.ndarray] = []
     ends: list[tuple[float, float]] = []
     for _, part in rows.groupby("seed", sort=False):
         wrong = (part["predicted"] != part["label"]).to_numpy()
         curves.append(_errors(wrong, part["confidence"].to_numpy()))
-        admitted = (part["reason"] == "").to_numpy()
-        if admitted.any():
-            ends.append((float(admitted.mean()), float(wrong[admitted].mean())))
+        accepted = (part["reason"] == "").to_numpy()
+        if accepted.any():
+            ends.append((float(accepted.mean()), float(wrong[accepted].mean())))
     n_sets = len(curves)
-    share_admitted = sum(a for a, _ in ends) / n_sets
-    return np.mean(curves, axis=0), (share_admitted, float(np.mean([e for _, e in ends])) if ends else 0.0)
+    coverage = sum(c for c, _ in ends) / n_sets
+    return np.mean(curves, axis=0), (coverage, float(np.mean([e for _, e in ends])) if ends else 0.0)
 
 
 def _errors(wrong: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """The error among the most confident, for each of `SHARES`; rows of equal confidence have their common error.
+    """Returns the error among the most confident for each of `SHARES`; rows of equal confidence share their error.
 
     >>> _errors(np.array([1, 0, 0, 0]), np.array([1.0, 1.0, 1.0, 1.0]))[[0, -1]].tolist()
     [0.25, 0.25]
@@ -124,7 +123,7 @@ def _errors(wrong: np.ndarray, confidence: np.ndarray) -> np.ndarray:
 
 
 def _bins(probability: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean probability, share of label 1 and number of rows of ten bins of equal size.
+    """Returns mean probability, share of label 1 and number of rows of ten bins of equal size.
 
     >>> [part.tolist() for part in _bins(np.repeat([0.25, 0.75], 10), np.repeat([0, 1], 10))]
     [[0.25, 0.75], [0.0, 1.0], [10, 10]]

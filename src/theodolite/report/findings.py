@@ -20,11 +20,11 @@ def verdict(sheet: Sheet) -> Section:
     """The answer in sentences, and the differences it rests on."""
     found = sheet.run.read_json("verdict")
     facts = Facts(tuple(subject(sheet)))
-    judged = [Text(words)] if (words := selective.summary(sheet)) else []
+    selected = [Text(words)] if (words := selective.summary(sheet)) else []
     if not found:
         nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
-        return Section("Verdict", [facts, nothing, *judged])
-    blocks: list[Block] = [Text(found["sentence"], "lead"), *map(Text, beside(sheet)), facts, *judged]
+        return Section("Verdict", [facts, nothing, *selected])
+    blocks: list[Block] = [Text(found["sentence"], "lead"), *map(Text, beside(sheet)), facts, *selected]
     if lines := found["contrasts"]:
         drawn = sheet.whiskers((line["lo"], line["hi"]) for line in lines)
         blocks += [

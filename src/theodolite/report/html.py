@@ -12,7 +12,7 @@ from theodolite.core.visible import visible
 from theodolite.report import context, findings, prose, tables
 from theodolite.report.audit import audit
 from theodolite.report.blocks import Block, Figure, Section, Table
-from theodolite.report.selective import admission
+from theodolite.report.selective import selective
 from theodolite.report.sheet import Sheet
 
 SECTIONS = (
@@ -22,7 +22,7 @@ SECTIONS = (
     findings.free,
     findings.inside,
     findings.shifted,
-    admission,
+    selective,
     findings.where,
     findings.how_many,
     context.dictionary,

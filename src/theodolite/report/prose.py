@@ -65,7 +65,7 @@ def _design(sheet: Sheet) -> list[str]:
 def _choices(sheet: Sheet) -> list[str]:
     recipe = sheet.run.recipe
     fixed = "the contrasts of the verdict"
-    if (sheet.run.read_json("admission") or {}).get("as_fixed"):
+    if (sheet.run.read_json("selection") or {}).get("as_fixed"):
         fixed += " and the primary analysis of single predictions"
     said = [
         f"Only {fixed} were fixed before the run; all else is exploratory, its words not adjusted for their number."
@@ -78,7 +78,7 @@ def _choices(sheet: Sheet) -> list[str]:
 
 def methods(sheet: Sheet) -> Section:
     """A paragraph to copy into a paper."""
-    parts = (_read, _split, _tuned, _scored, _judged, _decided)
+    parts = (_read, _split, _tuned, _scored, _selected, _decided)
     text = " ".join(filter(None, (part(sheet, sheet.run.facts.get("protocol", {})) for part in parts)))
     return Section(
         "Methods paragraph", [Text("To copy. It states only what this run recorded.", "note"), Text(text, "copy")]
@@ -176,19 +176,19 @@ def _scored(sheet: Sheet, protocol: dict[str, Any]) -> str:
     )
 
 
-def _judged(sheet: Sheet, protocol: dict[str, Any]) -> str:
-    found = sheet.run.read_json("admission")
+def _selected(sheet: Sheet, protocol: dict[str, Any]) -> str:
+    found = sheet.run.read_json("selection")
     if not found or not found["claims"]:
         return ""
     of = "; ".join(dict.fromkeys(sheet.phrase(claim["method"]) for claim in found["claims"]))
     certify, shifted = found["choices"][0]["certify"], any(c["dataset"] != IN_DISTRIBUTION for c in found["claims"])
     return (
-        f"Single predictions were judged at an accuracy of {found['level']:g} ({of}): for each reader and training set "
-        "the map and confidence (SDM's q', or the maximum softmax or the agreement of neighbours behind a gate on "
-        "distance) that promised to admit most on the calibration rows, its threshold certified by "
-        f"learn-then-test (fixed sequence; accuracies within each label and each prediction) on {sum(certify)} rows "
+        f"Single predictions were selected at an accuracy of {found['level']:g} ({of}): for each reader and training "
+        "set the feature space and confidence (SDM's q', or the maximum softmax or the agreement of neighbours "
+        "behind a gate on distance) with the highest expected coverage on the calibration rows, its threshold certified "
+        f"by learn-then-test (fixed sequence; accuracies within each label and each prediction) on {sum(certify)} rows "
         f"({certify[0]} and {certify[1]} of the labels in the first training set), one per near-duplicate cluster, at "
-        f"delta {found['delta_each']:.3g} each. Whether the accuracy is kept or broken was tested one-sidedly, "
+        f"delta {found['delta_each']:.3g} each. Whether the accuracy holds or fails was tested one-sidedly, "
         + ("adjusted after Holm over reader and shift, and unadjusted on the test rows." if shifted else "unadjusted.")
     )
 

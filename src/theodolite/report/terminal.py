@@ -27,7 +27,7 @@ __all__ = ["progress", "say", "show", "show_audit", "show_laws", "show_scores", 
 
 WIDE = 160  # columns of a log, which nobody resizes
 NAMES, CELL = 32, 20  # columns that the methods' names and one number with its interval take
-SCORES = ("method", "score", "probability", "predicted", "alpha", "admitted", "reason")
+SCORES = ("method", "score", "probability", "predicted", "alpha", "accepted", "reason")
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe-Ito vermillion and blue
 
 
@@ -61,8 +61,8 @@ def show(result: Any) -> None:
     _console().print(headline(sheet))
     for words in findings.rates(sheet):
         paragraph(words)
-    if judged := answer(sheet):
-        paragraph(judged)
+    if selected := answer(sheet):
+        paragraph(selected)
     if run.notes:
         paragraph(f"Counted: {counted(run.notes)}")
     paragraph("Time: " + ", ".join(f"{s['stage']} {duration(s['seconds'])}" for s in run.manifest["stages"]))
@@ -107,40 +107,40 @@ def show_tokens(reading: Any, texts_of: Path | None = None) -> None:
     else:
         say(f"{signed(score):>8}  {token!r}" for token, score in tokens)
     paragraph(_whole(reading))
-    if reading.admission:
-        show_admission(reading.admission, texts_of)
+    if reading.selection:
+        show_selection(reading.selection, texts_of)
     else:
-        paragraph("Whether to rely on it is not known: that takes a run made with --admit that judged this method.")
+        paragraph("Whether to accept it is not known: that needs a run made with --admit that includes this method.")
     if reading.cut:
         paragraph(f"The last {reading.cut} tokens were not read: the run cuts texts at its limit.")
 
 
-def show_admission(said: Any, texts_of: Path | None) -> None:
-    """Whether to rely on one reading, why not, and what that rests on."""
+def show_selection(found: Any, texts_of: Path | None) -> None:
+    """Prints whether one reading is accepted, why not, and the measurements that this rests on."""
     from theodolite.core.run import Run
 
     known = Run.open(texts_of).texts() if texts_of else {}
     paragraph(
-        f"Label {said.label} ({said.name}), {_word(said)}. The judge's probability of 1: {share(said.probability)}."
-        f"{_contradiction(said)}"
+        f"Label {found.label} ({found.name}), {_word(found)}. Calibrated probability of 1: {share(found.probability)}."
+        f"{_contradiction(found)}"
     )
-    confidence = f"confidence {said.confidence:.3g}" if math.isfinite(said.confidence) else "no confidence"
-    certified = math.isfinite(said.threshold)
-    stop = f"relies from {said.threshold:.3g} on" if certified else "relies on nothing"
+    confidence = f"confidence {found.confidence:.3g}" if math.isfinite(found.confidence) else "no confidence"
+    certified = math.isfinite(found.threshold)
+    accepts = f"accepts from {found.threshold:.3g} on" if certified else "accepts nothing"
     paragraph(
-        f"Judge: {said.judge}, {confidence}, {stop}. Similarity q {said.q} (how many neighbours, nearest first, carry "
-        f"this label and were read right), distance quantile d {share(said.d)} (0: farther than all of a "
-        f"class), q' {said.q_prime:.1f}."
+        f"Selection rule: {found.rule}, {confidence}, {accepts}. Similarity q {found.q} (how many neighbours, nearest "
+        f"first, have this label and were predicted correctly), distance quantile d {share(found.d)} (0: farther than "
+        f"all of a class), q' {found.q_prime:.1f}."
     )
-    promise = (
-        f"With probability {1 - said.delta:.3g} over certify rows, of texts like the run's own that are relied on at "
-        f"least {said.alpha:g} are read right, on average within each label and each prediction. "
+    guarantee = (
+        f"With probability {1 - found.delta:.3g} over certify rows, of accepted texts like the run's own at least "
+        f"{found.alpha:g} are classified correctly, on average within each label and each prediction. "
     )
     paragraph(
-        (promise if certified else f"No accuracy of {said.alpha:g} could be certified. ") + _on_shifts(said.shifts)
+        (guarantee if certified else f"No accuracy of {found.alpha:g} could be certified. ") + _on_shifts(found.shifts)
     )
     say(["Nearest labelled texts, by distance:"])
-    say(f"{near.apart:8.3g}  label {near.label}  {known.get(near.id, near.id)}" for near in said.exemplars)
+    say(f"{near.distance:8.3g}  label {near.label}  {known.get(near.id, near.id)}" for near in found.exemplars)
 
 
 def _whole(reading: Any) -> str:
@@ -154,30 +154,30 @@ def _whole(reading: Any) -> str:
     )
 
 
-def _word(said: Any) -> str:
-    """Whether the reading is relied on; a certificate that was kept on no shift speaks of the run's own texts only."""
-    if said.reason:
-        return f"not relied on: {said.reason}"
-    broken, n = said.shifts.get("broken", 0), sum(said.shifts.values())
-    if n and broken and not said.shifts.get("kept"):
+def _word(found: Any) -> str:
+    """Returns whether the reading is accepted; a certificate that holds on no shift is about the run's own texts."""
+    if found.reason:
+        return f"rejected: {found.reason}"
+    fails, n = found.shifts.get("fails", 0), sum(found.shifts.values())
+    if n and fails and not found.shifts.get("holds"):
         return (
-            f"certified at {said.alpha:g} for texts like the run's own alone: the accuracy was kept on none of its {n} "
-            f"shifts, and broken on {broken}"
+            f"certified at {found.alpha:g} for texts like the run's own alone: the accuracy holds on none of its {n} "
+            f"shifts, and fails on {fails}"
         )
-    return f"relied on at {said.alpha:g}"
+    return f"accepted at {found.alpha:g}"
 
 
-def _contradiction(said: Any) -> str:
-    """A sentence where at least half of the nearest labelled texts carry the other label."""
-    others = sum(near.label != said.label for near in said.exemplars)
-    if not others or 2 * others < len(said.exemplars):
+def _contradiction(found: Any) -> str:
+    """Returns a sentence where at least half of the nearest labelled texts have the other label."""
+    others = sum(near.label != found.label for near in found.exemplars)
+    if not others or 2 * others < len(found.exemplars):
         return ""
-    return f" {others} of the {len(said.exemplars)} nearest labelled texts carry the other label."
+    return f" {others} of the {len(found.exemplars)} nearest labelled texts have the other label."
 
 
 def _on_shifts(shifts: dict[str, int]) -> str:
     if not shifts:
-        return "Whether it holds on other texts, the run does not say of this method."
+        return "The run made no claim about this method on other texts."
     words = ", ".join(f"{word} in {n}" for word, n in shifts.items())
     return f"On the {sum(shifts.values())} shifts of the run that hold both labels, over all training sets: {words}."
 

@@ -1,4 +1,4 @@
-"""The primary analysis of admission, fixed before any run, and what a run of it needs."""
+"""The primary analysis of selective prediction, fixed before any run, and what a run of it needs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,18 @@ from theodolite.core.recipe import Recipe
 from theodolite.data.splits import PARTS, SHARES, one_of_each_cluster, split
 from theodolite.study.views import FROM_DICTIONARY, Views
 
-# These readers, at this level, each with a map and a gated confidence chosen on calibration rows and certified once.
-# Everything else that is judged is exploratory.
+# These readers, at this level, each with a feature space and a gated confidence chosen on calibration rows and
+# certified once. Every other rule is exploratory.
 READERS = ("logistic", "k_sparse@latents", "lat")
 ALPHA, DELTA = 0.9, 0.1
-BESIDE = ("difference_in_means", "word_ngrams")  # any reader can be judged; on two maps, to save time
-BESIDE_MAPS = ("state", "pls")
+# Readers beside the primary ones, in two spaces to save time.
+BESIDE = ("difference_in_means", "word_ngrams")
+BESIDE_SPACES = ("state", "pls")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One reader and one training set. n_readers: primary ones, among whose certificates delta is divided."""
+class SelectionCase:
+    """One reader and one training set. n_readers: number of primary readers, whose certificates share delta."""
 
     reader: str
     seed: int
@@ -36,16 +37,16 @@ class Case:
 
     @property
     def level(self) -> float:
-        """The primary analysis' accuracy."""
+        """Accuracy of the primary analysis."""
         return primary_level(self.alphas)
 
     def delta(self, alpha: float) -> float:
-        """Of this reader's certificate at this accuracy."""
+        """Failure probability of this reader's certificate at this accuracy."""
         return DELTA / _sharing(alpha, self.alphas, self.n_readers)
 
 
-def judged_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
-    """Which of the recipe's methods are judged: the primary ones, then those beside."""
+def selective_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
+    """Returns the recipe's methods that get selection rules: the primary ones, then those beside."""
     return [
         reader
         for reader in (*READERS, *BESIDE)
@@ -54,11 +55,11 @@ def judged_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
 
 
 def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> None:
-    """Refuse, before the model reads any row, what would leave nothing to judge or too few rows to calibrate on."""
-    if not judged_readers(recipe, has_dictionary):
+    """Raises UserError, before the model reads any row, without a reader to select for or rows to calibrate on."""
+    if not selective_readers(recipe, has_dictionary):
         raise UserError(
-            f"--admit judges {', '.join((*READERS, *BESIDE))}, and none of them can be fitted here: add one with "
-            "--method, or leave out --admit"
+            f"--admit selects predictions of {', '.join((*READERS, *BESIDE))}, and none of them can be fitted here: "
+            "add one with --method, or leave out --admit"
         )
     for seed in range(recipe.seeds):
         label_n = train["label"].to_numpy()
@@ -73,9 +74,9 @@ def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) ->
             )
 
 
-def foresight(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[str]:
-    """What each level needs before anything can be certified, and what there is: lines for the plan of a run."""
-    n_readers = sum(r in READERS for r in judged_readers(recipe, has_dictionary))
+def certificate_needs(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[str]:
+    """Yields one line per level for a run's plan: rows that a certificate needs, and rows that there are."""
+    n_readers = sum(r in READERS for r in selective_readers(recipe, has_dictionary))
     there = [_rarer(train, seed) for seed in range(recipe.seeds)]
     fewest, most = min(there), max(there)
     for alpha in recipe.admit:
@@ -84,34 +85,34 @@ def foresight(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iter
         yield (
             f"certifying {alpha:g} needs at least {least} rows without an error in every cell at delta "
             f"{DELTA / n:.3g}; the rarer class has {fewest} to {most}, by training set"
-            + ("" if fewest >= least else ": with fewer, nothing will be relied on at it")
+            + ("" if fewest >= least else ": with fewer, nothing will be accepted at it")
         )
 
 
 def _rarer(train: pd.DataFrame, seed: int) -> int:
-    """Certify rows of the rarer class in one training set."""
+    """Returns the number of certify rows of the rarer class in one training set."""
     rows = one_of_each_cluster(train, np.flatnonzero(split(train, seed) == "certify"))
     return int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
 
 
 def _sharing(alpha: float, alphas: Sequence[float], n_readers: int) -> int:
-    """Certificates that fail with DELTA together: the readers' at the primary level, or theirs at all other rungs."""
+    """Returns how many certificates share DELTA: the readers' at the primary level, or theirs at all other levels."""
     level = primary_level(alphas)
     return max(n_readers, 1) * (1 if alpha == level else len(set(alphas) - {level}))
 
 
 def primary_level(alphas: Sequence[float]) -> float:
-    """The accuracy that the primary analysis asks for: the fixed one, or the highest of others."""
+    """Returns the accuracy of the primary analysis: the fixed one if it is asked for, else the highest."""
     return ALPHA if ALPHA in alphas else max(alphas)
 
 
-def cases(recipe: Recipe, views: Views, blocks: Sequence[str]) -> list[Case]:
-    """Every primary reader that the run has, then those beside, for every training set."""
-    there = judged_readers(recipe, views.has("latents", recipe.site))
+def cases(recipe: Recipe, views: Views, blocks: Sequence[str]) -> list[SelectionCase]:
+    """Returns every primary reader of the run, then those beside, each with every training set."""
+    there = selective_readers(recipe, views.has("latents", recipe.site))
     n_primary = sum(r in READERS for r in there)
     seen = tuple(b for b in dict.fromkeys([*blocks, recipe.site]) if views.has("state", b))
     return [
-        Case(reader, seed, recipe.site, seen, tuple(recipe.admit), n_primary)
+        SelectionCase(reader, seed, recipe.site, seen, tuple(recipe.admit), n_primary)
         for reader in there
         for seed in range(recipe.seeds)
     ]

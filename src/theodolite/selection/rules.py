@@ -1,7 +1,7 @@
-"""The judges that `compare --admit` puts side by side: what each is called, and how it looks at a row.
+"""The selection rules that `compare --admit` compares, by name, and the columns of a row that they use.
 
-A row is what a reader and a map say of a text: the reader's log-odds, then the coordinates in which similar rows are
-sought, then those in which distance is measured. So nothing here knows a model, or fits a reader again.
+A row holds a reader's log-odds of a text, then its coordinates for similarity, then those for distance, both in one
+feature space. So nothing here knows a model, or fits a reader again.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from theodolite.calibration.beta import Beta
 from theodolite.calibration.certified import Certified
 from theodolite.calibration.conditional_conformal import ConditionalConformal
 from theodolite.calibration.conformal import Conformal
-from theodolite.calibration.gated import Gated
+from theodolite.calibration.gated import GatedConfidence
 from theodolite.calibration.isotonic import Isotonic
 from theodolite.calibration.knn_agreement import KnnAgreement
 from theodolite.calibration.knn_distance import KnnDistance
@@ -32,98 +32,99 @@ from theodolite.core.calibrator import Calibrator
 Array = np.ndarray
 
 
-class Given(ClassifierMixin, BaseEstimator):
-    """The classifier whose log-odds are a row's first column."""
+class FirstColumn(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose log-odds are a row's first column."""
 
     classes_ = np.array([0, 1])
 
     def decision_function(self, X: Array) -> Array:
-        """The first column, (n,)."""
+        """Returns the first column, (n,)."""
         return np.asarray(X)[:, 0]
 
 
-class Columns(TransformerMixin, BaseEstimator):
-    """The columns from `start` up to `stop`."""
+class ColumnSlice(TransformerMixin, BaseEstimator):
+    """A transformer that selects the columns from `start` up to `stop`."""
 
     def __init__(self, start: int = 1, stop: int | None = None) -> None:
         self.start = start
         self.stop = stop
 
-    def fit(self, X: Array, y: Any = None) -> "Columns":
-        """Nothing to learn."""
+    def fit(self, X: Array, y: Any = None) -> "ColumnSlice":
+        """Learns nothing."""
         return self
 
     def transform(self, X: Array) -> Array:
-        """(n, stop - start)."""
+        """Returns the columns, (n, stop - start)."""
         return np.asarray(X)[:, self.start : self.stop]
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a judge looks at a row: the classifier, and the spaces of similarity and of distance."""
+class ColumnSpec:
+    """Which columns of a row a rule measures similarity in, and distance (None: the same ones)."""
 
-    near: Columns
-    far: Columns | None
+    similarity: ColumnSlice
+    own_distance: ColumnSlice | None
 
     @classmethod
-    def of(cls, n_near: int, has_far: bool) -> "Look":
-        """For log-odds, then so many columns of similarity; what follows is for distance, else the same ones serve."""
-        return cls(Columns(1, 1 + n_near), Columns(1 + n_near, None) if has_far else None)
+    def of(cls, n_similarity: int, has_distance: bool) -> "ColumnSpec":
+        """Returns the spec of rows that hold log-odds, so many columns for similarity, and the rest for distance."""
+        rest = ColumnSlice(1 + n_similarity, None) if has_distance else None
+        return cls(ColumnSlice(1, 1 + n_similarity), rest)
 
     @property
-    def outer(self) -> Columns:
-        """The space of distance."""
-        return self.far or self.near
+    def distance(self) -> ColumnSlice:
+        """Columns in which distance is measured."""
+        return self.own_distance or self.similarity
 
 
-Make = Callable[[Look, float], Calibrator]
-_GIVEN = FrozenEstimator(Given())
+RuleFactory = Callable[[ColumnSpec, float], Calibrator]
+_LOG_ODDS = FrozenEstimator(FirstColumn())
 
-# Confidences that a certificate can be put on. The first does not look at where a row lies; the others need a map.
+# Confidences that a certificate can be put on. The first ignores where a row lies; the others need a feature space.
 PLAIN = "max_softmax"
-CONFIDENCES: dict[str, Make] = {
-    PLAIN: lambda look, alpha: MaxSoftmax(_GIVEN, alpha),
-    "sdm": lambda look, alpha: Sdm(_GIVEN, alpha, space=look.near, far_space=look.far),
-    "knn_agreement": lambda look, alpha: KnnAgreement(_GIVEN, alpha, space=look.near),
-    "gated(max_softmax)": lambda look, alpha: Gated(_GIVEN, alpha, gate=KnnDistance(space=look.outer)),
-    "gated(knn_agreement)": lambda look, alpha: Gated(
-        _GIVEN, alpha, method=KnnAgreement(space=look.near), gate=KnnDistance(space=look.outer)
+CONFIDENCES: dict[str, RuleFactory] = {
+    PLAIN: lambda spec, alpha: MaxSoftmax(_LOG_ODDS, alpha),
+    "sdm": lambda spec, alpha: Sdm(_LOG_ODDS, alpha, space=spec.similarity, far_space=spec.own_distance),
+    "knn_agreement": lambda spec, alpha: KnnAgreement(_LOG_ODDS, alpha, space=spec.similarity),
+    "gated(max_softmax)": lambda spec, alpha: GatedConfidence(_LOG_ODDS, alpha, gate=KnnDistance(space=spec.distance)),
+    "gated(knn_agreement)": lambda spec, alpha: GatedConfidence(
+        _LOG_ODDS, alpha, method=KnnAgreement(space=spec.similarity), gate=KnnDistance(space=spec.distance)
     ),
 }
-# Of these, the ones that are chosen among: a confidence that is blind to where a row lies promises more where nothing
-# is far away, and would be taken every time.
+# The confidences to choose among. One that ignores where a row lies accepts more where nothing is far away, and would
+# be chosen every time.
 GATED = ("sdm", "gated(max_softmax)", "gated(knn_agreement)")
-# Judges that look at the log-odds alone, and those that look at a map; a certificate of each confidence comes on top.
-WITHOUT_MAP: dict[str, Make] = {
+# Rules that use the log-odds alone, and rules that use a feature space; a certificate of each confidence comes on top.
+WITHOUT_SPACE: dict[str, RuleFactory] = {
     PLAIN: CONFIDENCES[PLAIN],
-    "temperature": lambda look, alpha: Temperature(_GIVEN, alpha),
-    "isotonic": lambda look, alpha: Isotonic(_GIVEN, alpha),
-    "beta": lambda look, alpha: Beta(_GIVEN, alpha),
-    "venn_abers": lambda look, alpha: VennAbers(_GIVEN, alpha),
-    "conformal(all)": lambda look, alpha: Conformal(_GIVEN, alpha, within="all"),
-    "conformal(class)": lambda look, alpha: Conformal(_GIVEN, alpha, within="class"),
-    "conformal(prediction)": lambda look, alpha: Conformal(_GIVEN, alpha, within="prediction"),
+    "temperature": lambda spec, alpha: Temperature(_LOG_ODDS, alpha),
+    "isotonic": lambda spec, alpha: Isotonic(_LOG_ODDS, alpha),
+    "beta": lambda spec, alpha: Beta(_LOG_ODDS, alpha),
+    "venn_abers": lambda spec, alpha: VennAbers(_LOG_ODDS, alpha),
+    "conformal(all)": lambda spec, alpha: Conformal(_LOG_ODDS, alpha, within="all"),
+    "conformal(class)": lambda spec, alpha: Conformal(_LOG_ODDS, alpha, within="class"),
+    "conformal(prediction)": lambda spec, alpha: Conformal(_LOG_ODDS, alpha, within="prediction"),
 }
-WITH_MAP: dict[str, Make] = {
+WITH_SPACE: dict[str, RuleFactory] = {
     "sdm": CONFIDENCES["sdm"],
     "knn_agreement": CONFIDENCES["knn_agreement"],
-    "knn_distance": lambda look, alpha: KnnDistance(_GIVEN, alpha, space=look.outer),
-    "trust_score": lambda look, alpha: TrustScore(_GIVEN, alpha, space=look.near),
-    "mahalanobis": lambda look, alpha: Mahalanobis(_GIVEN, alpha, space=look.outer),
-    "mahalanobis(relative)": lambda look, alpha: Mahalanobis(_GIVEN, alpha, space=look.outer, relative=True),
+    "knn_distance": lambda spec, alpha: KnnDistance(_LOG_ODDS, alpha, space=spec.distance),
+    "trust_score": lambda spec, alpha: TrustScore(_LOG_ODDS, alpha, space=spec.similarity),
+    "mahalanobis": lambda spec, alpha: Mahalanobis(_LOG_ODDS, alpha, space=spec.distance),
+    "mahalanobis(relative)": lambda spec, alpha: Mahalanobis(_LOG_ODDS, alpha, space=spec.distance, relative=True),
 }
 
 
-def certified(confidence: str, look: Look, alpha: float, delta: float) -> Certified:
-    """The certificate of one of `CONFIDENCES`."""
-    return Certified(CONFIDENCES[confidence](look, alpha), alpha, delta)
+def certified(confidence: str, spec: ColumnSpec, alpha: float, delta: float) -> Certified:
+    """Returns the certificate of one of `CONFIDENCES`."""
+    return Certified(CONFIDENCES[confidence](spec, alpha), alpha, delta)
 
 
-def sgr(look: Look, alpha: float, delta: float) -> Sgr:
-    """Selection with guaranteed risk on the maximum softmax."""
-    return Sgr(CONFIDENCES[PLAIN](look, alpha), alpha, delta)
+def sgr(spec: ColumnSpec, alpha: float, delta: float) -> Sgr:
+    """Returns selection with guaranteed risk on the maximum softmax."""
+    return Sgr(CONFIDENCES[PLAIN](spec, alpha), alpha, delta)
 
 
-def conditional_conformal(look: Look, alpha: float, seed: int) -> ConditionalConformal:
-    """Conformal prediction within clusters of the rows in the space of distance."""
-    return ConditionalConformal(_GIVEN, alpha, seed=seed, space=look.outer)
+def conditional_conformal(spec: ColumnSpec, alpha: float, seed: int) -> ConditionalConformal:
+    """Returns conformal prediction within clusters of the rows in the space of distance."""
+    return ConditionalConformal(_LOG_ODDS, alpha, seed=seed, space=spec.distance)

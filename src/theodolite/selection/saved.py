@@ -1,7 +1,7 @@
-"""The judge that a comparison chose, on disk: the labelled rows it was made from, and how to make it again.
+"""The chosen selection rule on disk: the labelled rows that it was fitted on, and how to fit it again.
 
-Fitting is exact and takes a second, so nothing fitted is stored: `config.json` names the confidence, map and levels,
-`judge.safetensors` holds rows and the map's arrays.
+Fitting is exact and takes a second, so nothing fitted is stored: `config.json` names the confidence, feature space and
+levels, `rule.safetensors` holds rows and the space's arrays.
 """
 
 import json
@@ -17,19 +17,20 @@ from theodolite.core.atomic import publish, read_json
 from theodolite.core.calibrator import CALIBRATE, CERTIFY, SUPPORT
 from theodolite.core.errors import UserError
 from theodolite.selection import rules, spaces
-from theodolite.selection.rules import Look
+from theodolite.selection.rules import ColumnSpec
 
 Array = np.ndarray
-FORMAT = 1
-FILES = ("judge.safetensors", "config.json")
-JUDGES = "artefacts/judges"  # in a run's folder, one of each method
+FORMAT = 2
+WEIGHTS, CONFIG = "rule.safetensors", "config.json"
+FILES = (WEIGHTS, CONFIG)
+SAVED_RULES = "artefacts/selection_rules"  # in a run's folder, one rule of each method
 PARTS = (SUPPORT, CALIBRATE, CERTIFY)
 EXEMPLARS = 5  # whose ids are given with a prediction
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Labelled rows as judges see them, and what each is for."""
+class LabelledRows:
+    """The rows that rules are fitted on, (n, columns), with the label, part and id of each."""
 
     rows: Array
     label: Array
@@ -37,26 +38,27 @@ class Evidence:
     ids: Array
 
     def of(self, part: str) -> tuple[Array, Array]:
-        """Rows and labels of one part."""
+        """Returns rows and labels of one part."""
         return self.rows[self.part == part], self.label[self.part == part]
 
-    def uncertified(self) -> "Evidence":
-        """Without the certify part: what a certificate's own method is made from."""
-        kept = self.part != CERTIFY
-        return Evidence(self.rows[kept], self.label[kept], self.part[kept], self.ids[kept])
+    def without_certify(self) -> "LabelledRows":
+        """Returns the rows that the confidence inside a certificate is fitted on."""
+        rest = self.part != CERTIFY
+        return LabelledRows(self.rows[rest], self.label[rest], self.part[rest], self.ids[rest])
 
-    def fit(self, judge: Any) -> Any:
-        """The judge, fitted: the certify part chooses certified thresholds, and is more to calibrate on otherwise."""
-        certifies = hasattr(judge, "delta")
+    def fit(self, rule: Any) -> Any:
+        """Fits a rule; without a certificate, it calibrates on the certify rows too."""
+        certifies = hasattr(rule, "delta")
         part = self.part if certifies else np.where(self.part == CERTIFY, CALIBRATE, self.part)
-        return judge.fit(self.rows, self.label, part=part, ids=self.ids)
+        return rule.fit(self.rows, self.label, part=part, ids=self.ids)
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is said of each row; arrays.
+class PredictionRecords:
+    """Predictions of n rows by the chosen rule, with SDM's diagnostics; arrays of one entry per row.
 
-    exemplars, labels, apart: ids of the nearest support rows, nearest first, their labels and how far they are, (n, 5).
+    reason: why a prediction is rejected, "" where it is accepted. exemplars, labels, distances: ids of the nearest
+    support rows, nearest first, their labels, and their distances, (n, 5).
     """
 
     predicted: Array
@@ -68,53 +70,68 @@ class Said:
     q_prime: Array
     exemplars: Array
     labels: Array
-    apart: Array
+    distances: Array
 
 
-def said(judge: Any, sdm: Sdm, rows: Array) -> Said:
-    """The chosen judge's word on rows, with what SDM sees there."""
-    seen = sdm.sight(rows)
-    near = seen.exemplars[:, :EXEMPLARS]
-    return Said(
-        judge.predict(rows), judge.predict_proba(rows)[:, 1], judge.confidence(rows), judge.reasons(rows),
-        seen.q, seen.d, seen.q_prime, sdm.ids_[near], sdm.labels_[near], np.sqrt(seen.distances[:, :EXEMPLARS]),
-    )  # fmt: skip
+def prediction_records(rule: Any, sdm: Sdm, rows: Array) -> PredictionRecords:
+    """Returns the rule's predictions of rows, with SDM's diagnostics of them."""
+    found = sdm.diagnose(rows)
+    near = found.exemplars[:, :EXEMPLARS]
+    return PredictionRecords(
+        predicted=rule.predict(rows),
+        probability=rule.predict_proba(rows)[:, 1],
+        confidence=rule.confidence(rows),
+        reason=rule.reasons(rows),
+        q=found.q,
+        d=found.d,
+        q_prime=found.q_prime,
+        exemplars=sdm.ids_[near],
+        labels=sdm.labels_[near],
+        distances=np.sqrt(found.distances[:, :EXEMPLARS]),
+    )
 
 
-def keep(folder: Path, choice: dict[str, Any], fitted: spaces.Map, look: Look, evidence: Evidence) -> None:
-    """Write what makes the judge; choice: confidence, level, delta, and the station (dictionary) of its views."""
-    arrays = {f"map.{name}": value for name, value in fitted.arrays.items()}
-    arrays |= {"rows": evidence.rows, "label": evidence.label.astype(np.int64)}
-    arrays["part"] = np.array([PARTS.index(p) for p in evidence.part], dtype=np.int64)
+def save_rule(
+    folder: Path, choice: dict[str, Any], space: spaces.FeatureSpace, spec: ColumnSpec, labelled: LabelledRows
+) -> None:
+    """Writes what a rule is fitted from. choice: confidence, level, delta, and the dictionary of its views."""
+    arrays = {f"space.{name}": value for name, value in space.arrays.items()}
+    arrays |= {"rows": labelled.rows, "label": labelled.label.astype(np.int64)}
+    arrays["part"] = np.array([PARTS.index(p) for p in labelled.part], dtype=np.int64)
     config = {
-        "format": FORMAT, "choice": choice, "ids": [str(i) for i in evidence.ids],
-        "map": {"name": fitted.name, "site": fitted.site, "view": fitted.view, "blocks": list(fitted.blocks)},
-        "look": [look.near.stop, look.far is not None],
-    }  # fmt: skip
-    publish(folder / "judge.safetensors", save({n: np.ascontiguousarray(a) for n, a in arrays.items()}))
-    publish(folder / "config.json", json.dumps(config, indent=1).encode())
+        "format": FORMAT,
+        "choice": choice,
+        "ids": [str(i) for i in labelled.ids],
+        "space": {"name": space.name, "site": space.site, "view": space.view, "blocks": list(space.blocks)},
+        "columns": [spec.similarity.stop, spec.own_distance is not None],
+    }
+    publish(folder / WEIGHTS, save({n: np.ascontiguousarray(a) for n, a in arrays.items()}))
+    publish(folder / CONFIG, json.dumps(config, indent=1).encode())
 
 
-class Kept:
-    """A judge made again from its folder."""
+class SavedRule:
+    """A selection rule fitted again from its folder."""
 
     def __init__(self, folder: Path) -> None:
-        config = read_json(folder / "config.json", finite=True)
+        config = read_json(folder / CONFIG, finite=True)
         if config.get("format") != FORMAT:
-            raise UserError(f"{folder} has format {config.get('format')}, this version reads {FORMAT}")
-        arrays = load_file(folder / "judge.safetensors")
-        of_map = {name.removeprefix("map."): a for name, a in arrays.items() if name.startswith("map.")}
-        about, (stop, has_far) = config["map"], config["look"]
-        self.map = spaces.Map(about["name"], about["site"], about["view"], tuple(about["blocks"]), of_map)
+            raise UserError(
+                f"{folder} has format {config.get('format')}, this version reads {FORMAT}: run `theodolite compare` "
+                "again with --force"
+            )
+        arrays = load_file(folder / WEIGHTS)
+        of_space = {name.removeprefix("space."): a for name, a in arrays.items() if name.startswith("space.")}
+        about, (stop, has_distance) = config["space"], config["columns"]
+        self.space = spaces.FeatureSpace(about["name"], about["site"], about["view"], tuple(about["blocks"]), of_space)
         self.choice = config["choice"]
-        look = Look.of(stop - 1, has_far)
+        spec = ColumnSpec.of(stop - 1, has_distance)
         part = np.array(PARTS, dtype=object)[arrays["part"]]
         ids = np.array(config["ids"], dtype=object)
-        evidence = Evidence(arrays["rows"], arrays["label"], part, ids)
+        labelled = LabelledRows(arrays["rows"], arrays["label"], part, ids)
         level = self.choice["level"]
-        self.judge = evidence.fit(rules.certified(self.choice["confidence"], look, level, self.choice["delta"]))
-        self.sdm: Sdm = evidence.uncertified().fit(rules.CONFIDENCES["sdm"](look, level))
+        self.rule = labelled.fit(rules.certified(self.choice["confidence"], spec, level, self.choice["delta"]))
+        self.sdm: Sdm = labelled.without_certify().fit(rules.CONFIDENCES["sdm"](spec, level))
 
-    def say(self, rows: spaces.Rows, log_odds: Array) -> Said:
-        """Judge new rows, whose views a function gives."""
-        return said(self.judge, self.sdm, spaces.coordinates(self.map, rows, log_odds))
+    def predict(self, views: spaces.GetView, log_odds: Array) -> PredictionRecords:
+        """Returns the predictions of new rows. views: a function that returns a view of them at a site."""
+        return prediction_records(self.rule, self.sdm, spaces.coordinates(self.space, views, log_odds))

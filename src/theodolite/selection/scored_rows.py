@@ -1,4 +1,4 @@
-"""The rows of one reader and one training set, as judges see them."""
+"""The rows of one reader and one training set, with the reader's scores, as selection rules get them."""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,9 +13,9 @@ from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.core.seeds import child_seed
 from theodolite.data.splits import folds, one_of_each_cluster, split
 from theodolite.selection import spaces
-from theodolite.selection.protocol import Case
-from theodolite.selection.rules import Look
-from theodolite.selection.saved import Evidence
+from theodolite.selection.protocol import SelectionCase
+from theodolite.selection.rules import ColumnSpec
+from theodolite.selection.saved import LabelledRows
 from theodolite.study.tune import tune
 from theodolite.study.views import SITELESS, Views, configured
 
@@ -23,14 +23,14 @@ Array = np.ndarray
 IDENTITY = ["id", "hash", "cluster", "template", "request", "label"]
 
 
-class Sighted:
-    """A case's rows: the reader's log-odds of all of them, and which are for what.
+class ScoredRows:
+    """All rows of a case with the reader's log-odds, and the part that each training row belongs to.
 
-    Scores of the support are those of readers that did not see the row: a reader that fits its own rows would call
-    them all right, and similarity would say nothing.
+    Scores of the support come from readers that did not see the row: a reader that fits its own rows would classify
+    all of them correctly, and similarity to them would carry no information.
     """
 
-    def __init__(self, case: Case, views: Views) -> None:
+    def __init__(self, case: SelectionCase, views: Views) -> None:
         self.case, self.views = case, views
         method = configured(case.reader, views, case.site)
         self.view, self.reader_site = method.view, "" if method.view in SITELESS else case.site
@@ -53,8 +53,8 @@ class Sighted:
             seen = views.get(name, self.view, self.reader_site, case.seed)
             self.log_odds[name] = self.platt.log_odds(self.reader.decision_function(seen))
 
-    def rows(self, name: str, at: Array | None = None) -> spaces.Rows:
-        """How a map asks for views of one data set."""
+    def get_view(self, name: str, at: Array | None = None) -> spaces.GetView:
+        """Returns the function by which a feature space gets views of one data set, or of some of its rows."""
 
         def get(view: str, site: str) -> Any:
             whole = self._view(name, view, "" if view in SITELESS else site)
@@ -67,35 +67,36 @@ class Sighted:
         return lru_cache(maxsize=None)(lambda name, view, site: self.views.get(name, view, site, self.case.seed))
 
     @cached_property
-    def asked(self) -> pd.DataFrame:
-        """Identity of every row that is judged: test rows, then the shifts."""
+    def targets(self) -> pd.DataFrame:
+        """Identity of every row that rules are applied to: test rows, then the shifts."""
         frames = [self.train.iloc[self.test][IDENTITY].assign(dataset=IN_DISTRIBUTION, split="test")]
         frames += [self.views.frame(name)[IDENTITY].assign(dataset=name, split="shift") for name in self.views.shifts]
         return pd.concat(frames, ignore_index=True).rename(columns={"id": "row", "cluster": "group"})
 
 
 @dataclass(frozen=True)
-class Table:
-    """A map, how judges look at its rows, those they learn from, and those they are asked about."""
+class RuleInput:
+    """A feature space, its column spec, the rows that rules are fitted on, and the rows they are applied to."""
 
-    map: spaces.Map
-    look: Look
-    evidence: Evidence
-    asked: Array
+    space: spaces.FeatureSpace
+    spec: ColumnSpec
+    labelled: LabelledRows
+    targets: Array
 
 
-def table_of(sighted: Sighted, name: str) -> Table:
-    case, support = sighted.case, sighted.at[SUPPORT]
-    rows, label = sighted.rows("train", support), sighted.label[support]
-    fitted = spaces.fit(name, rows, label, sighted.reader, sighted.view, case.site, case.blocks)
+def rule_input(scored: ScoredRows, name: str) -> RuleInput:
+    """Fits the feature space of this name on the support and puts all rows of the case into it."""
+    case, support = scored.case, scored.at[SUPPORT]
+    rows, label = scored.get_view("train", support), scored.label[support]
+    space = spaces.fit(name, rows, label, scored.reader, scored.view, case.site, case.blocks)
 
-    def table(data: str) -> Array:
-        return spaces.coordinates(fitted, sighted.rows(data), sighted.log_odds[data])
+    def coordinates(data: str) -> Array:
+        return spaces.coordinates(space, scored.get_view(data), scored.log_odds[data])
 
-    train = table("train")
-    asked = np.concatenate([train[sighted.test], *(table(shift) for shift in sighted.views.shifts)])
-    at = np.concatenate(list(sighted.at.values()))
-    part = np.repeat(np.array(list(sighted.at), dtype=object), [len(rows) for rows in sighted.at.values()])
-    evidence = Evidence(train[at], sighted.label[at], part, sighted.train["id"].to_numpy(object)[at])
-    n_near = fitted.near(sighted.rows("train", at[:1])).shape[1]
-    return Table(fitted, Look.of(n_near, train.shape[1] > 1 + n_near), evidence, asked)
+    train = coordinates("train")
+    targets = np.concatenate([train[scored.test], *(coordinates(shift) for shift in scored.views.shifts)])
+    at = np.concatenate(list(scored.at.values()))
+    part = np.repeat(np.array(list(scored.at), dtype=object), [len(rows) for rows in scored.at.values()])
+    labelled = LabelledRows(train[at], scored.label[at], part, scored.train["id"].to_numpy(object)[at])
+    n_similarity = space.similarity(scored.get_view("train", at[:1])).shape[1]
+    return RuleInput(space, ColumnSpec.of(n_similarity, train.shape[1] > 1 + n_similarity), labelled, targets)

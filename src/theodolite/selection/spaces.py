@@ -1,4 +1,4 @@
-"""Spaces in which a judge compares rows: the model's state, maps of it, a dictionary's latents, what a reader reads."""
+"""Feature spaces in which a rule compares rows: the state, projections of it, a dictionary's latents, reader inputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from theodolite.core.reader import LinearReader, Reader
 from theodolite.readers.lat import Lat
 
 Array = np.ndarray
-Rows = Callable[[str, str], Any]  # (view, site) -> rows of that view
-N_COMPONENTS = 8  # of PLS
-N_PRINCIPAL = 64  # of the latents: neighbours in thousands of columns say little, and cost much
-FROM_LATENTS = {"latents", "dual+error"}  # maps that need a dictionary at the site
+GetView = Callable[[str, str], Any]  # (view, site) -> that view of some rows
+N_COMPONENTS = 8  # PLS directions
+N_PRINCIPAL = 64  # components of the latents: neighbours in thousands of columns carry little information and cost much
+FROM_LATENTS = {"latents", "dual+error"}  # spaces that need a dictionary at the site
 
 
 @dataclass(frozen=True)
-class Map:
-    """A space that was fitted on the support rows.
+class FeatureSpace:
+    """A feature space fitted on the support rows.
 
-    state: the pooled state as it is. pls: 8 directions of it that go with the label. latents: 64 principal
+    state: the pooled state. pls: its 8 PLS directions for the label. latents: 64 principal
     components of the pooled SAE latents.
-    repe: the state of every block along LAT's direction there, in units of its deviation. dual: similarity in what the
-    reader reads, each column times its coefficient, and distance in the state. dual+error: the same, with the length
-    of the dictionary's error as one more coordinate, scaled to vary as much as the whole state.
+    repe: the state of every block projected on LAT's direction there, standardised. dual: similarity in the reader's
+    input, each column times its coefficient, and distance in the state. dual+error: `dual` with the norm of the
+    dictionary's error as one more coordinate of distance, scaled to the variance of the whole state.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Map:
     blocks: tuple[str, ...]
     arrays: dict[str, Array]
 
-    def near(self, rows: Rows) -> Array:
-        """Coordinates in which similar rows are sought, float32 (n, m)."""
-        return np.asarray(self._near(rows), dtype=np.float32)
+    def similarity(self, rows: GetView) -> Array:
+        """Returns the coordinates in which similarity is measured, float32 (n, m)."""
+        return np.asarray(self._similarity(rows), dtype=np.float32)
 
-    def _near(self, rows: Rows) -> Array:
+    def _similarity(self, rows: GetView) -> Array:
         if self.name == "pls":
             return (rows("state", self.site) - self.arrays["mean"]) @ self.arrays["matrix"]
         if self.name == "latents":
@@ -52,8 +52,8 @@ class Map:
             return dense(rows(self.view, self.site)[:, used]) * self.arrays["coef"][used]
         return rows("state", self.site)
 
-    def far(self, rows: Rows) -> Array | None:
-        """Coordinates in which distance is measured, where these are others."""
+    def distance(self, rows: GetView) -> Array | None:
+        """Returns the coordinates in which distance is measured, (n, f); None where they are those of similarity."""
         if not self.name.startswith("dual"):
             return None
         state = rows("state", self.site)
@@ -63,15 +63,17 @@ class Map:
 
 
 def names(reader: Reader, has_dictionary: bool) -> list[str]:
-    """The maps there are for a reader: `dual` needs coefficients, some a dictionary."""
+    """Returns the spaces available for a reader: `dual` needs coefficients, others need a dictionary."""
     found = ["state", "pls", "latents", "repe"]
     if isinstance(reader, LinearReader):
         found += ["dual", "dual+error"]
     return [name for name in found if has_dictionary or name not in FROM_LATENTS]
 
 
-def fit(name: str, rows: Rows, target_n: Array, reader: Reader, view: str, site: str, blocks: Sequence[str]) -> Map:
-    """Learn a map from the support rows and their labels."""
+def fit(
+    name: str, rows: GetView, target_n: Array, reader: Reader, view: str, site: str, blocks: Sequence[str]
+) -> FeatureSpace:
+    """Fits a feature space on the support rows and their labels."""
     arrays: dict[str, Array] = {}
     if name == "pls":
         state = np.asarray(rows("state", site), dtype=np.float64)
@@ -87,30 +89,30 @@ def fit(name: str, rows: Rows, target_n: Array, reader: Reader, view: str, site:
         if name == "dual+error":
             spread = np.sqrt(np.asarray(rows("state", site), dtype=np.float64).var(0).sum())
             arrays["scale"] = np.array(spread / (_error(rows, site).std() or 1.0))
-    return Map(name, site, view, tuple(blocks) if name == "repe" else (), arrays)
+    return FeatureSpace(name, site, view, tuple(blocks) if name == "repe" else (), arrays)
 
 
-def coordinates(fitted: Map, rows: Rows, log_odds: Array) -> Array:
-    """A judge's rows: log-odds, coordinates of similarity, and those of distance where they are others; (n, 1 + m + f).
+def coordinates(space: FeatureSpace, views: GetView, log_odds: Array) -> Array:
+    """Returns the rows that rules get, (n, 1 + m + f): log-odds, coordinates for similarity, then those for distance.
 
     float32: half the memory of a support, and distances are taken in float64.
     """
-    near, far = fitted.near(rows), fitted.far(rows)
+    near, far = space.similarity(views), space.distance(views)
     return np.column_stack([log_odds, near, *([] if far is None else [far])]).astype(np.float32)
 
 
 def dense(rows: Any) -> Array:
-    """Rows of any view as an array."""
+    """Returns rows of any view as a dense array."""
     return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
 
 
 def _principal(latents: Any) -> dict[str, Array]:
-    """The directions of largest variance on the support, with the signs that scikit-learn fixes."""
+    """Returns the principal components of the support, with the signs that scikit-learn fixes."""
     fitted = PCA(min(N_PRINCIPAL, *latents.shape), svd_solver="full").fit(dense(latents).astype(np.float64))
     return {"matrix": fitted.components_.T, "centre": fitted.mean_ @ fitted.components_.T}
 
 
-def _directions(rows: Rows, target_n: Array, blocks: Sequence[str]) -> dict[str, Array]:
+def _directions(rows: GetView, target_n: Array, blocks: Sequence[str]) -> dict[str, Array]:
     directions, centres, deviations = [], [], []
     for block in blocks:
         state = np.asarray(rows("state", block), dtype=np.float64)
@@ -122,10 +124,10 @@ def _directions(rows: Rows, target_n: Array, blocks: Sequence[str]) -> dict[str,
     return {"directions": np.array(directions), "centres": np.array(centres), "deviations": np.array(deviations)}
 
 
-def _repe(rows: Rows, blocks: Sequence[str], arrays: dict[str, Array]) -> Array:
+def _repe(rows: GetView, blocks: Sequence[str], arrays: dict[str, Array]) -> Array:
     along = [rows("state", block) @ direction for block, direction in zip(blocks, arrays["directions"], strict=True)]
     return (np.column_stack(along) - arrays["centres"]) / arrays["deviations"]
 
 
-def _error(rows: Rows, site: str) -> Array:
+def _error(rows: GetView, site: str) -> Array:
     return np.linalg.norm(np.asarray(rows("error", site), dtype=np.float64), axis=1)

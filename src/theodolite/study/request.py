@@ -99,7 +99,7 @@ def resolve(
     if quick:
         changes = {**QUICK, **changes, "quick": True}
     if alpha and not (admit or recipe.admit):
-        raise UserError("--alpha says at which accuracies predictions are admitted: give --admit too")
+        raise UserError("--alpha gives the accuracies wanted of accepted predictions: give --admit too")
     if admit or alpha:
         changes["admit"] = list(alpha or recipe.admit or LADDER)
     if sae is not None:
