@@ -232,7 +232,7 @@ def test_a_view_with_other_rows_than_its_data_set_is_refused(views: Views, tmp_p
 
 
 def test_in_distribution_scores_are_of_test_rows_alone(views: Views) -> None:
-    """Rows of `calibrate` and `certify` set thresholds of judges, and rows of `train` the readers."""
+    """Rows of `calibrate` and `certify` set thresholds of selection rules, and rows of `train` the readers."""
     part = np.array(["train", "calibrate", "certify", "test", "train"] * 18)
     (evaluation,) = fits._evaluations(Job("ridge", SITE), views, views.frame, part)
     assert evaluation[:2] == ("in-distribution", "train")

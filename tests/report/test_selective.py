@@ -18,30 +18,51 @@ from theodolite.report.sheet import Sheet
 
 DATASETS = (IN_DISTRIBUTION, PRIMARY)
 RULES = (
-    ("chosen", "state", 0.9), ("chosen", "pls", 0.95), ("certified(sdm)", "state", 0.9), ("max_softmax", "", 0.9),
-)  # fmt: skip
+    ("chosen", "state", 0.9),
+    ("chosen", "pls", 0.95),
+    ("certified(sdm)", "state", 0.9),
+    ("max_softmax", "", 0.9),
+)
 CHOICE = {"confidence": "gated(max_softmax)", "space": "state", "expected_coverage": {"0.9": 0.96, "0.95": 0.0}}
 
 
 def claim(dataset: str, word: str, accuracy: float) -> dict[str, Any]:
     return {
-        "method": "logistic", "dataset": dataset, "alpha": 0.9, "word": word, "p_holds": 0.01, "p_fails": 0.75,
-        "worst": "class_0", "accuracy": accuracy, "n": 308, "family": 1,
-    }  # fmt: skip
+        "method": "logistic",
+        "dataset": dataset,
+        "alpha": 0.9,
+        "word": word,
+        "p_holds": 0.01,
+        "p_fails": 0.75,
+        "worst": "class_0",
+        "accuracy": accuracy,
+        "n": 308,
+        "family": 1,
+    }
 
 
 def choice(seed: int) -> dict[str, Any]:
     return {
-        "method": "logistic", "seed": seed, "chosen": CHOICE, "threshold": {"0.9": 0.5 + seed / 8, "0.95": None},
-        "certify": [87 - seed, 131], "sizes": {"support": 900, "calibrate": 240, "certify": 218}, "q_min": None,
-    }  # fmt: skip
+        "method": "logistic",
+        "seed": seed,
+        "chosen": CHOICE,
+        "threshold": {"0.9": 0.5 + seed / 8, "0.95": None},
+        "certify": [87 - seed, 131],
+        "sizes": {"support": 900, "calibrate": 240, "certify": 218},
+        "q_min": None,
+    }
 
 
 FOUND = {
-    "as_fixed": True, "level": 0.9, "delta": 0.1, "delta_each": 0.1, "readers": 1, "needed": {"0.9": 22, "0.95": 88},
+    "as_fixed": True,
+    "level": 0.9,
+    "delta": 0.1,
+    "delta_each": 0.1,
+    "readers": 1,
+    "needed": {"0.9": 22, "0.95": 88},
     "claims": [claim(IN_DISTRIBUTION, "holds", 0.97), claim(PRIMARY, "fails", 0.25)],
     "choices": [choice(0), choice(1)],
-}  # fmt: skip
+}
 
 
 def figure(rule: str, space: str, level: float, dataset: str, metric: str, value: float, n: int) -> dict[str, Any]:
@@ -69,13 +90,20 @@ def detail() -> pd.DataFrame:
     """Of each data set four rows: right, wrong and accepted, rejected by a gate, rejected as near the boundary."""
     rows = pd.DataFrame(
         {
-            "row": ["a", "b", "c", "d"], "label": [1, 0, 0, 1], "predicted": [1, 1, 0, 0],
-            "probability": [0.9, 0.75, 0.01, 0.45], "confidence": [0.9, 0.75, -np.inf, 0.55],
+            "row": ["a", "b", "c", "d"],
+            "label": [1, 0, 0, 1],
+            "predicted": [1, 1, 0, 0],
+            "probability": [0.9, 0.75, 0.01, 0.45],
+            "confidence": [0.9, 0.75, -np.inf, 0.55],
             "reason": ["", "", "far from the data", "near the boundary"],
-            "q": [3, 2, 0, 1], "d": [0.5, 0.25, 0.0, 0.75],
-            "q_prime": [2.5, 1.5, 0.0, 1.0], "exemplars": ["x y"] * 4, "method": "logistic", "seed": "0",
+            "q": [3, 2, 0, 1],
+            "d": [0.5, 0.25, 0.0, 0.75],
+            "q_prime": [2.5, 1.5, 0.0, 1.0],
+            "exemplars": ["x y"] * 4,
+            "method": "logistic",
+            "seed": "0",
         }
-    )  # fmt: skip
+    )
     return pd.concat([rows.assign(dataset=dataset) for dataset in DATASETS], ignore_index=True)
 
 

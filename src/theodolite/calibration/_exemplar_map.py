@@ -1,4 +1,4 @@
-"""The trained linear exemplar map of SDM (2509.12760): a linear probe whose middle is a space to compare rows in."""
+"""The trained linear exemplar map of SDM (2509.12760): a linear probe with a hidden layer to compare rows in."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ class ExemplarMap(Reader):
     """h' = G (h - mean) / sd, z' = W h' + b, trained on -log_{2+q} P_y with q and d measured anew after every epoch.
 
     mean and sd are one number each, over all entries of the rows. q and d of a training row come from the other
-    training rows. The first epoch has q = e - 2 and d = 1, which is cross-entropy. Kept is the epoch with the least
-    class-balanced loss on a fifth of the rows that no step sees; the paper takes the calibration rows for that, which
-    then are no longer like new ones. m: width of h'.
+    training rows. The first epoch has q = e - 2 and d = 1, which is cross-entropy. The weights are those of the epoch
+    with the least class-balanced loss on a fifth of the rows that no step sees; the paper takes the calibration rows
+    for that, which then are no longer like new ones. m: width of h'.
     """
 
     log_odds = True

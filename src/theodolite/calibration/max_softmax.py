@@ -16,7 +16,7 @@ class MaxSoftmax(Calibrator):
     """
 
     def _calibrate(self, support: ScoredSet, calibrate: ScoredSet) -> None:
-        """Nothing to learn."""
+        """Learns nothing."""
 
     def _probability(self, part: ScoredSet) -> Array:
         return expit(part.score_n)

@@ -184,11 +184,12 @@ def _selected(sheet: Sheet, protocol: dict[str, Any]) -> str:
     certify, shifted = found["choices"][0]["certify"], any(c["dataset"] != IN_DISTRIBUTION for c in found["claims"])
     return (
         f"Single predictions were selected at an accuracy of {found['level']:g} ({of}): for each reader and training "
-        "set the feature space and confidence (SDM's q', or the maximum softmax or the agreement of neighbours "
-        "behind a gate on distance) with the highest expected coverage on the calibration rows, its threshold certified "
-        f"by learn-then-test (fixed sequence; accuracies within each label and each prediction) on {sum(certify)} rows "
-        f"({certify[0]} and {certify[1]} of the labels in the first training set), one per near-duplicate cluster, at "
-        f"delta {found['delta_each']:.3g} each. Whether the accuracy holds or fails was tested one-sidedly, "
+        "set the feature space and confidence (SDM's q', or the maximum softmax or the agreement of neighbours behind "
+        "a gate on distance) with the highest expected coverage on the calibration rows, its threshold certified by "
+        "learn-then-test (fixed sequence; accuracies within each label and each prediction) on "
+        f"{sum(certify)} rows ({certify[0]} and {certify[1]} of the labels in the first training set), one per "
+        f"near-duplicate cluster, at delta {found['delta_each']:.3g} each. Whether the accuracy holds or fails was "
+        "tested one-sidedly, "
         + ("adjusted after Holm over reader and shift, and unadjusted on the test rows." if shifted else "unadjusted.")
     )
 

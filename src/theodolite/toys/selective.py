@@ -1,15 +1,15 @@
-"""Rows on which it is known what a linear probe's predictions are worth: where to rely on them, and where not."""
+"""Rows on which a linear probe's accuracy is known everywhere: where its predictions should be accepted or rejected."""
 
 import numpy as np
 
 from theodolite.core.seeds import generator
 
 Array = np.ndarray
-APART = 1.6  # each class's mean from 0, in standard deviations of the noise, along the first axis
+DISTANCE = 1.6  # of each class's mean from 0, in standard deviations of the noise, along the first axis
 
 
 def gaussians(n: int, d: int, seed: int, positive: float = 0.5) -> tuple[Array, Array]:
-    """Two classes 3.2 standard deviations apart along the first axis, noise along the others.
+    """Returns two classes 3.2 standard deviations apart along the first axis, noise along the others.
 
     >>> X, y = gaussians(1000, 4, seed=0)
     >>> round(float(((X[:, 0] > 0) == y).mean()), 2)
@@ -18,14 +18,14 @@ def gaussians(n: int, d: int, seed: int, positive: float = 0.5) -> tuple[Array, 
     rng = generator(seed, "gaussians")
     y = (rng.random(n) < positive).astype(int)
     X = rng.normal(size=(n, d))
-    X[:, 0] += APART * (2 * y - 1)
+    X[:, 0] += DISTANCE * (2 * y - 1)
     return X, y
 
 
 def pocket(n: int, d: int, seed: int, share: float = 0.08) -> tuple[Array, Array]:
-    """The same, and a share of the rows in two dense pockets off to one side, where the label is the other one.
+    """Returns `gaussians` with a share of the rows in two dense pockets off to one side, where the label is flipped.
 
-    A linear probe is sure there, and wrong.
+    A linear probe is confident there, and wrong.
     """
     X, y = gaussians(n, d, seed)
     rng = generator(seed, "pocket")
@@ -38,12 +38,12 @@ def pocket(n: int, d: int, seed: int, share: float = 0.08) -> tuple[Array, Array
 
 
 def off_support(X: Array, by: float, axis: int = 1) -> Array:
-    """The rows moved along an axis that the classes do not differ in: a probe along the first one cannot tell."""
+    """Returns the rows moved along an axis that the classes do not differ in, which the probe does not see."""
     moved = X.copy()
     moved[:, axis] += by
     return moved
 
 
 def flipped(X: Array, y: Array, axis: int = 2, above: float = 0.8) -> Array:
-    """The labels, turned round where a coordinate exceeds a value: the rows are the same, the rule is another."""
+    """Returns labels flipped where a coordinate exceeds a value: the rows are the same, the label rule is another."""
     return np.where(X[:, axis] > above, 1 - y, y)
