@@ -219,9 +219,14 @@ def read_text(
         raise UserError("the text has no token at which the run reads: give a longer one")
     score, probability = fitted.texts([text])
     return Reading(
-        fitted.about["method"], fitted.tokens(text), float(score[0]), float(probability[0]), fitted.left_out(text),
-        fitted.selection(text, score), bool(fitted.blank([text])[0]),
-    )  # fmt: skip
+        method=fitted.about["method"],
+        tokens=fitted.tokens(text),
+        score=float(score[0]),
+        probability=float(probability[0]),
+        cut=fitted.left_out(text),
+        selection=fitted.selection(text, score),
+        blank=bool(fitted.blank([text])[0]),
+    )
 
 
 def read_file(
