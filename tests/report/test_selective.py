@@ -161,7 +161,7 @@ def test_claims_have_the_rows_they_rest_on(sheet: Sheet) -> None:
 
 def test_choices_name_the_threshold_of_each_rule(sheet: Sheet) -> None:
     (line,) = words(table(sheet, "Chosen on the 240 calibration rows"))
-    assert line[1:4] == ["gated(max_softmax\) in state; gated(max_softmax\) in state", ".960 .960", "0.5 0.625"]
+    assert line[1:4] == ["gated(max_softmax) in state; gated(max_softmax) in state", ".960 .960", "0.5 0.625"]
 
 
 def test_the_ladder_says_why_a_level_accepts_nothing_and_counts_rows(sheet: Sheet) -> None:
@@ -177,13 +177,13 @@ def test_every_rule_has_its_least_cell_and_n(sheet: Sheet) -> None:
     found = table(sheet, f"Every rule on {PRIMARY}")
     assert found.head[-1].words == "n"
     _, *rules = words(found)
-    assert [line[0] for line in rules] == ["chosen", "certified(sdm\) in state", "max_softmax"]
+    assert [line[0] for line in rules] == ["chosen", "certified(sdm) in state", "max_softmax"]
     assert all(line[3] == ".250 [.216, .284] of label 0, n = 616" and line[-1] == "616" for line in rules)
 
 
 def test_examples_name_their_training_set_rule_and_confidence(sheet: Sheet) -> None:
     accepted, rejected = (table(sheet, what) for what in ("Accepted and wrong", "Confident and rejected"))
-    scope = f"on {PRIMARY}, of the first training set alone (gated(max_softmax\) in state)"
+    scope = f"on {PRIMARY}, of the first training set alone (gated(max_softmax) in state)"
     assert scope in accepted.caption
     assert f"{scope}, 2 of 4 rows, highest probability first" in rejected.caption
     assert [line[:6] for line in words(accepted)] == [["b", "0", "1", ".750", "0.75", "accepted"]]
