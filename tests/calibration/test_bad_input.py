@@ -90,5 +90,5 @@ def test_only_a_calibrator_without_a_guarantee_of_its_own_can_be_wrapped() -> No
     for method in (Certified(Sgr()), GatedConfidence(method=Certified())):
         with pytest.raises(UserError, match="give a calibrator without a guarantee of its own"):
             method.fit(*gaussians(400, 3, seed=1))
-    with pytest.raises(UserError, match="gate is KnnAgreement, which never calls a row far"):
+    with pytest.raises(UserError, match="gate is KnnAgreement, which never rejects a row as far"):
         GatedConfidence(gate=KnnAgreement()).fit(*gaussians(400, 3, seed=1))
