@@ -12,11 +12,10 @@ from scipy.sparse.csgraph import connected_components
 
 from theodolite.comparison import baselines, conclusion, fits, tables
 from theodolite.comparison.jobs import Job
-from theodolite.core import methods as naming
-from theodolite.core import recipe as recipes
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe, Source
+from theodolite.core.methods import parse
+from theodolite.core.recipe import Recipe, Source, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.tick import Tell
 from theodolite.data.clean import MIN_PER_CLASS
@@ -187,8 +186,8 @@ def _clusters(digest: np.ndarray, groups: Any) -> np.ndarray:
 
 
 def _recipe(content: str, methods: Sequence[str] | None, changes: dict[str, Any]) -> Recipe:
-    chosen = with_shuffles(methods or [m for m in METHODS if naming.parse(m).view == "state"])
-    if other := [m for m in chosen if naming.parse(m).view != "state"]:
+    chosen = with_shuffles(methods or [m for m in METHODS if parse(m).view == "state"])
+    if other := [m for m in chosen if parse(m).view != "state"]:
         raise UserError(f"given rows have no text and no dictionary for {', '.join(other)}")
     contrasts = [c for c in CONTRASTS if {c.method, c.than} <= set(chosen)]
     fields = {
@@ -198,4 +197,4 @@ def _recipe(content: str, methods: Sequence[str] | None, changes: dict[str, Any]
         "contrasts": contrasts, "dictionaries": [], "private": True, "primary": IN_DISTRIBUTION,
         "files": file_hashes(chosen),
     }  # fmt: skip
-    return recipes.validated(fields | {k: v for k, v in changes.items() if v is not None}, SITE)
+    return validated(fields | {k: v for k, v in changes.items() if v is not None}, SITE)

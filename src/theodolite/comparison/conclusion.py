@@ -11,12 +11,14 @@ from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMA
 from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.models.model import Model
 from theodolite.report.numbers import share, signed, span, within
-from theodolite.study.subjects import Station
+from theodolite.study.subjects import SiteDictionary
 
 
-def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:
+def write(
+    matched: Evaluation, recipe: Recipe, read: str, dictionaries: Sequence[SiteDictionary], fvu: Fvu, run: Run
+) -> None:
     """Write verdict.json, and card.json where the matched site has a dictionary; `read` says in words what was read."""
-    about = [] if run.facts.get("rows_given") else _dictionary_notes(stations, fvu)
+    about = [] if run.facts.get("rows_given") else _dictionary_notes(dictionaries, fvu)
     notes = [*about, *(f"{a} against {b}: not run" for a, b in matched.missing)]
     notes += [*_inverted_notes(matched), *_margin_notes(matched)]
     decided = recipe.primary or IN_DISTRIBUTION
@@ -32,19 +34,19 @@ def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Sta
         "notes": notes,
     }
     run.write_json("verdict", verdict)
-    if stations and stations[0].dictionary.info.get("card"):
-        run.write_json("card", card(stations[0]))
+    if dictionaries and dictionaries[0].dictionary.info.get("card"):
+        run.write_json("card", card(dictionaries[0]))
 
 
-def card(station: Station) -> dict[str, Any]:
+def card(site_dictionary: SiteDictionary) -> dict[str, Any]:
     """The dictionary's own card in the report's words."""
-    info = station.dictionary.info
+    info = site_dictionary.dictionary.info
     said = info["card"]
     judged = said.get("judged_on", DOMAINS["documents"])  # of running text, or of prompts where a corpus has no other
     domains = {short: said["domains"][name] for short, name in DOMAINS.items() if name in said["domains"]}
     return {
-        "site": station.site,
-        "width": station.dictionary.width,
+        "site": site_dictionary.site,
+        "width": site_dictionary.dictionary.width,
         "k": info["k"],
         "tokens": info["training"]["tokens"],
         "seconds": info["training"]["seconds"],
@@ -57,10 +59,10 @@ def card(station: Station) -> dict[str, Any]:
     }
 
 
-def phrase(recipe: Recipe, model: Model, stations: Sequence[Station]) -> str:
+def phrase(recipe: Recipe, model: Model, dictionaries: Sequence[SiteDictionary]) -> str:
     """Site, model and dictionary, as every sentence about the run must name them."""
     size = f"{model.parameters / 1e6:.0f}M" + (f", {model.quantisation}" if model.quantisation else "")
-    return f"{recipe.site} of {model.name} ({size}; {_dictionary(stations)})"
+    return f"{recipe.site} of {model.name} ({size}; {_dictionary(dictionaries)})"
 
 
 def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
@@ -143,21 +145,21 @@ def _signed(d: Any) -> str:
     return f"difference {signed(d.value)}" + (f" {interval}" if interval else f", {why}")
 
 
-def _dictionary(stations: Sequence[Station]) -> str:
-    if not stations:
+def _dictionary(dictionaries: Sequence[SiteDictionary]) -> str:
+    if not dictionaries:
         return "no dictionary"
-    first = stations[0].dictionary
+    first = dictionaries[0].dictionary
     tokens = first.info.get("training", {}).get("tokens")
     trained = f" on {tokens / 1e6:.1f}M tokens" if tokens else ""
-    number = "one dictionary" if len(stations) == 1 else f"{len(stations)} dictionaries"
+    number = "one dictionary" if len(dictionaries) == 1 else f"{len(dictionaries)} dictionaries"
     return f"{number} of {first.width} latents{trained}"
 
 
-def _dictionary_notes(stations: Sequence[Station], fvu: Fvu) -> list[str]:
-    if not stations:
+def _dictionary_notes(dictionaries: Sequence[SiteDictionary], fvu: Fvu) -> list[str]:
+    if not dictionaries:
         return ["No dictionary for the matched site: the SAE rows are absent, and this says nothing about SAEs."]
     notes = []
-    if len(stations) == 1:
+    if len(dictionaries) == 1:
         notes.append("One dictionary: the intervals do not include what another training seed of it would change.")
     for name, by_dataset in fvu.items():
         outside = [f"{lost:.2f} on {dataset}" for dataset, lost in by_dataset.items() if lost > OUTSIDE_DOMAIN]

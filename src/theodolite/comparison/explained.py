@@ -16,7 +16,7 @@ from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.fits import Fitted
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN
-from theodolite.study.subjects import Station
+from theodolite.study.subjects import SiteDictionary
 
 Fvu = Mapping[str, Mapping[str, float]]  # by dictionary and data set, on the token rows that were encoded
 LOST = Contrast(method="logistic@reconstruction", than="logistic")
@@ -32,12 +32,12 @@ def contrasts(fitted: Sequence[Fitted]) -> list[Contrast]:
     return [*ASKED.values(), *(Contrast(method=label, than=SUMMED.method) for label in sorted(others))]
 
 
-def facts(matched: Evaluation, stations: Sequence[Station], fvu: Fvu, beside: Fvu) -> dict[str, Any]:
+def facts(matched: Evaluation, dictionaries: Sequence[SiteDictionary], fvu: Fvu, beside: Fvu) -> dict[str, Any]:
     """FVU, contrasts and the conclusion on every data set, and the same of other dictionaries beside.
 
     fvu: of the compared dictionaries. beside: of every other one at the site, by the name in its rows' brackets.
     """
-    undertrained = _undertrained(stations)
+    undertrained = _undertrained(dictionaries)
     found = [c for c in matched.contrasts if c.metric == "auroc"]
     datasets = [d for d in dict.fromkeys(c.dataset for c in found) if _rows_of(d, fvu)]
     return {
@@ -101,8 +101,8 @@ def _rows_of(dataset: str, fvu: Fvu) -> dict[str, float]:
     return {dictionary: by[name] for dictionary, by in fvu.items() if name in by}
 
 
-def _undertrained(stations: Sequence[Station]) -> bool | None:
+def _undertrained(dictionaries: Sequence[SiteDictionary]) -> bool | None:
     """Whether the error of any still fell when its training ended; None where no card says."""
-    said = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in stations]
+    said = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in dictionaries]
     known = [word for word in said if word is not None]
     return any(known) if known else None

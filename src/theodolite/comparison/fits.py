@@ -123,7 +123,7 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     if seed == 0 and platt is not None and not job.leave_out:
         about = {
             "method": job.label, "view": method.view, "site": job.site, "family": job.family,
-            "station": views.station(method.view, job.site, seed, job.family), **asdict(platt),
+            "dictionary": views.dictionary(method.view, job.site, seed, job.family), **asdict(platt),
         }  # fmt: skip
         save_reader(reader, folder / "reader", about)
     scored = [

@@ -15,7 +15,7 @@ from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import IN_DISTRIBUTION, source_left_out
 from theodolite.data.near_duplicates import THRESHOLD
 from theodolite.data.splits import SHARES, folds
-from theodolite.study.score_matrix import N_BOOT, read_panel
+from theodolite.study.score_matrix import N_BOOT, read_score_matrix
 from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
 from theodolite.study.views import FROM_DICTIONARY
 
@@ -31,7 +31,7 @@ PROTOCOL = {
 # Asked in every run beside the recipe's own contrasts, uncorrected: does learning the encoder help, and does a reader
 # of the model do better than one that only has the text?
 EXPLORATORY = [
-    Contrast(method="k_sparse@latents", than="k_sparse@twin"),
+    Contrast(method="k_sparse@latents", than="k_sparse@control"),
     *(
         Contrast(method="logistic", than=text)
         for text in ("word_ngrams", "char_ngrams", "cased_ngrams", "surface", "sentence")
@@ -157,6 +157,6 @@ def _chosen(candidates: Sequence[Fitted]) -> pd.DataFrame:
 def _heatmap(scores: pd.DataFrame, training: Measured) -> Iterator[Row]:
     for name, frame in scores.groupby("dataset", sort=False):
         sets = of_dataset(training, str(name))
-        panel = read_panel(str(name), frame, training=sets, n_boot=HEATMAP_REPLICATES, seed=0)
-        for key, matrix in panel.scores.items() if panel.has_both_classes else ():
-            yield row(panel, key, "blocks", "all", "auroc", panel.sample.estimate(auroc, matrix).interval())
+        matrix = read_score_matrix(str(name), frame, training=sets, n_boot=HEATMAP_REPLICATES, seed=0)
+        for key, scores in matrix.scores.items() if matrix.has_both_classes else ():
+            yield row(matrix, key, "blocks", "all", "auroc", matrix.sample.estimate(auroc, scores).interval())

@@ -41,7 +41,7 @@ def convert(source: str, out: str | Path, to: str = "theodolite") -> list[str]:
     if to != "theodolite" and dictionary.info.get("card"):
         said.append(f"note: {to} has no place for the card and the record of training; they stay in {source}")
     if to != "theodolite" and frozen_part(dictionary.info):
-        said.append(f"warning: {source} is a frozen twin, a control, which {to} cannot say")
+        said.append(f"warning: {source} is a control with a frozen part, which {to} cannot record")
     return [*said, f"wrote {written} as {to}; {_difference(dictionary, read(written))}"]
 
 

@@ -17,7 +17,7 @@ from theodolite.dictionaries.training.learner import Learner
 
 PACKAGE, GROUP = "theodolite.dictionaries.variants", "theodolite.dictionaries"
 # options of a Learner that a run sets for all its dictionaries
-ELSEWHERE = {"d_in": "the site decides it", "seed": "use --seed", "frozen": "use --twins", "steps": "use --tokens"}
+ELSEWHERE = {"d_in": "the site decides it", "seed": "use --seed", "frozen": "use --controls", "steps": "use --tokens"}
 SIZE = ("width", "k")
 _KINDS: dict[type, tuple[Any, str]] = {
     int: (int, "a whole number"),

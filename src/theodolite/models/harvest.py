@@ -25,7 +25,7 @@ FORM = 3  # of a unit's tensors and fields; another one is another store
 
 
 @dataclass(frozen=True)
-class Plan:
+class HarvestPlan:
     """What is kept of each text: rows per token at some sites, one row per text and pooling at others.
 
     Token rows are those of `positions` and the last token. Pooling `mean` and `max` go over `positions`, `last` is the
@@ -65,7 +65,7 @@ class Harvest:
     """Rows on disk. `truncated` (n) says whose text was cut, `n_tokens` counts all tokens, template included."""
 
     store: Store
-    plan: Plan
+    plan: HarvestPlan
     n_units: int
     truncated: np.ndarray
     n_tokens: int
@@ -117,7 +117,7 @@ def harvest(
     padded; the start that all texts share runs once. `progress(done, total)` counts tokens.
     """
     sites = (tuple(map(model.site, token_sites)), tuple(map(model.site, pooled_sites)))
-    plan = Plan(*sites, tuple(map(check_pooling, poolings)), Positions.parse(positions), unit)
+    plan = HarvestPlan(*sites, tuple(map(check_pooling, poolings)), Positions.parse(positions), unit)
     if not plan.sites:
         raise UserError("nothing to harvest: give token_sites or pooled_sites")
     work = _Work(model, model.tokens(texts, format=format, max_tokens=max_tokens), plan)
@@ -139,7 +139,7 @@ def harvest(
 class _Work:
     """Texts cut into units, and what has to be computed for each."""
 
-    def __init__(self, model: Any, tokens: Tokens, plan: Plan) -> None:
+    def __init__(self, model: Any, tokens: Tokens, plan: HarvestPlan) -> None:
         self.model, self.tokens, self.plan = model, tokens, plan
         self.selected = select(tokens, plan.positions)
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))

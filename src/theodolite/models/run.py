@@ -165,8 +165,8 @@ class _Pass:
             return h
         _check_width(intervention, h)
         read = self._states[intervention.read_site] if intervention.read_site else h
-        now = _Now(self, intervention, h)
-        new = intervention.apply(h, read.to(h.device), selected.to(h.device), now)
+        pass_context = _PassContext(self, intervention, h)
+        new = intervention.apply(h, read.to(h.device), selected.to(h.device), pass_context)
         self.effects.add(number, matched, (new != h).any(-1).sum())
         return new
 
@@ -175,8 +175,8 @@ class _Pass:
 
 
 @dataclass(frozen=True)
-class _Now:
-    """What a rule may see of the pass (core.rules.Now)."""
+class _PassContext:
+    """What a rule may see of the pass (core.rules.PassContext)."""
 
     passing: _Pass
     intervention: Intervention

@@ -14,7 +14,7 @@ PLATEAU = {
     False: "It has levelled off.",
     None: "The run was too short to say whether it has levelled off.",
 }
-SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "twin"}
+SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "control"}
 
 
 def rows_given(sheet: Sheet) -> bool:

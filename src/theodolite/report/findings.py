@@ -192,8 +192,8 @@ def how_many(sheet: Sheet) -> Section:
         why = "No k-sparse reader was fitted at several k" if reads_dictionary(sheet) else "There is no dictionary"
         return Section("How many latents it takes", [absent(f"{why}, so there is no k-sparse curve.")])
     caption = (
-        "A logistic on the k latents that training rows chose, against the dense probe, and on latents of a twin whose "
-        "encoder was never trained: what the twin also reaches is no evidence for learned features."
+        "A logistic on the k latents that training rows chose, against the dense probe, and on latents of an SAE whose "
+        "encoder was never trained: what that control also reaches is no evidence for learned features."
     )
     columns = sheet.headline("matched")
     return Section("How many latents it takes", [Figure(chart, f"{caption} {_lines(sheet, columns)}")])
@@ -271,7 +271,7 @@ def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str
         cell
         for entry in sheet.entries("matched", columns)
         for column in columns
-        if entry.group.key != "control" and (cell := sheet.cell("matched", entry.method, entry.site, column))
+        if entry.group.key != "chance" and (cell := sheet.cell("matched", entry.method, entry.site, column))
     ]
     return sheet.whiskers(((c.lo, c.hi) for c in cells), points=points and any(c.points for c in cells))
 

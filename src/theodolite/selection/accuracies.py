@@ -31,7 +31,7 @@ from theodolite.selection.power import accuracies, effective_rows, power
 from theodolite.selection.protocol import ALPHA, DELTA, READERS
 from theodolite.selection.saved import JUDGES
 from theodolite.study.parallel import in_parallel
-from theodolite.study.score_matrix import N_BOOT, Panel, Row, numbers, read_panel
+from theodolite.study.score_matrix import N_BOOT, Row, ScoreMatrix, numbers, read_score_matrix
 from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
 from theodolite.study.views import FRAMES, Views
 
@@ -77,7 +77,7 @@ def conclude(admitted: Sequence[Admitted], views: Views, run: Run, tick: Tick, t
             "choices": [{"method": one.case.reader, "seed": one.case.seed} | one.record for one in admitted],
         },
     )  # fmt: skip
-    run.record("read_from", [f"views/{FRAMES}/{views.frame_path(name).name}" for name in views.given])
+    run.record("read_from", [f"views/{FRAMES}/{views.frame_path(name).name}" for name in views.inputs])
     for one in admitted:
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
@@ -134,7 +134,7 @@ def _of_dataset(
     first = [one for one in admitted if one.case.reader == admitted[0].case.reader]
     frame = pd.concat([one.detail for one in first]).assign(site="", score=np.nan)
     few, many = (
-        read_panel(name, frame, training=training, n_boot=n, seed=0)
+        read_score_matrix(name, frame, training=training, n_boot=n, seed=0)
         for n in (min(n_boot, EXPLORATORY_REPLICATES), n_boot)
     )
     figures = {
@@ -144,15 +144,15 @@ def _of_dataset(
     return name, [_row(many, key, *figure) for key, of in figures.items() for figure in of], figures
 
 
-def _matrices(admitted: Sequence[Admitted], panel: Panel) -> dict[Key, dict[str, Array]]:
+def _matrices(admitted: Sequence[Admitted], matrix: ScoreMatrix) -> dict[Key, dict[str, Array]]:
     """Every column of every judge as (S, n), NaN where a training set did not ask."""
     found: dict[Key, dict[str, Array]] = {}
     for one in admitted:
-        seed = panel.seeds.index(str(one.case.seed))
-        place = np.searchsorted(panel.rows, one.detail["row"].to_numpy(panel.rows.dtype))
+        seed = matrix.seeds.index(str(one.case.seed))
+        place = np.searchsorted(matrix.rows, one.detail["row"].to_numpy(matrix.rows.dtype))
         for (judge, on, alpha), part in one.judgements.groupby(["judge", "map", "alpha"], sort=False):
             key = Key(one.case.reader, judge, on, alpha)
-            empty = {name: np.full(panel.sample.asked.shape, np.nan) for name in COLUMNS}
+            empty = {name: np.full(matrix.sample.asked.shape, np.nan) for name in COLUMNS}
             for name, matrix in found.setdefault(key, empty).items():
                 matrix[seed, place[part["at"]]] = part[name]
     return found
@@ -203,9 +203,9 @@ def _calibration(sample: Sample, probabilities: Array) -> Figure:
     return "ece", replace(found, n_unscored=0), len(some)
 
 
-def _row(panel: Panel, key: Key, metric: str, figure: Interval, n_seeds: int) -> Row:
+def _row(matrix: ScoreMatrix, key: Key, metric: str, figure: Interval, n_seeds: int) -> Row:
     params = {"judge": key.judge, "map": key.map, "alpha": key.alpha, "training_sets": n_seeds}
-    place = {"task": "admit", "method": key.method, "seed": "all", "split": panel.split, "dataset": panel.name}
+    place = {"task": "admit", "method": key.method, "seed": "all", "split": matrix.split, "dataset": matrix.name}
     return place | {"metric": metric, "params": json.dumps(params, sort_keys=True)} | numbers(figure)
 
 

@@ -90,7 +90,7 @@ def _work(case: Case, views: Views, key: str, cache: Path, here: Path) -> None:
         found, detail, record, table = _judge(sighted)
     if case.seed == 0:
         choice = {"confidence": record["chosen"]["confidence"], "level": case.level, "delta": case.delta(case.level)}
-        choice["station"] = views.station("latents", case.site) if views.has("latents", case.site) else ""
+        choice["dictionary"] = views.dictionary("latents", case.site) if views.has("latents", case.site) else ""
         keep(folder / "judge", choice, table.map, table.look, table.evidence)
     for name, table_of_name in zip(TABLES, (found, detail), strict=True):
         publish(folder / f"{name}.parquet", table_of_name.to_parquet(index=False))

@@ -82,7 +82,7 @@ def said(judge: Any, sdm: Sdm, rows: Array) -> Said:
 
 
 def keep(folder: Path, choice: dict[str, Any], fitted: spaces.Map, look: Look, evidence: Evidence) -> None:
-    """Write what makes the judge; choice: confidence, level, delta, and the station (dictionary) of its views."""
+    """Write what makes the judge; choice: confidence, level, delta, and the dictionary of its views."""
     arrays = {f"map.{name}": value for name, value in fitted.arrays.items()}
     arrays |= {"rows": evidence.rows, "label": evidence.label.astype(np.int64)}
     arrays["part"] = np.array([PARTS.index(p) for p in evidence.part], dtype=np.int64)

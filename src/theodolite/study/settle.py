@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from theodolite.core import methods as naming
 from theodolite.core.errors import UserError
+from theodolite.core.methods import parse
 from theodolite.core.recipe import Recipe
 from theodolite.models.prompting import unaskable
 from theodolite.models.run import context
@@ -52,7 +52,7 @@ def _unasked(recipe: Recipe, model: Any) -> dict[str, str]:
     """Why this model cannot be asked outright, by method; empty where it can."""
     found = {}
     for method in recipe.methods:
-        parsed = naming.parse(method)
+        parsed = parse(method)
         if parsed.view == "answer":
             shots: Sequence[tuple[str, int]] = recipe.few_shot if parsed.params.get("column") == "few_shot" else ()
             if why := unaskable(model, recipe.question, shots):

@@ -1,4 +1,4 @@
-"""`theodolite train`: any number of dictionaries and their twins, in one pass over texts or stored rows."""
+"""`theodolite train`: any number of dictionaries and their controls, in one pass over texts or stored rows."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ from theodolite.dictionaries import native
 from theodolite.dictionaries.names import Spec, crossed, parse
 from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.training import card, corpus
-from theodolite.dictionaries.training import train as training
 from theodolite.dictionaries.training.estimate import estimate
 from theodolite.dictionaries.training.plan import parts, site_of
 from theodolite.dictionaries.training.stored import StoredRows
 from theodolite.dictionaries.training.tracking import Tracker, Watch
+from theodolite.dictionaries.training.train import train as train_dictionaries
 from theodolite.models.model import Model
 from theodolite.study import corpora
 from theodolite.study.subjects import compute_dtype, default_sites
 
 CORPUS = "text-chat"
 SIZE = (4096, 32)  # width and k of the dictionaries that ship
-TWINS = ("encoder",)
+CONTROLS = ("encoder",)
 ENOUGH = 50  # documents held out of a file of the user's own, as far as a fifth of it goes
 
 
@@ -36,7 +36,7 @@ def train(
     recipe: str | None = None,
     *,
     sae: Sequence[str] | None = None,
-    twins: Sequence[str] = TWINS,
+    controls: Sequence[str] = CONTROLS,
     model: str = "smollm2-135m-instruct",
     revision: str | None = None,
     data: Path | None = None,
@@ -66,7 +66,7 @@ def train(
     sighted = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
     chosen = [_site(sighted, site) for site in sites or sorted(default_sites(sighted.n_blocks), key=Site.parse)]
     name, rows = _rows(recipe or CORPUS, data, text, format)
-    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "twins": tuple(twins)}
+    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "controls": tuple(controls)}
     options |= {} if tokens is None else {"tokens": tokens}
     if dry_run:
         needs = estimate(sighted, chosen, rows, **options)
@@ -75,7 +75,7 @@ def train(
         ]
     sweep(cache_root())
     folder = out or trained_folder(sighted) / folder_name(slug(name), specs, _several(seed))
-    made = training.train(
+    made = train_dictionaries(
         sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
         measuring=lambda done, total: progress("measuring", done, total),
         watch=watch, tracker=tracker, prefetch=prefetch, **options,

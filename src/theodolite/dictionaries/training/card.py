@@ -134,13 +134,13 @@ def _kind(info: dict[str, Any]) -> str:
     """In words; dictionaries of version 0.1 name no variant, all of them are TopK.
 
     >>> _kind({"variant": "jumprelu", "frozen": "decoder", "frozen_encoder": False})
-    'frozen-decoder twin of a jumprelu dictionary'
+    'frozen-decoder control of a jumprelu dictionary'
     """
     variant = {"topk": "TopK"}.get(info.get("variant", "topk"), info.get("variant"))
     frozen = frozen_part(info)
     if not frozen:
         return f"{variant} dictionary"
-    return f"frozen-{frozen} twin".replace("frozen-soft_", "soft-frozen-") + f" of a {variant} dictionary"
+    return f"frozen-{frozen} control".replace("frozen-soft_", "soft-frozen-") + f" of a {variant} dictionary"
 
 
 def _options(info: dict[str, Any]) -> str:

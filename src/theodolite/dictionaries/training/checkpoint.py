@@ -46,11 +46,13 @@ def _short(value: Any) -> str:
 
 
 def _of_now(request: dict[str, Any]) -> dict[str, Any]:
-    """A request of version 0.1, which knew one TopK and its twin, in today's words."""
+    """A request of an earlier version in today's words: controls were called twins, and one TopK was all there was."""
+    if "twins" in request:
+        return {"controls" if key == "twins" else key: value for key, value in request.items()}
     if "saes" in request or "k" not in request:
         return request
     saes = [f"topk(k={request['k']}, lr={request['lr']}, width={request['width']})"]
-    now = {"saes": saes, "seeds": [request["seed"]], "twins": ["encoder"] if request["twin"] else []}
+    now = {"saes": saes, "seeds": [request["seed"]], "controls": ["encoder"] if request["twin"] else []}
     return {key: v for key, v in request.items() if key not in ("width", "k", "lr", "seed", "twin")} | now
 
 

@@ -28,7 +28,7 @@ from theodolite.data.near_duplicates import canonical
 Near = Callable[[Sequence[str]], np.ndarray]
 
 
-class Part(Strict):
+class CorpusPart(Strict):
     """Texts of one format; `share` is their part of the training rows."""
 
     name: str
@@ -45,7 +45,7 @@ class CorpusRecipe(Strict):
 
     name: str
     title: str
-    parts: list[Part]
+    parts: list[CorpusPart]
     max_tokens: int = 256
     piece_chars: int = 1000
     min_chars: int = 15

@@ -10,7 +10,7 @@ from torch import Tensor
 from theodolite.dictionaries.training.allocator import keep_freed_memory
 from theodolite.dictionaries.training.corpus import Corpus
 from theodolite.dictionaries.training.material import Texts
-from theodolite.dictionaries.training.plan import Member, Plan, kind
+from theodolite.dictionaries.training.plan import Member, TrainingPlan, kind
 from theodolite.dictionaries.training.stored import StoredRows
 from theodolite.dictionaries.training.stream import Rows
 from theodolite.dictionaries.training.train import FIRST, material_of
@@ -32,7 +32,7 @@ class _Cost:
 def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
     keep_freed_memory()  # as `train` does: half of a dense step can be page faults
-    material, plan = material_of(model, rows), Plan(tuple(map(str, sites)), **options)
+    material, plan = material_of(model, rows), TrainingPlan(tuple(map(str, sites)), **options)
     members = plan.members(material.check(plan.reads))
     stream = material.stream(plan.reads, plan.seed, min(plan.block, max(2 * plan.batch, FIRST)))
     begun = time.perf_counter()
@@ -61,14 +61,14 @@ def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **opti
     }
 
 
-def _cost_once(known: dict[Any, _Cost], member: Member, plan: Plan, block: Rows) -> _Cost:
+def _cost_once(known: dict[Any, _Cost], member: Member, plan: TrainingPlan, block: Rows) -> _Cost:
     key = (str(member.spec), member.frozen)
     if key not in known:
         known[key] = _cost(member, plan, block)
     return known[key]
 
 
-def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
+def _cost(member: Member, plan: TrainingPlan, block: Rows) -> _Cost:
     """From two steps, the second one timed."""
     d_model = next(iter(block.at.values())).shape[1]
     trial = member.learner(d_model, plan.steps)
@@ -85,7 +85,7 @@ def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
     return _Cost(seconds, coding, _bytes(trial.state()), weights, weights // 2)
 
 
-def _seconds_of_cross_entropy(texts: Texts, plan: Plan, members: Sequence[Member]) -> float:
+def _seconds_of_cross_entropy(texts: Texts, plan: TrainingPlan, members: Sequence[Member]) -> float:
     """Of `metrics.ce_recovered` for all: untouched and zeroed once per site, and one pass with every dictionary."""
     sites = [member.site for member in members if kind(member.site) == "one"]
     if not sites:
@@ -98,7 +98,7 @@ def _seconds_of_cross_entropy(texts: Texts, plan: Plan, members: Sequence[Member
     return (2 * len(set(sites)) + len(sites)) * seconds
 
 
-def _carried(block: Rows, plan: Plan) -> int:
+def _carried(block: Rows, plan: TrainingPlan) -> int:
     """The rows that do not fill a batch: a checkpoint holds up to a batch of them."""
     return plan.batch * _bytes(block.at) // len(block)
 

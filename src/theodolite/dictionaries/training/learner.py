@@ -57,9 +57,10 @@ class Learner(ABC):
     factor and `dictionary()` folds it. Decoder rows keep norm 1 where `unit_decoder`: gradients lose their component
     along the row, and rows are renormalised after each Adam step.
 
-    frozen: "encoder" gives the twin of the sanity check in 2602.14111: the encoder keeps its seeded random directions
-    while all else trains on the same rows and steps (the paper freezes the encoder's bias too; training it makes the
-    twin a harder control). "decoder" keeps the decoder's, "soft_decoder" lets every row of it stray to a cosine of .8.
+    frozen: "encoder" gives the control of the sanity check in 2602.14111: the encoder keeps its seeded random
+    directions while all else trains on the same rows and steps (the paper freezes the encoder's bias too; training it
+    makes the control harder to beat). "decoder" keeps the decoder's, "soft_decoder" lets every row of it stray to a
+    cosine of .8.
     lr, steps, warm_up, decay: the learning rate rises to `lr` over the first share of the steps and falls to 0 over the
     last; it is constant if `steps` is not given. Without `lr` it is the variant's own. clip: largest norm of all
     gradients together. dead_after: rows without firing after which a latent counts as dead. weight_decay: the loss
