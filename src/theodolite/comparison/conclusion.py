@@ -41,20 +41,21 @@ def write(
 def card(site_dictionary: SiteDictionary) -> dict[str, Any]:
     """The dictionary's own card in the report's words."""
     info = site_dictionary.dictionary.info
-    said = info["card"]
-    judged = said.get("judged_on", DOMAINS["documents"])  # of running text, or of prompts where a corpus has no other
-    domains = {short: said["domains"][name] for short, name in DOMAINS.items() if name in said["domains"]}
+    quality = info["card"]
+    # running text, or prompts where a corpus has no other
+    domain = quality.get("judged_on", DOMAINS["documents"])
+    domains = {short: quality["domains"][name] for short, name in DOMAINS.items() if name in quality["domains"]}
     return {
         "site": site_dictionary.site,
         "width": site_dictionary.dictionary.width,
         "k": info["k"],
         "tokens": info["training"]["tokens"],
         "seconds": info["training"]["seconds"],
-        "l0": said["domains"][judged]["l0"],
-        "dead_share": said["dead"]["share"],
-        "ce_recovered": (said["cross_entropy"] or {}).get("recovered"),
-        "undertrained": said["undertrained"],
-        "learning_curve": [[p["tokens"], p[judged]] for p in said["curve"]],
+        "l0": quality["domains"][domain]["l0"],
+        "dead_share": quality["dead"]["share"],
+        "ce_recovered": (quality["cross_entropy"] or {}).get("recovered"),
+        "undertrained": quality["undertrained"],
+        "learning_curve": [[p["tokens"], p[domain]] for p in quality["curve"]],
         "fvu": {short: (d["fvu"] or {"value": None}) | {"n": d["n"]} for short, d in domains.items()},
     }
 

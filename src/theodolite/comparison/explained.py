@@ -103,6 +103,6 @@ def _rows_of(dataset: str, fvu: Fvu) -> dict[str, float]:
 
 def _undertrained(dictionaries: Sequence[SiteDictionary]) -> bool | None:
     """Whether the error of any still fell when its training ended; None where no card says."""
-    said = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in dictionaries]
-    known = [word for word in said if word is not None]
+    flags = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in dictionaries]
+    known = [word for word in flags if word is not None]
     return any(known) if known else None

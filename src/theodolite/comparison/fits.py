@@ -75,8 +75,8 @@ def reader_files(cache: Path, job: Job, views: Views, seeds: int) -> dict[str, P
 def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
     """The scores in a job's file; another method's, or those of other seeds, would be printed under its name."""
     scores = pd.read_parquet(path)
-    said = {name: set(scores[name]) for name in ("method", "site", "seed")}
-    if said != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
+    found = {name: set(scores[name]) for name in ("method", "site", "seed")}
+    if found != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
         raise Damaged(
             f"{path} is not of {job.label} at {job.site!r}: delete {path.parent} and run the same command again"
         )

@@ -156,8 +156,8 @@ def _planned(recipe: Recipe, model: Model | None, device: str) -> ComparisonPlan
     """What the recipe would take, as this model can carry it out."""
     subjects = open_subjects(recipe, model, device)
     fitting = adapted(recipe, subjects.model)
-    said = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
-    return plan(fitting, subjects, said)
+    adapted_notes = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
+    return plan(fitting, subjects, adapted_notes)
 
 
 def _finish(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
@@ -190,9 +190,9 @@ def _check_dictionaries(run: Run) -> None:
         "changed": {name for name in now.keys() & used.keys() if now[name] != used[name]},
     }
     if any(changes.values()):
-        said = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
+        listed = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
         raise UserError(
-            f"the run in {str(run.folder)!r} was made with other dictionaries than are found now ({said}): "
+            f"the run in {str(run.folder)!r} was made with other dictionaries than are found now ({listed}): "
             "--force to run it again, or choose another --out"
         )
 

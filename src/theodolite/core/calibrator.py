@@ -109,8 +109,8 @@ class Calibrator(Reader):
         fewest = int(np.bincount(calibrate.target_n, minlength=2).min())
         self.too_few_ = fewest < FEWEST
         if self.too_few_:
-            said = f"{fewest} calibration rows of a class, {FEWEST} are needed: nothing is admitted"
-            warnings.warn(said, TooFewRows, stacklevel=2)
+            message = f"{fewest} calibration rows of a class, {FEWEST} are needed: nothing is admitted"
+            warnings.warn(message, TooFewRows, stacklevel=2)
         self._calibrate(support, calibrate)
         return self
 

@@ -116,7 +116,7 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
         sources={str(s): (int(size - positive), int(positive)) for s, size, positive in by_source.itertuples()},
         licence=dataset.licence,
         redistributable=dataset.redistributable,
-        note=" ".join(filter(None, [dataset.note, *_said(dataset), folds])),
+        note=" ".join(filter(None, [dataset.note, *_count_notes(dataset), folds])),
         lost=dataset.counts,
         near=_near_copies(dataset),
         special=special_tokens.rows_by_token(frame["text"]),
@@ -124,7 +124,7 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
     )
 
 
-def _said(dataset: Dataset) -> list[str]:
+def _count_notes(dataset: Dataset) -> list[str]:
     return [f"{words[0].upper()}{words[1:]}." if kind == "labels mapped" else f"{n} {words}."
             for kind, n, words in dataset.remarks]  # fmt: skip
 

@@ -167,7 +167,7 @@ def candidates(frame: pd.DataFrame, seed: int) -> Iterator[Candidates]:
     yield _counted("term", terms, texts)
     runs = CountVectorizer(analyzer=_runs, binary=True, dtype=np.float64)
     found = _counted("characters", runs, texts)
-    yield Candidates(found.kind, [_said(name) for name in found.name], found.has)
+    yield Candidates(found.kind, [_quoted(name) for name in found.name], found.has)
     yield _text_clusters(texts, seed)
     yield Candidates("source", *_indicators(frame["source"].to_numpy(dtype=str)))
 
@@ -308,7 +308,7 @@ def _runs(text: str) -> list[str]:
     ]
 
 
-def _said(run: str) -> str:
+def _quoted(run: str) -> str:
     place = "at the start " if surface.START in run else "at the end " if surface.END in run else ""
     return f"{place}{run.strip(surface.START + surface.END)!r}"
 
@@ -318,10 +318,10 @@ def _surface(texts: list[str]) -> Candidates:
     values = surface.features(texts)
     names, has = [], []
     for name, column in zip(surface.NAMES, values.T, strict=True):
-        for said, threshold in ((name, 0.0), (f"{name}: above the median", float(np.median(column)))):
+        for label, threshold in ((name, 0.0), (f"{name}: above the median", float(np.median(column)))):
             row = column > threshold
             if _MIN_ROWS <= row.sum() <= len(texts) - _MIN_ROWS:
-                names.append(said)
+                names.append(label)
                 has.append(row)
     matrix = np.array(has, dtype=np.float64).reshape(len(has), len(texts)).T
     return Candidates("surface", names, sparse.csc_matrix(matrix))

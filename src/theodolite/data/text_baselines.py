@@ -62,7 +62,7 @@ def _comparisons(
     for name, frame in {"train": train, **shifts}.items():
         if not _has_both(frame):
             continue
-        # wrapped, a request stands in several rows beside its twin of the other class
+        # wrapped, a request stands in several rows beside its counterpart of the other class
         if not _is_wrapped(frame) and can_be_folded(frame, seed):
             yield "itself", name, frame, _out_of_fold(frame, make, seed)
         if name != "train":

@@ -36,13 +36,13 @@ def convert(source: str, out: str | Path, to: str = "theodolite") -> list[str]:
         raise UserError(f"{out} exists: nothing was overwritten, name a new folder")
     dictionary, opened = _opened(source)
     written = write(dictionary, out, to=to)
-    said = [f"warning: {opened} is pickled; it was opened weights-only, which builds no objects"] if opened else []
-    said.append(f"{source}: {_described(dictionary)}")
+    lines = [f"warning: {opened} is pickled; it was opened weights-only, which builds no objects"] if opened else []
+    lines.append(f"{source}: {_described(dictionary)}")
     if to != "theodolite" and dictionary.info.get("card"):
-        said.append(f"note: {to} has no place for the card and the record of training; they stay in {source}")
+        lines.append(f"note: {to} has no place for the card and the record of training; they stay in {source}")
     if to != "theodolite" and frozen_part(dictionary.info):
-        said.append(f"warning: {source} is a control with a frozen part, which {to} cannot record")
-    return [*said, f"wrote {written} as {to}; {_difference(dictionary, read(written))}"]
+        lines.append(f"warning: {source} is a control with a frozen part, which {to} cannot record")
+    return [*lines, f"wrote {written} as {to}; {_difference(dictionary, read(written))}"]
 
 
 def read(source: Path) -> Dictionary:
@@ -101,9 +101,9 @@ def _unpickled(file: Path) -> dict[str, Any]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises six kinds here, by what is wrong with the bytes
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{file} cannot be opened weights-only, it is damaged or holds more than weights: {said}"
+            f"{file} cannot be opened weights-only, it is damaged or holds more than weights: {reason}"
         ) from None
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{file} holds a {type(state).__name__}, not weights by name")

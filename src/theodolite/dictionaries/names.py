@@ -125,8 +125,8 @@ def slug(name: str, params: Mapping[str, Any]) -> str:
     plain = all(map(_is_plain, params.values()))
     if plain and len(safe) <= LONGEST:
         return safe
-    said = whole if plain else repr((name, [*params.items()]))
-    return f"{safe[:LONGEST]}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    identity = whole if plain else repr((name, [*params.items()]))
+    return f"{safe[:LONGEST]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def _is_plain(value: Any) -> bool:

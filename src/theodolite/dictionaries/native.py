@@ -56,8 +56,8 @@ def save(dictionary: Dictionary, folder: str | Path) -> Path:
     if seeded:
         del tensors["W_enc"]
     weights = folder / WEIGHTS
-    apart = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}  # tied ones share memory
-    publish(weights, lambda path: save_file(apart, path))
+    separate = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}  # tied ones share memory
+    publish(weights, lambda path: save_file(separate, path))
     config = {
         "format": FORMAT,
         "kind": d.activation.name,

@@ -150,9 +150,9 @@ def self_check(
             f"{name} was trained on {trained_on}, and does not fit {site} of this one: FVU {fvu:.2f} (must be under "
             f"{most:g}): choose --model or another --sae"
         )
-    said = "" if expected is None else f" (its card says {expected:.0f}, a factor {L0_FACTOR:g} is allowed)"
+    on_card = "" if expected is None else f" (its card says {expected:.0f}, a factor {L0_FACTOR:g} is allowed)"
     raise UserError(
-        f"{name} does not fit {site}: FVU {fvu:.2f} (must be under 1), L0 {l0:.0f}{said}. "
+        f"{name} does not fit {site}: FVU {fvu:.2f} (must be under 1), L0 {l0:.0f}{on_card}. "
         + _likely_cause(dictionary, rows, site, fvu)
     )
 
@@ -206,8 +206,8 @@ def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str,
 def _card_l0(dictionary: Dictionary) -> float | None:
     """Latents active per token as the file says: alone (`l0`), or first among the domains of our own card."""
     domains = dictionary.info.get("card", {}).get("domains", {})
-    said = dictionary.info.get("l0", next((q["l0"] for q in domains.values()), None))
-    return None if said is None else float(said)
+    l0 = dictionary.info.get("l0", next((q["l0"] for q in domains.values()), None))
+    return None if l0 is None else float(l0)
 
 
 def _shipped(model: Any, site: str, seed: int, control: bool, corpus: str) -> Dictionary:

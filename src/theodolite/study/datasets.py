@@ -99,8 +99,8 @@ def template_notes(concept: Concept, recipe: Recipe, model: Model) -> list[tuple
             f"the chat template of {model.name!r} changes {changed} of {rows} texts (the first is row {first}), so the "
             "model would not read what was labelled: mend the template, or use --format raw"
         )
-    said = f"texts that the chat template changes or adds to, by what they hold (the first is row {first})"
-    return [("template", changed, said)] if changed else []
+    text = f"texts that the chat template changes or adds to, by what they hold (the first is row {first})"
+    return [("template", changed, text)] if changed else []
 
 
 def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]], note: Note) -> list[int]:

@@ -103,8 +103,8 @@ def unchecked_notes(subjects: Subjects) -> list[tuple[str, int, str]]:
     known = corpus.names()
     trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in subjects.dictionaries}
     unknown = [name for name, text in trained_on.items() if text not in known]
-    said = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
-    return [("unchecked", len(unknown), said)] if unknown else []
+    text = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
+    return [("unchecked", len(unknown), text)] if unknown else []
 
 
 def origin_notes(subjects: Subjects, max_tokens: int) -> list[tuple[str, int, str]]:

@@ -260,7 +260,7 @@ def test_minutes_count_the_passes_for_the_cards(word_model, word_corpus, monkeyp
     monkeypatch.setattr(word_model, "loss", slow)
     monkeypatch.setattr("theodolite.dictionaries.training.estimate.time.perf_counter", lambda: ticks[-1])
     told = estimate(word_model, SITES, word_corpus, **SMALL)
-    n_texts = len(Texts(word_model, word_corpus).judged_texts(0))
+    n_texts = len(Texts(word_model, word_corpus).main_texts(0))
     assert told["minutes_measuring"] == pytest.approx((2 * 2 + 4) * n_texts / 4 / 60)
     assert told["minutes"] == told["minutes_measuring"]
 

@@ -162,5 +162,5 @@ def _config(d: Dictionary, kind: str) -> dict[str, Any]:
     if d.info.get("source") == SOURCE:
         came_with = d.info.get("config") or {}
         return came_with | {"trainer": came_with.get("trainer", {}) | trainer}
-    said = {"lm_name": d.info.get("model"), "site": d.info.get("site")}
-    return {"trainer": trainer | {key: value for key, value in said.items() if value}}
+    about = {"lm_name": d.info.get("model"), "site": d.info.get("site")}
+    return {"trainer": trainer | {key: value for key, value in about.items() if value}}

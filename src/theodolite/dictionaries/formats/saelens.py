@@ -128,12 +128,12 @@ def _kind(config: dict[str, Any]) -> str:
 
 def _normalise(config: dict[str, Any]) -> str:
     """What is done to every row before it is encoded; a boolean in the oldest configurations."""
-    said = config.get("normalize_activations") or "none"
-    said = SCALED if said is True else str(said).lower()
+    mode = config.get("normalize_activations") or "none"
+    mode = SCALED if mode is True else str(mode).lower()
     known = (*NORMALISE, SCALED, WHITENED)
-    if said not in known:
-        raise unknown("normalize_activations of a SAELens dictionary", said, known)
-    return said
+    if mode not in known:
+        raise unknown("normalize_activations of a SAELens dictionary", mode, known)
+    return mode
 
 
 def _row_treatment(config: dict[str, Any], info: dict[str, Any], folder: Path) -> Normalise:

@@ -38,10 +38,10 @@ def measure(
     return {"domains": measured, "cross_entropy": None if ce is None else ce_recovered(ce, dictionary)}
 
 
-def judged_on(formats: Iterable[str]) -> str:
+def main_domain(formats: Iterable[str]) -> str:
     """The domain that cross-entropy and plateau speak of: running text, or prompts where a corpus has nothing else.
 
-    >>> judged_on(["chat", "raw"]), judged_on(["chat"])
+    >>> main_domain(["chat", "raw"]), main_domain(["chat"])
     ('held-out documents', 'prompt content')
     """
     there = set(formats)
@@ -83,19 +83,19 @@ def undertrained(card: dict[str, Any], target_l0: float | None) -> bool | None:
 
 
 def _off_target(card: dict[str, Any], target_l0: float | None) -> bool:
-    judged = card["domains"].get(_judged(card))
-    return bool(target_l0 and judged and abs(judged["l0"] / target_l0 - 1) > OFF_TARGET)
+    main = card["domains"].get(_domain(card))
+    return bool(target_l0 and main and abs(main["l0"] / target_l0 - 1) > OFF_TARGET)
 
 
 def summary(infos: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Dictionaries beside each other, by their names: what their cards say of the rows they are judged on."""
+    """Dictionaries beside each other, by their names: what their cards say of their main rows."""
     width = max(len(name) for name in infos)
     (first, *_) = infos.values()
-    judged = first["card"]["domains"].get(_judged(first["card"]))
-    n = f" ({judged['n']:,} rows of {judged['n_groups']:,} texts)" if judged else ""
+    main = first["card"]["domains"].get(_domain(first["card"]))
+    n = f" ({main['n']:,} rows of {main['n_groups']:,} texts)" if main else ""
     head = f"{'':{width}s}  {'FVU [95 %]':>20s} {'L0':>6s} {'dead':>6s}  {'CE recovered [95 %]':>20s}"
     return [
-        f"On {_judged(first['card'])}{n}. FVU: share of the variance missed; L0: latents active per row; CE recovered: "
+        f"On {_domain(first['card'])}{n}. FVU: share of the variance missed; L0: latents active per row; CE recovered: "
         "of the model's cross-entropy, 1 as if untouched, 0 as with the site set to zero.",
         head,
         *(f"{name:{width}s}  {_beside(info)}".rstrip() for name, info in infos.items()),
@@ -104,9 +104,9 @@ def summary(infos: Mapping[str, dict[str, Any]]) -> list[str]:
 
 def _beside(info: dict[str, Any]) -> str:
     card = info["card"]
-    judged, ce = card["domains"].get(_judged(card)), card["cross_entropy"]
-    fvu = "{value:.3f} [{lo:.3f}, {hi:.3f}]".format(**judged["fvu"]) if judged and judged["fvu"] else ""
-    l0 = f"{judged['l0']:.1f}" if judged else ""
+    main, ce = card["domains"].get(_domain(card)), card["cross_entropy"]
+    fvu = "{value:.3f} [{lo:.3f}, {hi:.3f}]".format(**main["fvu"]) if main and main["fvu"] else ""
+    l0 = f"{main['l0']:.1f}" if main else ""
     recovered = f"{ce['recovered']:.3f}{_span(ce, 'recovered')}" if ce else ""
     late = {True: "  undertrained", None: "  too short a run to say whether more tokens help"}.get(
         card["undertrained"], ""
@@ -174,7 +174,7 @@ def _latents_and_loss(card: dict[str, Any]) -> str:
     if ce is None:
         return idle + "Cross-entropy was not measured: there is no text to run the model on, or there are two sites."
     return idle + (
-        f"Cross-entropy recovered on {_judged(card)}: {ce['recovered']:.3f}{_span(ce, 'recovered')} (nats per token: "
+        f"Cross-entropy recovered on {_domain(card)}: {ce['recovered']:.3f}{_span(ce, 'recovered')} (nats per token: "
         f"untouched {ce['untouched']:.3f}, reconstructed {ce['reconstructed']:.3f}, content rows set to zero "
         f"{ce['zeroed']:.3f}{_lost(ce)})."
     )
@@ -191,16 +191,16 @@ def _lost(ce: dict[str, Any]) -> str:
     return f"; lost {ce['lost']:.3f}{_span(ce, 'lost')}; {ce['n']:,} tokens of {ce['n_groups']} texts"
 
 
-def _judged(card: dict[str, Any]) -> str:
+def _domain(card: dict[str, Any]) -> str:
     """Cards of version 0.1 do not say; all of them were of running text."""
     return str(card.get("judged_on", next(iter(FORMATS))))
 
 
 def _verdict(card: dict[str, Any], target_l0: float | None) -> str:
     if _off_target(card, target_l0):
-        l0 = card["domains"][_judged(card)]["l0"]
+        l0 = card["domains"][_domain(card)]["l0"]
         return (
-            f"Undertrained: L0 on {_judged(card)} is {l0:.1f}, where {target_l0:g} was asked for. It is steered there "
+            f"Undertrained: L0 on {_domain(card)} is {l0:.1f}, where {target_l0:g} was asked for. It is steered there "
             "while training, and this run had too few steps."
         )
     fell = card["fell_over_last_doubling"]
@@ -208,7 +208,7 @@ def _verdict(card: dict[str, Any], target_l0: float | None) -> str:
         return "The run was too short to say whether more tokens would help."
     state = "Undertrained" if card["undertrained"] else "Trained to a plateau"
     return (
-        f"{state}: over the last doubling of tokens at a constant learning rate, FVU on {_judged(card)} fell by "
+        f"{state}: over the last doubling of tokens at a constant learning rate, FVU on {_domain(card)} fell by "
         f"{fell:.1%} (limit {STILL_FALLING:.0%})."
     )
 

@@ -34,15 +34,15 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
     there = {"dtype": here.get("dtype")} | _of_now(read_json(path))  # version 0.1 named no dtype: any may go on
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     if differing:
-        said = "; ".join(
+        differences = "; ".join(
             f"another {key}, {_short(there.get(key))} and not {_short(here.get(key))}" for key in differing
         )
-        raise UserError(f"{folder} holds a training run with {said}: choose another folder")
+        raise UserError(f"{folder} holds a training run with {differences}: choose another folder")
 
 
 def _short(value: Any) -> str:
-    said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return said if len(said) <= 100 else said[:100] + "..."
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def _of_now(request: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def _of_now(request: dict[str, Any]) -> dict[str, Any]:
     return {key: v for key, v in request.items() if key not in ("width", "k", "lr", "seed", "twin")} | now
 
 
-def said(folder: Path) -> str:
-    """Where a run that stops here can go on, in words."""
+def progress_text(folder: Path) -> str:
+    """Say from which checkpoint a run that stops here can go on."""
     found = _committed(folder)
     return f"The last checkpoint is whole: {found[-1]}" if found else "No checkpoint was written yet"
 

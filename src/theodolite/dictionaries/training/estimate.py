@@ -90,11 +90,11 @@ def _seconds_of_cross_entropy(texts: Texts, plan: TrainingPlan, members: Sequenc
     sites = [member.site for member in members if kind(member.site) == "one"]
     if not sites:
         return 0.0
-    judged = texts.judged_texts(plan.seed)
+    texts_read = texts.main_texts(plan.seed)
     for _ in ("to warm up", "timed"):
         begun = time.perf_counter()
-        texts.cross_entropy_of(sites[0], judged[:TRIAL], plan.seed)(None)
-    seconds = (time.perf_counter() - begun) / len(judged[:TRIAL]) * len(judged)
+        texts.cross_entropy_of(sites[0], texts_read[:TRIAL], plan.seed)(None)
+    seconds = (time.perf_counter() - begun) / len(texts_read[:TRIAL]) * len(texts_read)
     return (2 * len(set(sites)) + len(sites)) * seconds
 
 

@@ -52,9 +52,9 @@ class Texts:
         documents = held_out_documents(self.corpus, seed)
         return held_out_rows(self.model, sites, documents, self.corpus.recipe.max_tokens)
 
-    def judged_on(self, seed: int) -> str:
+    def main_domain(self, seed: int) -> str:
         """The domain that cross-entropy and plateau speak of."""
-        return card.judged_on(d.format for d in held_out_documents(self.corpus, seed))
+        return card.main_domain(d.format for d in held_out_documents(self.corpus, seed))
 
     def n_held_out(self, seed: int) -> int:
         """About how many rows `held_out` has: as many as are read for it."""
@@ -69,17 +69,17 @@ class Texts:
 
     def cross_entropy(self, site: str, seed: int) -> CrossEntropy:
         """The model's cross-entropy on held-out texts, with rows at the site replaced."""
-        return self.cross_entropy_of(site, self.judged_texts(seed), seed)
+        return self.cross_entropy_of(site, self.main_texts(seed), seed)
 
-    def judged_texts(self, seed: int) -> list[str]:
+    def main_texts(self, seed: int) -> list[str]:
         """The texts that the card's cross-entropy is measured on."""
-        format = card.FORMATS[self.judged_on(seed)]
+        format = card.FORMATS[self.main_domain(seed)]
         return [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:CE_TEXTS]
 
     def cross_entropy_of(self, site: str, texts: list[str], seed: int) -> CrossEntropy:
         """The same on any texts of that format."""
         longest = self.corpus.recipe.max_tokens
-        return cross_entropy(self.model, site, texts, longest, card.FORMATS[self.judged_on(seed)])
+        return cross_entropy(self.model, site, texts, longest, card.FORMATS[self.main_domain(seed)])
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ class Harvested:
         """Rows of texts that no dictionary trains on."""
         return self.rows.held_out(sites, seed)
 
-    def judged_on(self, seed: int) -> str:
+    def main_domain(self, seed: int) -> str:
         """The domain that the plateau speaks of."""
-        return card.judged_on([self.rows.format])
+        return card.main_domain([self.rows.format])
 
     def n_held_out(self, seed: int) -> int:
         """About how many rows `held_out` has."""

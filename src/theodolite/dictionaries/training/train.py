@@ -106,7 +106,7 @@ class Training:
         self.device = material.device
         self.stream = material.stream(plan.reads, plan.seed, plan.block)
         self.held_out = material.held_out(plan.reads, plan.seed).to(self.device)
-        self.judged_on = material.judged_on(plan.seed)
+        self.main_domain = material.main_domain(plan.seed)
         d_model = self.held_out.at[plan.reads[0]].shape[1]
         self.dictionaries = {name: member.learner(d_model, plan.steps) for name, member in members.items()}
         self.step, self.seconds = 0, 0.0
@@ -150,7 +150,7 @@ class Training:
             block, self.cursor = ahead.take()
         except UserError as error:
             where = f"step {self.step}, block {self.cursor['blocks']}"
-            raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
+            raise UserError(f"{where}: {error}. {checkpoint.progress_text(self.folder)}") from None
         if not len(block):
             raise UserError(f"a block of {self.material.name} gave no row at all: its texts have no token to read")
         return block
@@ -192,7 +192,7 @@ class Training:
             return self.dictionaries[name].partial_fit(*self.members[name].inputs(at))
         except UserError as error:
             where = f"{name}, step {self.step + batch}, batch {batch} of block {self.cursor['blocks'] - 1}"
-            raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
+            raise UserError(f"{where}: {error}. {checkpoint.progress_text(self.folder)}") from None
 
     def _read_curve(self, means: Means) -> None:
         """FVU on held-out rows, and L0 on the block's, if it passed a point of the curve."""
@@ -273,13 +273,13 @@ class Training:
         options = fitted.options()
         stored = native.as_stored(fitted.dictionary())
         fell = card.still_falling(
-            self.curve[name], self.judged_on, (1 - fitted.decay) * self.plan.steps * self.plan.batch
+            self.curve[name], self.main_domain, (1 - fitted.decay) * self.plan.steps * self.plan.batch
         )
         measured = card.measure(stored, self.held_out, member.inputs, self._cross_entropy(member.site))
         measured |= {
             "dead": card.dead_latents(fitted.unused_for_, self.step * self.plan.batch),
             "curve": self.curve[name],
-            "judged_on": self.judged_on,
+            "judged_on": self.main_domain,
             "fell_over_last_doubling": fell,
         }
         measured["undertrained"] = card.undertrained(measured, options.get("target_l0"))
