@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a method said of rows, and what they were."""
+    """Predictions and confidences of one method on rows, with their labels."""
 
     confidence_n: Array
     predicted_n: Array
@@ -119,11 +119,11 @@ class Calibrator(Reader):
         return self._confidence(self._part(X))
 
     def admit(self, X: Any) -> Array:
-        """Whether each prediction is relied on, at level `alpha`."""
+        """Return whether each prediction is relied on, at level `alpha`."""
         return self.reasons(X) == ""
 
     def reasons(self, X: Any) -> Array:
-        """Why each prediction is not relied on; "" for those that are."""
+        """Return why each prediction is not relied on; "" for those that are."""
         part = self._part(X)
         return np.full(len(part.score_n), TOO_FEW, dtype=object) if self.too_few_ else self._reasons(part)
 
@@ -195,7 +195,7 @@ def equal_rows(rows: Array) -> Array | None:
 
 
 def content(rows: Array) -> Array:
-    """The same number for rows of the same bytes."""
+    """A number for each row; rows with the same bytes get the same number."""
     whole = np.ascontiguousarray(rows)
     return np.unique(whole.view(f"V{whole.dtype.itemsize * whole.shape[1]}").ravel(), return_inverse=True)[1]
 

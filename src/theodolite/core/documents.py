@@ -56,7 +56,7 @@ def check(name: str, found: Any, path: Path) -> None:
 
 
 def wrong_manifest(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with a manifest, or None; any of its facts may be missing."""
+    """Return what is wrong with a manifest, or None; any of its facts may be missing."""
     if (wrong := _wrong(manifest, _MANIFEST, {})) is not None:
         return wrong
     strings = dict.fromkeys(manifest["files"], str)
@@ -68,7 +68,7 @@ def wrong_manifest(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _wrong(found: Any, wanted: Mapping[str, Any], optional: Mapping[str, Any]) -> str | None:
-    """What of an object is missing or of another type."""
+    """Return which keys of an object are missing or have another type."""
     if not isinstance(found, dict):
         return f"it holds a {type(found).__name__}"
     for key, kind in {**optional, **wanted}.items():

@@ -95,7 +95,7 @@ def file_of(spec: str) -> Path | None:
 
 
 def is_file(spec: str) -> bool:
-    """Whether a method is given as a file."""
+    """Return whether a method is given as a file."""
     return file_of(spec) is not None
 
 

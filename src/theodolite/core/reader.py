@@ -48,7 +48,7 @@ class Reader(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def grid(cls, **fixed: Any) -> list[dict[str, Any]]:
-        """At most 12 configurations to cross-validate, the simplest first, when the parameters in `fixed` are given."""
+        """At most 12 configurations to cross-validate, the simplest first, given the parameters in `fixed`."""
         return [{}]
 
     def fit(self, X: Any, y: Any) -> Self:

@@ -1,4 +1,4 @@
-"""What an intervention does to the coordinates z: one small class per rule, named in JSON by its lower-case name."""
+"""Rules of interventions on the coordinates z: one small class per rule, named in JSON by its lower-case name."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol

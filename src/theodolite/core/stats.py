@@ -119,7 +119,7 @@ class Estimate:
 
     @property
     def reason(self) -> str:
-        """Why there can be no interval; "" where there can."""
+        """Reason why there is no interval; "" where there is one."""
         if len(self.seeds) < FEWEST_SEEDS:
             return f"an interval needs at least {FEWEST_SEEDS} seeds"
         if without := int(np.isnan(self.seeds).sum()):
@@ -182,7 +182,7 @@ class Estimate:
 
     @property
     def small_sample(self) -> Array:
-        """What makes the Bayesian bootstrap's variance unbiased for groups that hold shares p of the rows.
+        """Factor that makes the Bayesian bootstrap's variance unbiased for groups that hold shares p of the rows.
 
         It estimates sum p^2 (m_g - m)^2 / (1 + sum p^2), and (m_g - m)^2 falls short of the groups' variance by
         2 p - sum p^2. For G equal groups the factor is (G + 1) / (G - 1). A single group has no spread: NaN.
@@ -226,11 +226,11 @@ class Sample:
 
     @property
     def shared(self) -> bool:
-        """Whether all seeds are judged on the same rows (a shift); in distribution each has test rows of its own."""
+        """Whether all seeds are scored on the same rows (a shift); in distribution each has test rows of its own."""
         return bool((self.asked == self.asked[0]).all())
 
     def take(self, rows: Array) -> "Sample":
-        """The same sample on some rows only, such as one class."""
+        """Return this sample on some rows only, such as one class."""
         groups = tuple(group[rows] for group in self.groups)
         return Sample(self.y[rows], groups, self.asked[:, rows], self.weights[:, rows], self.training)
 
@@ -300,7 +300,7 @@ def _hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
 
 
 def pool_factor(n_seeds: int, overlap: float) -> float:
-    """What turns the scatter of seeds into the variance of their mean, over fresh pools (module docstring).
+    """Factor from the scatter of seeds to the variance of their mean over fresh pools (module docstring).
 
     >>> pool_factor(5, overlap=0.5), pool_factor(5, overlap=0.0)
     (1.2, 0.2)
