@@ -1,4 +1,4 @@
-"""Where the sites lie in each family of transformers models."""
+"""Modules that hold the sites in each family of transformers models."""
 
 import re
 import threading

@@ -26,7 +26,7 @@ FORM = 3  # of a unit's tensors and fields; another one is another store
 
 @dataclass(frozen=True)
 class HarvestPlan:
-    """What is kept of each text: rows per token at some sites, one row per text and pooling at others.
+    """The rows kept of each text: rows per token at some sites, one row per text and pooling at others.
 
     Token rows are those of `positions` and the last token. Pooling `mean` and `max` go over `positions`, `last` is the
     last token of the text (in a chat: of the template).
@@ -54,7 +54,7 @@ class HarvestPlan:
         return kept
 
     def fields(self) -> dict[str, Any]:
-        """What the rows depend on, for the key of the store."""
+        """Everything that the rows depend on, for the key of the store."""
         lists = {"token_sites": self.token_sites, "pooled_sites": self.pooled_sites, "poolings": self.poolings}
         named = {name: sorted(map(str, values)) for name, values in lists.items()}
         return named | {"positions": str(self.positions), "unit": self.unit, "form": FORM}
@@ -145,7 +145,7 @@ class _Work:
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))
 
     def fields(self) -> dict[str, Any]:
-        """What the rows depend on beside the plan: what the model is, and what it is given (not how that was made)."""
+        """Everything the rows depend on beside the plan: the model, and what it reads (not how that was made)."""
         digest = hashlib.sha256(repr(tuple(self.tokens.ids.shape)).encode())
         digest.update(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
         parts = self.model.fingerprint()

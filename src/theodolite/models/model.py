@@ -97,7 +97,7 @@ class Model:
 
     @property
     def hash(self) -> str:
-        """What tells these weights, as they are now, from all others; it reads all of them at every call.
+        """Hash of the weights as they are now; it reads all of them at every call.
 
         Its value for weights as loaded is that of their files, whatever the dtype that they are computed in. A network
         with foreign hooks, in training mode or with parametrizations is refused: see `identity.check_untouched`.
@@ -106,7 +106,7 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What tells this model from all that read a text differently; the key of everything that is kept of it.
+        """Hash of everything that decides how this model reads a text; the key of all that is kept of it.
 
         sha256 over `fingerprint`: weights as they are now, structure, code of a pass, configuration, compute dtype,
         tokenizer, chat template.
@@ -119,7 +119,7 @@ class Model:
 
     @property
     def has_template(self) -> bool:
-        """Whether texts can be given in the format `chat`."""
+        """Return whether texts can be given in the format `chat`."""
         return bool(getattr(self.tokenizer, "chat_template", None))
 
     @property
@@ -134,7 +134,7 @@ class Model:
         set_clock(self.tokenizer, moment)
 
     def template_around(self, format: Format = "chat") -> tuple[str, str]:
-        """What the chat template puts around a user's text, the date of `clock` included where it writes one.
+        """Return the text that the chat template puts around a user's, with the date of `clock` where it writes one.
 
         Two empty strings for a model without a chat template. One that leaves out, changes or repeats the text is an
         error, but for texts that are read raw, which it plays no part in.
@@ -151,7 +151,7 @@ class Model:
         return control_tokens_in(self.tokenizer, texts)
 
     def most_tokens(self, format: Format, max_tokens: int) -> int:
-        """How many tokens of a text are read: `max_tokens`, or what the model's context leaves beside the template."""
+        """Return how many tokens of a text are read: `max_tokens`, or what the context leaves beside the template."""
         return most_tokens(self.tokenizer, format, max_tokens, context(self.network.module))
 
     def check_ids(self, encodings: Sequence[Encoding]) -> None:
@@ -171,7 +171,7 @@ class Model:
         return [Site(None, "embed"), *inner, Site(None, "final_norm")]
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
-        """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
+        """Number of tokens that fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
         deepest = self._last_block(max(sites)) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
@@ -249,7 +249,7 @@ class Model:
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
     ) -> Scored:
-        """How well each text is predicted: log-probability of its tokens at the positions, given all before them."""
+        """Score each text: log-probability of its tokens at the positions, given all before them."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
         targets = select(tokens, Positions.parse(positions))
         return self._score(tokens, targets, interventions, batch_tokens)
