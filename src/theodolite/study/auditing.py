@@ -28,7 +28,7 @@ def audit(
 
 
 def hidden(what: str) -> bool:
-    """Whether the words in an audit must not be shown unasked: those of one's own file may be.
+    """Return whether an audit may show its words only on request; it may show those of one's own file.
 
     >>> hidden("harmful-intent"), hidden("truth"), hidden("mine.csv")
     (True, False, False)

@@ -94,7 +94,7 @@ def _tell(tick: Tick, start: int, end: int, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """What a step found out about one data set, and the files it wrote."""
+    """Facts that a step found out about one data set, and the files it wrote."""
 
     facts: Facts
     files: list[Path]
@@ -167,7 +167,7 @@ def _part(views: Views, view: str) -> str:
 
 
 def makers(recipe: Recipe, subjects: Subjects) -> dict[str, str]:
-    """By view, a hash of the code that makes it and of the options that it alone depends on.
+    """Hash, by view, of the code that makes it and of the options that it alone depends on.
 
     `state` is missing: everything that a data set is given depends on its code (see `_inputs`).
     """
@@ -328,7 +328,7 @@ def _dictionaries(subjects: Subjects) -> dict[tuple[str, str], list[str]]:
 
 
 def _facts(recipe: Recipe, subjects: Subjects) -> dict[str, Any]:
-    """What every view of every data set depends on beside its texts: what the model is, and how rows are made.
+    """Everything that all views depend on beside the texts: the model, and how rows are made.
 
     The identity holds all that decides a pass of the model and the tokens of a text (`Model.fingerprint`).
     """

@@ -71,7 +71,7 @@ def shown(recipe: Recipe) -> Shown:
 
 
 def near_any(texts: Sequence[str], all_shown: Sequence[Shown]) -> np.ndarray:
-    """Whether each text is near one that some recipe shows, by the measure that recipe clears its shifts with."""
+    """Return whether each text is near one that some recipe shows, by that recipe's own measure for its shifts."""
     near = np.zeros(len(texts), dtype=bool)
     for start in range(0, len(texts), BLOCK):
         counts = gram_counts(texts[start : start + BLOCK])

@@ -56,12 +56,12 @@ def load_concept(
 
 
 def count_tokens(model: Model, texts: Sequence[str]) -> np.ndarray:
-    """How many tokens each text has as the model reads it, (n,): the string of a control token is text there too."""
+    """Number of tokens of each text as the model reads it, (n,): a control token's string is text there too."""
     return np.array([len(row) for row in encode_texts(model.tokenizer, texts, add_special_tokens=False)])
 
 
 def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:
-    """Why the model cannot be read on each text: no token of content, or none at the recipe's positions; else "".
+    """Reason why the model cannot be read on each text, "" where it can: no content token, or none at the positions.
 
     Positions that are yet to be chosen (`auto`) are asked about after the choice: see `at_chosen_positions`.
 
@@ -130,7 +130,7 @@ def _chosen(model: Model, recipe: Recipe, prompts: list[str], options: list[list
 
 
 def dictionary_texts(recipe: Recipe, subjects: Subjects, note: Note = no_note) -> list[str]:
-    """What our dictionaries were trained on, where a shift of the recipe may resemble it.
+    """Texts that our dictionaries were trained on, where a shift of the recipe may resemble them.
 
     The corpora were cleared of the shipped recipes' rows when they were made (`corpora.cached`); rows of a user's own
     are cleared of the corpora instead, which then have to be fetched.

@@ -17,7 +17,7 @@ from theodolite.data.sources.tables import column_of, parse, stem_of
 
 @dataclass(frozen=True)
 class FileColumns:
-    """Which columns of a user's file hold what; the values of `label` that count as 1, by value."""
+    """Columns of a user's file by their role; the values of `label` that count as 1, by value."""
 
     text: str
     label: str

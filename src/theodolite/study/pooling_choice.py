@@ -1,4 +1,4 @@
-"""Which tokens are read and how they become one row, where a recipe leaves that open (`auto`).
+"""Choice of the tokens that are read and of their pooling, where a recipe leaves them open (`auto`).
 
 The choice is made on training rows: for every training set, its `train` part in grouped folds, by the log loss of one
 fixed reader on out-of-fold rows, averaged over training sets. No shift row, and no row that only tests, has a part in
@@ -43,7 +43,7 @@ class Candidate:
 
 
 def is_open(recipe: Recipe) -> bool:
-    """Whether the recipe leaves pooling or positions to the training rows."""
+    """Return whether the recipe leaves pooling or positions to the training rows."""
     return AUTO in (recipe.pooling, recipe.positions)
 
 
@@ -74,7 +74,7 @@ def log_loss(X_nd: np.ndarray, frame: pd.DataFrame, seeds: int) -> float:
 
 
 def facts(recipe: Recipe, tried: Sequence[Candidate]) -> dict[str, Any]:
-    """What a Run records of the choice."""
+    """Facts of the choice for a Run."""
     chosen = {"positions": recipe.positions, "pooling": recipe.pooling}
     return {"chosen": chosen, "reader": READER, "candidates": [vars(candidate) for candidate in tried]}
 

@@ -1,4 +1,4 @@
-"""From what a user typed to one validated recipe: a shipped name, a recipe file, or their own labelled file."""
+"""One validated recipe from what a user typed: a shipped name, a recipe file, or their own labelled file."""
 
 import hashlib
 import os
@@ -144,7 +144,7 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def is_table(what: str | Path) -> bool:
-    """Whether a name is that of a table of labelled texts, by its ending.
+    """Return whether a name is that of a table of labelled texts, by its ending.
 
     >>> is_table("Mine.CSV.gz"), is_table("mine.yaml"), is_table("truth")
     (True, False, False)
@@ -236,7 +236,7 @@ def _sources(recipe: Recipe) -> list[Source]:
 
 
 def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence[str]) -> list[Contrast]:
-    """Those whose methods run; one that names no method of the recipe's own list is an error, not a missing row."""
+    """Contrasts whose methods run; one that names no method of the recipe's own list is an error, not a missing row."""
     for method in (m for contrast in fixed for m in (contrast.method, contrast.than)):
         if method not in known and fixed is not CONTRASTS:
             parse(method)

@@ -16,7 +16,7 @@ _ABOUT = {"method": str, "view": str, "site": str, "slope": float, "intercept": 
 
 
 def saved_about(folder: Path) -> dict[str, Any]:
-    """What the comparison kept with a reader: method, view, site, and Platt's two numbers."""
+    """Read what the comparison saved with a reader: method, view, site, and Platt's two numbers."""
     about = read_json(folder / "config.json", finite=True).get("about")
     if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in _ABOUT.items()):
         raise UserError(
@@ -43,7 +43,7 @@ def reader_folder(run: Run, method: str | None) -> Path:
 
 
 def _label_of_file(method: str, known: Mapping[str, Path]) -> str:
-    """Which of the run's methods a file of the user's own made: of that class, and with the very same bytes.
+    """Label of the run's method that a user's own file made: of that class, and with the very same bytes.
 
     The hash is compared before anything is imported: a Run says what code it was made with, never what code to run.
     """
@@ -68,7 +68,7 @@ def _label_of_file(method: str, known: Mapping[str, Path]) -> str:
 
 
 def _same_class(asked: str, label: str) -> bool:
-    """Whether two method files name one class, and the parameters and view that `asked` gives."""
+    """Return whether two method files name one class, and the parameters and view that `asked` gives."""
     (mine, params, view), (theirs, *others) = split(asked), split(label)
     classes = [word.rpartition(".py")[2] for word in (mine, theirs)]
     return (not all(classes) or classes[0] == classes[1]) and ((not params and not view) or [params, view] == others)

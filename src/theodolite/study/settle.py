@@ -1,4 +1,4 @@
-"""What a recipe leaves to the model: the format of texts, how many tokens fit, and whether it can be asked outright."""
+"""Settings that a recipe leaves to the model: format of texts, how many tokens fit, and whether it can be asked."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +49,7 @@ def _format(recipe: Recipe, model: Any) -> Format:
 
 
 def _unasked(recipe: Recipe, model: Any) -> dict[str, str]:
-    """Why this model cannot be asked outright, by method; empty where it can."""
+    """Reasons why this model cannot be asked outright, by method; empty where it can."""
     found = {}
     for method in recipe.methods:
         parsed = parse(method)

@@ -1,4 +1,4 @@
-"""What sights the concept: the model, and the dictionaries and controls that exist for it, by site."""
+"""The subjects of a study: the model, and the dictionaries and controls that exist for it, by site."""
 
 import hashlib
 import re
@@ -72,7 +72,7 @@ class Subjects:
 
 
 def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "auto", tell: Tell = silent) -> Subjects:
-    """The model of a recipe (or one already loaded) and the dictionaries it names.
+    """Open the model of a recipe (or take one already loaded) and the dictionaries it names.
 
     `shipped` stands for what the package carries and whatever `theodolite train` made for these weights. Nothing
     found is no error: the SAE rows are then absent, and the verdict says so. Every other name is one dictionary at the
@@ -125,7 +125,7 @@ def settled(recipe: Recipe, model: Model) -> Recipe:
 
 
 def default_sites(n_blocks: int) -> list[str]:
-    """Where a recipe that names no site reads, and where a dictionary is trained; the first is the matched one.
+    """Sites for a recipe that names none, and for training dictionaries; the first is the matched one.
 
     >>> default_sites(30)
     ['blocks.17.resid_post', 'blocks.9.resid_post', 'blocks.13.resid_post']
@@ -184,7 +184,7 @@ def _named(spec: str, dictionary: Dictionary, site: str, others: list[SiteDictio
 
 
 def _procedure(dictionary: Dictionary) -> tuple[Any, ...] | None:
-    """What two dictionaries of one site share if they differ by their seed; None where the file does not say."""
+    """Facts that two dictionaries of one site share if they differ by their seed; None where the file does not say."""
     info, rule = dictionary.info, dictionary.activation
     trained_on = (info.get("training") or {}).get("corpus")
     k = rule.k if isinstance(rule, TopKRule) else info.get("k")

@@ -85,7 +85,7 @@ def train(
 
 
 def folder_name(rows: str, specs: Sequence[Spec], seeds: Sequence[int]) -> str:
-    """Where in the cache a run lies: named by its one dictionary, or by a hash of the several.
+    """Folder of a training run in the cache, named by its one dictionary or by a hash of several.
 
     >>> folder_name("text-chat", [parse("topk(k=32, width=4096)")], [0])
     'text-chat-0'
@@ -125,7 +125,7 @@ def own_corpus(file: Path, text: str = "text", format: str = "raw") -> corpus.Co
 
 
 def _rows(recipe: str, data: Path | None, text: str, format: str) -> tuple[str, corpus.Corpus | StoredRows]:
-    """What is trained on, and its name: a corpus by recipe, a file of texts, or a folder of harvested rows."""
+    """Training rows and their name: a corpus by recipe, a file of texts, or a folder of harvested rows."""
     if data is None:
         wanted = corpus.recipe(recipe)
         return wanted.name, corpora.cached(wanted)

@@ -1,4 +1,4 @@
-"""Every view of the rows, built once: what each method may look at, from the text to the dictionary's error.
+"""Views of the rows, built once: every input that a method may read, from the text to the dictionary's error.
 
 A view lies on disk as one safetensors file per data set, so that worker processes open what they need and a later run
 with another method builds nothing again.
@@ -64,7 +64,7 @@ class Views:
         return pd.read_parquet(io.BytesIO(content))
 
     def frame_path(self, name: str) -> Path:
-        """Where the labelled rows of one data set lie; the name is their hash."""
+        """Path of the labelled rows of one data set; the name is their hash."""
         return self.folder / FRAMES / f"{self.frames[name]}.parquet"
 
     def put_frame(self, name: str, frame: pd.DataFrame, note: Note = no_note) -> None:
@@ -87,7 +87,7 @@ class Views:
         return _load(self.path(name, view, site, self.dictionary(view, site, seed, family)))
 
     def has(self, view: str, site: str = "", family: str = "") -> bool:
-        """Whether every data set has this view, from every dictionary of the family."""
+        """Return whether every data set has this view, from every dictionary of the family."""
         if view in FROM_DICTIONARY and not self.dictionaries.get((family, site)):
             return False
         needed = ("state", "latents") if view == "state+latents" else (view,)
@@ -104,7 +104,7 @@ class Views:
         return self.folder / self.inputs[name][:32]
 
     def path(self, name: str, view: str, site: str = "", dictionary: str = "") -> Path:
-        """Where one view of one data set lies; `dictionary` names the dictionary a view comes from."""
+        """Path of one view of one data set; `dictionary` names the dictionary that a view comes from."""
         parts = [view, "" if view in SITELESS else site, dictionary, self.makers.get(view, "")[:12]]
         return self.home(name) / (".".join(filter(None, parts)) + ".safetensors")
 
@@ -115,7 +115,7 @@ class Views:
         return path
 
     def has_part(self, name: str, part: str, note: Note = no_note) -> bool:
-        """Whether a step of the building is complete for one data set and none of its files is damaged."""
+        """Return whether a step of the building is complete for one data set and none of its files is damaged."""
         return entry(self._record(name, part), self._entry_key(name, part), "views", note) is not None
 
     def end_part(self, name: str, part: str, facts: dict[str, float], files: Sequence[Path] = ()) -> None:
@@ -123,16 +123,16 @@ class Views:
         seal(self._record(name, part), self._entry_key(name, part), files, facts)
 
     def facts(self, name: str, part: str) -> dict[str, float]:
-        """What a complete step found out about one data set."""
+        """Facts that a complete step found out about one data set."""
         found: dict[str, float] = facts_of(self._record(name, part), self._entry_key(name, part))
         return found
 
     def ended(self, name: str, part: str) -> bool:
-        """Whether a step is marked complete; its files are not read."""
+        """Return whether a step is marked complete; its files are not read."""
         return self._record(name, part).is_file()
 
     def key(self, view: str, site: str, family: str = "") -> str:
-        """What the content of this view of all data sets depends on: rows, labels, how and by which code it is made."""
+        """Hash of all that decides the content of this view, over all data sets: rows, labels, options and code."""
         parts: list[Any] = [self.inputs, list(self.inputs), self.frames, view, "" if view in SITELESS else site]
         parts += [self._names(view, site, family) if view in FROM_DICTIONARY else [], self.makers.get(view, "")]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -157,7 +157,7 @@ class Views:
         return self.home(name) / f"{part}.done"
 
     def _entry_key(self, name: str, part: str) -> str:
-        """What tells a step's record from that of another data set, model or step."""
+        """Hash that differs between the records of other data sets, models or steps."""
         return hashlib.sha256(json.dumps([self.inputs[name], part]).encode()).hexdigest()
 
 
