@@ -147,7 +147,7 @@ def _checked(X: Any, y: Any, groups: Any) -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def _array(values: Any, name: str, dtype: Any = None) -> np.ndarray:
-    """What a caller hands over as an array, of `dtype` if that is given; what NumPy would change is refused.
+    """Return what a caller passed as an array, of `dtype` if one is named; values that NumPy would change are refused.
 
     It drops the imaginary part of complex numbers with a warning, and the mask of masked ones without.
     """

@@ -67,7 +67,7 @@ def phrase(recipe: Recipe, model: Model, dictionaries: Sequence[SiteDictionary])
 
 
 def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
-    """What can be quoted: data set, n, what was read, each primary contrast with its word."""
+    """Sentence to quote: data set, n, what was read, each primary contrast with its word."""
     primary = [c for c in matched.contrasts if c.primary]
     if not primary:
         return f"{recipe.title}, reading {read}: no contrast could be run on {recipe.primary or 'the test rows'}."
@@ -98,7 +98,7 @@ def _compared(c: Contrasted, level: dict[str, float]) -> str:
 
 
 def _inverted_notes(matched: Evaluation) -> list[str]:
-    """By data set, the contrasted methods that rank the classes the wrong way round, and what may cause it."""
+    """Notes, by data set, on contrasted methods that rank the classes the wrong way round, and what may cause it."""
     found: dict[str, dict[str, None]] = {}
     for c in matched.contrasts:
         found.setdefault(c.dataset, {}).update(dict.fromkeys(c.verdict.inverted))
@@ -112,7 +112,7 @@ def _inverted_notes(matched: Evaluation) -> list[str]:
 
 
 def _margin_notes(matched: Evaluation) -> list[str]:
-    """What the margin is beside the error that is left, where a method is so near to 1 that the margin is wide.
+    """Notes on the margin beside the remaining error, where a method is so near to 1 that the margin is wide.
 
     1 - AUROC is the share of pairs of a positive and a negative in the wrong order. Equivalent is said of both methods,
     and the better one has the error that is left; non-inferior is said of the first against the second.

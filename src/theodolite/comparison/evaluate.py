@@ -1,4 +1,4 @@
-"""From scores of texts to figures: every metric of every method on every data set, and contrasts between methods."""
+"""Figures from the scores of texts: every metric of every method on every data set, and contrasts between methods."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,7 +123,7 @@ def _unless_constant(matrix: ScoreMatrix, key: Key, figure: Interval) -> Interva
 
 
 def _is_constant(matrix: ScoreMatrix, key: Key) -> bool:
-    """Whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
+    """Return whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
     found = [np.unique(s[~np.isnan(s)]) for s in matrix.scores[key]]
     return all(len(values) <= 1 for values in found) and any(map(len, found))
 
@@ -196,7 +196,7 @@ def _contrasted(
 
 
 def _inverted(matrix: ScoreMatrix, metric: Metric, key: Key, margin: float) -> bool:
-    """Whether a method's AUROC is significantly below .5 less the margin; bootstrapped only where the point is."""
+    """Return whether a method's AUROC is significantly below .5 less the margin; bootstrapped only if the point is."""
     points = [metric(matrix.sample.y, scores) for scores in np.where(matrix.sample.asked, matrix.scores[key], np.nan)]
     if not np.mean(points) < CHANCE:
         return False

@@ -1,4 +1,4 @@
-"""What the dictionary at the matched site keeps of a concept, data set by data set: artefacts/dictionary.json.
+"""Share of a concept that the dictionary at the matched site keeps, by data set: artefacts/dictionary.json.
 
 A weak row of latents has three causes that look alike: the rows are outside the dictionary's domain, its training ended
 early, or what is wrong lies in reading latents. Each is named only where a contrast on the same rows was measured:
@@ -27,7 +27,7 @@ OUTSIDE, UNDERTRAINED, NEITHER, OPEN = "outside its domain", "undertrained", "ne
 
 
 def contrasts(fitted: Sequence[Fitted]) -> list[Contrast]:
-    """Those above, and latents of every other dictionary at the site against those of the compared one."""
+    """Contrasts above, and latents of every other dictionary at the site against those of the compared one."""
     others = {f.job.label for f in fitted if f.job.family and f.job.method == SUMMED.method}
     return [*ASKED.values(), *(Contrast(method=label, than=SUMMED.method) for label in sorted(others))]
 
@@ -102,7 +102,7 @@ def _rows_of(dataset: str, fvu: Fvu) -> dict[str, float]:
 
 
 def _undertrained(dictionaries: Sequence[SiteDictionary]) -> bool | None:
-    """Whether the error of any still fell when its training ended; None where no card says."""
+    """Return whether the error of any still fell when its training ended; None where no card says."""
     flags = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in dictionaries]
     known = [word for word in flags if word is not None]
     return any(known) if known else None

@@ -84,7 +84,7 @@ def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
 
 
 def _key(job: Job, views: Views, seeds: int) -> str:
-    """It names everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
+    """Hash of everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
     method = methods.parse(job.method)
     parts = {
         **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
@@ -138,7 +138,7 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
 
 
 def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any:
-    """What the job's method reads of a data set, one row for each of its rows."""
+    """Input of the job's method on a data set, one row for each of its rows."""
     view = methods.parse(job.method).view
     found, expected = views.get(name, view, job.site, seed, job.family), len(frame_of(name))
     if found.shape[0] != expected:
@@ -150,7 +150,7 @@ def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any
 
 
 def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
-    """What tuning chose, and the thresholds of false-positive rates on out-of-fold negatives."""
+    """Record of what tuning chose, and the thresholds of false-positive rates on out-of-fold negatives."""
     negatives = tuned.out_of_fold_n[y == 0]
     levels = {str(rate): threshold_at(negatives, rate) for rate in FALSE_POSITIVE_RATES}
     thresholds = {rate: level for rate, level in levels.items() if level is not None}

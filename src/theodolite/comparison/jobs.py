@@ -1,4 +1,4 @@
-"""What there is to fit: every method at the matched site, at the other sites, without a source, and over all blocks."""
+"""Jobs to fit: every method at the matched site, at the other sites, without a source, and over all blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

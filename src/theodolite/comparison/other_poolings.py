@@ -1,4 +1,4 @@
-"""What the recipe's contrasts give where a text's tokens become one row in another way.
+"""The recipe's contrasts where a text's tokens become one row in another way.
 
 On some data sets pooling decides more than the method does, and a run shows one. The token rows of the matched site are
 on disk already, so the other poolings need no further pass of the model: the methods of the fixed contrasts are fitted
@@ -122,7 +122,7 @@ def rows(found: Mapping[str, Repooled]) -> list[dict[str, Any]]:
 
 
 def facts(found: Mapping[str, Repooled], matched: Evaluation, recipe: Recipe) -> dict[str, Any]:
-    """What the report says, by pooling, the recipe's own first: the fixed contrasts and the AUROC of their methods."""
+    """Facts of the report by pooling, the recipe's own first: the fixed contrasts and the AUROC of their methods."""
     parts = {recipe.pooling: matched} | {pooling: other.evaluation for pooling, other in found.items()}
     fixed = [(c.method, c.than) for c in recipe.contrasts]
     return {
@@ -180,7 +180,7 @@ def pooled_states(rows: Harvest, site: str, pooling: str) -> np.ndarray:
 
 
 def _same(one: Views, other: Views, site: str) -> bool:
-    """Whether two poolings give equal rows of every data set up to rounding: those of a single token do."""
+    """Return whether two poolings give equal rows of every data set up to rounding: those of a single token do."""
     return all(
         np.allclose(one.get(name, "state", site), other.get(name, "state", site), rtol=1e-4, atol=1e-4)
         for name in one.inputs

@@ -113,7 +113,7 @@ def plan(recipe: Recipe, subjects: Subjects, notes: Sequence[str] = ()) -> Compa
 
 
 def _detectable(recipe: Recipe, concept: Concept, training: TrainingSets) -> tuple[float, ...]:
-    """By the effective groups that are resampled: clusters, or the fewer of requests and templates.
+    """Smallest detectable difference, by effective groups: clusters, or the fewer of requests and templates.
 
     In distribution every training set tests a share p of the rows, drawn anew: a row's mean weight over S of them
     varies as if n / (1 + (1 - p) / (S p)) rows had been tested by all.

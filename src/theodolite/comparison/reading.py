@@ -73,11 +73,11 @@ class FittedReader:
 
     @property
     def site(self) -> Site:
-        """Where the reader reads the model; a reader of the text alone has none."""
+        """Site at which the reader reads the model; a reader of the text alone has none."""
         return Site.parse(self.about["site"])
 
     def unreadable(self, texts: list[str]) -> np.ndarray:
-        """Which texts have no token that the reader could be given; (n) bool, none if it sees only text."""
+        """Return which texts have no token that the reader could read; (n) bool, none if it sees only text."""
         if self.subjects is None:
             return np.zeros(len(texts), bool)
         return np.array([why != "" for why in unreadable(self._model(), self.recipe, texts)])
@@ -88,11 +88,11 @@ class FittedReader:
         return score, self.platt(score)
 
     def blank(self, texts: list[str]) -> np.ndarray:
-        """Which texts hold nothing that a reader of the text knows, (n,)."""
+        """Return which texts hold nothing that a reader of the text knows, (n,)."""
         return self.reader.blank(texts) if isinstance(self.reader, NgramReader) else np.zeros(len(texts), bool)
 
     def failed_everywhere(self) -> bool:
-        """Whether the certified accuracy was kept on no shift of the run and broken on one."""
+        """Return whether the certified accuracy was kept on no shift of the run and broken on one."""
         words = self._on_shifts()
         return "kept" not in words and "broken" in words
 
@@ -102,7 +102,7 @@ class FittedReader:
         return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
 
     def admission(self, text: str, score: np.ndarray) -> Admission | None:
-        """Whether to rely on the reading of one text; None where the run kept no judge of this method."""
+        """Return whether to rely on the reading of one text, and why; None where the run saved no rule for this method."""
         if self.judge is None:
             return None
         said, kept = self._said(self.judge, [text], score), self.judge
@@ -162,7 +162,7 @@ class FittedReader:
         return list(zip(words, self.reader.decision_function(alone).tolist(), strict=True))
 
     def cut(self, texts: list[str]) -> int:
-        """How many texts are longer than what the run reads of one; a reader of the text sees all of it."""
+        """Return how many texts are longer than what the run reads of one; a reader of the text sees all of it."""
         return 0 if self.view == "text" else int(self._model().tokens(texts, **self._how()).truncated.sum())
 
     def left_out(self, text: str) -> int:
@@ -374,7 +374,7 @@ def _same(part: str, then: str, now: str) -> bool:
 
 
 def _difference(then: list[str], now: list[str]) -> str:
-    """Where two renderings of a template part, in words."""
+    """The first difference between two renderings of a template, in words."""
     old, new = next((a, b) for a, b in zip(then, now, strict=True) if a != b)
     start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     show = slice(max(start - 10, 0), start + 30)

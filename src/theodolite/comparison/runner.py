@@ -153,7 +153,7 @@ def _several(value: Any) -> Any:
 
 
 def _planned(recipe: Recipe, model: Model | None, device: str) -> ComparisonPlan:
-    """What the recipe would take, as this model can carry it out."""
+    """Plan of the recipe as this model can carry it out."""
     subjects = open_subjects(recipe, model, device)
     fitting = adapted(recipe, subjects.model)
     adapted_notes = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
@@ -356,7 +356,7 @@ def _by_family(others: Sequence[SiteDictionary], fvu: dict[str, dict[str, float]
 
 
 def _dictionary_names(subjects: Subjects) -> dict[tuple[str, str], str]:
-    """By family and site, and by family alone for a method that chose its site: what its latents come from."""
+    """Names of the dictionaries behind latents, by family and site; by family alone where a method chose its site."""
     found: dict[tuple[str, str], list[str]] = {}
     for site_dictionary in subjects.dictionaries:
         for site in (site_dictionary.site, tables.FREE):

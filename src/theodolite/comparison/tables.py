@@ -135,7 +135,7 @@ def _scores(fitted: Sequence[Fitted]) -> pd.DataFrame:
 
 
 def _thresholds(fitted: Sequence[Fitted]) -> dict[tuple[str, str, str, str], dict[float, float]]:
-    """By data set, method, site and seed: the thresholds that tuning fixed on out-of-fold negatives."""
+    """Thresholds that tuning fixed on out-of-fold negatives, by data set, method, site and seed."""
     found = {}
     for f in fitted:
         for fit in f.fits:
