@@ -1,4 +1,4 @@
-"""From any format to any other; the only place that opens pickled files, and weights-only.
+"""Conversion from any format to any other; the only place that opens pickled files, and weights-only.
 
 `weights_only=True` builds tensors, numbers, strings and containers and refuses everything else, so a file cannot run
 code of its own. It is still the one reader here whose input is a program for a small machine: take such files from
@@ -118,7 +118,7 @@ def _described(d: Dictionary) -> str:
 
 
 def _difference(before: Dictionary, after: Dictionary) -> str:
-    """How far both reconstructions are apart on random rows about b_dec, each as long as the decoder's rows."""
+    """Difference of both reconstructions on random rows about b_dec, each as long as the decoder's rows, in words."""
     draws = torch.randn(ROWS, before.d_in, generator=torch.Generator().manual_seed(0))
     x_nd = draws * before.W_dec.norm(dim=1).mean() + (before.b_dec if before.subtract_b_dec else 0.0)
     wanted, got = before.reconstruct(x_nd), after.reconstruct(x_nd)

@@ -45,18 +45,18 @@ class Spec:
             raise UserError(f"dictionary {str(self)!r}: {error}") from None
 
     def filled(self, **defaults: Any) -> "Spec":
-        """The same with these parameters where it takes them and was given none."""
+        """Return this spec with these parameters where its variant takes them and they are not set."""
         takes = {f.name for f in fields(self.cls)}
         return Spec(self.name, self.cls, {**{k: v for k, v in defaults.items() if k in takes}, **self.params})
 
     @property
     def label(self) -> str:
-        """What tells it from others of its size and seed, as part of a file's name; a plain TopK is `topk`."""
+        """Part of a file's name that differs between variants of one size and seed; a plain TopK is `topk`."""
         return slug(self.name, {k: v for k, v in self.params.items() if k not in SIZE})
 
     @property
     def slug(self) -> str:
-        """What tells it from others of its seed, as part of a file's name."""
+        """Part of a file's name that differs between all specs of one seed."""
         return slug(self.name, self.params)
 
     @property
@@ -111,7 +111,7 @@ def crossed(specs: Iterable[Spec], widths: Iterable[int], k: int) -> list[Spec]:
 
 
 def slug(name: str, params: Mapping[str, Any]) -> str:
-    """A name and parameters without the characters that file systems and shells read otherwise.
+    """Part of a file's name that differs between all specs of one seed.
 
     Two of them never share a slug: where a value cannot be read back from it, 8 digits of a sha256 end it.
 
@@ -130,7 +130,7 @@ def slug(name: str, params: Mapping[str, Any]) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a slug shows this value as no other is shown: numbers, lists of several, words in lower case."""
+    """Return whether a slug shows this value as no other is shown: numbers, lists of several, words in lower case."""
     if isinstance(value, str):
         return re.fullmatch(r"[a-z][a-z0-9_]*", value) is not None and value not in _NO_WORDS
     if isinstance(value, list | tuple):

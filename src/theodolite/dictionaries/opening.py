@@ -1,4 +1,4 @@
-"""From `--sae ...` to a dictionary that fits: found, matched with the model, and tried on real rows."""
+"""Opening of the dictionary named by `--sae ...`: found, matched with the model, and tried on real rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,14 +73,14 @@ def paired(found: Sequence[Found]) -> list[tuple[Found, Found | None]]:
 
 
 def trained_folder(model: Any) -> Path:
-    """Where dictionaries trained for this model are kept."""
+    """Folder of the dictionaries trained for this model."""
     return cache_root() / "dictionaries" / model.hash[:16]
 
 
 def open_dictionary(
     spec: str, model: Any, site: Any, *, seed: int = 0, control: bool = False, corpus: str = "text-chat"
 ) -> Dictionary:
-    """A dictionary by `shipped`, a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID`, for one site of one model.
+    """Open a dictionary by `shipped`, a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID` for a site of a model.
 
     `shipped` also finds what `theodolite train` made. `seed`, `control` and `corpus` choose among those; every
     other spec names one dictionary.
@@ -100,7 +100,7 @@ def open_dictionary(
 
 
 def control_folder(spec: str) -> Path:
-    """Where `theodolite train` puts the control of the dictionary in a folder: beside it.
+    """Folder in which `theodolite train` puts a dictionary's control: beside it, or where version 0.1 put it.
 
     >>> control_folder("/a/blocks.9.resid_post/").name
     'blocks.9.resid_post.control'
@@ -158,7 +158,7 @@ def self_check(
 
 
 def _uncentred(dictionary: Dictionary, x_nd: Tensor, fvu: float) -> bool:
-    """Whether rows without their mean over d_model fit far better: a file need not say that weights were centred."""
+    """Return whether rows without their mean over d_model fit far better: a file need not name centred weights."""
     if dictionary.normalise != "none" or dictionary.is_transcoder:
         return False
     return replace(dictionary, normalise="centre").fvu(x_nd) < min(fvu / 2, fvu - 0.05)

@@ -127,7 +127,7 @@ def _kind(config: dict[str, Any]) -> str:
 
 
 def _normalise(config: dict[str, Any]) -> str:
-    """What is done to every row before it is encoded; a boolean in the oldest configurations."""
+    """Normalisation of every row before it is encoded; a boolean in the oldest configurations."""
     mode = config.get("normalize_activations") or "none"
     mode = SCALED if mode is True else str(mode).lower()
     known = (*NORMALISE, SCALED, WHITENED)
@@ -137,7 +137,7 @@ def _normalise(config: dict[str, Any]) -> str:
 
 
 def _row_treatment(config: dict[str, Any], info: dict[str, Any], folder: Path) -> Normalise:
-    """What is done to every row here: the dictionary's own normalisation, and the mean that centred weights lack.
+    """Treatment of every row here: the dictionary's own normalisation, and the mean that centred weights lack.
 
     SAELens loads a model with `center_writing_weights` for some dictionaries (GPT-2's res-jb): every weight that
     writes to the stream then has mean 0 over d_model, and so has every row. `layer_norm` removes that mean anyway.
@@ -298,7 +298,7 @@ def _metadata(d: Dictionary) -> dict[str, Any]:
 
 
 def _details(info: dict[str, Any]) -> dict[str, Any]:
-    """How it was trained: our own options, and the k and the widths that a JumpReLU no longer shows."""
+    """Details of training: our own options, and the k and the widths that a JumpReLU no longer shows."""
     hidden = {"k": info.get("k"), "matryoshka_widths": info.get("groups")}
     return (info.get("params") or {}) | {key: value for key, value in hidden.items() if value}
 

@@ -228,7 +228,7 @@ def missed(
     target: Array, starts: Array, latent: Array, value: Array, W: Array, ends: Array, factor: Array, square: Array,
     g: Array, dots: Array,
 ) -> None:  # fmt: skip
-    """What the latents before ends[l] miss of each row, for every l, and the gradients of its squares.
+    """Residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
 
     e[l] = target - sum of value W[latent] over latents < ends[l]; square[l, n] = |e[l]|²; g[l, n] = sum of factor[m]
     e[m] over m >= l, the gradient for latents from ends[l - 1] on; dots = <g[l of the latent, n], W[latent]>, 0 at
@@ -278,7 +278,7 @@ def by_latent(starts: Array, latent: Array, width: int) -> tuple[Array, Array, A
 
 @njit(**HOW)
 def _shares(begin: Array, tasks: int) -> Array:
-    """Where to cut the latents so that every task has about as many slots, an idle latent counting as one."""
+    """Cuts of the latents that give every task about as many slots, an idle latent counting as one."""
     work = begin + np.arange(len(begin))
     return np.searchsorted(work, work[0] + (work[-1] - work[0]) * np.arange(tasks + 1) / tasks)
 

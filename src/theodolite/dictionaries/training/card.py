@@ -39,7 +39,7 @@ def measure(
 
 
 def main_domain(formats: Iterable[str]) -> str:
-    """The domain that cross-entropy and plateau speak of: running text, or prompts where a corpus has nothing else.
+    """Domain on which cross-entropy and plateau are measured: running text, or prompts where a corpus has nothing else.
 
     >>> main_domain(["chat", "raw"]), main_domain(["chat"])
     ('held-out documents', 'prompt content')
@@ -49,7 +49,7 @@ def main_domain(formats: Iterable[str]) -> str:
 
 
 def still_falling(curve: list[dict[str, float]], domain: str, decay_begins: float) -> float | None:
-    """By what share FVU fell over the last doubling of tokens before the learning rate decayed; None on a short curve.
+    """Share by which FVU fell over the last doubling of tokens before the learning rate decayed; None on a short curve.
 
     FVU at half the tokens is read off the line between its neighbours, axes in logs: points lie where blocks ended.
     Only the last points that share an L0 count: FVU rises while an L0 is steered down.
@@ -75,7 +75,7 @@ def _of_one_l0(curve: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def undertrained(card: dict[str, Any], target_l0: float | None) -> bool | None:
-    """Whether FVU still falls, or the L0 is still on its way to where it was to be steered; None on a short curve."""
+    """Return whether FVU still falls, or L0 has not reached its target; None on a short curve."""
     if _off_target(card, target_l0):
         return True
     fell = card["fell_over_last_doubling"]
@@ -131,7 +131,7 @@ def markdown(info: dict[str, Any]) -> str:
 
 
 def _kind(info: dict[str, Any]) -> str:
-    """In words; dictionaries of version 0.1 name no variant, all of them are TopK.
+    """Kind of a dictionary in words; those of version 0.1 name no variant, all of them are TopK.
 
     >>> _kind({"variant": "jumprelu", "frozen": "decoder", "frozen_encoder": False})
     'frozen-decoder control of a jumprelu dictionary'
@@ -192,7 +192,7 @@ def _lost(ce: dict[str, Any]) -> str:
 
 
 def _domain(card: dict[str, Any]) -> str:
-    """Cards of version 0.1 do not say; all of them were of running text."""
+    """Domain of the card's main numbers; cards of version 0.1 name none, all of them were of running text."""
     return str(card.get("judged_on", next(iter(FORMATS))))
 
 

@@ -38,7 +38,7 @@ class CorpusPart(Strict):
 
 
 class CorpusRecipe(Strict):
-    """What a dictionary reads.
+    """Texts on which a dictionary is trained.
 
     Texts under `min_chars` leave; a share `held_out` of documents, chosen by a hash of the text, is kept for the card.
     """

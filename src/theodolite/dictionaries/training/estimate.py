@@ -1,4 +1,4 @@
-"""What a training run will take, from one small block and a few steps: the dry run of `theodolite train`."""
+"""Needs of a training run, from one small block and a few steps: the dry run of `theodolite train`."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ TRIAL = 4  # texts on which a pass for the cross-entropy is timed
 
 @dataclass(frozen=True)
 class _Cost:
-    """What one dictionary takes: seconds per row learnt and coded; bytes of its state, gradients and finished file."""
+    """Cost of one dictionary: seconds per row learnt and coded; bytes of its state, gradients and finished file."""
 
     seconds: float
     coding: float
@@ -69,7 +69,7 @@ def _cost_once(known: dict[Any, _Cost], member: Member, plan: TrainingPlan, bloc
 
 
 def _cost(member: Member, plan: TrainingPlan, block: Rows) -> _Cost:
-    """From two steps, the second one timed."""
+    """Cost from two steps, the second one timed."""
     d_model = next(iter(block.at.values())).shape[1]
     trial = member.learner(d_model, plan.steps)
     trial.start(*member.inputs({site: x[:FIRST] for site, x in block.at.items()}))
@@ -86,7 +86,7 @@ def _cost(member: Member, plan: TrainingPlan, block: Rows) -> _Cost:
 
 
 def _seconds_of_cross_entropy(texts: Texts, plan: TrainingPlan, members: Sequence[Member]) -> float:
-    """Of `metrics.ce_recovered` for all: untouched and zeroed once per site, and one pass with every dictionary."""
+    """Seconds of `metrics.ce_recovered` for all: untouched and zeroed once per site, a pass per dictionary."""
     sites = [member.site for member in members if kind(member.site) == "one"]
     if not sites:
         return 0.0

@@ -1,4 +1,4 @@
-"""What all dictionaries share that learn batch by batch: scale, start, Adam, learning rate, idle latents, state.
+"""Base of all dictionaries that learn batch by batch: scale, start, Adam, learning rate, idle latents, state.
 
 A variant is one file in `variants/`. It says which parameters it has (`_parameters`), what a batch costs and how the
 parameters should change (`_step`), and what dictionary they make (`_dictionary`). One that does not follow gradients
@@ -37,7 +37,7 @@ def frozen_part(info: dict[str, Any]) -> str:
 
 @dataclass
 class Step:
-    """What one batch gave.
+    """Results of one batch.
 
     losses: by name, with `fvu` (error energy over the batch's variance) among them. gradients: by parameter, of the
     loss that is minimised. fired: which latents were active (f). l0: active latents per row.
@@ -94,7 +94,7 @@ class Learner(ABC):
         self.buffers_: dict[str, Tensor] = {}
 
     def _widths(self) -> tuple[int, ...]:
-        """How many numbers of a row belong to each site; every site has its own centre and scale."""
+        """Numbers of a row that belong to each site; every site has its own centre and scale."""
         return (self.d_in,)
 
     def _seeded(self, name: str) -> Tensor:
@@ -185,7 +185,7 @@ class Learner(ABC):
 
     @property
     def dead_(self) -> Tensor:
-        """Which latents count as dead, (f) bool."""
+        """Mask (f) of the latents that count as dead."""
         return self.unused_for_ >= self.dead_after
 
     def encode(self, x_nd: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ class Learner(ABC):
 
     @property
     def _unit_rows(self) -> bool:
-        """Whether decoder rows have norm 1: a soft-frozen decoder's cone is one of unit rows."""
+        """Return whether decoder rows have norm 1: a soft-frozen decoder's cone is one of unit rows."""
         return self.unit_decoder or self.frozen == "soft_decoder"
 
     def learning_rate(self) -> float:

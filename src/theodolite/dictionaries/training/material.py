@@ -1,4 +1,4 @@
-"""What a run learns from: texts that a model reads as it goes, or rows that were harvested before."""
+"""Material of a training run: texts that a model reads as it goes, or rows that were harvested before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Texts:
     corpus: Corpus
 
     def check(self, sites: Sequence[str]) -> int:
-        """What cannot be trained on is refused; returns the width of a row."""
+        """Refuse rows that cannot be trained on; returns the width of a row."""
         parts_of(self.corpus)
         held_out_documents(self.corpus, 0)
         return int(self.model.d_model)
 
     def about(self) -> dict[str, Any]:
-        """What the rows depend on beside the plan, in the words of a request."""
+        """Facts that the rows depend on beside the plan, as a request names them."""
         return {"model": self.model.hash, "dtype": str(self.model.dtype), "corpus": self.corpus.digest()}
 
     @property
@@ -77,7 +77,7 @@ class Texts:
         return [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:CE_TEXTS]
 
     def cross_entropy_of(self, site: str, texts: list[str], seed: int) -> CrossEntropy:
-        """The same on any texts of that format."""
+        """Cross-entropy on any texts of the main domain's format."""
         longest = self.corpus.recipe.max_tokens
         return cross_entropy(self.model, site, texts, longest, card.FORMATS[self.main_domain(seed)])
 
@@ -91,7 +91,7 @@ class Harvested:
     named: str = ""
 
     def check(self, sites: Sequence[str]) -> int:
-        """What cannot be trained on is refused; returns the width of a row."""
+        """Refuse rows that cannot be trained on; returns the width of a row."""
         for site in sites:
             if site not in self.rows.sites:
                 raise unknown("harvested site", site, self.rows.sites)
@@ -101,7 +101,7 @@ class Harvested:
         return int(self.rows.read(units[0], [sites[0]], self.rows.texts(0)[0]).at[sites[0]].shape[1])
 
     def about(self) -> dict[str, Any]:
-        """What the rows depend on beside the plan, in the words of a request."""
+        """Facts that the rows depend on beside the plan, as a request names them."""
         fields = self.rows.fields
         return {"model": fields["model"], "dtype": fields["dtype"], "corpus": self.rows.digest()}
 

@@ -55,7 +55,7 @@ class TrainingPlan:
 
     @property
     def seed(self) -> int:
-        """That of the rows' order and of what is held out."""
+        """Seed of the rows' order and of what is held out."""
         return self.seeds[0]
 
     @property
@@ -74,7 +74,7 @@ class TrainingPlan:
 
     @property
     def curve(self) -> list[int]:
-        """Where the learning curve is read: by factors of sqrt 2 up to the learning-rate decay, and at the end."""
+        """Points of the learning curve, in tokens: by factors of sqrt 2 up to the learning-rate decay, and the end."""
         return [*sorted({int((1 - DECAY) * self.tokens / 2 ** (j / 2)) for j in range(9)}), self.steps * self.batch]
 
     def request(self) -> dict[str, Any]:
@@ -120,13 +120,15 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its folder: the site, what tells it from others there, and `.control` (frozen encoder) or `.control-PART`."""
+        """Name of its folder: the site, options where there are several, and `.control` (frozen encoder) or
+        `.control-PART`.
+        """
         control = {"": "", "encoder": CONTROL_SUFFIX}.get(self.frozen, f"{CONTROL_SUFFIX}-{self.frozen}")
         return self.site.replace("->", "--to--") + self.tail + control
 
     @property
     def where(self) -> dict[str, Any]:
-        """Its sites for its record; that of a transcoder is the one it writes."""
+        """Sites for its record; a transcoder's is the one it writes."""
         several = parts(self.site)
         if kind(self.site) == "pair":
             return {"read_site": several[0], "site": several[1]}
@@ -138,7 +140,7 @@ class Member:
         return self.spec.learner(d_in, seed=self.seed, frozen=self.frozen, steps=steps)
 
     def freezes(self, d_model: int, steps: int) -> bool:
-        """Whether the variant has the part that this control keeps frozen; without it, it is known to be sound."""
+        """Return whether the variant has the part that this control freezes; without it, it is known to be sound."""
         try:
             self.learner(d_model, steps)
         except UserError:
@@ -146,7 +148,7 @@ class Member:
         return True
 
     def inputs(self, at: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """What `partial_fit` is given of rows by site: (x,), of a pair (x, y), of joined sites both side by side."""
+        """Arguments of `partial_fit` from rows by site: (x,), of a pair (x, y), of joined sites both side by side."""
         rows = tuple(at[part] for part in parts(self.site))
         return (torch.cat(rows, dim=1),) if kind(self.site) == "joined" else rows
 

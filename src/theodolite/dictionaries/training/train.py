@@ -160,7 +160,7 @@ class Training:
         return block if self.carry is None else concatenate([self.carry, block])
 
     def _train_on(self, rows: Rows) -> Means:
-        """As many steps as the rows fill; the rest is carried over."""
+        """Train as many steps as the rows fill; the rest is carried over."""
         batch = self.plan.batch
         means = Means(min(len(rows) // batch, self.plan.steps - self.step))
         if self.step == 0 and means.steps:
