@@ -102,7 +102,7 @@ class FittedReader:
         return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
 
     def admission(self, text: str, score: np.ndarray) -> Admission | None:
-        """Return whether to rely on the reading of one text, and why; None where the run saved no rule for this method."""
+        """Return whether to rely on the reading of one text; None where the run saved no rule for this method."""
         if self.judge is None:
             return None
         said, kept = self._said(self.judge, [text], score), self.judge

@@ -1,4 +1,4 @@
-"""What a user would otherwise find out too late: how the data could be solved without the concept."""
+"""Audit of a data set: ways in which it could be solved without the concept, found before any model runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

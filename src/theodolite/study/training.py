@@ -63,20 +63,20 @@ def train(
     if recipe is not None and data is not None:
         raise UserError(f"give a corpus recipe ({recipe!r}) or --data, not both")
     specs = crossed(map(parse, sae or ["topk"]), _several(width), k)
-    sighted = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
-    chosen = [_site(sighted, site) for site in sites or sorted(default_sites(sighted.n_blocks), key=Site.parse)]
+    loaded = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
+    chosen = [_site(loaded, site) for site in sites or sorted(default_sites(loaded.n_blocks), key=Site.parse)]
     name, rows = _rows(recipe or CORPUS, data, text, format)
     options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "controls": tuple(controls)}
     options |= {} if tokens is None else {"tokens": tokens}
     if dry_run:
-        needs = estimate(sighted, chosen, rows, **options)
+        needs = estimate(loaded, chosen, rows, **options)
         return [
             f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
         ]
     sweep(cache_root())
-    folder = out or trained_folder(sighted) / folder_name(slug(name), specs, _several(seed))
+    folder = out or trained_folder(loaded) / folder_name(slug(name), specs, _several(seed))
     made = train_dictionaries(
-        sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
+        loaded, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
         measuring=lambda done, total: progress("measuring", done, total),
         watch=watch, tracker=tracker, prefetch=prefetch, **options,
     )  # fmt: skip
