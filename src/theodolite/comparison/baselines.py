@@ -71,9 +71,12 @@ def facts(matched: Evaluation, fitted: Sequence[Fitted], recipe: Recipe) -> dict
     text = [_against_text(matched, levels, dataset, on[dataset], texts) for dataset in datasets]
     random = [_random(levels, dataset, on[dataset]) for dataset in datasets]
     return {
-        "chosen": best, "text_only": texts, "easy_from": EASY,
-        "text": [t for t in text if t], "random": [r for r in random if r],
-    }  # fmt: skip
+        "chosen": best,
+        "text_only": texts,
+        "easy_from": EASY,
+        "text": [t for t in text if t],
+        "random": [r for r in random if r],
+    }
 
 
 def _against_text(
@@ -90,8 +93,9 @@ def _against_text(
     scored = [text for text in found if np.isfinite(levels[dataset, text]["value"])]
     strongest = max(scored or found, key=lambda text: levels[dataset, text]["value"])
     return _contrast(found[strongest], len(found)) | {
-        "level": levels[dataset, method]["value"], "than_level": levels[dataset, strongest]["value"],
-    }  # fmt: skip
+        "level": levels[dataset, method]["value"],
+        "than_level": levels[dataset, strongest]["value"],
+    }
 
 
 def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
@@ -132,9 +136,13 @@ def _random(levels: Levels, dataset: str, best: str) -> dict[str, Any] | None:
         return None
     low, (high, floor) = min(drawn)[0], max(drawn)
     return {
-        "dataset": dataset, "draws": len(drawn), "lo": low, "hi": high, "best": best,
+        "dataset": dataset,
+        "draws": len(drawn),
+        "lo": low,
+        "hi": high,
+        "best": best,
         "easy": bool(low > EASY or floor > EASY),
-    }  # fmt: skip
+    }
 
 
 def _better_sign(row: dict[str, Any]) -> tuple[float, float]:

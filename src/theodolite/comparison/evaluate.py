@@ -180,9 +180,12 @@ def _contrasted(
             found = estimate.interval(bounded=False)
             if silent := [key[0] for key in (one, other) if _is_constant(matrix, key)]:
                 found = replace(
-                    found, lo=math.nan, hi=math.nan, sd_rows=math.nan,
+                    found,
+                    lo=math.nan,
+                    hi=math.nan,
+                    sd_rows=math.nan,
                     reason=f"{' and '.join(silent)} gives every row one score, and ranks none",
-                )  # fmt: skip
+                )
             differences.append(found)
             inverted.append(tuple(key[0] for key in (one, other) if _inverted(matrix, metric, key, margin)))
     if is_primary:

@@ -87,9 +87,12 @@ def _key(job: Job, views: Views, seeds: int) -> str:
     """Hash of everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
     method = methods.parse(job.method)
     parts = {
-        **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
-        "code": code_hash(_work, Job, Views, method.cls), "seeds": seeds,
-    }  # fmt: skip
+        **asdict(job),
+        "views": views.key(method.view, job.site, job.family),
+        "over_refusal": views.over_refusal,
+        "code": code_hash(_work, Job, Views, method.cls),
+        "seeds": seeds,
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -122,9 +125,13 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
         record = {"params": method.params, "n_fits": 1}
     if seed == 0 and platt is not None and not job.leave_out:
         about = {
-            "method": job.label, "view": method.view, "site": job.site, "family": job.family,
-            "dictionary": views.dictionary(method.view, job.site, seed, job.family), **asdict(platt),
-        }  # fmt: skip
+            "method": job.label,
+            "view": method.view,
+            "site": job.site,
+            "family": job.family,
+            "dictionary": views.dictionary(method.view, job.site, seed, job.family),
+            **asdict(platt),
+        }
         save_reader(reader, folder / "reader", about)
     scored = [
         _score(reader, platt, _rows(job, views, frame_of, name, seed)[at], frame_of(name).iloc[at]).assign(

@@ -99,17 +99,25 @@ def plan(recipe: Recipe, subjects: Subjects, notes: Sequence[str] = ()) -> Compa
     pooled = sum(rows.values()) * len(subjects.blocks) * model.d_model * 4
     by_token = sum(tokens.values()) * len(subjects.dictionary_sites) * model.d_model * model.dtype.itemsize
     return ComparisonPlan(
-        recipe, rows, tokens, passes * sum(tokens.values()) / rate / 60, (pooled + by_token) / 1e9,
-        _detectable(recipe, concept, training),
-        tuple(
+        recipe=recipe,
+        rows=rows,
+        tokens=tokens,
+        minutes=passes * sum(tokens.values()) / rate / 60,
+        gigabytes=(pooled + by_token) / 1e9,
+        detectable=_detectable(recipe, concept, training),
+        dictionaries=tuple(
             f"{s.name} at {s.site}, {s.dictionary.width} latents, "
             f"{'with' if s.control else 'without'} a frozen-encoder control"
             for s in subjects.dictionaries
         ),
-        (*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
-        tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept), training,
-        tuple(f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)),
-    )  # fmt: skip
+        foresight=(*notes, *foresight(recipe, concept.train.frame, has_dictionary)),
+        lost=tuple(concept.counts),
+        kept=tuple(count for dataset in datasets.values() for count in dataset.kept),
+        training=training,
+        remarks=tuple(
+            f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)
+        ),
+    )
 
 
 def _detectable(recipe: Recipe, concept: Concept, training: TrainingSets) -> tuple[float, ...]:

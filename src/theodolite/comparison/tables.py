@@ -51,9 +51,14 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEA
     asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe), *explained.contrasts(chosen)]
     exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
-        _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
-        thresholds=_thresholds(chosen), margin=recipe.margin, training=training,
-    )  # fmt: skip
+        _scores(chosen),
+        contrasts=recipe.contrasts,
+        exploratory=exploratory,
+        primary=primary,
+        thresholds=_thresholds(chosen),
+        margin=recipe.margin,
+        training=training,
+    )
 
 
 def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation | None:

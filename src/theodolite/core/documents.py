@@ -29,18 +29,33 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
     "baselines": {"text": [{"dataset": str}], "random": [{"dataset": str}]},
 }
 FACTS: dict[str, Any] = {
-    "model": (dict, type(None)), "views": dict, "labels": (*_NUMBER, type(None)), "protocol": dict, "dictionaries": int,
-    "fvu": (dict, type(None)), "available": (dict, type(None)), "read_from": list, "pooling": (dict, type(None)),
+    "model": (dict, type(None)),
+    "views": dict,
+    "labels": (*_NUMBER, type(None)),
+    "protocol": dict,
+    "dictionaries": int,
+    "fvu": (dict, type(None)),
+    "available": (dict, type(None)),
+    "read_from": list,
+    "pooling": (dict, type(None)),
     "training_sets": dict,
-}  # fmt: skip
+}
 
 
 _MANIFEST: dict[str, Any] = {
-    "id": str, "digest": str, "recipe": dict, "command": str, "versions": dict, "machine": dict, "started": str,
-    "finished": (str, type(None)), "facts": dict, "files": dict,
+    "id": str,
+    "digest": str,
+    "recipe": dict,
+    "command": str,
+    "versions": dict,
+    "machine": dict,
+    "started": str,
+    "finished": (str, type(None)),
+    "facts": dict,
+    "files": dict,
     "stages": [{"stage": str, "seconds": _NUMBER, "peak_mb": _NUMBER}],
     "notes": [{"kind": str, "count": int, "text": str}],
-}  # fmt: skip
+}
 _MACHINE = {"system": str, "processor": str, "cores": int, "memory_gib": (*_NUMBER, type(None))}
 
 
@@ -61,9 +76,12 @@ def wrong_manifest(manifest: Mapping[str, Any]) -> str | None:
         return wrong
     strings = dict.fromkeys(manifest["files"], str)
     parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "files": (strings, {}), "recipe": ({"name": str}, {}), "versions": ({"theodolite": str}, {}),
-        "machine": (_MACHINE, {}), "facts": ({}, FACTS),
-    }  # fmt: skip
+        "files": (strings, {}),
+        "recipe": ({"name": str}, {}),
+        "versions": ({"theodolite": str}, {}),
+        "machine": (_MACHINE, {}),
+        "facts": ({}, FACTS),
+    }
     return next((w for name, shape in parts.items() if (w := _wrong(manifest[name], *shape)) is not None), None)
 
 

@@ -157,9 +157,23 @@ class Estimate:
             lo, hi = _bounds(value, reach, self.n_groups) if bounded else within
         spread = float(self.seeds.std(ddof=1)) if n_seeds > 1 else math.nan
         return Interval(
-            value, lo, hi, self.n, self.n_groups, self.n_unscored, sd_rows, sd_seeds, sd_refits, spread, df, n_seeds,
-            self.training.overlap, self.n_effective / max(self.n_groups, 1), share, self.reason,
-        )  # fmt: skip
+            value=value,
+            lo=lo,
+            hi=hi,
+            n=self.n,
+            n_groups=self.n_groups,
+            n_unscored=self.n_unscored,
+            sd_rows=sd_rows,
+            sd_seeds=sd_seeds,
+            sd_refits=sd_refits,
+            spread=spread,
+            df=df,
+            n_seeds=n_seeds,
+            overlap=self.training.overlap,
+            balance=self.n_effective / max(self.n_groups, 1),
+            df_share=share,
+            reason=self.reason,
+        )
 
     def _rows_variance(self) -> float:
         return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self.small_sample), self.unseen**2)

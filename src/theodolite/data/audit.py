@@ -94,9 +94,15 @@ def audit_file(
 ) -> Audit:
     """The audit of a user's own labelled file, which needs no model. positive: labels counted as 1, by value."""
     source = Source(
-        source=stem_of(str(path)), file=str(path), field=text, label=label,
-        positive=list(positive) if positive else None, group=group, licence="yours", redistributable=False,
-    )  # fmt: skip
+        source=stem_of(str(path)),
+        file=str(path),
+        field=text,
+        label=label,
+        positive=list(positive) if positive else None,
+        group=group,
+        licence="yours",
+        redistributable=False,
+    )
     recipe = Recipe(name="file", title="file", positive="1", negative="0", question="", train=[source])
     return audit(concept.load(recipe, seed).train, seed=seed)
 
@@ -125,8 +131,10 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
 
 
 def _count_notes(dataset: Dataset) -> list[str]:
-    return [f"{words[0].upper()}{words[1:]}." if kind == "labels mapped" else f"{n} {words}."
-            for kind, n, words in dataset.remarks]  # fmt: skip
+    return [
+        f"{words[0].upper()}{words[1:]}." if kind == "labels mapped" else f"{n} {words}."
+        for kind, n, words in dataset.remarks
+    ]
 
 
 def _near_copies(dataset: Dataset) -> NearCopies:

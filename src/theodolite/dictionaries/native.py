@@ -27,9 +27,19 @@ FORMAT, FIRST = "theodolite-dictionary/2", "theodolite-dictionary/1"  # the firs
 WEIGHTS = "model.safetensors"
 MATRICES = ("W_enc", "W_dec", "W_skip")
 KEYS = {
-    "format", "kind", "d_in", "d_out", "width", "rule", "subtract_b_dec", "normalise", "refit", "encoder",
-    "weights_sha256", "info",
-}  # fmt: skip
+    "format",
+    "kind",
+    "d_in",
+    "d_out",
+    "width",
+    "rule",
+    "subtract_b_dec",
+    "normalise",
+    "refit",
+    "encoder",
+    "weights_sha256",
+    "info",
+}
 RULE = "rule."  # before the names of the rule's tensors
 RULES: dict[str, type[Activation]] = {
     rule.name: rule

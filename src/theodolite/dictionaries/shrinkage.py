@@ -93,9 +93,11 @@ def _moments(dictionary: Dictionary, batches: Iterable[Batch]) -> _Moments:
         z = to_csr(idx, val.double() * weight, dictionary.width)
         z = scipy_sparse.hstack([z, scipy_sparse.csr_matrix(_wide(weight))], format="csr")
         now = _Moments(z.T @ z, z.T @ _wide(y_nd.double() - y_hat.double()), np.diff(z.tocsc().indptr))
-        found = now if found is None else _Moments(
-            found.gram + now.gram, found.error_fd + now.error_fd, found.fired + now.fired
-        )  # fmt: skip
+        found = (
+            now
+            if found is None
+            else _Moments(found.gram + now.gram, found.error_fd + now.error_fd, found.fired + now.fired)
+        )
     if found is None:
         raise UserError("no rows were given: a decoder is fitted to at least one batch")
     return found

@@ -222,8 +222,9 @@ def _build_disguised(serialised: str, control: tuple[tuple[str, int], ...]) -> T
         model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & alias.keys()]
     disguised = Tokenizer.from_str(json.dumps(form))
     # special by `all_special_tokens` alone: also these are split off before anything else reads the text
-    disguised.add_special_tokens([AddedToken(alias[name], normalized=False) for name, _ in control
-                                  if disguised.token_to_id(alias[name]) is None])  # fmt: skip
+    disguised.add_special_tokens(
+        [AddedToken(alias[name], normalized=False) for name, _ in control if disguised.token_to_id(alias[name]) is None]
+    )
     for name, i in control:
         assert disguised.token_to_id(alias[name]) == i, f"{name!r} has another id in the disguised tokenizer"
     return disguised

@@ -50,9 +50,13 @@ def load_concept(
         return np.array(chosen)
 
     return load_rows(
-        recipe, count_tokens=partial(count_tokens, model), answer=answer, unreadable=partial(unreadable, model, recipe),
-        dictionary_texts=dictionary_texts, tell=tell,
-    )  # fmt: skip
+        recipe,
+        count_tokens=partial(count_tokens, model),
+        answer=answer,
+        unreadable=partial(unreadable, model, recipe),
+        dictionary_texts=dictionary_texts,
+        tell=tell,
+    )
 
 
 def count_tokens(model: Model, texts: Sequence[str]) -> np.ndarray:
@@ -107,9 +111,16 @@ def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[lis
     """`_chosen`, kept in the cache."""
     code = code_hash(_chosen, type(model))
     facts = [
-        model.identity, model.device.type, model.quantisation, list(model.template_around(recipe.format)), code,
-        recipe.format, recipe.max_tokens, prompts, options,
-    ]  # fmt: skip
+        model.identity,
+        model.device.type,
+        model.quantisation,
+        list(model.template_around(recipe.format)),
+        code,
+        recipe.format,
+        recipe.max_tokens,
+        prompts,
+        options,
+    ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     record = cache_root() / "answers" / f"{key[:32]}.json"
     found: list[int] | None = entry(record, key, "answers of the model", note)

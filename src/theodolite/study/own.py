@@ -118,11 +118,20 @@ def _source(path: Path, columns: FileColumns, **fields: Any) -> Source:
     path = path.expanduser()
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}")
-    return Source(**{
-        "source": stem_of(path.name), "file": str(path.resolve()), "revision": file_sha256(path),
-        "field": columns.text, "label": columns.label, "positive": list(columns.positive) or None,
-        "group": columns.group, "licence": "yours", "redistributable": False, **fields,
-    })  # fmt: skip
+    return Source(
+        **{
+            "source": stem_of(path.name),
+            "file": str(path.resolve()),
+            "revision": file_sha256(path),
+            "field": columns.text,
+            "label": columns.label,
+            "positive": list(columns.positive) or None,
+            "group": columns.group,
+            "licence": "yours",
+            "redistributable": False,
+            **fields,
+        }
+    )
 
 
 def _shift(path: Path, columns: FileColumns, train: Path) -> Shift:

@@ -86,10 +86,16 @@ def _rows(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell) -> Ite
         poolings = [p for p in POOLINGS if recipe.pooling in (AUTO, p) and (number == 0 or p != "last")]
         with tempfile.TemporaryDirectory() as scratch:
             rows = harvest(
-                subjects.model, train.texts, Path(scratch) / "rows", pooled_sites=[recipe.site], poolings=poolings,
-                positions=positions, format=recipe.format, max_tokens=recipe.max_tokens,
+                subjects.model,
+                train.texts,
+                Path(scratch) / "rows",
+                pooled_sites=[recipe.site],
+                poolings=poolings,
+                positions=positions,
+                format=recipe.format,
+                max_tokens=recipe.max_tokens,
                 progress=partial(tell, f"trying {positions}, tokens"),
-            )  # fmt: skip
+            )
             for pooling in poolings:
                 yield positions, pooling, rows.pooled(recipe.site, pooling)
 

@@ -21,9 +21,15 @@ from theodolite.study import own
 
 # Files of a model's folder that decide, with the weights, what it computes of a text
 BESIDE_WEIGHTS = (
-    "config.json", "tokenizer*", "*token*.json", "vocab*", "merges*", "*.model", "chat_template*",
+    "config.json",
+    "tokenizer*",
+    "*token*.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "chat_template*",
     "additional_chat_templates/*",
-)  # fmt: skip
+)
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # in any case, and also with .gz or .zst behind
 
 # What every comparison puts side by side unless the user names methods; `@` picks the view.

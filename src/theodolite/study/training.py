@@ -76,10 +76,17 @@ def train(
     sweep(cache_root())
     folder = out or trained_folder(loaded) / folder_name(slug(name), specs, _several(seed))
     made = train_dictionaries(
-        loaded, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
+        loaded,
+        chosen,
+        rows,
+        folder,
+        progress=lambda done, total: progress("training", done, total),
         measuring=lambda done, total: progress("measuring", done, total),
-        watch=watch, tracker=tracker, prefetch=prefetch, **options,
-    )  # fmt: skip
+        watch=watch,
+        tracker=tracker,
+        prefetch=prefetch,
+        **options,
+    )
     cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
     return [*cards, f"in {folder}"]
 

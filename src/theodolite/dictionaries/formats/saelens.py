@@ -49,11 +49,30 @@ SCALED, WHITENED = "expected_average_only_in", "covariance_whitening"
 TRAINED_AS = {"batch_topk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}  # our variants that it calls otherwise
 # Keys that change what the dictionary computes, or that the weights say again. All others are kept in `info["config"]`.
 _READ = {
-    "architecture", "d_in", "d_out", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
-    "reshape_activations", "metadata", "k", "rescale_acts_by_decoder_norm", "max_iterations", "residual_threshold",
-    "stop_on_duplicate_support", "activation_fn", "activation_fn_str", "activation_fn_kwargs", "hook_point",
-    "hook_name", "hook_name_out", "model_name", "finetuning_scaling_factor",
-}  # fmt: skip
+    "architecture",
+    "d_in",
+    "d_out",
+    "d_sae",
+    "dtype",
+    "device",
+    "apply_b_dec_to_input",
+    "normalize_activations",
+    "reshape_activations",
+    "metadata",
+    "k",
+    "rescale_acts_by_decoder_norm",
+    "max_iterations",
+    "residual_threshold",
+    "stop_on_duplicate_support",
+    "activation_fn",
+    "activation_fn_str",
+    "activation_fn_kwargs",
+    "hook_point",
+    "hook_name",
+    "hook_name_out",
+    "model_name",
+    "finetuning_scaling_factor",
+}
 
 
 def read(folder: Path, overrides: dict[str, Any] | None = None, factor: float | None = None) -> Dictionary:

@@ -98,9 +98,10 @@ def number(config: Mapping[str, Any], key: str, source: Path) -> float:
 def agree(config: Mapping[str, Any], sizes: Mapping[str, int], source: Path) -> None:
     """Refuse a configuration that gives the weights another size than they have."""
     wrong = {
-        key: config[key] for key, size in sizes.items()
+        key: config[key]
+        for key, size in sizes.items()
         if key in config and (config[key] != size or isinstance(config[key], bool))
-    }  # fmt: skip
+    }
     if wrong:
         raise UserError(f"dictionary {source}: its configuration says {wrong}, its weights have {dict(sizes)}")
 

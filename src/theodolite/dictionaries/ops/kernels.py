@@ -225,9 +225,17 @@ def row_dots(g: Array, W: Array, starts: Array, latent: Array, out: Array) -> No
 
 @njit(parallel=True, **HOW)
 def missed(
-    target: Array, starts: Array, latent: Array, value: Array, W: Array, ends: Array, factor: Array, square: Array,
-    g: Array, dots: Array,
-) -> None:  # fmt: skip
+    target: Array,
+    starts: Array,
+    latent: Array,
+    value: Array,
+    W: Array,
+    ends: Array,
+    factor: Array,
+    square: Array,
+    g: Array,
+    dots: Array,
+) -> None:
     """Residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
 
     e[l] = target - sum of value W[latent] over latents < ends[l]; square[l, n] = |e[l]|²; g[l, n] = sum of factor[m]
@@ -300,9 +308,17 @@ def sum_by_latent(order: Array, row: Array, begin: Array, weight: Array, rows: A
 
 @njit(parallel=True, **HOW)
 def two_sums_by_latent(
-    order: Array, row: Array, begin: Array, weight_a: Array, rows_a: Array, out_a: Array, weight_b: Array,
-    rows_b: Array, out_b: Array, sum_b: Array,
-) -> None:  # fmt: skip
+    order: Array,
+    row: Array,
+    begin: Array,
+    weight_a: Array,
+    rows_a: Array,
+    out_a: Array,
+    weight_b: Array,
+    rows_b: Array,
+    out_b: Array,
+    sum_b: Array,
+) -> None:
     """`sum_by_latent` of two weights in one pass, and the sums of the second weight alone."""
     shares = _shares(begin, TASKS)
     for task in prange(TASKS):
@@ -332,9 +348,18 @@ def gradient_norms(g: Array, w: Array, remove_along: bool, along: Array, square:
 
 @njit(parallel=True, **HOW)
 def adam(
-    w: Array, g: Array, along: Array, mean: Array, square: Array, factor: float, beta1: float, beta2: float,
-    rate: float, root: float, eps: float,
-) -> None:  # fmt: skip
+    w: Array,
+    g: Array,
+    along: Array,
+    mean: Array,
+    square: Array,
+    factor: float,
+    beta1: float,
+    beta2: float,
+    rate: float,
+    root: float,
+    eps: float,
+) -> None:
     """One Adam step of every row, idle ones too: g becomes factor (g - along w), then the moments and w move."""
     b1, b2, c1, c2 = np.float32(beta1), np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
     scale, lr, r, e = np.float32(factor), np.float32(rate), np.float32(root), np.float32(eps)

@@ -21,9 +21,11 @@ OFF_TARGET = 0.1  # held-out rows differ a little from those the L0 was steered 
 
 
 def measure(
-    dictionary: Dictionary, rows: Rows, inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+    dictionary: Dictionary,
+    rows: Rows,
+    inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
     ce: CrossEntropy | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """FVU with interval and L0 for each domain that has rows, and the cross-entropy recovered where it is measured.
 
     inputs: what the dictionary is given of rows by site: its rows, or its rows and those it should predict.
