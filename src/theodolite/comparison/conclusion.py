@@ -18,7 +18,7 @@ def write(
     matched: Evaluation, recipe: Recipe, read: str, dictionaries: Sequence[SiteDictionary], fvu: Fvu, run: Run
 ) -> None:
     """Write verdict.json, and card.json where the matched site has a dictionary; `read` says in words what was read."""
-    about = [] if run.facts.get("rows_given") else _dictionary_notes(dictionaries, fvu)
+    about = [] if run.facts.get("from_arrays") else _dictionary_notes(dictionaries, fvu)
     notes = [*about, *(f"{a} against {b}: not run" for a, b in matched.missing)]
     notes += [*_inverted_notes(matched), *_margin_notes(matched)]
     decided = recipe.primary or IN_DISTRIBUTION

@@ -46,12 +46,14 @@ def build_views(
     datasets = {"train": concept.train, **concept.shifts}
     facts, rendered = _facts(recipe, subjects), subjects.model.template_around(recipe.format)
     views = Views(
-        cache / "views", {name: _inputs(facts, recipe, dataset, subjects) for name, dataset in datasets.items()},
-        {name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
-        tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal), _dictionaries(subjects),
-        {s.key: s.control.fingerprint()[:12] for s in subjects.dictionaries if s.control is not None},
-        makers(recipe, subjects),
-    )  # fmt: skip
+        folder=cache / "views",
+        inputs={name: _inputs(facts, recipe, dataset, subjects) for name, dataset in datasets.items()},
+        frames={name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
+        over_refusal=tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal),
+        dictionaries=_dictionaries(subjects),
+        controls={s.key: s.control.fingerprint()[:12] for s in subjects.dictionaries if s.control is not None},
+        makers=makers(recipe, subjects),
+    )
     work = [(name, part) for name in datasets for part in _parts(recipe, subjects, views, name, note)]
     for name, dataset in datasets.items():
         views.put_frame(name, dataset.frame, note)
@@ -122,8 +124,10 @@ def _parts(recipe: Recipe, subjects: Subjects, views: Views, name: str, note: No
             control = partial(_control, recipe, subjects, s)
             parts.append(BuildStep(f"{s.site}.{views.control(s.key)}.{_part(views, 'control')}", control))
     makers: dict[str, Callable[..., Made]] = {
-        "embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer,
-    }  # fmt: skip
+        "embedding": _embedding,
+        "sentence": partial(_sentence, note),
+        "answer": _answer,
+    }
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
     passes = {"answer": 2.0 if recipe.few_shot else 1.0}
     return parts + [
@@ -191,11 +195,17 @@ def makers(recipe: Recipe, subjects: Subjects) -> dict[str, str]:
 def harvested(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
     return harvest(
-        subjects.model, dataset.texts, _harvest_folder(views, name),
-        token_sites=_token_sites(recipe), pooled_sites=subjects.blocks,
-        poolings=(recipe.pooling,), positions=recipe.positions, format=recipe.format, max_tokens=recipe.max_tokens,
+        subjects.model,
+        dataset.texts,
+        _harvest_folder(views, name),
+        token_sites=_token_sites(recipe),
+        pooled_sites=subjects.blocks,
+        poolings=(recipe.pooling,),
+        positions=recipe.positions,
+        format=recipe.format,
+        max_tokens=recipe.max_tokens,
         progress=tick,
-    )  # fmt: skip
+    )
 
 
 def _harvest_folder(views: Views, name: str) -> Path:
@@ -334,12 +344,18 @@ def _facts(recipe: Recipe, subjects: Subjects) -> dict[str, Any]:
     """
     model = subjects.model
     return {
-        "model": model.identity, "dtype": str(model.dtype), "device": model.device.type,
+        "model": model.identity,
+        "dtype": str(model.dtype),
+        "device": model.device.type,
         "quantisation": model.quantisation,
-        "format": recipe.format, "max_tokens": recipe.max_tokens, "positions": recipe.positions,
-        "pooling": recipe.pooling, "sites": sorted(_token_sites(recipe)), "blocks": subjects.blocks,
+        "format": recipe.format,
+        "max_tokens": recipe.max_tokens,
+        "positions": recipe.positions,
+        "pooling": recipe.pooling,
+        "sites": sorted(_token_sites(recipe)),
+        "blocks": subjects.blocks,
         "code": code_hash(_states, Views, type(model)),
-    }  # fmt: skip
+    }
 
 
 def _inputs(facts: dict[str, Any], recipe: Recipe, dataset: Dataset, subjects: Subjects) -> str:

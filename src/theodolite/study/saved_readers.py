@@ -94,6 +94,6 @@ def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | N
 
 
 def _why_none(run: Run) -> str:
-    if run.facts.get("rows_given"):
+    if run.facts.get("from_arrays"):
         return "it compared rows that were given, so there is no model to read a text with"
     return "none of its methods was fitted at its site" if run.finished else "it did not finish"
