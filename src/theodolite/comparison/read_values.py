@@ -14,7 +14,7 @@ class Exemplar(NamedTuple):
 
 @dataclass(frozen=True)
 class Admission:
-    """What the run's judge of this method says of one text.
+    """Decision of the run's selection rule about one text.
 
     alpha: the accuracy it is certified for, on average over rows like those of the run. label: the predicted one, and
     its name. reason: why the reading is not relied on, "" where it is. judge: its confidence and map; it relies on what

@@ -97,7 +97,7 @@ class FittedReader:
         return "kept" not in words and "broken" in words
 
     def _on_shifts(self) -> list[str]:
-        """What the run found of the certified accuracy of this method, a word for each shift."""
+        """Findings of the run on this method's certified accuracy, a word for each shift."""
         method = self.about["method"]
         return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
 
@@ -309,7 +309,7 @@ def refuse_out(out: Path | None, file: Path) -> None:
 
 
 def withheld(said: Said, blank_n: np.ndarray) -> Said:
-    """The same, with nothing relied on where the reader knows nothing of the text: its score is the intercept."""
+    """Return the records with blank texts rejected: the reader knows nothing of them, its score is the intercept."""
     return replace(said, reason=np.where(blank_n, BLANK, said.reason).astype(object))
 
 

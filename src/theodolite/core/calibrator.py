@@ -128,7 +128,7 @@ class Calibrator(Reader):
         return np.full(len(part.score_n), TOO_FEW, dtype=object) if self.too_few_ else self._reasons(part)
 
     def judged(self, X: Any, y: Any) -> Judged:
-        """What it says of labelled rows (0 and 1); the prediction is the one of `predict`, by the probability."""
+        """Predictions on labelled rows (0 and 1) with their confidences; `predict` decides, by the probability."""
         part = self._part(X)
         predicted_n = (self._probability(part) > 0.5).astype(int)
         return Judged(self._confidence(part), predicted_n, np.asarray(y).astype(int))
@@ -241,7 +241,7 @@ def default(estimator: Any) -> BaseEstimator:
 
 
 def told(part: Any, target_n: Array, parts: Sequence[str]) -> Array:
-    """What each row is for, as the caller says: each has one of these words, and every part rows of both classes."""
+    """Use of each row, as the caller says: each has one of these words, and every part rows of both classes."""
     part_n = np.asarray(part, dtype=object)
     if part_n.shape != target_n.shape:
         raise UserError(f"part has shape {part_n.shape}, there are {len(target_n)} rows: give one word per row")

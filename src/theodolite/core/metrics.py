@@ -167,7 +167,7 @@ def rate_above(y: Array, s: Array, threshold: float, label: int, w: Array | None
 def threshold_at(negatives: Array, fpr: float, fewest: int = 10) -> float | None:
     """The lowest score that at most a share `fpr` of these negatives lie above; None if that share is under 10 rows.
 
-    Give it out-of-fold scores of *training* negatives: a threshold chosen on the rows it is judged on is no threshold.
+    Give it out-of-fold scores of *training* negatives: a threshold chosen on the rows it is tested on is no threshold.
 
     >>> threshold_at(np.arange(200.0), 0.05), threshold_at(np.arange(200.0), 0.01)
     (189.0, None)

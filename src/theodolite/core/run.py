@@ -209,7 +209,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether every file of the run is on disk."""
+        """Return whether every file of the run is on disk."""
         return self.manifest["finished"] is not None
 
     @property

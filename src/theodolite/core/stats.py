@@ -89,7 +89,7 @@ class Interval:
 class Estimate:
     """A metric for every seed, (S,), and under every bootstrap weight, (S, P, B); the difference of two is paired.
 
-    groups: number of groups of each grouping, (P,), in the class that has fewer. shared: all seeds were judged on the
+    groups: number of groups of each grouping, (P,), in the class that has fewer. shared: all seeds were scored on the
     same rows (a shift), not each on test rows of its own (in distribution). training: what the seeds' training sets
     have in common. effective, weight: of each grouping, (P,), the effective number of its groups and the share of the
     heaviest (`bootstrap.heaviest`), in the class whose groups are the least equal; () where all groups are equal.
@@ -212,7 +212,7 @@ class Estimate:
 class Sample:
     """The rows of one data set with the bootstrap weights that every method on it shares.
 
-    y: labels (n,). groups: the groupings of the rows, P of them. asked: (S, n), which rows each seed is judged on.
+    y: labels (n,). groups: the groupings of the rows, P of them. asked: (S, n), which rows each seed is scored on.
     weights: (P * B, n). training: what the seeds' training sets have in common.
     """
 
@@ -240,7 +240,9 @@ class Sample:
 
     @property
     def shared(self) -> bool:
-        """Whether all seeds are scored on the same rows (a shift); in distribution each has test rows of its own."""
+        """Return whether all seeds are scored on the same rows (a shift); in distribution each has test rows of its
+        own.
+        """
         return bool((self.asked == self.asked[0]).all())
 
     def take(self, rows: Array) -> "Sample":
@@ -356,7 +358,7 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     fresh groups), or where they differ on few groups of many. Let them differ on k groups of G: the exact reach of such
     a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's standard error is multiplied by what that
     reach is above the normal one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.3 at 10. Of methods that hardly
-    fail it is the standard error of the training set where it is widest, if all are judged on the same rows: a group
+    fail it is the standard error of the training set where it is widest, if all are scored on the same rows: a group
     that one reader in five gets wrong says what an error costs. Where no difference was seen (k = 0) a group on which
     one method fails counts its whole rank. Two methods of which one is right on every group and the other on none have
     no spread either, and get the bound for none of G.

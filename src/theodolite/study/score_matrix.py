@@ -1,4 +1,4 @@
-"""One data set as arrays: who scored what, and which rows belong together."""
+"""One data set as arrays: the scores of every method and seed, and the groups of its rows."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -41,7 +41,7 @@ class SiteDictionary:
 
     @property
     def key(self) -> str:
-        """The name (of a path its last component) with what tells its weights from those of another of that name.
+        """Name (of a path its last component) with the start of the weights' fingerprint.
 
         Names files and stands in Runs, so it says nothing of where the dictionary lies on this machine.
         """
@@ -174,9 +174,9 @@ def _named(spec: str, dictionary: Dictionary, site: str, others: list[SiteDictio
         raise UserError(f"dictionary {spec!r} has the very weights of {prints[same]!r}: name it once")
     procedure, taken = _procedure(dictionary), {s.family for s in others}
     control = opening.control_beside(spec, dictionary)
-    sister = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
-    if sister is not None:
-        return SiteDictionary(spec, sister.family, site, dictionary, control)
+    same_kind = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
+    if same_kind is not None:
+        return SiteDictionary(spec, same_kind.family, site, dictionary, control)
     if all(s.family for s in here):
         return SiteDictionary(spec, "", site, dictionary, control)
     family = f"./{spec}" if spec in taken else spec  # a folder may be called text-only

@@ -140,7 +140,7 @@ def _out_of_fold(
 def _log_loss(score_n: np.ndarray, platt: Platt, target_n: np.ndarray) -> np.ndarray:
     """Log loss of every row, after Platt scaling.
 
-    Readers with log-odds of their own are scaled too: judged by native log-loss they would be regularised for
+    Readers with log-odds of their own are scaled too: compared by native log-loss they would be regularised for
     calibration (C=.01 where the ranking prefers 3) while all others are regularised for ranking.
     """
     logit_n = platt.log_odds(score_n)
