@@ -291,5 +291,5 @@ def test_a_request_of_before_many_dictionaries_goes_on(tmp_path) -> None:
     now = {"sites": (A,), "saes": ["topk(k=3, lr=0.001, width=32)"], "controls": ("encoder",), "seeds": (4,)}
     now |= {"tokens": 8000, "batch": 100, "block_rows": 700, "model": "m", "corpus": "c", "dtype": "torch.float32"}
     checkpoint.claim(tmp_path, now)
-    with pytest.raises(UserError, match=r"another saes, .*; another controls, "):
+    with pytest.raises(UserError, match=r"another controls, .*; another saes, "):
         checkpoint.claim(tmp_path, now | {"saes": ["topk(k=3, lr=0.01, width=32)"], "controls": []})

@@ -192,7 +192,7 @@ def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch
     monkeypatch.setattr(training.corpora, "cached", lambda recipe: None)
     monkeypatch.setattr(training.card, "summary", lambda cards: [])
     monkeypatch.setattr(
-        training.training, "train", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
+        training, "train_dictionaries", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
     )
     for size in ({}, {"width": 8192}, {"k": 16}):
         training.train(**size)
