@@ -22,7 +22,7 @@ from theodolite.data.splits import split
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models.model import Model
 from theodolite.study.datasets import load_concept
-from theodolite.study.subjects import Instruments, open_instruments
+from theodolite.study.subjects import Subjects, open_subjects
 
 METHODS = (
     "difference_in_means",
@@ -42,9 +42,9 @@ def main() -> None:
     concept = None
     for dtype in ("float32", "bfloat16"):
         start = time.perf_counter()
-        instruments = open_instruments(wanted, Model.from_pretrained(wanted.model, dtype=dtype))
-        concept = concept or load_concept(wanted, instruments)
-        read[dtype] = views(wanted, instruments, texts(concept))
+        subjects = open_subjects(wanted, Model.from_pretrained(wanted.model, dtype=dtype))
+        concept = concept or load_concept(wanted, subjects)
+        read[dtype] = views(wanted, subjects, texts(concept))
         print(f"{dtype}: {len(texts(concept))} texts in {time.perf_counter() - start:.0f} s")
     full, half = (read[dtype]["state"] for dtype in read)
     error = np.linalg.norm(half - full, axis=1) / np.linalg.norm(full, axis=1)
@@ -59,13 +59,13 @@ def texts(concept: Concept) -> list[str]:
     return [*concept.train.texts, *(text for name in SHIFTS for text in concept.shifts[name].texts)]
 
 
-def views(wanted: recipe.Recipe, instruments: Instruments, texts: list[str]) -> dict[str, Any]:
+def views(wanted: recipe.Recipe, subjects: Subjects, texts: list[str]) -> dict[str, Any]:
     """Rows pooled per text, and the main dictionary's latents encoded per token and pooled."""
-    model, site = instruments.model, instruments.model.site(wanted.site)
+    model, site = subjects.model, subjects.model.site(wanted.site)
     how: dict[str, Any] = {"format": wanted.format, "max_tokens": wanted.max_tokens}
     tokens = model.read(texts, site, positions=wanted.positions, pooling=None, **how)[site]
     rows = [(tokens.doc, np.ones(len(tokens), bool), torch.from_numpy(tokens.rows))]
-    latents = pooled_latents(instruments.at(wanted.site)[0].dictionary, rows, len(texts), wanted.pooling).latents
+    latents = pooled_latents(subjects.at(wanted.site)[0].dictionary, rows, len(texts), wanted.pooling).latents
     return {"state": tokens.pool(wanted.pooling).rows, "latents": latents}
 
 

@@ -1,4 +1,4 @@
-"""Theodolite sights one concept in a language model from several stations and states the error.
+"""Compare what probes, RepE directions, SAE latents and text baselines read of a concept in a language model.
 
 >>> import theodolite
 >>> run = theodolite.compare("harmful-intent")            # doctest: +SKIP

@@ -204,10 +204,10 @@ def convert(source: str, out: Path, *, to: str = "theodolite") -> None:
     to
         theodolite, saelens, sparsify, gemma_scope, gemma_scope_2, dictionary_learning, openai.
     """
-    from theodolite.dictionaries import convert as converting
+    from theodolite.dictionaries.convert import convert as convert_dictionary
     from theodolite.report import terminal
 
-    terminal.say(converting.convert(source, out, to))
+    terminal.say(convert_dictionary(source, out, to))
 
 
 @app.command
@@ -243,10 +243,10 @@ def check(reader: str) -> None:
     reader
         path/to/file.py:Class
     """
-    from theodolite.checks import check as checks
+    from theodolite.checks.check import check as check_reader
     from theodolite.report import terminal
 
-    if not terminal.show_laws(checks.check(reader)):
+    if not terminal.show_laws(check_reader(reader)):
         sys.exit(1)
 
 
@@ -262,10 +262,10 @@ def list_recipes() -> None:
 @data.command
 def show(recipe: str) -> None:
     """One recipe as it is stored: sources and shifts, and methods and contrasts where it has its own."""
-    from theodolite.core import recipe as recipes
+    from theodolite.core.recipe import load, to_yaml
     from theodolite.report import terminal
 
-    terminal.say([recipes.to_yaml(recipes.load(recipe))])
+    terminal.say([to_yaml(load(recipe))])
 
 
 @data.command

@@ -8,14 +8,14 @@ from cyclopts import Parameter
 Many = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 Sites = Annotated[list[str] | None, Parameter(name=["--sites", "--site"], consume_multiple=True)]
 TextFormat = Literal["raw", "chat"]
-Twin = Literal["encoder", "decoder", "soft_decoder", "none"]
+Control = Literal["encoder", "decoder", "soft_decoder", "none"]
 
 
 def train(
     recipe: str | None = None,
     *,
     sae: Many = None,
-    twins: Annotated[list[Twin] | None, Parameter(consume_multiple=True)] = None,
+    controls: Annotated[list[Control] | None, Parameter(consume_multiple=True)] = None,
     model: str = "smollm2-135m-instruct",
     revision: str | None = None,
     data: Path | None = None,
@@ -32,7 +32,7 @@ def train(
     prefetch: Annotated[bool | None, Parameter(negative="--no-prefetch")] = None,
     dry_run: bool = False,
 ) -> None:
-    """Train dictionaries (by default a TopK and its frozen-encoder twin) at each site in one pass; the same command
+    """Train dictionaries (by default a TopK and its frozen-encoder control) at each site in one pass; the same command
     resumes.
 
     Parameters
@@ -42,8 +42,8 @@ def train(
     sae
         any number of dictionaries, each a name with options: topk "jumprelu(target_l0=32, width=8192)", or your own as
         file.py:Class.
-    twins
-        which frozen twins each gets: encoder (default), decoder, soft_decoder, or none.
+    controls
+        controls that each gets, by the part that stays frozen: encoder (default), decoder, soft_decoder, or none.
     model
         as for compare.
     revision
@@ -80,10 +80,10 @@ def train(
     from theodolite.report import terminal
     from theodolite.study import training
 
-    frozen = [twin for twin in twins or ["encoder"] if twin != "none"]
+    frozen = [control for control in controls or ["encoder"] if control != "none"]
     with terminal.progress() as progress:
         lines = training.train(
-            recipe, sae=sae, twins=frozen, model=model, revision=revision, data=data, text=text, format=format,
+            recipe, sae=sae, controls=frozen, model=model, revision=revision, data=data, text=text, format=format,
             sites=sites, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
             dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
             watch=lambda line: progress.say(told(line)),

@@ -9,7 +9,7 @@ from theodolite.core.metrics import auroc, brier
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import ROW_COLUMNS, SCORE_COLUMNS
 from theodolite.core.stats import HALVES
-from theodolite.study.score_matrix import read_panel
+from theodolite.study.score_matrix import read_score_matrix
 
 SITE = "blocks.3.resid_post"
 
@@ -115,8 +115,8 @@ def test_few_seeds_are_points() -> None:
 
 def test_wrapped_rows_vary_with_request_and_template() -> None:
     frame = scored("wrapped", {"a": 1.0}, templates=9)
-    panel = read_panel("wrapped", frame, training=HALVES, n_boot=50, seed=0)
-    assert [len(np.unique(g)) for g in panel.sample.groups] == [
+    matrix = read_score_matrix("wrapped", frame, training=HALVES, n_boot=50, seed=0)
+    assert [len(np.unique(g)) for g in matrix.sample.groups] == [
         100,
         9,
         200,

@@ -55,9 +55,9 @@ def test_every_reader_can_be_given_state_and_latents_together(views: Views, tmp_
 def test_a_reader_remembers_which_dictionary_it_reads(views: Views, tmp_path: Path) -> None:
     from theodolite.study.saved_readers import saved_about
 
-    for method, station in (("logistic@latents", DICTIONARY), ("logistic", "")):
+    for method, dictionary in (("logistic@latents", DICTIONARY), ("logistic", "")):
         fits._one_seed(Job(method, SITE), views, 0, tmp_path / method)
-        assert saved_about(tmp_path / method / "reader")["station"] == station
+        assert saved_about(tmp_path / method / "reader")["dictionary"] == dictionary
 
 
 def test_jobs_in_processes_give_the_scores_of_jobs_in_this_one(
@@ -94,7 +94,7 @@ def test_the_key_names_rows_seeds_code_and_versions(
     assert key() == first
     keys = {first, key(seeds=3), key(job=replace(job, tuned=False)), key(job=replace(job, method="ridge@latents"))}
     keys |= {key(made_views(tmp_path, seed=1)), key(made_views(tmp_path, over_refusal=("xstest",)))}
-    keys.add(key(replace(views, given=views.given | {"new": "rows"}, frames=views.frames | {"new": "labels"})))
+    keys.add(key(replace(views, inputs=views.inputs | {"new": "rows"}, frames=views.frames | {"new": "labels"})))
     keys.add(key(replace(views, frames={"train": "other labels of the same texts"})))
     monkeypatch.setattr(code_hash, "version", lambda name: "0.0.0")
     keys.add(key())

@@ -13,7 +13,7 @@ from theodolite.data import concept
 from theodolite.models import prompting, sentence
 from theodolite.models.model import Model
 from theodolite.study.build import build_views
-from theodolite.study.subjects import Instruments
+from theodolite.study.subjects import Subjects
 from theodolite.study.views import Views
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -35,7 +35,7 @@ def recipe_with(methods: list[str], **changes: object) -> Recipe:
 
 def views_in(folder: Path, families: tuple[str, ...] = ()) -> Views:
     """State at two sites; latents of these families at the first."""
-    views = Views(folder, {"train": "given"}, {}, stations={(family, SITE): [f"{family}-0"] for family in families})
+    views = Views(folder, {"train": "given"}, {}, dictionaries={(family, SITE): [f"{family}-0"] for family in families})
     for site in (SITE, DEEPER):
         views.put("train", "state", site, np.ones((2, 2)))
     for family in families:
@@ -89,8 +89,8 @@ def test_the_views_built_are_those_the_methods_read(
     monkeypatch.setattr(sentence, "embed", lambda texts, note: np.ones((len(texts), 3)))
     monkeypatch.setattr(sentence, "truncated", lambda texts: 0)
     monkeypatch.setattr(prompting, "answer_log_odds", lambda model, texts, question, **how: np.ones(len(texts)))
-    instruments = Instruments(Model(tiny_model(), byte_tokenizer(), name="tiny", hash="0" * 64))
-    views = build_views(recipe, concept.load(recipe), instruments, tmp_path / "cache", lambda done, total: None)
+    subjects = Subjects(Model(tiny_model(), byte_tokenizer(), name="tiny", hash="0" * 64))
+    views = build_views(recipe, concept.load(recipe), subjects, tmp_path / "cache", lambda done, total: None)
     built = {name for name in ("embedding", "sentence", "answer") if views.has(name)}
     assert built == ({view} if view else set())
     assert absent(recipe, views) == []

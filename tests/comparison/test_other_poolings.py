@@ -16,7 +16,7 @@ from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models.model import Model
 from theodolite.study import build
-from theodolite.study.subjects import Instruments, Station
+from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.views import Views
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -27,8 +27,8 @@ Make = Callable[..., tuple[Recipe, Views]]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Instruments, concept.Concept, Recipe]:
-    """Ninety short texts, a tiny model, and one dictionary with a twin."""
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Subjects, concept.Concept, Recipe]:
+    """Ninety short texts, a tiny model, and one dictionary with a control."""
     import pandas as pd
 
     folder, draw = tmp_path_factory.mktemp("poolings"), np.random.default_rng(0)
@@ -43,17 +43,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Instruments, 
     )  # fmt: skip
     model = Model(tiny_model(), byte_tokenizer(), name="tiny")
     dictionary = Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.zeros(32), ReluRule(), subtract_b_dec=False)
-    station = Station("both", "", SITE, dictionary, dictionary)
-    return folder, Instruments(model, (station,)), concept.load(recipe), recipe
+    site_dictionary = SiteDictionary("both", "", SITE, dictionary, dictionary)
+    return folder, Subjects(model, (site_dictionary,)), concept.load(recipe), recipe
 
 
 @pytest.fixture(scope="module")
-def views_of(world: tuple[Path, Instruments, concept.Concept, Recipe]) -> Callable[..., tuple[Recipe, Views]]:
-    folder, instruments, found, recipe = world
+def views_of(world: tuple[Path, Subjects, concept.Concept, Recipe]) -> Callable[..., tuple[Recipe, Views]]:
+    folder, subjects, found, recipe = world
 
     def make(**changes: str) -> tuple[Recipe, Views]:
         changed = recipe.model_copy(update=changes)
-        return changed, build.build_views(changed, found, instruments, folder / "cache", lambda done, total: None)
+        return changed, build.build_views(changed, found, subjects, folder / "cache", lambda done, total: None)
 
     return make
 
@@ -61,7 +61,7 @@ def views_of(world: tuple[Path, Instruments, concept.Concept, Recipe]) -> Callab
 def test_pooling_and_positions_are_in_every_key_that_depends_on_them(views_of: Make) -> None:
     ways = [{"pooling": "mean"}, {"pooling": "max"}, {"pooling": "last"}, {"positions": "content[-1]"}]
     made = [views_of(**way)[1] for way in ways]
-    for view in ("state", "latents", "error", "twin"):
+    for view in ("state", "latents", "error", "control"):
         assert len({views.key(view, SITE) for views in made}) == len(ways), view
     assert len({views.path("train", "state", SITE) for views in made}) == len(ways)
     again = views_of(pooling="mean")[1]
@@ -72,30 +72,30 @@ def test_pooling_and_positions_are_in_every_key_that_depends_on_them(views_of: M
 
 @pytest.mark.parametrize(("own", "other"), [("mean", "last"), ("mean", "max"), ("last", "mean")])
 def test_another_pooling_is_what_a_run_with_that_pooling_reads(
-    world: tuple[Path, Instruments, concept.Concept, Recipe],
+    world: tuple[Path, Subjects, concept.Concept, Recipe],
     views_of: Make,
     own: str,
     other: str,
 ) -> None:
-    _, instruments, found, _ = world
+    _, subjects, found, _ = world
     recipe, views = views_of(pooling=own)
-    again = other_poolings.pooled_views(recipe, other, found, instruments, views)
+    again = other_poolings.pooled_views(recipe, other, found, subjects, views)
     run = views_of(pooling=other)[1]
     for view in ("state", "reconstruction", "error"):
         np.testing.assert_allclose(again.get("train", view, SITE), run.get("train", view, SITE), rtol=1e-4, atol=1e-5)
-    for view in ("latents", "twin"):
+    for view in ("latents", "control"):
         assert abs(again.get("train", view, SITE) - run.get("train", view, SITE)).max() < 1e-4
     assert len({handle.key("state", SITE) for handle in (views, again, run)}) == 3, "no two share a place on disk"
 
 
 def test_the_fixed_contrasts_are_given_for_the_other_poolings_with_n_and_cost(
-    world: tuple[Path, Instruments, concept.Concept, Recipe], views_of: Make
+    world: tuple[Path, Subjects, concept.Concept, Recipe], views_of: Make
 ) -> None:
-    folder, instruments, found, _ = world
+    folder, subjects, found, _ = world
     recipe, views = views_of(pooling="mean")
     quiet, cache = lambda done, total: None, folder / "fits"
     fitted = list(fits.run(jobs(recipe, views, []), views, recipe.seeds, cache, quiet))
-    others = other_poolings.evaluated(recipe, found, instruments, views, fitted, cache, quiet)
+    others = other_poolings.evaluated(recipe, found, subjects, views, fitted, cache, quiet)
     assert list(others) == ["last", "max"]
     pairs = [(c.method, c.versus) for c in others["last"].evaluation.contrasts]
     assert pairs == [("logistic@latents", "difference_in_means"), ("difference_in_means", "length")]
@@ -121,9 +121,9 @@ def test_the_fixed_contrasts_are_given_for_the_other_poolings_with_n_and_cost(
 
 
 def test_of_a_single_token_there_is_no_other_mean_or_maximum(
-    world: tuple[Path, Instruments, concept.Concept, Recipe], views_of: Make
+    world: tuple[Path, Subjects, concept.Concept, Recipe], views_of: Make
 ) -> None:
-    folder, instruments, found, _ = world
+    folder, subjects, found, _ = world
     recipe, views = views_of(positions="content[-1]")
-    others = other_poolings.evaluated(recipe, found, instruments, views, [], folder / "fits", lambda done, total: None)
+    others = other_poolings.evaluated(recipe, found, subjects, views, [], folder / "fits", lambda done, total: None)
     assert list(others) == ["last"]

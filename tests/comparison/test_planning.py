@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.comparison.planning import MOST_DETECTABLE, Plan, _detectable
+from theodolite.comparison.planning import MOST_DETECTABLE, ComparisonPlan, _detectable
 from theodolite.core.recipe import Recipe
 from theodolite.study.training_sets import measured
 
 
-def planned(sizes: list[int]) -> Plan:
+def planned(sizes: list[int]) -> ComparisonPlan:
     group = np.repeat(np.arange(len(sizes)), sizes)
     frame = pd.DataFrame(
         {"hash": [f"{i:016x}" for i in range(len(group))], "cluster": group, "label": np.arange(len(group)) % 2,
@@ -21,7 +21,7 @@ def planned(sizes: list[int]) -> Plan:
     recipe = Recipe(name="mine", title="Mine", positive="", negative="", question="", train=[])
     training = measured(frame, recipe.seeds)[""]
     concept: Any = SimpleNamespace(shifts={}, train=SimpleNamespace(frame=frame))
-    return Plan(recipe, {}, {}, 0.0, 0.0, _detectable(recipe, concept, training), (), training=training)
+    return ComparisonPlan(recipe, {}, {}, 0.0, 0.0, _detectable(recipe, concept, training), (), training=training)
 
 
 def test_eight_groups_get_the_reason_instead_of_a_difference() -> None:

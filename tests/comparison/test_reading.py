@@ -168,7 +168,7 @@ def test_a_run_that_keeps_no_reader_says_why(tmp_path: Path) -> None:
     run = Run.create(tmp_path, recipe, "0" * 64)
     with pytest.raises(UserError, match="keeps no fitted readers: it did not finish"):
         read_text(tmp_path, "old mill")
-    run.record("rows_given", True)
+    run.record("from_arrays", True)
     run.finish()
     with pytest.raises(UserError, match="rows that were given, so there is no model to read a text with"):
         read_text(tmp_path, "old mill")

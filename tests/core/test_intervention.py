@@ -20,7 +20,7 @@ V = [1.0, 2.0, 0.0, 0.0, 0.0, 2.0]  # |v|^2 = 9
 TWO = [V, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]]  # not orthogonal
 
 
-class _Now:
+class _PassContext:
     """A pass in which every earlier site held `state`."""
 
     def __init__(self, basis: Any, state: torch.Tensor) -> None:
@@ -38,7 +38,7 @@ class _Now:
 
 def _apply(intervention: Intervention, h: torch.Tensor, read: torch.Tensor | None = None) -> torch.Tensor:
     everywhere = torch.ones(h.shape[:2], dtype=torch.bool)
-    return intervention.apply(h, h if read is None else read, everywhere, _Now(intervention.basis, h * 0))
+    return intervention.apply(h, h if read is None else read, everywhere, _PassContext(intervention.basis, h * 0))
 
 
 def _states(seed: int = 0) -> torch.Tensor:
@@ -96,7 +96,7 @@ def test_a_rule_that_changes_nothing_is_bit_exact(dtype: torch.dtype, basis: Any
 def test_only_selected_tokens_change_and_the_input_never_does() -> None:
     h = _states()
     before, selected = h.clone(), torch.tensor([[True, False, False], [False, False, True]])
-    new = Intervention.add(SITE, V, 1.0).apply(h, h, selected, _Now(Identity(), h))
+    new = Intervention.add(SITE, V, 1.0).apply(h, h, selected, _PassContext(Identity(), h))
     assert torch.equal((new != h).any(-1), selected)
     assert torch.equal(h, before)
 

@@ -17,7 +17,13 @@ from theodolite.readers.logistic import Logistic
         ("logistic@latents", "logistic", {}, "latents", "logistic@latents"),
         ("logistic@state+latents", "logistic", {}, "state+latents", "logistic@state+latents"),
         ("k_sparse(k=16)@latents", "k_sparse", {"k": 16}, "latents", "k_sparse(k=16)"),
-        ("k_sparse( k=4, C=1e-2 )@twin", "k_sparse", {"k": 4, "C": 0.01}, "twin", "k_sparse(k=4, C=0.01)@twin"),
+        (
+            "k_sparse( k=4, C=1e-2 )@control",
+            "k_sparse",
+            {"k": 4, "C": 0.01},
+            "control",
+            "k_sparse(k=4, C=0.01)@control",
+        ),
         ("prompting(column=few_shot)", "prompting", {"column": "few_shot"}, "answer", "prompting(column=few_shot)"),
         ("prompting(column='few_shot')", "prompting", {"column": "few_shot"}, "answer", "prompting(column=few_shot)"),
         (" random_direction(draw=9) ", "random_direction", {"draw": 9}, "state", "random_direction(draw=9)"),
@@ -41,12 +47,12 @@ def test_a_reader_is_made_with_its_parameters_and_a_seed() -> None:
 
 def test_a_file_may_stand_for_the_name(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from theodolite.readers.ridge import Ridge\nclass Mine(Ridge):\n    'Mine.'\n")
-    method = parse(f"{tmp_path}/mine.py:Mine(alpha=3)@twin")
-    assert (method.name, method.spec, method.reader().alpha) == ("mine", "mine(alpha=3)@twin", 3)
+    method = parse(f"{tmp_path}/mine.py:Mine(alpha=3)@control")
+    assert (method.name, method.spec, method.reader().alpha) == ("mine", "mine(alpha=3)@control", 3)
 
 
 @pytest.mark.parametrize(
-    "spec", ["mine.py", "mine.py:Mine", "lab/mine.py@twin", "mine.py:Mine(alpha=3)@twin", " mine.py "]
+    "spec", ["mine.py", "mine.py:Mine", "lab/mine.py@control", "mine.py:Mine(alpha=3)@control", " mine.py "]
 )
 def test_a_file_is_one_with_and_without_its_class(spec: str) -> None:
     assert is_file(spec)

@@ -47,7 +47,7 @@ def test_tags_say_what_a_reader_takes_and_claims() -> None:
     assert not WordNgrams().__sklearn_tags__().input_tags.two_d_array
     assert RandomDirection().__sklearn_tags__().classifier_tags.poor_score
     assert not Seen().__sklearn_tags__().classifier_tags.multi_class
-    assert {"state", "text", "latents", "twin", "state+latents", "answer"} <= set(VIEWS)
+    assert {"state", "text", "latents", "control", "state+latents", "answer"} <= set(VIEWS)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from toy_rows import frame_of, sentences
 from theodolite.data.matching import LENGTH_BIN, length_matched, likest_pairs
 
 
-def test_twins_find_each_other_and_the_rest_stays_single() -> None:
+def test_counterparts_find_each_other_and_the_rest_stays_single() -> None:
     harmful = sentences(12, 0)
     benign = [text.rsplit(" ", 2)[0] + " instead" for text in harmful] + sentences(5, 9)
     order = np.random.default_rng(0).permutation(len(benign))

@@ -29,7 +29,7 @@ def test_every_template_holds_as_many_of_either_class_and_all_are_used_alike() -
     assert per_template[1].max() <= 6
 
 
-def test_twins_stand_in_the_same_templates_and_each_request_in_different_ones() -> None:
+def test_counterparts_stand_in_the_same_templates_and_each_request_in_different_ones() -> None:
     frame = wrap(requests(), TEMPLATES, 4, seed=0).frame
     assert (frame.groupby("request")["template"].nunique() == 4).all()
     assert (frame.groupby("unit")["template"].nunique() == 1).all()
@@ -56,7 +56,7 @@ def test_fewer_templates_than_asked_for() -> None:
     assert len(wrap(requests(), TEMPLATES[:3], 4, 0)) == 10 * 3 * 2
 
 
-def test_a_row_that_would_be_cut_takes_its_twin_along() -> None:
+def test_a_row_that_would_be_cut_takes_its_counterpart_along() -> None:
     wrapped = wrap(requests(), TEMPLATES, 4, 0)
     long = wrapped.texts[5]
     left = without_truncated(wrapped, lambda texts: np.array([300 if text == long else 9 for text in texts]), 256)

@@ -40,12 +40,12 @@ def test_what_is_not_pickled_needs_no_warning_and_loses_nothing(tmp_path) -> Non
 
 
 def test_what_another_format_has_no_place_for_is_said(tmp_path) -> None:
-    twin = TopK(6, width=12, k=3, frozen="encoder", lr=1e-2).fit([torch.eye(6)]).dictionary()
-    native.save(replace(twin, info=twin.info | {"card": {"domains": {}}}), tmp_path / "twin")
-    _, note, warning, _ = convert(str(tmp_path / "twin"), tmp_path / "out", to="saelens")
+    control = TopK(6, width=12, k=3, frozen="encoder", lr=1e-2).fit([torch.eye(6)]).dictionary()
+    native.save(replace(control, info=control.info | {"card": {"domains": {}}}), tmp_path / "control")
+    _, note, warning, _ = convert(str(tmp_path / "control"), tmp_path / "out", to="saelens")
     assert note.startswith("note: saelens has no place for the card")
-    assert warning == f"warning: {tmp_path / 'twin'} is a frozen twin, a control, which saelens cannot say"
-    assert len(convert(str(tmp_path / "twin"), tmp_path / "ours")) == 2
+    assert warning == f"warning: {tmp_path / 'control'} is a control with a frozen part, which saelens cannot record"
+    assert len(convert(str(tmp_path / "control"), tmp_path / "ours")) == 2
 
 
 def test_a_folder_of_dictionaries_is_not_taken_for_one(tmp_path) -> None:

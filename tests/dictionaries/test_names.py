@@ -100,7 +100,7 @@ def test_two_values_never_share_a_folder() -> None:
         ("jumprelu(target_l0=few)", "target_l0='few' of dictionary .* is not a number"),
         ("topk(lr=fast)", "lr='fast' of dictionary .* is not a number"),
         ("topk(d_in=3)", "d_in is no parameter of one dictionary .*: the site decides it"),
-        ("topk(frozen=encoder)", "use --twins"),
+        ("topk(frozen=encoder)", "use --controls"),
         ("topk(steps=3)", "use --tokens"),
         ("topk(4)", "cannot read the parameters of dictionary 'topk"),
         ("topk(k=4", "cannot read dictionary .*: write name or name"),

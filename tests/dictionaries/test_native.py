@@ -135,7 +135,7 @@ def test_damage_is_found_by_its_hash_and_missing_tensors_by_name(tmp_path) -> No
             native.load(tmp_path)
 
 
-def test_a_twin_keeps_its_seed_and_not_its_encoder(tmp_path) -> None:
+def test_a_control_keeps_its_seed_and_not_its_encoder(tmp_path) -> None:
     from theodolite.dictionaries.seeded import seeded_rows
 
     info = {"frozen_encoder": True, "seed": 7}

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from importlib import resources
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -15,8 +17,9 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import convert, native, opening
 from theodolite.dictionaries.activations import JumpReluRule, ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.opening import find, open_dictionary, self_check
+from theodolite.dictionaries.opening import find, open_dictionary, paired, self_check
 from theodolite.dictionaries.origin import other_model
+from theodolite.dictionaries.training.learner import frozen_part
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.families import LLAMA
 
@@ -133,17 +136,17 @@ def test_a_dictionary_of_centred_rows_is_told_from_its_rows(fitted: Dictionary) 
     assert self_check(treated, {SITE: x}, SITE)["fvu"] == pytest.approx(plain.fvu(x - mean), rel=1e-4)
 
 
-def test_what_train_wrote_is_found_by_site_seed_twin_and_corpus(fitted: Dictionary, tmp_path, monkeypatch) -> None:
+def test_what_train_wrote_is_found_by_site_seed_control_and_corpus(fitted: Dictionary, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
     home = opening.trained_folder(MODEL)
     native.save(fitted, home / "one")
     native.save(replace(fitted, info=fitted.info | {"seed": 5}), home / "two")
-    assert [(f.site, f.seed, f.twin) for f in find(MODEL)] == [(SITE, 0, False), (SITE, 5, False)]
+    assert [(f.site, f.seed, f.control) for f in find(MODEL)] == [(SITE, 0, False), (SITE, 5, False)]
     assert find(MODEL, NEXT) == []
     assert find(SimpleNamespace(**vars(MODEL) | {"hash": "f" * 48})) == []
     assert open_dictionary("shipped", MODEL, SITE, seed=5).info["seed"] == 5
-    with pytest.raises(UserError, match=f"no dictionary .*twin.* for {SITE}.*theodolite train.*{SITE}"):
-        open_dictionary("shipped", MODEL, SITE, twin=True)
+    with pytest.raises(UserError, match=f"no dictionary .*control.* for {SITE}.*theodolite train.*{SITE}"):
+        open_dictionary("shipped", MODEL, SITE, control=True)
 
 
 def test_a_foreign_dictionary_in_the_folder_of_trained_ones_is_passed_over(fitted: Dictionary, tmp_path) -> None:
@@ -245,3 +248,15 @@ def test_hub_that_does_not_answer_is_one_sentence(monkeypatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
     with pytest.raises(UserError, match=r"^hub:a/b cannot be fetched: no such repository$"):
         open_dictionary("hub:a/b", MODEL, SITE)
+
+
+def test_the_shipped_dictionary_and_its_control_open() -> None:
+    """Their configuration is of version 0.1: what it records must still be read."""
+    (config,) = (Path(str(resources.files("theodolite.dictionaries"))) / "shipped").rglob("*_post/config.json")
+    info = native.read_config(config.parent)["info"]
+    model = SimpleNamespace(hash=info["model_hash"], name=info["model"], n_blocks=30)
+    ((one, control),) = paired(find(model))
+    assert (one.control, control is not None and control.control) == (False, True)
+    trained, frozen = (open_dictionary("shipped", model, info["site"], control=c) for c in (False, True))
+    assert (trained.width, frozen.width) == (info["width"], info["width"])
+    assert (frozen_part(trained.info), frozen_part(frozen.info)) == ("", "encoder")

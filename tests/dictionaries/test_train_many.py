@@ -56,25 +56,32 @@ def losses(folder: Path) -> list[Any]:
 
 def test_a_dictionary_among_many_is_the_one_trained_alone(word_model, word_corpus, tmp_path) -> None:
     together = train(
-        word_model, [A, B], word_corpus, tmp_path / "all", saes=[TOPK, JUMP], seeds=(0, 1), twins=("decoder",), **SMALL
+        word_model,
+        [A, B],
+        word_corpus,
+        tmp_path / "all",
+        saes=[TOPK, JUMP],
+        seeds=(0, 1),
+        controls=("decoder",),
+        **SMALL,
     )
     assert len(together) == 2 * 2 * 2 * 2
     calls, word_model.calls = word_model.calls, 0
-    alone = train(word_model, [A, B], word_corpus, tmp_path / "jump", saes=[JUMP], twins=("decoder",), **SMALL)
+    alone = train(word_model, [A, B], word_corpus, tmp_path / "jump", saes=[JUMP], controls=("decoder",), **SMALL)
     # four times the dictionaries, the same passes of the model; the cross-entropy then takes one for each
     assert calls - len(together) == word_model.calls - len(alone)
-    for site, twin in ((A, ""), (B, ""), (B, ".twin-decoder")):
-        assert same(alone[site + twin], together[f"{site}.{parse(JUMP).slug}-0{twin}"])
+    for site, control in ((A, ""), (B, ""), (B, ".control-decoder")):
+        assert same(alone[site + control], together[f"{site}.{parse(JUMP).slug}-0{control}"])
     infos = {name: native.load(path).info for name, path in together.items()}
     assert {info["frozen"] for info in infos.values()} == {"", "decoder"}
     assert {(info["variant"], info["width"], info["k"]) for info in infos.values()} == {
         ("topk", 32, 3),
         ("jumprelu", 24, None),
     }
-    one = infos[f"{B}.{parse(JUMP).slug}-1.twin-decoder"]
+    one = infos[f"{B}.{parse(JUMP).slug}-1.control-decoder"]
     assert (one["site"], one["seed"], one["params"]["lr"], one["training"]["lr"]) == (B, 1, 5e-3, 5e-3)
-    page = (together[f"{B}.{parse(JUMP).slug}-1.twin-decoder"] / "card.md").read_text()
-    assert page.startswith(f"# frozen-decoder twin of a jumprelu dictionary at {B} of words")
+    page = (together[f"{B}.{parse(JUMP).slug}-1.control-decoder"] / "card.md").read_text()
+    assert page.startswith(f"# frozen-decoder control of a jumprelu dictionary at {B} of words")
     assert "24 latents, seed 1, trained on 3,000 tokens" in page
     assert "Options of `jumprelu`: lr=0.005" in page
 
@@ -86,10 +93,10 @@ def test_find_tells_variants_and_frozen_decoders_apart(word_model, word_corpus, 
         word_corpus,
         tmp_path,
         saes=["topk(k=3, width=32)", JUMP],
-        twins=("encoder", "decoder"),
+        controls=("encoder", "decoder"),
         **SMALL,
     )
-    found = {(one.label, one.twin, one.k) for one in find(word_model, folder=tmp_path)}
+    found = {(one.label, one.control, one.k) for one in find(word_model, folder=tmp_path)}
     assert found == {
         ("topk", False, 3),
         ("topk", True, 3),
@@ -205,7 +212,15 @@ def test_divergence_names_dictionary_step_and_batch(word_model, word_corpus, tmp
     name = rf"{A}\.{parse(JUMP).slug}-1, step 9, batch \d of block 1: dictionary training diverged at step 9"
     with pytest.raises(UserError, match=name):
         train(
-            word_model, [A], word_corpus, tmp_path, saes=[JUMP], seeds=(0, 1), twins=(), checkpoint_seconds=0, **SMALL
+            word_model,
+            [A],
+            word_corpus,
+            tmp_path,
+            saes=[JUMP],
+            seeds=(0, 1),
+            controls=(),
+            checkpoint_seconds=0,
+            **SMALL,
         )
     kept = checkpoint.load(tmp_path)
     assert kept is not None
@@ -217,14 +232,14 @@ def test_freed_memory_is_kept_on_a_processor_from_before_the_first_step(
 ) -> None:
     told: list[bool] = []
     monkeypatch.setattr(training, "keep_freed_memory", lambda: told.append((tmp_path / "out" / "log.jsonl").exists()))
-    train(word_model, [A], word_corpus, tmp_path / "out", saes=[TOPK], twins=(), **SMALL)
+    train(word_model, [A], word_corpus, tmp_path / "out", saes=[TOPK], controls=(), **SMALL)
     assert told == [False]
 
 
 def test_coordinates_that_never_change_are_counted_and_said(word_model, word_corpus, tmp_path) -> None:
     word_model.vectors[:, :2] = 0
     with pytest.warns(ConstantDimension, match="2 of 12 coordinates at blocks.0.resid_post are the same"):
-        made = train(word_model, [A], word_corpus, tmp_path, saes=[TOPK], twins=(), **SMALL)
+        made = train(word_model, [A], word_corpus, tmp_path, saes=[TOPK], controls=(), **SMALL)
     assert native.load(made[A]).info["training"]["constant_dimensions"] == 2
     assert "Coordinates that never change: 2." in (made[A] / "card.md").read_text()
 
@@ -238,7 +253,7 @@ def test_a_tracker_and_a_watcher_hear_every_block(word_model, word_corpus, tmp_p
     assert how["project"] == "theodolite"
     assert how["config"]["saes"] == ["topk(k=3, lr=0.005, width=32)"]
     assert [step for _, (step, _) in middle] == [line["step"] for line in seen]
-    assert middle[-1][1][1][f"{A}.twin/fvu"] == seen[-1]["losses"][f"{A}.twin"]["fvu"]
+    assert middle[-1][1][1][f"{A}.control/fvu"] == seen[-1]["losses"][f"{A}.control"]["fvu"]
     assert {"tokens", "left_s", "tokens_per_s"} <= set(middle[0][1][1])
 
 
@@ -252,7 +267,13 @@ def test_losses_of_a_line_are_means_over_its_block(word_model, word_corpus, tmp_
 
     monkeypatch.setattr(cls, "partial_fit", listening)
     train(
-        word_model, [A], word_corpus, tmp_path, saes=["topk(dead_after=150, k=3, lr=5e-3, width=32)"], twins=(), **SMALL
+        word_model,
+        [A],
+        word_corpus,
+        tmp_path,
+        saes=["topk(dead_after=150, k=3, lr=5e-3, width=32)"],
+        controls=(),
+        **SMALL,
     )
     begun = 0
     for step, found in losses(tmp_path):
@@ -267,8 +288,8 @@ def test_a_request_of_before_many_dictionaries_goes_on(tmp_path) -> None:
     old = {"sites": [A], "width": 32, "k": 3, "seed": 4, "tokens": 8000, "twin": True, "lr": 1e-3, "batch": 100,
            "block_rows": 700, "model": "m", "corpus": "c"}  # fmt: skip
     (tmp_path / "request.json").write_text(json.dumps(old))
-    now = {"sites": (A,), "saes": ["topk(k=3, lr=0.001, width=32)"], "twins": ("encoder",), "seeds": (4,)}
+    now = {"sites": (A,), "saes": ["topk(k=3, lr=0.001, width=32)"], "controls": ("encoder",), "seeds": (4,)}
     now |= {"tokens": 8000, "batch": 100, "block_rows": 700, "model": "m", "corpus": "c", "dtype": "torch.float32"}
     checkpoint.claim(tmp_path, now)
-    with pytest.raises(UserError, match=r"another saes, .*; another twins, "):
-        checkpoint.claim(tmp_path, now | {"saes": ["topk(k=3, lr=0.01, width=32)"], "twins": []})
+    with pytest.raises(UserError, match=r"another controls, .*; another saes, "):
+        checkpoint.claim(tmp_path, now | {"saes": ["topk(k=3, lr=0.01, width=32)"], "controls": []})

@@ -88,8 +88,8 @@ def test_a_number_that_json_may_hold_and_nobody_can_compute_with_is_refused(tmp_
             native.load(tmp_path)
 
 
-def test_a_wide_twin_is_refused_before_its_encoder_is_drawn(tmp_path) -> None:
-    """The seed of a twin's encoder would fill any memory: its width is that of the decoder that is there."""
+def test_a_wide_control_is_refused_before_its_encoder_is_drawn(tmp_path) -> None:
+    """The seed of a control's encoder would fill any memory: its width is that of the decoder that is there."""
     info = {"frozen_encoder": True, "seed": 7}
     d = Dictionary(seeded_rows(F, D, 7), drawn(F), drawn(F, D), drawn(D), TopKRule(2), info=info)
     native.save(d, tmp_path)

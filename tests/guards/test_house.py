@@ -101,3 +101,25 @@ def test_every_room_is_known() -> None:
 
 def test_no_utils() -> None:
     assert not [p for p in FILES if p.stem in {"utils", "helpers", "misc", "common"}]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_module_of_ours_is_imported_under_another_name(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("theodolite"):
+            home = SOURCE.joinpath(*(node.module or "").split(".")[1:])
+            renamed = [alias.name for alias in node.names if alias.asname not in (None, alias.name)]
+            modules = [name for name in renamed if (home / f"{name}.py").is_file() or (home / name).is_dir()]
+            assert not modules, f"{path.name} imports {modules[0]} under another name"
+
+
+RIDDLES = re.compile(r"(What|Of|That of|Those|The same)\b")
+PLAIN_ROOMS = {"core", "data", "store", "readers", "dictionaries", "models", "study", "comparison"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) in PLAIN_ROOMS], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_docstring_opens_with_a_verb_or_a_noun(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = (ast.get_docstring(node) or "").lstrip()
+            assert not RIDDLES.match(text), f"{getattr(node, 'name', path.name)}: {text.splitlines()[0]}"

@@ -23,7 +23,7 @@ class Shift:
     def __init__(self, v: Tensor) -> None:
         self.v = v
 
-    def __call__(self, z: Tensor, now: object) -> Tensor:
+    def __call__(self, z: Tensor, context: object) -> Tensor:
         return z + self.v
 
 

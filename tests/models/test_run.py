@@ -194,7 +194,7 @@ def test_a_pass_without_logits_ends_at_the_deepest_site(model: Model) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError])
 def test_hooks_never_outlive_a_call(model: Model, error: type[BaseException]) -> None:
-    def fail(z: torch.Tensor, now: Any) -> torch.Tensor:
+    def fail(z: torch.Tensor, context: Any) -> torch.Tensor:
         raise error("in the middle of a block")
 
     tokens, plain = model.tokens(TEXTS), logits(model, model.tokens(TEXTS))

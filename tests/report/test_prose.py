@@ -67,10 +67,10 @@ def test_draws_of_a_control_and_another_dictionary_are_no_methods_more(build: Bu
 
 
 GIVEN: dict[str, Any] = {
-    "facts": {"rows_given": True, "labels": 60, "model": {}}, "card": None, "audit": None,
+    "facts": {"from_arrays": True, "labels": 60, "model": {}}, "card": None, "audit": None,
     "recipe": {
         "positive": "label 1", "negative": "label 0", "site": "rows", "primary": IN_DISTRIBUTION, "shifts": {},
-        "sealed": None, "model": "rows given", "question": "",
+        "sealed": None, "model": "arrays", "question": "",
     },
 }  # fmt: skip
 

@@ -97,7 +97,7 @@ def test_a_view_is_the_runs_own_word_and_never_guessed(build: Build, tmp_path: P
     sheet = Sheet(build(tmp_path, only=[row("logistic", PRIMARY)], facts={"views": {"length": "text"}}))
     assert sheet.group("length").title == "Text alone"
     assert sheet.group("own_method").title == "Other"
-    assert sheet.group("own_method@twin").title == "Frozen-encoder twin"
+    assert sheet.group("own_method@control").title == "Frozen-encoder SAE"
 
 
 def test_the_reference_is_what_the_contrasts_measure_against(build: Build, tmp_path: Path) -> None:

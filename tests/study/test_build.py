@@ -24,7 +24,7 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models import prompting, sentence
 from theodolite.models.model import Model
 from theodolite.study import build
-from theodolite.study.subjects import Instruments, Station, open_instruments, unchecked_notes
+from theodolite.study.subjects import SiteDictionary, Subjects, open_subjects, unchecked_notes
 from theodolite.study.views import FROM_DICTIONARY, Views
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -65,15 +65,15 @@ def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
     def build_them(
         network: Model = model,
-        twin: Dictionary | None = None,
+        control: Dictionary | None = None,
         note: Callable[[str, int, str], None] = lambda *_: None,
         **changes: object,
     ) -> Views:
         wanted = recipe.model_copy(update=changes)
-        station = Station("both", "", SITE, both_ways(), twin)
+        site_dictionary = SiteDictionary("both", "", SITE, both_ways(), control)
         found = concept.load(wanted)
         return build.build_views(
-            wanted, found, Instruments(network, (station,)), tmp_path / "cache", lambda *_: None, note
+            wanted, found, Subjects(network, (site_dictionary,)), tmp_path / "cache", lambda *_: None, note
         )
 
     return build_them
@@ -94,7 +94,7 @@ def test_what_other_code_makes_is_made_again_and_the_states_are_not(
 
     monkeypatch.setattr(build, "code_hash", edited)
     again = made()
-    assert again.given == first.given
+    assert again.inputs == first.inputs
     fresh = {path.name.split(".")[0] for path in written(again).keys() - before.keys()}
     assert fresh == {"answer", "latents", "reconstruction", "error"}
     assert before.items() <= written(again).items()
@@ -115,16 +115,16 @@ def test_every_option_that_decides_the_rows_is_in_their_key(made: Make) -> None:
         "max_tokens": made(max_tokens=20), "sites": made(sites=[SITE, "blocks.0.resid_post"]), "dtype": made(half),
     }  # fmt: skip
     first = made()
-    assert len({views.given["train"] for views in (first, *common.values())}) == 1 + len(common)
+    assert len({views.inputs["train"] for views in (first, *common.values())}) == 1 + len(common)
     asked = [made(question="Another?"), made(few_shot=[("a text", 1)])]
-    assert [views.given for views in asked] == [first.given] * 2
+    assert [views.inputs for views in asked] == [first.inputs] * 2
     assert len({views.key("answer", "") for views in (first, *asked)}) == 3
-    twins = [made(twin=both_ways(bias)) for bias in (0.0, 0.5)]
-    assert len({views.key("twin", SITE) for views in twins}) == 2
-    assert len({views.key("latents", SITE) for views in (first, *twins)}) == 1
-    one, other = (views.get("train", "twin", SITE).toarray() for views in twins)
-    assert np.array_equal(one, other)  # a bias of the decoder changes no latent, and yet each twin has its own file
-    assert len({views.path("train", "twin", SITE, views.station("twin", SITE)) for views in twins}) == 2
+    controls = [made(control=both_ways(bias)) for bias in (0.0, 0.5)]
+    assert len({views.key("control", SITE) for views in controls}) == 2
+    assert len({views.key("latents", SITE) for views in (first, *controls)}) == 1
+    one, other = (views.get("train", "control", SITE).toarray() for views in controls)
+    assert np.array_equal(one, other)  # a bias of the decoder changes no latent, and yet each control has its own file
+    assert len({views.path("train", "control", SITE, views.dictionary("control", SITE)) for views in controls}) == 2
 
 
 def test_dtype_and_device_are_in_the_key_beside_the_identity(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_dtype_and_device_are_in_the_key_beside_the_identity(model: Model, monke
     recipe = Recipe.model_construct(site=SITE, sites=[SITE])
 
     def facts(of: Model) -> str:
-        return json.dumps(build._facts(recipe.model_copy(), Instruments(of)), sort_keys=True, default=str)
+        return json.dumps(build._facts(recipe.model_copy(), Subjects(of)), sort_keys=True, default=str)
 
     half = Model(tiny_model().to(torch.bfloat16), byte_tokenizer(), name="tiny", hash="0" * 64)
     found = {facts(model), facts(half)}
@@ -148,7 +148,7 @@ def test_labels_are_not_in_the_key_of_the_rows_and_are_in_that_of_the_fits(made:
     frame = table(60)
     frame.assign(label=1 - frame["label"]).to_csv(tmp_path / "mine.csv", index=False)
     turned = made()
-    assert turned.given == first.given
+    assert turned.inputs == first.inputs
     assert turned.key("state", SITE) != first.key("state", SITE)
 
 
@@ -158,7 +158,7 @@ def test_a_new_data_set_reads_only_its_own_rows(made: Make, tmp_path: Path) -> N
     table(40, seed=1).to_csv(tmp_path / "new.csv", index=False)
     source = Source(source="new", file=str(tmp_path / "new.csv"), field="text", label="label")
     both = made(shifts={"new": Shift(rows=[source])})
-    assert both.given["train"] == first.given["train"]
+    assert both.inputs["train"] == first.inputs["train"]
     fresh = written(both).keys() - before.keys()
     assert fresh
     assert all(path.is_relative_to(both.home("new")) for path in fresh)
@@ -278,12 +278,12 @@ def test_dictionaries_from_elsewhere_come_to_a_page_that_says_so(
     main, beside = (str(write(tmp_path / f"d{at}")) for at, write in enumerate(order))
     result = theodolite.compare(
         tmp_path / "mine.csv", model=model, sites=[SITE], sae=[main, beside], quick=True, out=tmp_path / "run",
-        methods=["logistic", "logistic@latents", "k_sparse@latents", "logistic@twin"],
+        methods=["logistic", "logistic@latents", "k_sparse@latents", "logistic@control"],
     )  # fmt: skip
     run = result.run
     main, beside = Path(main).name, Path(beside).name  # what may be passed on names no folder
     assert set(run.rows["method"]) >= {"logistic@latents", f"logistic@latents [{beside}]"}
-    assert "logistic@twin" not in set(run.rows["method"])
+    assert "logistic@control" not in set(run.rows["method"])
     assert run.facts["fvu"] == {main: {"train": pytest.approx(0, abs=1e-6)}}
     assert run.read_json("card") is None
     page = (run.folder / "report.html").read_text()
@@ -295,5 +295,5 @@ def test_dictionaries_from_elsewhere_come_to_a_page_that_says_so(
     assert "no SAE rows" not in page
     assert "We compared 3 methods" in page
     here = [run.local_path(name, "") for name in run.recipe["dictionaries"]]
-    opened = open_instruments(Recipe.model_validate(run.recipe | {"dictionaries": here}), model)
+    opened = open_subjects(Recipe.model_validate(run.recipe | {"dictionaries": here}), model)
     assert [note[:2] for note in unchecked_notes(opened)] == [("unchecked", 2)]

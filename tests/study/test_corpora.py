@@ -18,7 +18,7 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.training.corpus import Corpus, Document
 from theodolite.dictionaries.training.corpus import recipe as corpus_recipe
 from theodolite.study import corpora, datasets
-from theodolite.study.subjects import Instruments, Station
+from theodolite.study.subjects import SiteDictionary, Subjects
 
 TRAIN, SHIFT, READ = (sentences(n, seed) for seed, n in enumerate((40, 50, 30), start=3))
 
@@ -46,7 +46,7 @@ def test_blocks_change_nothing(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def instruments(monkeypatch: pytest.MonkeyPatch) -> Instruments:
+def subjects(monkeypatch: pytest.MonkeyPatch) -> Subjects:
     """One dictionary that has read READ and a text of the shift."""
     texts = [*READ, SHIFT[5] + " too"]
     documents = tuple(Document(text, "text", "raw", "toy", i, False) for i, text in enumerate(texts))
@@ -55,28 +55,28 @@ def instruments(monkeypatch: pytest.MonkeyPatch) -> Instruments:
     info = {"training": {"corpus": "text-chat"}}
     dictionary = Dictionary(weights, torch.zeros(4), weights, torch.zeros(4), TopKRule(2), info=info)
     model = SimpleNamespace(tokenizer=lambda texts, **_: {"input_ids": [text.split() for text in texts]})
-    return Instruments(model, (Station("text-chat-0", "", "blocks.0.resid_post", dictionary),))
+    return Subjects(model, (SiteDictionary("text-chat-0", "", "blocks.0.resid_post", dictionary),))
 
 
 def test_rows_of_ones_own_shift_leave_where_the_dictionary_has_read_them(
-    recipe: Recipe, instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         datasets, "unreadable", lambda model, recipe, texts: [""] * len(texts)
     )  # the stand-in only splits
-    read = datasets.dictionary_texts(recipe, instruments)
+    read = datasets.dictionary_texts(recipe, subjects)
     assert set(read) == {*READ, SHIFT[5] + " too"}
-    plain = datasets.load_concept(recipe, instruments, dictionary_texts=read).shifts["plain"]
+    plain = datasets.load_concept(recipe, subjects, dictionary_texts=read).shifts["plain"]
     assert [(count.cause, count.n) for count in plain.counts] == [("near dictionary text", 1)]
     assert SHIFT[5] not in plain.texts
 
 
-def test_nothing_is_fetched_where_nothing_could_leak(recipe: Recipe, instruments: Instruments) -> None:
+def test_nothing_is_fetched_where_nothing_could_leak(recipe: Recipe, subjects: Subjects) -> None:
     shipped = recipes.load("sentiment")
-    assert datasets.dictionary_texts(shipped, instruments) == []
-    assert datasets.dictionary_texts(recipe.model_copy(update={"shifts": {}}), instruments) == []
-    assert datasets.dictionary_texts(recipe, replace(instruments, stations=())) == []
-    assert datasets.dictionary_texts(shipped.model_copy(update={"shifts": recipe.shifts}), instruments) != []
+    assert datasets.dictionary_texts(shipped, subjects) == []
+    assert datasets.dictionary_texts(recipe.model_copy(update={"shifts": {}}), subjects) == []
+    assert datasets.dictionary_texts(recipe, replace(subjects, dictionaries=())) == []
+    assert datasets.dictionary_texts(shipped.model_copy(update={"shifts": recipe.shifts}), subjects) != []
 
 
 def test_a_corpus_is_made_once(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from theodolite.core.recipe import load as load_recipe
 from theodolite.models.model import Model
 from theodolite.study import datasets
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
@@ -22,10 +23,10 @@ def answered(model: Model, monkeypatch: pytest.MonkeyPatch, size: int) -> tuple[
     """What a recipe's rows would be labelled by, questions taken `size` at a time, and the progress told."""
     monkeypatch.setattr(datasets, "QUESTIONS", size)
     found, told = [], []
-    monkeypatch.setattr(datasets.concepts, "load", lambda recipe, answer, **_: found.extend(answer(PROMPTS, OPTIONS)))
-    recipe = datasets.recipes.load("answers-correctly")
-    instruments = type("Instruments", (), {"model": model})()
-    datasets.load_concept(recipe, instruments, tell=lambda what, done, total: told.append((done, total)))
+    monkeypatch.setattr(datasets, "load_rows", lambda recipe, answer, **_: found.extend(answer(PROMPTS, OPTIONS)))
+    recipe = load_recipe("answers-correctly")
+    subjects = type("Subjects", (), {"model": model})()
+    datasets.load_concept(recipe, subjects, tell=lambda what, done, total: told.append((done, total)))
     return [int(n) for n in found], told
 
 

@@ -10,7 +10,7 @@ from theodolite.data import concept
 from theodolite.data.splits import split
 from theodolite.models.model import Model
 from theodolite.study import pooling_choice
-from theodolite.study.subjects import Instruments
+from theodolite.study.subjects import Subjects
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE = "blocks.1.resid_post"
@@ -82,7 +82,7 @@ def test_the_lowest_loss_is_chosen_and_every_candidate_is_recorded_once(
 ) -> None:
     recipe, found = read
     assert pooling_choice.is_open(recipe)
-    chosen, tried = pooling_choice.choose(recipe, found.train, Instruments(model))
+    chosen, tried = pooling_choice.choose(recipe, found.train, Subjects(model))
     ways = [(c.positions, c.pooling) for c in tried]
     assert ways == [
         ("content", "mean"), ("content", "last"), ("content", "max"),
@@ -101,10 +101,10 @@ def test_the_lowest_loss_is_chosen_and_every_candidate_is_recorded_once(
 def test_what_the_recipe_fixes_is_left_alone(model: Model, read: tuple[Recipe, concept.Concept]) -> None:
     recipe, found = read
     fixed = recipe.model_copy(update={"positions": "suffix"})
-    chosen, tried = pooling_choice.choose(fixed, found.train, Instruments(model))
+    chosen, tried = pooling_choice.choose(fixed, found.train, Subjects(model))
     assert chosen.positions == "suffix"
     assert {c.pooling for c in tried} == {"mean", "last", "max"}
-    _, one = pooling_choice.choose(recipe.model_copy(update={"pooling": "last"}), found.train, Instruments(model))
+    _, one = pooling_choice.choose(recipe.model_copy(update={"pooling": "last"}), found.train, Subjects(model))
     assert [(c.positions, c.pooling) for c in one] == [("content", "last")], "positions play no part in it"
 
 

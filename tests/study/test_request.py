@@ -139,13 +139,13 @@ def test_a_recipe_keeps_its_dtype_unless_another_is_asked_for(mine: str) -> None
     assert request.resolve("t.yaml", dtype="auto").dtype == "auto"
 
 
-def test_a_twin_that_appears_beside_a_dictionary_makes_another_request(tmp_path: Path) -> None:
+def test_a_control_that_appears_beside_a_dictionary_makes_another_request(tmp_path: Path) -> None:
     asked = {"sae": [str(tmp_path / "mine")]}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "w").write_text("1")
     alone = request.resolve("truth", **asked).digest()
-    (tmp_path / "mine.twin").mkdir()
-    (tmp_path / "mine.twin" / "w").write_text("2")
+    (tmp_path / "mine.control").mkdir()
+    (tmp_path / "mine.control" / "w").write_text("2")
     assert request.resolve("truth", **asked).digest() != alone
 
 

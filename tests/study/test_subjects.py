@@ -18,10 +18,10 @@ from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.study import training
 from theodolite.study.subjects import (
-    Instruments,
+    Subjects,
     available,
     default_sites,
-    open_instruments,
+    open_subjects,
     settled,
     unchecked_notes,
 )
@@ -41,8 +41,8 @@ def save(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Save:
     """Write a dictionary of this model where `theodolite train` would."""
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
 
-    def write(folder: str, width: int = 40, k: int = 2, seed: int = 0, twin: bool = False, **info: Any) -> Path:
-        trained = TopK(32, width, k=k, seed=seed, frozen="encoder" if twin else "", lr=1e-2, steps=1)
+    def write(folder: str, width: int = 40, k: int = 2, seed: int = 0, control: bool = False, **info: Any) -> Path:
+        trained = TopK(32, width, k=k, seed=seed, frozen="encoder" if control else "", lr=1e-2, steps=1)
         trained.fit([torch.from_numpy(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))])
         found = trained.dictionary()
         said = {"site": SITE, "model": "tiny", "model_hash": model.hash, "training": {"corpus": "text-chat"}}
@@ -61,8 +61,8 @@ def test_a_dictionary_of_another_size_stands_beside_under_its_own_name(model: Mo
     save("b", width=80)
     save("c", k=4)
     save("d", seed=1)
-    stations = open_instruments(recipe(), model).stations
-    assert [(s.name, s.family, s.dictionary.width) for s in stations] == [
+    dictionaries = open_subjects(recipe(), model).dictionaries
+    assert [(s.name, s.family, s.dictionary.width) for s in dictionaries] == [
         ("text-chat-0", "", 40),
         ("text-chat-0-w80-k2", "text-chat-w80-k2", 80),
         ("text-chat-0-w40-k4", "text-chat-w40-k4", 40),
@@ -70,25 +70,25 @@ def test_a_dictionary_of_another_size_stands_beside_under_its_own_name(model: Mo
     ]
 
 
-def test_a_twin_is_that_of_its_own_size_and_the_first(model: Model, save: Save) -> None:
+def test_a_control_is_that_of_its_own_size_and_the_first(model: Model, save: Save) -> None:
     save("a")
-    save("a.twin", twin=True)
+    save("a.control", control=True)
     save("b", width=80)
-    save("z", twin=True, training={"corpus": "text-chat", "again": True})
-    first, wide = open_instruments(recipe(), model).stations
-    assert first.twin is not None
-    assert "again" not in first.twin.info["training"]
-    assert wide.twin is None
+    save("z", control=True, training={"corpus": "text-chat", "again": True})
+    first, wide = open_subjects(recipe(), model).dictionaries
+    assert first.control is not None
+    assert "again" not in first.control.info["training"]
+    assert wide.control is None
 
 
-def families(found: Instruments) -> list[tuple[str, str]]:
-    return [(Path(s.name).name, Path(s.family).name if s.family else "") for s in found.stations]
+def families(found: Subjects) -> list[tuple[str, str]]:
+    return [(Path(s.name).name, Path(s.family).name if s.family else "") for s in found.dictionaries]
 
 
 def test_two_named_dictionaries_share_a_row_only_as_seeds_of_one_procedure(model: Model, save: Save) -> None:
     first, again = str(save("first")), str(save("again", seed=1))
     wide, other = str(save("wide", width=80)), str(save("other", seed=2, training={"corpus": "text-only"}))
-    found = open_instruments(recipe(dictionaries=[first, again, wide, other]), model)
+    found = open_subjects(recipe(dictionaries=[first, again, wide, other]), model)
     assert families(found) == [("first", ""), ("again", ""), ("wide", "wide"), ("other", "other")]
     assert [s.name for s in found.at(SITE)] == [first, again]
 
@@ -97,54 +97,66 @@ def test_what_is_shipped_stays_the_main_one_beside_a_folder(model: Model, save: 
     save("a")
     save("b", training={"corpus": "text-only"})
     mine, sister = str(save("../mine", k=4)), str(save("../sister", seed=3, training={"corpus": "text-only"}))
-    found = open_instruments(recipe(dictionaries=[mine, "shipped", sister]), model)
-    assert [s.family for s in found.stations] == ["", "text-only", mine, "text-only"]
+    found = open_subjects(recipe(dictionaries=[mine, "shipped", sister]), model)
+    assert [s.family for s in found.dictionaries] == ["", "text-only", mine, "text-only"]
     with pytest.raises(UserError, match=r"has the very weights of 'text-.*-0': name it once"):
-        open_instruments(recipe(dictionaries=["shipped", str(save("../copy"))]), model)
+        open_subjects(recipe(dictionaries=["shipped", str(save("../copy"))]), model)
 
 
 def test_a_dictionary_that_names_no_site_is_that_of_the_matched_one(model: Model, save: Save) -> None:
     unplaced = str(save("a", site=None))
-    assert [s.site for s in open_instruments(recipe(dictionaries=[unplaced]), model).stations] == [SITE]
+    assert [s.site for s in open_subjects(recipe(dictionaries=[unplaced]), model).dictionaries] == [SITE]
     with pytest.raises(UserError, match=r"was trained at blocks\.0\.resid_post, not at"):
-        open_instruments(recipe(dictionaries=[str(save("b", site="blocks.0.resid_post"))]), model)
+        open_subjects(recipe(dictionaries=[str(save("b", site="blocks.0.resid_post"))]), model)
 
 
-def test_a_named_dictionary_brings_the_twin_beside_it(model: Model, save: Save) -> None:
+def test_a_named_dictionary_brings_the_control_beside_it(model: Model, save: Save) -> None:
     mine = str(save("mine"))
-    (alone,) = open_instruments(recipe(dictionaries=[mine]), model).stations
-    save("mine.twin", twin=True)
-    (found,) = open_instruments(recipe(dictionaries=[mine]), model).stations
-    assert alone.twin is None
-    assert found.twin is not None
-    assert found.twin.info["frozen"] == "encoder"
-    save("mine.twin", twin=True, seed=3)
-    (found,) = open_instruments(recipe(dictionaries=[mine]), model).stations
-    assert found.twin is None
+    (alone,) = open_subjects(recipe(dictionaries=[mine]), model).dictionaries
+    save("mine.control", control=True)
+    (found,) = open_subjects(recipe(dictionaries=[mine]), model).dictionaries
+    assert alone.control is None
+    assert found.control is not None
+    assert found.control.info["frozen"] == "encoder"
+    save("mine.control", control=True, seed=3)
+    (found,) = open_subjects(recipe(dictionaries=[mine]), model).dictionaries
+    assert found.control is None
 
 
-def test_a_folder_given_by_a_dot_has_its_twin_too(model: Model, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_in_the_folder_of_version_0_1_is_found_and_yields_to_a_new_one(model: Model, save: Save) -> None:
+    mine = str(save("mine"))
+    save("mine.twin", control=True)
+    (old,) = open_subjects(recipe(dictionaries=[mine]), model).dictionaries
+    assert old.control is not None
+    save("mine.control", control=True, training={"corpus": "text-chat", "again": True})
+    (new,) = open_subjects(recipe(dictionaries=[mine]), model).dictionaries
+    assert new.control is not None
+    assert "again" not in old.control.info["training"]
+    assert "again" in new.control.info["training"]
+
+
+def test_a_folder_given_by_a_dot_has_its_control_too(model: Model, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(save("mine"))
-    save("mine.twin", twin=True)
-    (found,) = open_instruments(recipe(dictionaries=["."]), model).stations
-    assert found.twin is not None
+    save("mine.control", control=True)
+    (found,) = open_subjects(recipe(dictionaries=["."]), model).dictionaries
+    assert found.control is not None
 
 
 def test_the_only_kind_there_is_what_the_comparison_is_about(model: Model, save: Save) -> None:
     save("a", training={"corpus": "mine.csv"})
     save("b", seed=1, training={"corpus": "mine.csv"})
-    assert [s.family for s in open_instruments(recipe(), model).stations] == ["", ""]
+    assert [s.family for s in open_subjects(recipe(), model).dictionaries] == ["", ""]
     save("c", width=80, training={"corpus": "mine.csv"})
-    assert "" not in {s.family for s in open_instruments(recipe(), model).stations}
+    assert "" not in {s.family for s in open_subjects(recipe(), model).dictionaries}
 
 
 def test_dictionaries_of_unknown_text_are_counted(model: Model, save: Save) -> None:
     ours, theirs = str(save("ours")), str(save("theirs", width=80, training={}))
-    found = open_instruments(recipe(dictionaries=[ours, theirs]), model)
+    found = open_subjects(recipe(dictionaries=[ours, theirs]), model)
     ((kind, count, text),) = unchecked_notes(found)
     assert (kind, count) == ("unchecked", 1)
     assert text.endswith(f"no row was compared with it: {theirs}")
-    assert unchecked_notes(replace(found, stations=found.stations[:1])) == []
+    assert unchecked_notes(replace(found, dictionaries=found.dictionaries[:1])) == []
 
 
 def test_what_is_available_is_known_without_the_model(model: Model, save: Save) -> None:
@@ -152,7 +164,7 @@ def test_what_is_available_is_known_without_the_model(model: Model, save: Save) 
     save("a")
     first = available(recipe(), model.hash)
     assert list(first) == [f"text-chat-0 at {SITE}, 40 latents, k 2"]
-    save("b", twin=True)
+    save("b", control=True)
     assert available(recipe(), model.hash).items() > first.items()
     assert available(recipe(dictionaries=[]), model.hash) == {}
     assert available(recipe(), "another") == {}
@@ -180,7 +192,7 @@ def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch
     monkeypatch.setattr(training.corpora, "cached", lambda recipe: None)
     monkeypatch.setattr(training.card, "summary", lambda cards: [])
     monkeypatch.setattr(
-        training.training, "train", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
+        training, "train_dictionaries", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
     )
     for size in ({}, {"width": 8192}, {"k": 16}):
         training.train(**size)
@@ -189,20 +201,20 @@ def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch
 
 def test_another_variant_or_a_frozen_decoder_stands_under_its_own_name(model: Model, save: Save) -> None:
     save("a")
-    save("a.twin", twin=True)
+    save("a.control", control=True)
     save("b", width=80, label="jumprelu-l0=64")
-    save("b.twin", width=80, twin=True, label="jumprelu-l0=64")
+    save("b.control", width=80, control=True, label="jumprelu-l0=64")
     save("c", width=48, label="jumprelu-l0=64")
     save("d", frozen="decoder")
     save("e", read_site="blocks.0.resid_post")
-    stations = open_instruments(recipe(), model).stations
-    assert [(s.name, s.family, s.dictionary.width, s.twin is not None) for s in stations] == [
+    dictionaries = open_subjects(recipe(), model).dictionaries
+    assert [(s.name, s.family, s.dictionary.width, s.control is not None) for s in dictionaries] == [
         ("text-chat-0", "", 40, True),
         ("text-chat-0-jumprelu-l0=64", "text-chat-jumprelu-l0=64", 80, True),
         ("text-chat-0-jumprelu-l0=64-w48-k2", "text-chat-jumprelu-l0=64-w48-k2", 48, False),
         ("text-chat-0-topk-frozen-decoder", "text-chat-topk-frozen-decoder", 40, False),
     ]
-    assert f"text-chat-0 at {SITE}, jumprelu-l0=64, 80 latents, k 2 (twin)" in available(recipe(), model.hash)
+    assert f"text-chat-0 at {SITE}, jumprelu-l0=64, 80 latents, k 2 (control)" in available(recipe(), model.hash)
 
 
 def test_named_dictionaries_of_two_variants_share_no_row(model: Model, save: Save) -> None:
@@ -211,6 +223,6 @@ def test_named_dictionaries_of_two_variants_share_no_row(model: Model, save: Sav
         str(save("c", label="jumprelu-l0=32", seed=2)),
         str(save("d", label="jumprelu-l0=64", frozen="decoder")),
     )
-    found = open_instruments(recipe(dictionaries=[first, second, other]), model)
+    found = open_subjects(recipe(dictionaries=[first, second, other]), model)
     assert families(found) == [("a", ""), ("b", ""), ("c", "c")]
-    assert families(open_instruments(recipe(dictionaries=[second, frozen]), model)) == [("b", ""), ("d", "d")]
+    assert families(open_subjects(recipe(dictionaries=[second, frozen]), model)) == [("b", ""), ("d", "d")]

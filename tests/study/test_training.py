@@ -55,7 +55,7 @@ def test_ones_own_text_and_model_in_one_call(model: Model, csv: Path, tmp_path: 
     assert lines[-1] == f"in {tmp_path / 'out'}"
     info = native.load(tmp_path / "out" / SITE).info
     ce, fvu = info["card"]["cross_entropy"], info["card"]["domains"][info["card"]["judged_on"]]["fvu"]
-    assert [line.split()[0] for line in lines[2:-1]] == [SITE, f"{SITE}.twin"]
+    assert [line.split()[0] for line in lines[2:-1]] == [SITE, f"{SITE}.control"]
     assert f"{fvu['value']:.3f} [{fvu['lo']:.3f}, {fvu['hi']:.3f}]" in lines[2]
     assert f"{ce['recovered']:.3f} [{ce['recovered_lo']:.3f}, {ce['recovered_hi']:.3f}]" in lines[2]
     assert info["training"]["corpus"].startswith("mine.csv-")
@@ -65,8 +65,8 @@ def test_ones_own_text_and_model_in_one_call(model: Model, csv: Path, tmp_path: 
 
 def test_the_cache_is_where_a_comparison_looks(model: Model, csv: Path) -> None:
     training.train(data=csv, text="body", **TINY)
-    ((one, twin),) = opening.paired(opening.find(model))
-    assert (one.width, one.k, one.label, twin is not None) == (16, 2, "topk", True)
+    ((one, control),) = opening.paired(opening.find(model))
+    assert (one.width, one.k, one.label, control is not None) == (16, 2, "topk", True)
     assert one.path.parent.name == f"{one.corpus}-0-w16-k2"
 
 
@@ -74,7 +74,7 @@ def test_the_command_trains_several_and_says_how_far_it_is(
     model: Model, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    specs = ["--sae", "topk(k=3)", "pca(width=8)", "--width", "16", "24", "--seed", "0", "1", "--twins", "none"]
+    specs = ["--sae", "topk(k=3)", "pca(width=8)", "--width", "16", "24", "--seed", "0", "1", "--controls", "none"]
     rows = ["--data", str(csv), "--text", "body", "--site", SITE, "--tokens", "4096", "--out", str(out)]
     app(["train", *specs, *rows], result_action="return_value")
     told = capsys.readouterr()
@@ -97,7 +97,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
     assert float(told["minutes"]) > 0
     times, available = (json.loads(told[key].replace("'", '"'))["own"] for key in ("times_read", "available_tokens"))
     assert times == pytest.approx(int(told["tokens"]) / available, abs=0.01)
-    # two dictionaries of 4,096 latents: weights and two moments each; the twin stores and trains no encoder
+    # two dictionaries of 4,096 latents: weights and two moments each; the control stores and trains no encoder
     parameters = 4096 * 32 * (2 * 3 + 1 * 3)
     assert float(told["checkpoint_gb"]) * 1e9 == pytest.approx(4 * parameters, rel=0.1)
     assert float(told["disk_gb"]) > 2 * float(told["checkpoint_gb"])
@@ -110,8 +110,8 @@ def test_rows_harvested_before(model: Model, tmp_path: Path) -> None:
     info = native.load(tmp_path / "out" / SITE).info
     assert (info["model"], info["model_hash"], info["card"]["cross_entropy"]) == ("tiny", model.hash, None)
     assert info["training"]["corpus"].startswith("store-")
-    station = SimpleNamespace(site=SITE, dictionary=SimpleNamespace(info=info, width=16))
-    assert conclusion.card(station)["ce_recovered"] is None
+    site_dictionary = SimpleNamespace(site=SITE, dictionary=SimpleNamespace(info=info, width=16))
+    assert conclusion.card(site_dictionary)["ce_recovered"] is None
     with pytest.raises(UserError, match="unknown harvested site"):
         training.train(data=tmp_path / "rows", out=tmp_path / "new", **TINY | {"sites": ["blocks.0.resid_post"]})
 
@@ -185,5 +185,5 @@ def test_a_finished_run_is_a_request_and_no_other_may_have_its_folder(model: Mod
     how = {"data": csv, "text": "body", "out": tmp_path / "out"}
     training.train(**how, **TINY)
     assert json.loads((tmp_path / "out" / "request.json").read_text())["saes"] == ["topk(k=2, width=16)"]
-    with pytest.raises(UserError, match="another twins"):
-        training.train(**how, **TINY, twins=["decoder"])
+    with pytest.raises(UserError, match="another controls"):
+        training.train(**how, **TINY, controls=["decoder"])

@@ -14,26 +14,26 @@ SITE = "blocks.1.resid_post"
 
 @pytest.fixture
 def views(tmp_path: Path) -> Views:
-    """Two dictionaries of one family, of which the first alone has a twin."""
-    made = Views(tmp_path, {"train": "one", "new": "two"}, {}, stations={("", SITE): ["a", "b"]})
+    """Two dictionaries of one family, of which the first alone has a control."""
+    made = Views(tmp_path, {"train": "one", "new": "two"}, {}, dictionaries={("", SITE): ["a", "b"]})
     for name in ("train", "new"):
         made.put(name, "state", SITE, np.ones((2, 3)))
-        for number, station in enumerate(("a", "b")):
-            made.put(name, "latents", SITE, np.full((2, 3), number), station)
-        made.put(name, "twin", SITE, np.ones((2, 3)), made.twin("a"))
+        for number, dictionary in enumerate(("a", "b")):
+            made.put(name, "latents", SITE, np.full((2, 3), number), dictionary)
+        made.put(name, "control", SITE, np.ones((2, 3)), made.control("a"))
     return made
 
 
 def test_a_view_that_one_dictionary_of_the_family_lacks_does_not_exist(views: Views) -> None:
-    assert not views.has("twin", SITE)
+    assert not views.has("control", SITE)
     assert views.has("latents", SITE)
     assert views.has("state+latents", SITE)
     assert views.has("state", SITE)
     assert views.has("text")
     for name in ("train", "new"):
-        views.put(name, "twin", SITE, np.ones((2, 3)), views.twin("b"))
-    assert views.has("twin", SITE)
-    assert not views.has("twin", SITE, family="other")
+        views.put(name, "control", SITE, np.ones((2, 3)), views.control("b"))
+    assert views.has("control", SITE)
+    assert not views.has("control", SITE, family="other")
 
 
 def test_seeds_take_turns_among_the_dictionaries_of_a_family(views: Views) -> None:
@@ -47,14 +47,14 @@ def test_what_other_code_made_is_another_view(views: Views) -> None:
     assert changed.key("latents", SITE) != views.key("latents", SITE)
     assert changed.key("state", SITE) == views.key("state", SITE)
     for name in ("train", "new"):
-        for station in ("a", "b"):
-            changed.put(name, "latents", SITE, np.full((2, 3), 7), station)
+        for dictionary in ("a", "b"):
+            changed.put(name, "latents", SITE, np.full((2, 3), 7), dictionary)
     assert changed.get("train", "latents", SITE)[0, 0] == 7
     assert views.get("train", "latents", SITE)[0, 0] == 0
 
 
 def test_steps_of_two_models_whose_files_were_swapped_with_their_records_are_made_again(views: Views) -> None:
-    other, notes = replace(views, given={"train": "three", "new": "two"}), []
+    other, notes = replace(views, inputs={"train": "three", "new": "two"}), []
     for each, value in ((views, 1), (other, 2)):
         file = each.put("train", "state", SITE, np.full((2, 3), value))
         each.end_part("train", "state", {"tokens": value}, [file])

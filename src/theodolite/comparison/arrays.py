@@ -12,11 +12,10 @@ from scipy.sparse.csgraph import connected_components
 
 from theodolite.comparison import baselines, conclusion, fits, tables
 from theodolite.comparison.jobs import Job
-from theodolite.core import methods as naming
-from theodolite.core import recipe as recipes
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe, Source
+from theodolite.core.methods import parse
+from theodolite.core.recipe import Recipe, Source, validated
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.tick import Tell
 from theodolite.data.clean import MIN_PER_CLASS
@@ -29,7 +28,7 @@ from theodolite.study.stages import Stages
 from theodolite.study.views import Views, frame_hash
 
 SITE = "rows"
-MODEL = "rows given"  # where a Run names its model
+MODEL = "arrays"  # where a Run names its model
 NEIGHBOURS_OF = 2000  # rows among which near repeats are looked for
 NEAR = 0.5  # of the median distance between rows
 
@@ -57,9 +56,13 @@ def compare_rows(
     recipe = _recipe(content, methods, {"seeds": seeds, "margin": margin})
     require_splittable(frame, recipe.seeds)
     run = Run.create(
-        out or Path("runs") / f"rows-{content[:8]}", recipe.model_dump(mode="json"), recipe.digest(), force=force,
-        command=command, paths=local_paths(recipe),
-    )  # fmt: skip
+        out or Path("runs") / f"rows-{content[:8]}",
+        recipe.model_dump(mode="json"),
+        recipe.digest(),
+        force=force,
+        command=command,
+        paths=local_paths(recipe),
+    )
     if not run.finished:
         with run.alone():
             _carry_out(rows, frame, content, recipe, run, progress, grouped=groups is not None)
@@ -74,10 +77,12 @@ def _carry_out(
     run.begin()
     if not grouped and (near := near_repeats(rows, frame)):
         run.note(
-            "repeated", near, "rows lie much nearer to another row of their label than to rows at large, as tokens or "
-            "copies of one text do, and no groups were given: intervals take every row as independent and may be much "
+            "repeated",
+            near,
+            "rows lie much nearer to another row of their label than to rows at large, as tokens or "
+            "copies of one text do, and groups= is missing: intervals take every row as independent and may be much "
             "too narrow; give groups= with what belongs together",
-        )  # fmt: skip
+        )
     stages = Stages(run, progress)
     views = Views(cache_root() / "views", {"train": f"rows-{content}"}, {"train": frame_hash(frame)})
     views.put_frame("train", frame, run.note)
@@ -92,12 +97,12 @@ def _carry_out(
         shared = tables.common(recipe, MODEL, content)
         run.add_rows(shared | row for row in tables.with_costs(matched.rows, fitted, {}, {}))
         run.add_scores(pd.concat([f.scores for f in fitted], ignore_index=True))
-        run.record("rows_given", True)
+        run.record("from_arrays", True)
         run.record("labels", fitted[0].fits[0]["n_labels"])
         run.record("views", {f.job.label: "state" for f in fitted})
         run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
         run.write_json("baselines", baselines.facts(matched, fitted, recipe))
-        conclusion.write(matched, recipe, f"{rows.shape[1]} given columns", (), {}, run)
+        conclusion.write(matched, recipe, f"{rows.shape[1]} columns of X", (), {}, run)
     run.finish()
 
 
@@ -148,7 +153,7 @@ def _checked(X: Any, y: Any, groups: Any) -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def _array(values: Any, name: str, dtype: Any = None) -> np.ndarray:
-    """What a caller hands over as an array, of `dtype` if that is given; what NumPy would change is refused.
+    """Return what a caller passed as an array, of `dtype` if one is named; values that NumPy would change are refused.
 
     It drops the imaginary part of complex numbers with a warning, and the mask of masked ones without.
     """
@@ -187,15 +192,25 @@ def _clusters(digest: np.ndarray, groups: Any) -> np.ndarray:
 
 
 def _recipe(content: str, methods: Sequence[str] | None, changes: dict[str, Any]) -> Recipe:
-    chosen = with_shuffles(methods or [m for m in METHODS if naming.parse(m).view == "state"])
-    if other := [m for m in chosen if naming.parse(m).view != "state"]:
-        raise UserError(f"given rows have no text and no dictionary for {', '.join(other)}")
+    chosen = with_shuffles(methods or [m for m in METHODS if parse(m).view == "state"])
+    if other := [m for m in chosen if parse(m).view != "state"]:
+        raise UserError(f"arrays have no text and no dictionary for {', '.join(other)}")
     contrasts = [c for c in CONTRASTS if {c.method, c.than} <= set(chosen)]
     fields = {
-        "name": SITE, "title": "Rows given", "positive": "label 1", "negative": "label 0", "question": "",
-        "model": MODEL, "site": SITE, "sites": [SITE],
-        "train": [Source(source=SITE, revision=content)], "methods": chosen,
-        "contrasts": contrasts, "dictionaries": [], "private": True, "primary": IN_DISTRIBUTION,
+        "name": SITE,
+        "title": "Arrays",
+        "positive": "label 1",
+        "negative": "label 0",
+        "question": "",
+        "model": MODEL,
+        "site": SITE,
+        "sites": [SITE],
+        "train": [Source(source=SITE, revision=content)],
+        "methods": chosen,
+        "contrasts": contrasts,
+        "dictionaries": [],
+        "private": True,
+        "primary": IN_DISTRIBUTION,
         "files": file_hashes(chosen),
-    }  # fmt: skip
-    return recipes.validated(fields | {k: v for k, v in changes.items() if v is not None}, SITE)
+    }
+    return validated(fields | {k: v for k, v in changes.items() if v is not None}, SITE)

@@ -1,4 +1,4 @@
-"""What the best reader of the model is held against: the strongest text-only baseline, and random directions.
+"""Baselines for the best reader of the model: the strongest text-only method, and random directions.
 
 The reader is chosen on training rows, by cross-validated log loss, so that no row of a shift has a part in the choice.
 The test rows of one training set are training rows of another: on them the choice flatters the reader, and the
@@ -28,7 +28,7 @@ Levels = dict[tuple[str, str], Any]  # by data set and method: the row of the AU
 
 
 def chosen(fitted: Sequence[Fitted], recipe: Recipe) -> dict[str, str]:
-    """By the source left out ("" for none): which method that reads the model has the lowest cross-validated log loss.
+    """Best method that reads the model, by cross-validated log loss, for each source left out ("" for none).
 
     The loss is of out-of-fold training rows, the mean over training sets. One that tells nothing by design (a random
     direction, shuffled labels) is no candidate.
@@ -55,7 +55,7 @@ def contrasts(fitted: Sequence[Fitted], recipe: Recipe) -> list[Contrast]:
 
 
 def facts(matched: Evaluation, fitted: Sequence[Fitted], recipe: Recipe) -> dict[str, Any]:
-    """What the report says of text and chance, by data set: artefacts/baselines.json.
+    """Facts of the report about text and chance, by data set: artefacts/baselines.json.
 
     `chosen`: as the function; `text`: the chosen method against the strongest text-only one; `random`: the band of
     random directions, and whether it makes the data set easy.
@@ -71,9 +71,12 @@ def facts(matched: Evaluation, fitted: Sequence[Fitted], recipe: Recipe) -> dict
     text = [_against_text(matched, levels, dataset, on[dataset], texts) for dataset in datasets]
     random = [_random(levels, dataset, on[dataset]) for dataset in datasets]
     return {
-        "chosen": best, "text_only": texts, "easy_from": EASY,
-        "text": [t for t in text if t], "random": [r for r in random if r],
-    }  # fmt: skip
+        "chosen": best,
+        "text_only": texts,
+        "easy_from": EASY,
+        "text": [t for t in text if t],
+        "random": [r for r in random if r],
+    }
 
 
 def _against_text(
@@ -90,8 +93,9 @@ def _against_text(
     scored = [text for text in found if np.isfinite(levels[dataset, text]["value"])]
     strongest = max(scored or found, key=lambda text: levels[dataset, text]["value"])
     return _contrast(found[strongest], len(found)) | {
-        "level": levels[dataset, method]["value"], "than_level": levels[dataset, strongest]["value"],
-    }  # fmt: skip
+        "level": levels[dataset, method]["value"],
+        "than_level": levels[dataset, strongest]["value"],
+    }
 
 
 def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
@@ -132,9 +136,13 @@ def _random(levels: Levels, dataset: str, best: str) -> dict[str, Any] | None:
         return None
     low, (high, floor) = min(drawn)[0], max(drawn)
     return {
-        "dataset": dataset, "draws": len(drawn), "lo": low, "hi": high, "best": best,
+        "dataset": dataset,
+        "draws": len(drawn),
+        "lo": low,
+        "hi": high,
+        "best": best,
         "easy": bool(low > EASY or floor > EASY),
-    }  # fmt: skip
+    }
 
 
 def _better_sign(row: dict[str, Any]) -> tuple[float, float]:

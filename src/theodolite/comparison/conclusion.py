@@ -11,12 +11,14 @@ from theodolite.core.run import DOMAINS, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMA
 from theodolite.core.stats import FEWEST_SEEDS
 from theodolite.models.model import Model
 from theodolite.report.numbers import share, signed, span, within
-from theodolite.study.subjects import Station
+from theodolite.study.subjects import SiteDictionary
 
 
-def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Station], fvu: Fvu, run: Run) -> None:
+def write(
+    matched: Evaluation, recipe: Recipe, read: str, dictionaries: Sequence[SiteDictionary], fvu: Fvu, run: Run
+) -> None:
     """Write verdict.json, and card.json where the matched site has a dictionary; `read` says in words what was read."""
-    about = [] if run.facts.get("rows_given") else _dictionary_notes(stations, fvu)
+    about = [] if run.facts.get("from_arrays") else _dictionary_notes(dictionaries, fvu)
     notes = [*about, *(f"{a} against {b}: not run" for a, b in matched.missing)]
     notes += [*_inverted_notes(matched), *_margin_notes(matched)]
     decided = recipe.primary or IN_DISTRIBUTION
@@ -32,39 +34,40 @@ def write(matched: Evaluation, recipe: Recipe, read: str, stations: Sequence[Sta
         "notes": notes,
     }
     run.write_json("verdict", verdict)
-    if stations and stations[0].dictionary.info.get("card"):
-        run.write_json("card", card(stations[0]))
+    if dictionaries and dictionaries[0].dictionary.info.get("card"):
+        run.write_json("card", card(dictionaries[0]))
 
 
-def card(station: Station) -> dict[str, Any]:
+def card(site_dictionary: SiteDictionary) -> dict[str, Any]:
     """The dictionary's own card in the report's words."""
-    info = station.dictionary.info
-    said = info["card"]
-    judged = said.get("judged_on", DOMAINS["documents"])  # of running text, or of prompts where a corpus has no other
-    domains = {short: said["domains"][name] for short, name in DOMAINS.items() if name in said["domains"]}
+    info = site_dictionary.dictionary.info
+    quality = info["card"]
+    # running text, or prompts where a corpus has no other
+    domain = quality.get("judged_on", DOMAINS["documents"])
+    domains = {short: quality["domains"][name] for short, name in DOMAINS.items() if name in quality["domains"]}
     return {
-        "site": station.site,
-        "width": station.dictionary.width,
+        "site": site_dictionary.site,
+        "width": site_dictionary.dictionary.width,
         "k": info["k"],
         "tokens": info["training"]["tokens"],
         "seconds": info["training"]["seconds"],
-        "l0": said["domains"][judged]["l0"],
-        "dead_share": said["dead"]["share"],
-        "ce_recovered": (said["cross_entropy"] or {}).get("recovered"),
-        "undertrained": said["undertrained"],
-        "learning_curve": [[p["tokens"], p[judged]] for p in said["curve"]],
+        "l0": quality["domains"][domain]["l0"],
+        "dead_share": quality["dead"]["share"],
+        "ce_recovered": (quality["cross_entropy"] or {}).get("recovered"),
+        "undertrained": quality["undertrained"],
+        "learning_curve": [[p["tokens"], p[domain]] for p in quality["curve"]],
         "fvu": {short: (d["fvu"] or {"value": None}) | {"n": d["n"]} for short, d in domains.items()},
     }
 
 
-def phrase(recipe: Recipe, model: Model, stations: Sequence[Station]) -> str:
+def phrase(recipe: Recipe, model: Model, dictionaries: Sequence[SiteDictionary]) -> str:
     """Site, model and dictionary, as every sentence about the run must name them."""
     size = f"{model.parameters / 1e6:.0f}M" + (f", {model.quantisation}" if model.quantisation else "")
-    return f"{recipe.site} of {model.name} ({size}; {_dictionary(stations)})"
+    return f"{recipe.site} of {model.name} ({size}; {_dictionary(dictionaries)})"
 
 
 def _sentence(matched: Evaluation, recipe: Recipe, read: str) -> str:
-    """What can be quoted: data set, n, what was read, each primary contrast with its word."""
+    """Sentence to quote: data set, n, what was read, each primary contrast with its word."""
     primary = [c for c in matched.contrasts if c.primary]
     if not primary:
         return f"{recipe.title}, reading {read}: no contrast could be run on {recipe.primary or 'the test rows'}."
@@ -95,7 +98,7 @@ def _compared(c: Contrasted, level: dict[str, float]) -> str:
 
 
 def _inverted_notes(matched: Evaluation) -> list[str]:
-    """By data set, the contrasted methods that rank the classes the wrong way round, and what may cause it."""
+    """Notes, by data set, on contrasted methods that rank the classes the wrong way round, and what may cause it."""
     found: dict[str, dict[str, None]] = {}
     for c in matched.contrasts:
         found.setdefault(c.dataset, {}).update(dict.fromkeys(c.verdict.inverted))
@@ -109,7 +112,7 @@ def _inverted_notes(matched: Evaluation) -> list[str]:
 
 
 def _margin_notes(matched: Evaluation) -> list[str]:
-    """What the margin is beside the error that is left, where a method is so near to 1 that the margin is wide.
+    """Notes on the margin beside the remaining error, where a method is so near to 1 that the margin is wide.
 
     1 - AUROC is the share of pairs of a positive and a negative in the wrong order. Equivalent is said of both methods,
     and the better one has the error that is left; non-inferior is said of the first against the second.
@@ -143,21 +146,21 @@ def _signed(d: Any) -> str:
     return f"difference {signed(d.value)}" + (f" {interval}" if interval else f", {why}")
 
 
-def _dictionary(stations: Sequence[Station]) -> str:
-    if not stations:
+def _dictionary(dictionaries: Sequence[SiteDictionary]) -> str:
+    if not dictionaries:
         return "no dictionary"
-    first = stations[0].dictionary
+    first = dictionaries[0].dictionary
     tokens = first.info.get("training", {}).get("tokens")
     trained = f" on {tokens / 1e6:.1f}M tokens" if tokens else ""
-    number = "one dictionary" if len(stations) == 1 else f"{len(stations)} dictionaries"
+    number = "one dictionary" if len(dictionaries) == 1 else f"{len(dictionaries)} dictionaries"
     return f"{number} of {first.width} latents{trained}"
 
 
-def _dictionary_notes(stations: Sequence[Station], fvu: Fvu) -> list[str]:
-    if not stations:
+def _dictionary_notes(dictionaries: Sequence[SiteDictionary], fvu: Fvu) -> list[str]:
+    if not dictionaries:
         return ["No dictionary for the matched site: the SAE rows are absent, and this says nothing about SAEs."]
     notes = []
-    if len(stations) == 1:
+    if len(dictionaries) == 1:
         notes.append("One dictionary: the intervals do not include what another training seed of it would change.")
     for name, by_dataset in fvu.items():
         outside = [f"{lost:.2f} on {dataset}" for dataset, lost in by_dataset.items() if lost > OUTSIDE_DOMAIN]

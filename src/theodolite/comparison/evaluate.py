@@ -1,4 +1,4 @@
-"""From scores of texts to figures: every metric of every method on every data set, and contrasts between methods."""
+"""Figures from the scores of texts: every metric of every method on every data set, and contrasts between methods."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from theodolite.core.metrics import auroc, average_precision, brier, mean, rate_
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, Metric
 from theodolite.core.verdict import CHANCE, MARGIN, Verdict, benjamini_yekutieli, is_inverted, verdicts
-from theodolite.study.score_matrix import N_BOOT, Key, Panel, Row, numbers, read_panel
+from theodolite.study.score_matrix import N_BOOT, Key, Row, ScoreMatrix, numbers, read_score_matrix
 from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
 
 Array = np.ndarray
@@ -75,14 +75,14 @@ def evaluate(
     rows: list[Row] = []
     found: list[Contrasted] = []
     for name, frame in scores.groupby("dataset", sort=False):
-        panel = read_panel(str(name), frame, training=of_dataset(training, str(name)), n_boot=n_boot, seed=seed)
-        for key in panel.scores:
-            rows += [row(panel, key, task, *figure) for figure in _figures(panel, key, thresholds or {})]
-        decide = partial(_contrasted, panel, margin=margin)
-        found += decide("auroc", auroc, contrasts, is_primary=panel.name == primary)
+        matrix = read_score_matrix(str(name), frame, training=of_dataset(training, str(name)), n_boot=n_boot, seed=seed)
+        for key in matrix.scores:
+            rows += [row(matrix, key, task, *figure) for figure in _figures(matrix, key, thresholds or {})]
+        decide = partial(_contrasted, matrix, margin=margin)
+        found += decide("auroc", auroc, contrasts, is_primary=matrix.name == primary)
         found += decide("auroc", auroc, exploratory)
-        if panel.templates is not None:
-            within = partial(auroc, within=panel.templates)
+        if matrix.templates is not None:
+            within = partial(auroc, within=matrix.templates)
             found += decide("auroc_within_template", within, [*contrasts, *exploratory])
     found = _with_false_discoveries(found)
     rows += [row for contrast in found for row in _contrast_rows(contrast)]
@@ -91,40 +91,40 @@ def evaluate(
     return Evaluation(rows, found, missing)
 
 
-def _figures(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[str, str, Interval]]:
+def _figures(matrix: ScoreMatrix, key: Key, thresholds: Thresholds) -> Iterator[tuple[str, str, Interval]]:
     """(seed, metric, figure) of one method: "all" with its interval, single seeds as points."""
-    sample, scores, probabilities = panel.sample, panel.scores[key], panel.probabilities[key]
-    if panel.has_both_classes:
+    sample, scores, probabilities = matrix.sample, matrix.scores[key], matrix.probabilities[key]
+    if matrix.has_both_classes:
         estimate = sample.estimate(auroc, scores)
-        figure = _unless_constant(panel, key, estimate.interval())
+        figure = _unless_constant(matrix, key, estimate.interval())
         yield "all", "auroc", figure
-        yield from ((s, "auroc", _point(v, figure)) for s, v in zip(panel.seeds, estimate.seeds, strict=True))
+        yield from ((s, "auroc", _point(v, figure)) for s, v in zip(matrix.seeds, estimate.seeds, strict=True))
         yield from (("all", f"auroc_{part}", _point(getattr(figure, part), figure)) for part in ERROR_PARTS)
         if sample.shared:
             yield "all", "auroc_averaged", _point(_auroc_of_averaged(sample.y, scores), figure)
-        if panel.templates is not None:  # beside the pooled figure: a deployed threshold does not know the template
-            within = sample.estimate(partial(auroc, within=panel.templates), scores).interval()
-            yield "all", "auroc_within_template", _unless_constant(panel, key, within)
+        if matrix.templates is not None:  # beside the pooled figure: a deployed threshold does not know the template
+            within = sample.estimate(partial(auroc, within=matrix.templates), scores).interval()
+            yield "all", "auroc_within_template", _unless_constant(matrix, key, within)
         precision = sample.estimate(average_precision, scores).interval()
-        yield "all", "average_precision", _unless_constant(panel, key, precision)
+        yield "all", "average_precision", _unless_constant(matrix, key, precision)
     else:  # no ranking, but at the probability .5: false alarms where all rows are negative, detection elsewhere
         called = np.where(np.isnan(probabilities), np.nan, probabilities > 0.5)
         yield "all", f"{'tpr' if sample.y[0] == 1 else 'fpr'}@p>0.5", sample.estimate(mean, called).interval()
     yield "all", "brier", sample.estimate(brier, probabilities).interval()
     yield "all", "ece", calibration_error(sample, probabilities)
-    yield from (("all", metric, figure) for metric, figure in _rates(panel, key, thresholds))
+    yield from (("all", metric, figure) for metric, figure in _rates(matrix, key, thresholds))
 
 
-def _unless_constant(panel: Panel, key: Key, figure: Interval) -> Interval:
+def _unless_constant(matrix: ScoreMatrix, key: Key, figure: Interval) -> Interval:
     """The figure without its interval where every seed gives all rows one score: .5 whatever rows there were."""
-    if not _is_constant(panel, key):
+    if not _is_constant(matrix, key):
         return figure
     return replace(figure, lo=math.nan, hi=math.nan, reason="every row has the same score")
 
 
-def _is_constant(panel: Panel, key: Key) -> bool:
-    """Whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
-    found = [np.unique(s[~np.isnan(s)]) for s in panel.scores[key]]
+def _is_constant(matrix: ScoreMatrix, key: Key) -> bool:
+    """Return whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
+    found = [np.unique(s[~np.isnan(s)]) for s in matrix.scores[key]]
     return all(len(values) <= 1 for values in found) and any(map(len, found))
 
 
@@ -137,18 +137,18 @@ def _auroc_of_averaged(y: Array, scores: Array) -> float:
     return float(auroc(y, np.mean(percentiles, axis=0)))
 
 
-def _rates(panel: Panel, key: Key, thresholds: Thresholds) -> Iterator[tuple[str, Interval]]:
+def _rates(matrix: ScoreMatrix, key: Key, thresholds: Thresholds) -> Iterator[tuple[str, Interval]]:
     """TPR and realised FPR at each threshold that every seed has, where x % of the negatives is at least ten rows.
 
     Without any negative there is no realised FPR that could rest on too few, and the TPR stands alone.
     """
-    fixed = [thresholds.get((panel.name, *key, seed), {}) for seed in panel.seeds]
-    sample = panel.sample
+    fixed = [thresholds.get((matrix.name, *key, seed), {}) for seed in matrix.seeds]
+    sample = matrix.sample
     fewest = int((sample.asked & (sample.y == 0)).sum(1).min())
     for rate in sorted(set.intersection(*(set(levels) for levels in fixed))):
         if fewest > 0 and rate * fewest < FEWEST_FALSE_ALARMS - 1e-9:
             continue
-        excess = panel.scores[key] - np.array([levels[rate] for levels in fixed])[:, None]
+        excess = matrix.scores[key] - np.array([levels[rate] for levels in fixed])[:, None]
         for name, label in (("tpr", 1), ("fpr", 0)):
             rows = np.flatnonzero(sample.y == label)
             if len(rows):
@@ -161,39 +161,49 @@ def _above_zero(label: int, y: Array, s: Array, w: Array | None = None) -> Any:
 
 
 def _contrasted(
-    panel: Panel, name: str, metric: Metric, contrasts: Sequence[Contrast], *, margin: float, is_primary: bool = False
+    matrix: ScoreMatrix,
+    name: str,
+    metric: Metric,
+    contrasts: Sequence[Contrast],
+    *,
+    margin: float,
+    is_primary: bool = False,
 ) -> list[Contrasted]:
     """Verdicts on one data set."""
     ends: list[tuple[str, str, str]] = []
     differences: list[Interval] = []
     inverted: list[tuple[str, ...]] = []
-    for contrast in contrasts if panel.has_both_classes else ():
-        for site, one, other in _pairs(panel, contrast):
+    for contrast in contrasts if matrix.has_both_classes else ():
+        for site, one, other in _pairs(matrix, contrast):
             ends.append((contrast.method, contrast.than, site))
-            estimate = panel.sample.paired(metric, panel.scores[one], panel.scores[other])
+            estimate = matrix.sample.paired(metric, matrix.scores[one], matrix.scores[other])
             found = estimate.interval(bounded=False)
-            if silent := [key[0] for key in (one, other) if _is_constant(panel, key)]:
+            if silent := [key[0] for key in (one, other) if _is_constant(matrix, key)]:
                 found = replace(
-                    found, lo=math.nan, hi=math.nan, sd_rows=math.nan,
+                    found,
+                    lo=math.nan,
+                    hi=math.nan,
+                    sd_rows=math.nan,
                     reason=f"{' and '.join(silent)} gives every row one score, and ranks none",
-                )  # fmt: skip
+                )
             differences.append(found)
-            inverted.append(tuple(key[0] for key in (one, other) if _inverted(panel, metric, key, margin)))
+            inverted.append(tuple(key[0] for key in (one, other) if _inverted(matrix, metric, key, margin)))
     if is_primary:
         words = verdicts(differences, margin, inverted)
     else:
         words = [verdicts([d], margin, [i])[0] for d, i in zip(differences, inverted, strict=True)]
     return [
-        Contrasted(panel.name, name, panel.split, *end, is_primary, word) for end, word in zip(ends, words, strict=True)
+        Contrasted(matrix.name, name, matrix.split, *end, is_primary, word)
+        for end, word in zip(ends, words, strict=True)
     ]
 
 
-def _inverted(panel: Panel, metric: Metric, key: Key, margin: float) -> bool:
-    """Whether a method's AUROC is significantly below .5 less the margin; bootstrapped only where the point is."""
-    points = [metric(panel.sample.y, scores) for scores in np.where(panel.sample.asked, panel.scores[key], np.nan)]
+def _inverted(matrix: ScoreMatrix, metric: Metric, key: Key, margin: float) -> bool:
+    """Return whether a method's AUROC is significantly below .5 less the margin; bootstrapped only if the point is."""
+    points = [metric(matrix.sample.y, scores) for scores in np.where(matrix.sample.asked, matrix.scores[key], np.nan)]
     if not np.mean(points) < CHANCE:
         return False
-    return is_inverted(panel.sample.estimate(metric, panel.scores[key]).interval(), margin)
+    return is_inverted(matrix.sample.estimate(metric, matrix.scores[key]).interval(), margin)
 
 
 def _with_false_discoveries(found: Sequence[Contrasted]) -> list[Contrasted]:
@@ -202,9 +212,9 @@ def _with_false_discoveries(found: Sequence[Contrasted]) -> list[Contrasted]:
     return [c if c.primary else replace(c, p_fdr=next(adjusted)) for c in found]
 
 
-def _pairs(panel: Panel, contrast: Contrast) -> Iterator[tuple[str, Key, Key]]:
+def _pairs(matrix: ScoreMatrix, contrast: Contrast) -> Iterator[tuple[str, Key, Key]]:
     """The two methods at every site both were read at; one that has no site meets the other at each of its own."""
-    ones, others = ({site for m, site in panel.scores if m == name} for name in (contrast.method, contrast.than))
+    ones, others = ({site for m, site in matrix.scores if m == name} for name in (contrast.method, contrast.than))
     for site in sorted(ones | others):
         one, other = (site if site in found else "" for found in (ones, others))
         if one in ones and other in others:
@@ -229,9 +239,16 @@ def _contrast_rows(contrast: Contrasted) -> list[Row]:
     return [place | {"metric": name} | numbers(figure) for name, figure in figures]
 
 
-def row(panel: Panel, key: Key, task: str, seed: str, metric: str, figure: Interval) -> Row:
+def row(matrix: ScoreMatrix, key: Key, task: str, seed: str, metric: str, figure: Interval) -> Row:
     """One number of one method on one data set, for `Run.add_rows`."""
-    place = {"task": task, "method": key[0], "site": key[1], "seed": seed, "split": panel.split, "dataset": panel.name}
+    place = {
+        "task": task,
+        "method": key[0],
+        "site": key[1],
+        "seed": seed,
+        "split": matrix.split,
+        "dataset": matrix.name,
+    }
     return place | {"metric": metric, "versus": ""} | numbers(figure)
 
 

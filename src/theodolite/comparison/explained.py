@@ -1,4 +1,4 @@
-"""What the dictionary at the matched site keeps of a concept, data set by data set: artefacts/dictionary.json.
+"""Share of a concept that the dictionary at the matched site keeps, by data set: artefacts/dictionary.json.
 
 A weak row of latents has three causes that look alike: the rows are outside the dictionary's domain, its training ended
 early, or what is wrong lies in reading latents. Each is named only where a contrast on the same rows was measured:
@@ -16,7 +16,7 @@ from theodolite.comparison.evaluate import Contrasted, Evaluation
 from theodolite.comparison.fits import Fitted
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT, OUTSIDE_DOMAIN
-from theodolite.study.subjects import Station
+from theodolite.study.subjects import SiteDictionary
 
 Fvu = Mapping[str, Mapping[str, float]]  # by dictionary and data set, on the token rows that were encoded
 LOST = Contrast(method="logistic@reconstruction", than="logistic")
@@ -27,17 +27,17 @@ OUTSIDE, UNDERTRAINED, NEITHER, OPEN = "outside its domain", "undertrained", "ne
 
 
 def contrasts(fitted: Sequence[Fitted]) -> list[Contrast]:
-    """Those above, and latents of every other dictionary at the site against those of the compared one."""
+    """Contrasts above, and latents of every other dictionary at the site against those of the compared one."""
     others = {f.job.label for f in fitted if f.job.family and f.job.method == SUMMED.method}
     return [*ASKED.values(), *(Contrast(method=label, than=SUMMED.method) for label in sorted(others))]
 
 
-def facts(matched: Evaluation, stations: Sequence[Station], fvu: Fvu, beside: Fvu) -> dict[str, Any]:
+def facts(matched: Evaluation, dictionaries: Sequence[SiteDictionary], fvu: Fvu, beside: Fvu) -> dict[str, Any]:
     """FVU, contrasts and the conclusion on every data set, and the same of other dictionaries beside.
 
     fvu: of the compared dictionaries. beside: of every other one at the site, by the name in its rows' brackets.
     """
-    undertrained = _undertrained(stations)
+    undertrained = _undertrained(dictionaries)
     found = [c for c in matched.contrasts if c.metric == "auroc"]
     datasets = [d for d in dict.fromkeys(c.dataset for c in found) if _rows_of(d, fvu)]
     return {
@@ -101,8 +101,8 @@ def _rows_of(dataset: str, fvu: Fvu) -> dict[str, float]:
     return {dictionary: by[name] for dictionary, by in fvu.items() if name in by}
 
 
-def _undertrained(stations: Sequence[Station]) -> bool | None:
-    """Whether the error of any still fell when its training ended; None where no card says."""
-    said = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in stations]
-    known = [word for word in said if word is not None]
+def _undertrained(dictionaries: Sequence[SiteDictionary]) -> bool | None:
+    """Return whether the error of any still fell when its training ended; None where no card says."""
+    flags = [(s.dictionary.info.get("card") or {}).get("undertrained") for s in dictionaries]
+    known = [word for word in flags if word is not None]
     return any(known) if known else None

@@ -75,8 +75,8 @@ def reader_files(cache: Path, job: Job, views: Views, seeds: int) -> dict[str, P
 def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
     """The scores in a job's file; another method's, or those of other seeds, would be printed under its name."""
     scores = pd.read_parquet(path)
-    said = {name: set(scores[name]) for name in ("method", "site", "seed")}
-    if said != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
+    found = {name: set(scores[name]) for name in ("method", "site", "seed")}
+    if found != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
         raise Damaged(
             f"{path} is not of {job.label} at {job.site!r}: delete {path.parent} and run the same command again"
         )
@@ -84,12 +84,15 @@ def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
 
 
 def _key(job: Job, views: Views, seeds: int) -> str:
-    """It names everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
+    """Hash of everything a score depends on: rows, method, all code that runs, libraries, site, seeds."""
     method = methods.parse(job.method)
     parts = {
-        **asdict(job), "views": views.key(method.view, job.site, job.family), "over_refusal": views.over_refusal,
-        "code": code_hash(_work, Job, Views, method.cls), "seeds": seeds,
-    }  # fmt: skip
+        **asdict(job),
+        "views": views.key(method.view, job.site, job.family),
+        "over_refusal": views.over_refusal,
+        "code": code_hash(_work, Job, Views, method.cls),
+        "seeds": seeds,
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -122,9 +125,13 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
         record = {"params": method.params, "n_fits": 1}
     if seed == 0 and platt is not None and not job.leave_out:
         about = {
-            "method": job.label, "view": method.view, "site": job.site, "family": job.family,
-            "station": views.station(method.view, job.site, seed, job.family), **asdict(platt),
-        }  # fmt: skip
+            "method": job.label,
+            "view": method.view,
+            "site": job.site,
+            "family": job.family,
+            "dictionary": views.dictionary(method.view, job.site, seed, job.family),
+            **asdict(platt),
+        }
         save_reader(reader, folder / "reader", about)
     scored = [
         _score(reader, platt, _rows(job, views, frame_of, name, seed)[at], frame_of(name).iloc[at]).assign(
@@ -138,7 +145,7 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
 
 
 def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any:
-    """What the job's method reads of a data set, one row for each of its rows."""
+    """Input of the job's method on a data set, one row for each of its rows."""
     view = methods.parse(job.method).view
     found, expected = views.get(name, view, job.site, seed, job.family), len(frame_of(name))
     if found.shape[0] != expected:
@@ -150,7 +157,7 @@ def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any
 
 
 def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
-    """What tuning chose, and the thresholds of false-positive rates on out-of-fold negatives."""
+    """Record of what tuning chose, and the thresholds of false-positive rates on out-of-fold negatives."""
     negatives = tuned.out_of_fold_n[y == 0]
     levels = {str(rate): threshold_at(negatives, rate) for rate in FALSE_POSITIVE_RATES}
     thresholds = {rate: level for rate, level in levels.items() if level is not None}

@@ -1,4 +1,4 @@
-"""What there is to fit: every method at the matched site, at the other sites, without a source, and over all blocks."""
+"""Jobs to fit: every method at the matched site, at the other sites, without a source, and over all blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def jobs(recipe: Recipe, views: Views, blocks: list[str]) -> list[Job]:
             "name one with --sae, or add a method that reads something else"
         )
     found += [job for job in _tuned(recipe, views, recipe.sites) if job not in found]
-    families = {family for family, _ in views.stations} - {""}
+    families = {family for family, _ in views.dictionaries} - {""}
     beside = [Job(m, recipe.site, family=f) for f in sorted(families) for m in recipe.methods if m in BESIDE]
     found += [job for job in beside if views.has(methods.parse(job.method).view, job.site, job.family)]
     found += [Job(j.method, j.site, left) for left in recipe.leave_out for j in _tuned(recipe, views, [recipe.site])]

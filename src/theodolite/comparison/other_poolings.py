@@ -1,4 +1,4 @@
-"""What the recipe's contrasts give where a text's tokens become one row in another way.
+"""The recipe's contrasts where a text's tokens become one row in another way.
 
 On some data sets pooling decides more than the method does, and a run shows one. The token rows of the matched site are
 on disk already, so the other poolings need no further pass of the model: the methods of the fixed contrasts are fitted
@@ -31,8 +31,8 @@ from theodolite.core.tick import Tick
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.models.harvest import Harvest
-from theodolite.study.build import Made, Part, code_part, encoded, harvested, made_part, twin_encoded
-from theodolite.study.subjects import Instruments, Station
+from theodolite.study.build import BuildStep, Made, code_part, control_encoded, encoded, harvested, made_part
+from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.training_sets import UNMEASURED, Measured
 from theodolite.study.views import FROM_DICTIONARY, Views
 
@@ -51,7 +51,7 @@ class Repooled:
 def evaluated(
     recipe: Recipe,
     concept: Concept,
-    instruments: Instruments,
+    subjects: Subjects,
     views: Views,
     fitted: Sequence[Fitted],
     cache: Path,
@@ -70,7 +70,7 @@ def evaluated(
     others = [p for p in POOLINGS if p != recipe.pooling] if jobs else []
     for number, pooling in enumerate(others):
         tick(number, len(others))
-        other = pooled_views(recipe, pooling, concept, instruments, views, note)
+        other = pooled_views(recipe, pooling, concept, subjects, views, note)
         if _same(views, other, recipe.site):
             continue
         again = list(fits.run(jobs, other, recipe.seeds, cache, lambda done, total: None, note))
@@ -84,26 +84,26 @@ def evaluated(
 
 
 def pooled_views(
-    recipe: Recipe, pooling: str, concept: Concept, instruments: Instruments, views: Views, note: Note = no_note
+    recipe: Recipe, pooling: str, concept: Concept, subjects: Subjects, views: Views, note: Note = no_note
 ) -> Views:
     """Views of the matched site's token rows pooled another way: states, and what the main dictionaries make of them.
 
     Their key names the rows they are made from, the pooling, and the code that pools.
     """
     code = code_hash(_states, _codes, Views)
-    stations = instruments.at(recipe.site)
+    dictionaries = subjects.at(recipe.site)
     other = replace(
         views,
-        given={
+        inputs={
             name: hashlib.sha256(json.dumps([key, "pooled again", pooling, code]).encode()).hexdigest()
-            for name, key in views.given.items()
+            for name, key in views.inputs.items()
         },
-        stations={("", recipe.site): [s.key for s in stations]} if stations else {},
+        dictionaries={("", recipe.site): [s.key for s in dictionaries]} if dictionaries else {},
     )
     for name, dataset in {"train": concept.train, **concept.shifts}.items():
-        read = partial(harvested, recipe, instruments, views)
-        parts = [Part("state", partial(_states, recipe.site, pooling, read))]
-        parts += [Part(code_part(other, s), partial(_codes, s, pooling, read)) for s in stations]
+        read = partial(harvested, recipe, subjects, views)
+        parts = [BuildStep("state", partial(_states, recipe.site, pooling, read))]
+        parts += [BuildStep(code_part(other, s), partial(_codes, s, pooling, read)) for s in dictionaries]
         for part in parts:
             if not other.has_part(name, part.key, note):
                 made = made_part(part, other, name, dataset, lambda done, total: None, note, read=views)
@@ -122,7 +122,7 @@ def rows(found: Mapping[str, Repooled]) -> list[dict[str, Any]]:
 
 
 def facts(found: Mapping[str, Repooled], matched: Evaluation, recipe: Recipe) -> dict[str, Any]:
-    """What the report says, by pooling, the recipe's own first: the fixed contrasts and the AUROC of their methods."""
+    """Facts of the report by pooling, the recipe's own first: the fixed contrasts and the AUROC of their methods."""
     parts = {recipe.pooling: matched} | {pooling: other.evaluation for pooling, other in found.items()}
     fixed = [(c.method, c.than) for c in recipe.contrasts]
     return {
@@ -154,11 +154,17 @@ def _states(site: str, pooling: str, read: Any, views: Views, name: str, dataset
     return Made({}, [views.put(name, "state", site, states)])
 
 
-def _codes(station: Station, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+def _codes(
+    site_dictionary: SiteDictionary, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick
+) -> Made:
     rows = read(name, dataset, tick)
-    made = encoded(station, rows, views, name, len(dataset), pooling)
-    twin = [] if station.twin is None else [twin_encoded(station, rows, views, name, len(dataset), pooling)]
-    return Made(made.facts, [*made.files, *twin])
+    made = encoded(site_dictionary, rows, views, name, len(dataset), pooling)
+    control = (
+        []
+        if site_dictionary.control is None
+        else [control_encoded(site_dictionary, rows, views, name, len(dataset), pooling)]
+    )
+    return Made(made.facts, [*made.files, *control])
 
 
 def pooled_states(rows: Harvest, site: str, pooling: str) -> np.ndarray:
@@ -174,8 +180,8 @@ def pooled_states(rows: Harvest, site: str, pooling: str) -> np.ndarray:
 
 
 def _same(one: Views, other: Views, site: str) -> bool:
-    """Whether two poolings give equal rows of every data set up to rounding: those of a single token do."""
+    """Return whether two poolings give equal rows of every data set up to rounding: those of a single token do."""
     return all(
         np.allclose(one.get(name, "state", site), other.get(name, "state", site), rtol=1e-4, atol=1e-4)
-        for name in one.given
+        for name in one.inputs
     )

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from theodolite.core import methods
-from theodolite.core import recipe as recipes
 from theodolite.core.bootstrap import effective_groups
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import Recipe, to_yaml
 from theodolite.core.stats import HALVES, smallest_detectable
 from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
@@ -16,7 +15,7 @@ from theodolite.data.dataset import Count
 from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
 from theodolite.selection.protocol import certificate_needs, require_enough
 from theodolite.study.datasets import load_concept, template_notes
-from theodolite.study.subjects import Instruments
+from theodolite.study.subjects import Subjects
 from theodolite.study.training_sets import measured
 
 TRIAL = 16  # texts read once to learn the speed
@@ -25,7 +24,7 @@ CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same 
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
 
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
@@ -49,7 +48,7 @@ class Plan:
 
     def lines(self) -> Iterator[str]:
         """The plan as text."""
-        yield recipes.to_yaml(self.recipe).rstrip()
+        yield to_yaml(self.recipe).rstrip()
         yield ""
         for name, n in self.rows.items():
             yield f"{name:40} {n:6,} rows {self.tokens[name]:10,} tokens"
@@ -73,14 +72,14 @@ class Plan:
         yield from self.foresight
 
 
-def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) -> Plan:
+def plan(recipe: Recipe, subjects: Subjects, notes: Sequence[str] = ()) -> ComparisonPlan:
     """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches.
 
     notes: what is said before the foresight, of a recipe that was adapted to its model.
     """
-    concept = load_concept(recipe, instruments)
-    changed_texts = template_notes(concept, recipe, instruments.model)
-    model, has_dictionary = instruments.model, bool(instruments.at(recipe.site))
+    concept = load_concept(recipe, subjects)
+    changed_texts = template_notes(concept, recipe, subjects.model)
+    model, has_dictionary = subjects.model, bool(subjects.at(recipe.site))
     require_splittable(concept.train.frame, recipe.seeds)
     training = measured(concept.train.frame, recipe.seeds)[""]
     if recipe.admit:
@@ -93,27 +92,36 @@ def plan(recipe: Recipe, instruments: Instruments, notes: Sequence[str] = ()) ->
     sample = concept.train.texts[:TRIAL]
     seen = int(model.tokens(sample, format=recipe.format, max_tokens=recipe.max_tokens).mask.sum())
     start = time.perf_counter()
-    model.read(sample, instruments.blocks[-1], format=recipe.format, max_tokens=recipe.max_tokens)
+    model.read(sample, subjects.blocks[-1], format=recipe.format, max_tokens=recipe.max_tokens)
     rate = seen / (time.perf_counter() - start)
     passes = 1 + sum(methods.parse(m).view == "answer" for m in recipe.methods)
     rows = {name: len(d) for name, d in datasets.items()}
-    pooled = sum(rows.values()) * len(instruments.blocks) * model.d_model * 4
-    by_token = sum(tokens.values()) * len(instruments.dictionary_sites) * model.d_model * model.dtype.itemsize
-    return Plan(
-        recipe, rows, tokens, passes * sum(tokens.values()) / rate / 60, (pooled + by_token) / 1e9,
-        _detectable(recipe, concept, training),
-        tuple(
-            f"{s.name} at {s.site}, {s.dictionary.width} latents, {'with' if s.twin else 'without'} a twin"
-            for s in instruments.stations
+    pooled = sum(rows.values()) * len(subjects.blocks) * model.d_model * 4
+    by_token = sum(tokens.values()) * len(subjects.dictionary_sites) * model.d_model * model.dtype.itemsize
+    return ComparisonPlan(
+        recipe=recipe,
+        rows=rows,
+        tokens=tokens,
+        minutes=passes * sum(tokens.values()) / rate / 60,
+        gigabytes=(pooled + by_token) / 1e9,
+        detectable=_detectable(recipe, concept, training),
+        dictionaries=tuple(
+            f"{s.name} at {s.site}, {s.dictionary.width} latents, "
+            f"{'with' if s.control else 'without'} a frozen-encoder control"
+            for s in subjects.dictionaries
         ),
-        (*notes, *certificate_needs(recipe, concept.train.frame, has_dictionary)),
-        tuple(concept.counts), tuple(kept for dataset in datasets.values() for kept in dataset.kept), training,
-        tuple(f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)),
-    )  # fmt: skip
+        foresight=(*notes, *certificate_needs(recipe, concept.train.frame, has_dictionary)),
+        lost=tuple(concept.counts),
+        kept=tuple(count for dataset in datasets.values() for count in dataset.kept),
+        training=training,
+        remarks=tuple(
+            f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)
+        ),
+    )
 
 
 def _detectable(recipe: Recipe, concept: Concept, training: TrainingSets) -> tuple[float, ...]:
-    """By the effective groups that are resampled: clusters, or the fewer of requests and templates.
+    """Smallest detectable difference, by effective groups: clusters, or the fewer of requests and templates.
 
     In distribution every training set tests a share p of the rows, drawn anew: a row's mean weight over S of them
     varies as if n / (1 + (1 - p) / (S p)) rows had been tested by all.

@@ -38,7 +38,7 @@ from theodolite.selection.spaces import GetView
 from theodolite.study.datasets import unreadable
 from theodolite.study.request import is_table
 from theodolite.study.saved_readers import own_class, reader_folder, saved_about
-from theodolite.study.subjects import Instruments, open_instruments
+from theodolite.study.subjects import Subjects, open_subjects
 from theodolite.study.tune import Platt
 from theodolite.study.views import FROM_DICTIONARY
 
@@ -67,17 +67,17 @@ class FittedReader:
         self.claims = (run.read_json("selection") or {}).get("claims", [])
         needs_dictionary = self.view in FROM_DICTIONARY or self.rule is not None
         needs_model = self.view != "text" or self.rule is not None
-        self.instruments = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
-        self.dictionary = _dictionary(self.instruments, self.about)
+        self.subjects = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
+        self.dictionary = _dictionary(self.subjects, self.about)
 
     @property
     def site(self) -> Site:
-        """Where the reader reads the model; a reader of the text alone has none."""
+        """Site at which the reader reads the model; a reader of the text alone has none."""
         return Site.parse(self.about["site"])
 
     def unreadable(self, texts: list[str]) -> np.ndarray:
-        """Which texts have no token that the reader could be given; (n) bool, none if it sees only text."""
-        if self.instruments is None:
+        """Return which texts have no token that the reader could read; (n) bool, none if it sees only text."""
+        if self.subjects is None:
             return np.zeros(len(texts), bool)
         return np.array([why != "" for why in unreadable(self._model(), self.recipe, texts)])
 
@@ -87,7 +87,7 @@ class FittedReader:
         return score, self.platt(score)
 
     def blank(self, texts: list[str]) -> np.ndarray:
-        """Which texts hold nothing that a reader of the text knows, (n,)."""
+        """Return which texts hold nothing that a reader of the text knows, (n,)."""
         return self.reader.blank(texts) if isinstance(self.reader, NgramReader) else np.zeros(len(texts), bool)
 
     def failed_everywhere(self) -> bool:
@@ -133,8 +133,8 @@ class FittedReader:
             if view == "state":
                 return state
             assert self.rule is not None
-            place = {"view": view, "site": site, "family": "", "station": self.rule.choice["station"]}
-            dictionary = _dictionary(self.instruments, self.about | place)
+            place = {"view": view, "site": site, "family": "", "dictionary": self.rule.choice["dictionary"]}
+            dictionary = _dictionary(self.subjects, self.about | place)
             assert dictionary is not None
             return getattr(_encoded(dictionary, token.rows, token.doc, len(state), pooling), view)
 
@@ -152,7 +152,7 @@ class FittedReader:
         return list(zip(words, self.reader.decision_function(alone).tolist(), strict=True))
 
     def cut(self, texts: list[str]) -> int:
-        """How many texts are longer than what the run reads of one; a reader of the text sees all of it."""
+        """Return how many texts are longer than what the run reads of one; a reader of the text sees all of it."""
         return 0 if self.view == "text" else int(self._model().tokens(texts, **self._how()).truncated.sum())
 
     def left_out(self, text: str) -> int:
@@ -185,8 +185,8 @@ class FittedReader:
         return self._model().read(texts, sites, positions=positions, pooling=None, **self._how())
 
     def _model(self) -> Model:
-        assert self.instruments is not None
-        return self.instruments.model
+        assert self.subjects is not None
+        return self.subjects.model
 
     def _how(self) -> dict[str, Any]:
         return {"format": self.recipe.format, "max_tokens": self.recipe.max_tokens}
@@ -310,7 +310,7 @@ def _encoded(dictionary: Dictionary, x_nd: np.ndarray, doc_n: np.ndarray, n_text
 
 def _opened(
     recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
-) -> Instruments:
+) -> Subjects:
     """The model of a run, and its dictionaries where they are needed, from where they lie here."""
     if model is None:
         model = run.local_path(recipe.model, "give it with --model PATH")
@@ -322,7 +322,7 @@ def _opened(
         kept = recipe.dictionaries if dictionaries else []
         sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
     wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
-    opened = open_instruments(wanted, model)
+    opened = open_subjects(wanted, model)
     if model is None and "clock" in run.facts["model"]:  # a template that prints the date prints that of the run
         opened.model.set_clock(datetime.fromisoformat(run.facts["model"]["clock"]))
     return _same_model(opened, run)
@@ -335,9 +335,9 @@ def _as_read(recipe: Recipe, run: Run) -> Recipe:
     return recipe.model_copy(update={"dtype": run.facts["model"]["dtype"]})
 
 
-def _same_model(instruments: Instruments, run: Run) -> Instruments:
-    """The instruments, if their model has the weights that the run read, and reads a text as it did then."""
-    then, now = run.facts["model"], instruments.model
+def _same_model(subjects: Subjects, run: Run) -> Subjects:
+    """Return the subjects if their model has the weights that the run read and reads a text as it did then."""
+    then, now = run.facts["model"], subjects.model
     again = "put it back, or run `theodolite compare` again with --force"
     if then["hash"] != now.hash:
         raise UserError(
@@ -356,7 +356,7 @@ def _same_model(instruments: Instruments, run: Run) -> Instruments:
             "given other tokens than it was fitted on: give the model by its name, or run `theodolite compare` "
             "again with --force"
         )
-    return instruments
+    return subjects
 
 
 def _same(part: str, then: str, now: str) -> bool:
@@ -364,24 +364,24 @@ def _same(part: str, then: str, now: str) -> bool:
 
 
 def _difference(then: list[str], now: list[str]) -> str:
-    """Where two renderings of a template part, in words."""
+    """The first difference between two renderings of a template, in words."""
     old, new = next((a, b) for a, b in zip(then, now, strict=True) if a != b)
     start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     show = slice(max(start - 10, 0), start + 30)
     return f"{new[show]!r} now and printed {old[show]!r} in the run"
 
 
-def _dictionary(instruments: Instruments | None, about: dict[str, Any]) -> Dictionary | None:
+def _dictionary(subjects: Subjects | None, about: dict[str, Any]) -> Dictionary | None:
     """The dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
-    if instruments is None or about["view"] not in FROM_DICTIONARY:
+    if subjects is None or about["view"] not in FROM_DICTIONARY:
         return None
     # By their weights, the end of a key: the name and family of one that was named by its path follow its folder.
-    stations = [s for s in instruments.stations if s.site == about["site"]]
-    here = {s.key: s.dictionary for s in stations if s.key[-12:] == str(about.get("station"))[-12:]}
+    dictionaries = [s for s in subjects.dictionaries if s.site == about["site"]]
+    here = {s.key: s.dictionary for s in dictionaries if s.key[-12:] == str(about.get("dictionary"))[-12:]}
     if len(here) != 1:
-        there = ", ".join(s.key for s in stations) or "none"
+        there = ", ".join(s.key for s in dictionaries) or "none"
         raise UserError(
-            f"{about['method']} was fitted on the dictionary {about.get('station') or '(not recorded)'} at "
+            f"{about['method']} was fitted on the dictionary {about.get('dictionary') or '(not recorded)'} at "
             f"{about['site']}, and there is {there}: put it back, give it with --sae, or run `theodolite compare` "
             "again with --force"
         )

@@ -9,10 +9,10 @@ import pandas as pd
 from theodolite.comparison import baselines, conclusion, explained, fits, other_poolings, tables
 from theodolite.comparison.arrays import compare_rows
 from theodolite.comparison.jobs import absent, jobs
-from theodolite.comparison.planning import Plan, plan
-from theodolite.core import methods as naming
+from theodolite.comparison.planning import ComparisonPlan, plan
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
+from theodolite.core.methods import parse
 from theodolite.core.recipe import LeakRule, Recipe
 from theodolite.core.run import Run
 from theodolite.core.slug import slug
@@ -31,10 +31,10 @@ from theodolite.study.saved_readers import READERS
 from theodolite.study.settle import adaptation_notes, adapted
 from theodolite.study.stages import Stages
 from theodolite.study.subjects import (
-    Instruments,
-    Station,
+    SiteDictionary,
+    Subjects,
     available,
-    open_instruments,
+    open_subjects,
     origin_notes,
     unchecked_notes,
 )
@@ -78,7 +78,7 @@ def compare(
     show_text: bool = False,
     progress: Tell = silent,
     command: str = "",
-) -> Result | Plan:
+) -> Result | ComparisonPlan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
     data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
@@ -152,12 +152,12 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) else value
 
 
-def _planned(recipe: Recipe, model: Model | None, device: str) -> Plan:
-    """What the recipe would take, as this model can carry it out."""
-    instruments = open_instruments(recipe, model, device)
-    fitting = adapted(recipe, instruments.model)
-    said = [text for _, _, text in adaptation_notes(recipe, fitting, instruments.model)]
-    return plan(fitting, instruments, said)
+def _planned(recipe: Recipe, model: Model | None, device: str) -> ComparisonPlan:
+    """Plan of the recipe as this model can carry it out."""
+    subjects = open_subjects(recipe, model, device)
+    fitting = adapted(recipe, subjects.model)
+    adapted_notes = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
+    return plan(fitting, subjects, adapted_notes)
 
 
 def _finish(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
@@ -190,54 +190,54 @@ def _check_dictionaries(run: Run) -> None:
         "changed": {name for name in now.keys() & used.keys() if now[name] != used[name]},
     }
     if any(changes.values()):
-        said = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
+        listed = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
         raise UserError(
-            f"the run in {str(run.folder)!r} was made with other dictionaries than are found now ({said}): "
+            f"the run in {str(run.folder)!r} was made with other dictionaries than are found now ({listed}): "
             "--force to run it again, or choose another --out"
         )
 
 
 def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
     with stages("model and data") as tick:
-        instruments = open_instruments(recipe, model, device, tick.tell)
-        asked, recipe = recipe, adapted(recipe, instruments.model)
+        subjects = open_subjects(recipe, model, device, tick.tell)
+        asked, recipe = recipe, adapted(recipe, subjects.model)
         tick.tell("fetching the text that dictionaries were trained on")
-        read = _dictionary_texts(recipe, instruments, run)
-        concept = load_concept(recipe, instruments, dictionary_texts=read, tell=tick.tell, note=run.note)
-        changed_texts = template_notes(concept, recipe, instruments.model)
+        read = _dictionary_texts(recipe, subjects, run)
+        concept = load_concept(recipe, subjects, dictionary_texts=read, tell=tick.tell, note=run.note)
+        changed_texts = template_notes(concept, recipe, subjects.model)
         require_splittable(concept.train.frame, recipe.seeds)
         if pooling_choice.is_open(recipe):
-            recipe, tried = pooling_choice.choose(recipe, concept.train, instruments, tick.tell)
+            recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell)
             run.record("pooling", pooling_choice.facts(recipe, tried))
-            concept = at_chosen_positions(concept, recipe, instruments.model)
+            concept = at_chosen_positions(concept, recipe, subjects.model)
         run.settle(recipe.model_dump(mode="json"))
         if recipe.admit:
-            protocol.require_enough(recipe, concept.train.frame, bool(instruments.at(recipe.site)))
+            protocol.require_enough(recipe, concept.train.frame, bool(subjects.at(recipe.site)))
         run.begin()
         tick.tell("counting tokens")
-        _record(recipe, concept, instruments, run)
-        for note in changed_texts + adaptation_notes(asked, recipe, instruments.model):
+        _record(recipe, concept, subjects, run)
+        for note in changed_texts + adaptation_notes(asked, recipe, subjects.model):
             run.note(*note)
     with stages("reading the model") as tick:
-        views = build_views(recipe, concept, instruments, cache_root(), tick, run.note)
+        views = build_views(recipe, concept, subjects, cache_root(), tick, run.note)
     for note in cut_notes(views):
         run.note(*note)
     with stages("audit"):
         run.write_json("audit", _audit(recipe, concept, views).to_json())
     with stages("fitting") as tick:
-        wanted = jobs(recipe, views, [] if recipe.quick else instruments.blocks)
+        wanted = jobs(recipe, views, [] if recipe.quick else subjects.blocks)
         fitted = list(fits.run(wanted, views, recipe.seeds, cache_root() / "fits", tick, run.note))
     training = training_sets.measured(concept.train.frame, recipe.seeds, recipe.leave_out)
     training_sets.record(training, run)
     with stages("other poolings") as tick:
         repooled = other_poolings.evaluated(
-            recipe, concept, instruments, views, fitted, cache_root() / "fits", tick, run.note, training
+            recipe, concept, subjects, views, fitted, cache_root() / "fits", tick, run.note, training
         )
     with stages("intervals"):
-        _conclude(recipe, fitted, repooled, instruments, views, training, run)
+        _conclude(recipe, fitted, repooled, subjects, views, training, run)
     if recipe.admit:
         with stages("selective prediction") as tick:
-            cases = protocol.cases(recipe, views, instruments.blocks)
+            cases = protocol.cases(recipe, views, subjects.blocks)
             selected = list(fitting.run(cases, views, cache_root() / fitting.CACHE, tick, run.note))
         with stages("coverage and accuracy") as tick:
             accuracies.conclude(selected, views, run, tick, training)
@@ -246,9 +246,9 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
     run.finish()
 
 
-def _dictionary_texts(recipe: Recipe, instruments: Instruments, run: Run) -> list[str]:
+def _dictionary_texts(recipe: Recipe, subjects: Subjects, run: Run) -> list[str]:
     try:
-        return dictionary_texts(recipe, instruments, run.note)
+        return dictionary_texts(recipe, subjects, run.note)
     except UserError as error:
         run.note(
             "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
@@ -256,9 +256,9 @@ def _dictionary_texts(recipe: Recipe, instruments: Instruments, run: Run) -> lis
         return []
 
 
-def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run) -> None:
+def _record(recipe: Recipe, concept: Concept, subjects: Subjects, run: Run) -> None:
     """Facts for the manifest and a note for everything that is missing or was cut."""
-    model = instruments.model
+    model = subjects.model
     run.record(
         "model",
         {"name": model.name, "hash": model.hash, "quantisation": model.quantisation, "parameters": model.parameters,
@@ -282,11 +282,11 @@ def _record(recipe: Recipe, concept: Concept, instruments: Instruments, run: Run
             run.note(*remark)
         for kept in dataset.kept:
             run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
-    for note in unchecked_notes(instruments) + origin_notes(instruments, recipe.max_tokens):
+    for note in unchecked_notes(subjects) + origin_notes(subjects, recipe.max_tokens):
         run.note(*note)
     if recipe.quick:
         run.note("quick", 1, "fewer rows, seeds and methods than a run to report: a first look")
-    beside = [s.name for s in instruments.stations if s.family and s.site == recipe.site]
+    beside = [s.name for s in subjects.dictionaries if s.family and s.site == recipe.site]
     if beside:
         run.note(
             "beside",
@@ -307,7 +307,7 @@ def _conclude(
     recipe: Recipe,
     fitted: list[fits.Fitted],
     repooled: dict[str, other_poolings.Repooled],
-    instruments: Instruments,
+    subjects: Subjects,
     views: Views,
     training: training_sets.Measured,
     run: Run,
@@ -315,8 +315,8 @@ def _conclude(
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
     matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
-    shared = tables.common(recipe, instruments.model.name, instruments.model.hash)
-    names, dictionaries = ("train", *views.shifts), _dictionary_names(instruments)
+    shared = tables.common(recipe, subjects.model.name, subjects.model.hash)
+    names, dictionaries = ("train", *views.shifts), _dictionary_names(subjects)
     costs = tables.with_costs(rows, fitted, dictionaries, tokens_read(views, names))
     run.add_rows(shared | row for row in costs)
     if repooled:
@@ -325,43 +325,43 @@ def _conclude(
         run.add_rows(shared | row for row in found)
         run.write_json("poolings", other_poolings.facts(repooled, matched, recipe))
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
-    run.record("views", {f.job.label: naming.parse(f.job.method).view for f in fitted})
+    run.record("views", {f.job.label: parse(f.job.method).view for f in fitted})
     run.record("labels", fitted[0].fits[0]["n_labels"])
     for method in absent(recipe, views):
         run.note(
             "absent",
             1,
-            f"{method}: nothing gives it its view (no dictionary for {recipe.site}, or one without a twin)",
+            f"{method}: its view is missing (no dictionary for {recipe.site}, or one without a frozen-encoder control)",
         )
-    stations = instruments.at(recipe.site)
-    run.record("dictionaries", len(stations))
-    others = [s for s in instruments.stations if s.family and s.site == recipe.site]
+    dictionaries = subjects.at(recipe.site)
+    run.record("dictionaries", len(dictionaries))
+    others = [s for s in subjects.dictionaries if s.family and s.site == recipe.site]
     fvu, beside = (
         {s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in names} for s in of}
-        for of in (stations, others)
+        for of in (dictionaries, others)
     )
     run.record("fvu", fvu)
-    if stations:
-        run.write_json("dictionary", explained.facts(matched, stations, fvu, _by_family(others, beside)))
+    if dictionaries:
+        run.write_json("dictionary", explained.facts(matched, dictionaries, fvu, _by_family(others, beside)))
     run.write_json("baselines", baselines.facts(matched, fitted, recipe))
-    conclusion.write(matched, recipe, conclusion.phrase(recipe, instruments.model, stations), stations, fvu, run)
+    conclusion.write(matched, recipe, conclusion.phrase(recipe, subjects.model, dictionaries), dictionaries, fvu, run)
 
 
-def _by_family(others: Sequence[Station], fvu: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def _by_family(others: Sequence[SiteDictionary], fvu: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """FVU by the name that rows of other dictionaries bear: the mean over a family's dictionaries."""
     families: dict[str, list[dict[str, float]]] = {}
-    for station in others:
-        families.setdefault(station.family, []).append(fvu[station.name])
+    for site_dictionary in others:
+        families.setdefault(site_dictionary.family, []).append(fvu[site_dictionary.name])
     return {family: {name: sum(by[name] for by in of) / len(of) for name in of[0]} for family, of in families.items()}
 
 
-def _dictionary_names(instruments: Instruments) -> dict[tuple[str, str], str]:
-    """By family and site, and by family alone for a method that chose its site: what its latents come from."""
+def _dictionary_names(subjects: Subjects) -> dict[tuple[str, str], str]:
+    """Names of the dictionaries behind latents, by family and site; by family alone where a method chose its site."""
     found: dict[tuple[str, str], list[str]] = {}
-    for station in instruments.stations:
-        for site in (station.site, tables.FREE):
-            names = found.setdefault((station.family, site), [])
-            names += [station.name] if station.name not in names else []
+    for site_dictionary in subjects.dictionaries:
+        for site in (site_dictionary.site, tables.FREE):
+            names = found.setdefault((site_dictionary.family, site), [])
+            names += [site_dictionary.name] if site_dictionary.name not in names else []
     return {place: ", ".join(names) for place, names in found.items()}
 
 

@@ -15,7 +15,7 @@ from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import IN_DISTRIBUTION, source_left_out
 from theodolite.data.near_duplicates import THRESHOLD
 from theodolite.data.splits import SHARES, folds
-from theodolite.study.score_matrix import N_BOOT, read_panel
+from theodolite.study.score_matrix import N_BOOT, read_score_matrix
 from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
 from theodolite.study.views import FROM_DICTIONARY
 
@@ -31,7 +31,7 @@ PROTOCOL = {
 # Asked in every run beside the recipe's own contrasts, uncorrected: does learning the encoder help, and does a reader
 # of the model do better than one that only has the text?
 EXPLORATORY = [
-    Contrast(method="k_sparse@latents", than="k_sparse@twin"),
+    Contrast(method="k_sparse@latents", than="k_sparse@control"),
     *(
         Contrast(method="logistic", than=text)
         for text in ("word_ngrams", "char_ngrams", "cased_ngrams", "surface", "sentence")
@@ -51,9 +51,14 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEA
     asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe), *explained.contrasts(chosen)]
     exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
-        _scores(chosen), contrasts=recipe.contrasts, exploratory=exploratory, primary=primary,
-        thresholds=_thresholds(chosen), margin=recipe.margin, training=training,
-    )  # fmt: skip
+        _scores(chosen),
+        contrasts=recipe.contrasts,
+        exploratory=exploratory,
+        primary=primary,
+        thresholds=_thresholds(chosen),
+        margin=recipe.margin,
+        training=training,
+    )
 
 
 def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation | None:
@@ -135,7 +140,7 @@ def _scores(fitted: Sequence[Fitted]) -> pd.DataFrame:
 
 
 def _thresholds(fitted: Sequence[Fitted]) -> dict[tuple[str, str, str, str], dict[float, float]]:
-    """By data set, method, site and seed: the thresholds that tuning fixed on out-of-fold negatives."""
+    """Thresholds that tuning fixed on out-of-fold negatives, by data set, method, site and seed."""
     found = {}
     for f in fitted:
         for fit in f.fits:
@@ -157,6 +162,6 @@ def _chosen(candidates: Sequence[Fitted]) -> pd.DataFrame:
 def _heatmap(scores: pd.DataFrame, training: Measured) -> Iterator[Row]:
     for name, frame in scores.groupby("dataset", sort=False):
         sets = of_dataset(training, str(name))
-        panel = read_panel(str(name), frame, training=sets, n_boot=HEATMAP_REPLICATES, seed=0)
-        for key, matrix in panel.scores.items() if panel.has_both_classes else ():
-            yield row(panel, key, "blocks", "all", "auroc", panel.sample.estimate(auroc, matrix).interval())
+        matrix = read_score_matrix(str(name), frame, training=sets, n_boot=HEATMAP_REPLICATES, seed=0)
+        for key, scores in matrix.scores.items() if matrix.has_both_classes else ():
+            yield row(matrix, key, "blocks", "all", "auroc", matrix.sample.estimate(auroc, scores).interval())

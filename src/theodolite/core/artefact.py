@@ -109,7 +109,7 @@ def _restored(name: str, value: Any, folder: str | Path) -> Any:
 
 
 def _is_a(value: Any, kind: Any, *, labels: bool) -> bool:
-    """Whether a fitted value is of the kind that the reader's class declares; what is no such kind may be anything."""
+    """Return whether a fitted value is of the kind that the reader's class declares; other kinds may hold anything."""
     if kind is np.ndarray:
         return isinstance(value, np.ndarray) and (value.shape == (2,) if labels else value.dtype.kind in "fiu")
     if kind in (int, float):
@@ -138,7 +138,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _same_origin(cls: type, saved: str) -> None:
-    """The same distribution in any version, or a file with the very same bytes."""
+    """Return whether two origins are one distribution in any version, or files with the very same bytes."""
     here = origin(cls)
     if here.split()[0] != saved.partition(" ")[0]:
         raise UserError(

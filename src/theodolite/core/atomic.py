@@ -135,7 +135,7 @@ def unfinished(path: Path) -> str | None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is the unfinished file of a `publish` that died (or still runs)."""
+    """Return whether this is the unfinished file of a `publish` that died (or still runs)."""
     return unfinished(path) is not None
 
 

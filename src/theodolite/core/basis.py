@@ -27,7 +27,7 @@ class Basis(Protocol):
         """Coordinates of the last axis of `h`."""
 
     def decode(self, change: "Tensor") -> "Tensor":
-        """What a change of the coordinates adds to the stream."""
+        """Return the change of the stream that a change of the coordinates makes."""
 
     def to_json(self) -> dict[str, Any]:
         """The form `from_json` reads."""

@@ -1,9 +1,9 @@
-"""Where files that can be fetched or made again are kept."""
+"""The folder for files that can be fetched or made again."""
 
 import os
 from pathlib import Path
 
 
 def cache_root() -> Path:
-    """Where fetched and derived files live: `THEODOLITE_CACHE`, or `~/.cache/theodolite`."""
+    """Folder of fetched and derived files: `THEODOLITE_CACHE`, or `~/.cache/theodolite`."""
     return Path(os.environ.get("THEODOLITE_CACHE") or Path.home() / ".cache" / "theodolite")

@@ -192,7 +192,7 @@ def _search(name: str, beside: Path | None) -> Iterator[_Module]:
 
 
 def _spec(name: str, places: list[str] | None) -> ModuleSpec | None:
-    """Where a module lies: in these folders, or, of a top-level one, wherever an import would find it."""
+    """The spec of a module: in these folders or, for a top-level module, wherever an import would find it."""
     if places is not None:
         return PathFinder.find_spec(name, places)
     try:
@@ -242,7 +242,7 @@ def _tree(module: _Module, content: bytes) -> ast.Module:
 
 @cache
 def _function_scan(module: _Module, name: str) -> _Scan:
-    """Of the module's statements those that define the function and what it uses, transitively."""
+    """Scan of the module's statements that define a function and all that it uses, transitively."""
     content = module.path.read_bytes()
     tree = _tree(module, content)
     binds = {bound: node for node in tree.body for bound in _bound(node)}

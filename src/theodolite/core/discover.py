@@ -91,7 +91,7 @@ def name_of(cls: type) -> str:
 
 
 def origin(cls: type) -> str:
-    """Where a class comes from: a distribution with its version, or the hash of a file.
+    """The origin of a class: a distribution with its version, or the hash of a file.
 
     >>> origin(discover()["logistic"]).split()[0]
     'theodolite'

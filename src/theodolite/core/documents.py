@@ -29,18 +29,33 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
     "baselines": {"text": [{"dataset": str}], "random": [{"dataset": str}]},
 }
 FACTS: dict[str, Any] = {
-    "model": (dict, type(None)), "views": dict, "labels": (*_NUMBER, type(None)), "protocol": dict, "dictionaries": int,
-    "fvu": (dict, type(None)), "available": (dict, type(None)), "read_from": list, "pooling": (dict, type(None)),
+    "model": (dict, type(None)),
+    "views": dict,
+    "labels": (*_NUMBER, type(None)),
+    "protocol": dict,
+    "dictionaries": int,
+    "fvu": (dict, type(None)),
+    "available": (dict, type(None)),
+    "read_from": list,
+    "pooling": (dict, type(None)),
     "training_sets": dict,
-}  # fmt: skip
+}
 
 
 _MANIFEST: dict[str, Any] = {
-    "id": str, "digest": str, "recipe": dict, "command": str, "versions": dict, "machine": dict, "started": str,
-    "finished": (str, type(None)), "facts": dict, "files": dict,
+    "id": str,
+    "digest": str,
+    "recipe": dict,
+    "command": str,
+    "versions": dict,
+    "machine": dict,
+    "started": str,
+    "finished": (str, type(None)),
+    "facts": dict,
+    "files": dict,
     "stages": [{"stage": str, "seconds": _NUMBER, "peak_mb": _NUMBER}],
     "notes": [{"kind": str, "count": int, "text": str}],
-}  # fmt: skip
+}
 _MACHINE = {"system": str, "processor": str, "cores": int, "memory_gib": (*_NUMBER, type(None))}
 
 
@@ -56,19 +71,22 @@ def check(name: str, found: Any, path: Path) -> None:
 
 
 def wrong_manifest(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with a manifest, or None; any of its facts may be missing."""
+    """Return what is wrong with a manifest, or None; any of its facts may be missing."""
     if (wrong := _wrong(manifest, _MANIFEST, {})) is not None:
         return wrong
     strings = dict.fromkeys(manifest["files"], str)
     parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "files": (strings, {}), "recipe": ({"name": str}, {}), "versions": ({"theodolite": str}, {}),
-        "machine": (_MACHINE, {}), "facts": ({}, FACTS),
-    }  # fmt: skip
+        "files": (strings, {}),
+        "recipe": ({"name": str}, {}),
+        "versions": ({"theodolite": str}, {}),
+        "machine": (_MACHINE, {}),
+        "facts": ({}, FACTS),
+    }
     return next((w for name, shape in parts.items() if (w := _wrong(manifest[name], *shape)) is not None), None)
 
 
 def _wrong(found: Any, wanted: Mapping[str, Any], optional: Mapping[str, Any]) -> str | None:
-    """What of an object is missing or of another type."""
+    """Return which keys of an object are missing or have another type."""
     if not isinstance(found, dict):
         return f"it holds a {type(found).__name__}"
     for key, kind in {**optional, **wanted}.items():

@@ -1,4 +1,4 @@
-"""What is installed: read anew where a folder of `sys.path` changed, since a comparison asks a thousand times."""
+"""Installed distributions, read anew where a folder of `sys.path` changed: a comparison asks a thousand times."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def entry_points(group: str) -> tuple[metadata.EntryPoint, ...]:
 
 
 def _folders() -> tuple[tuple[str, int], ...]:
-    """Where distributions lie, each place with the time of its last change: an installer adds or renames a folder."""
+    """Folders that hold distributions, each with the time of its last change: an installer adds or renames a folder."""
     places = map(os.path.abspath, sys.path)
     return tuple((place, os.stat(place).st_mtime_ns) for place in places if os.path.exists(place))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from theodolite.core.basis import Basis, Direction, Identity, Subspace, basis_from_json
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, Now, Patch, Rule, Zero, rule_from_json, rule_to_json
+from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, rule_from_json, rule_to_json
 from theodolite.core.site import Site
 
 if TYPE_CHECKING:
@@ -67,17 +67,17 @@ class Intervention:
         source = getattr(self.rule, "source", None)
         return [site for site in (self.read_site, source) if isinstance(site, Site)]
 
-    def apply(self, h: "Tensor", read: "Tensor", selected: "Tensor", now: Now) -> "Tensor":
+    def apply(self, h: "Tensor", read: "Tensor", selected: "Tensor", context: PassContext) -> "Tensor":
         """The changed state; `selected` (n, t) says which tokens, the others are returned untouched.
 
         Half-precision states are changed in float32 and rounded once.
         """
         wide, seen = (_at_least_float32(x) for x in (h, read))
         if isinstance(self.basis, Identity) and self.read_site is None:
-            new = self.rule(wide, now)  # h' = g(h): no sum to round, so that a patched state is the donor's
+            new = self.rule(wide, context)  # h' = g(h): no sum to round, so that a patched state is the donor's
         else:
             z = self.basis.encode(seen)
-            new = wide + self.basis.decode(self.rule(z, now) - z)
+            new = wide + self.basis.decode(self.rule(z, context) - z)
         return new.to(h.dtype).where(selected.unsqueeze(-1), h)
 
     def to_json(self) -> dict[str, Any]:

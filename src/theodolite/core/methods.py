@@ -39,9 +39,9 @@ class Method:
 def parse(spec: str, registry: Mapping[str, type] | None = None) -> Method:
     """Read `name`, `name(param=value, ...)`, `name@view` or all three; `file.py:Class` may stand for the name.
 
-    >>> method = parse("k_sparse(k=16)@twin")
+    >>> method = parse("k_sparse(k=16)@control")
     >>> method.name, method.params, method.view
-    ('k_sparse', {'k': 16}, 'twin')
+    ('k_sparse', {'k': 16}, 'control')
     >>> parse("prompting( column = few_shot )").spec
     'prompting(column=few_shot)'
     """
@@ -95,7 +95,7 @@ def file_of(spec: str) -> Path | None:
 
 
 def is_file(spec: str) -> bool:
-    """Whether a method is given as a file."""
+    """Return whether a method is given as a file."""
     return file_of(spec) is not None
 
 

@@ -92,7 +92,7 @@ def ece(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
 
 
 def ece_noise(y: Array, p: Array, w: Array | None = None, bins: int = 10) -> Array:
-    """How far reweighting moves the bins' gaps: the same sum of |gap under `w` - gap of the rows as they are|.
+    """Sum of |gap under `w` - gap of the rows as they are| over the bins: how far reweighting moves their gaps.
 
     >>> float(ece_noise(np.array([1, 0, 0, 0]), np.full(4, 0.5)))
     0.0
@@ -113,7 +113,7 @@ def _gaps(y: Array, p: Array, w_nb: Array, bins: int) -> Array:
 
 
 def mean(y: Array, s: Array, w: Array | None = None) -> Array:
-    """Of the scores themselves: a rate, where they are 0 and 1; the labels play no part.
+    """Mean of the scores: a rate where they are 0 and 1; the labels play no part.
 
     >>> float(mean(np.array([1, 0, 1]), np.array([1.0, 0.0, np.nan])))
     0.5
@@ -167,7 +167,7 @@ def rate_above(y: Array, s: Array, threshold: float, label: int, w: Array | None
 def threshold_at(negatives: Array, fpr: float, fewest: int = 10) -> float | None:
     """The lowest score that at most a share `fpr` of these negatives lie above; None if that share is under 10 rows.
 
-    Give it out-of-fold scores of *training* negatives: a threshold chosen on the rows it is judged on is no threshold.
+    Give it out-of-fold scores of *training* negatives: a threshold chosen on the rows it is tested on is no threshold.
 
     >>> threshold_at(np.arange(200.0), 0.05), threshold_at(np.arange(200.0), 0.01)
     (189.0, None)
@@ -205,7 +205,7 @@ def _scored(
 
 
 def _climb(y: Array, s: Array, w_nb: Array, rows: Array) -> Iterator[tuple[Any, Any]]:
-    """For every distinct score of these rows, lowest first: the weight (B,) of its positives and of its negatives.
+    """Weights (B,) of the positives and of the negatives at every distinct score of these rows, lowest first.
 
     None stands for no row. Walking text by text keeps the running sums in the processor's first cache: 5x faster than
     a cumulative sum over an (n, B) copy.

@@ -1,4 +1,4 @@
-"""Which tokens: one language for reading and for intervening, resolved against the role of every token."""
+"""Token positions: one language for reading and for intervening, resolved against the role of every token."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ POOLINGS = ("mean", "last", "max")
 
 
 class Role(IntEnum):
-    """What a token is in its sequence.
+    """The role of a token in its sequence.
 
     FIRST is the first token of a raw text without a BOS: an attention sink, 50 to 150 times larger than the others,
     and therefore no content. GENERATED tokens follow the prompt.

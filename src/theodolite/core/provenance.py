@@ -1,4 +1,4 @@
-"""What a number may depend on beside its recipe: versions and the machine."""
+"""Versions and the machine: all that a number may depend on beside its recipe."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ def code() -> str:
 
 
 def made_with(manifest: Mapping[str, Any]) -> str:
-    """What a finished run was made with that is another now, as a sentence; "" where its numbers would be the same.
+    """Sentence on what a finished run was made with that has changed since; "" where its numbers would be the same.
 
     Runs of versions before name no code, and only the versions are compared there.
 

@@ -20,7 +20,7 @@ VIEWS = (
     "state+latents",  # both, side by side: csr (n, d_model + width)
     "reconstruction",  # what the dictionary keeps of the state
     "error",  # what it loses: state - reconstruction
-    "twin",  # latents of the twin, whose encoder was never trained
+    "control",  # latents of the frozen-encoder control: its encoder was drawn at random and never trained
     "embedding",  # mean of the model's own token embeddings
     "sentence",  # a sentence embedder's vector
     "answer",  # the model's own yes/no log-odds: columns zero_shot, few_shot
@@ -48,7 +48,7 @@ class Reader(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def grid(cls, **fixed: Any) -> list[dict[str, Any]]:
-        """At most 12 configurations to cross-validate, the simplest first, when the parameters in `fixed` are given."""
+        """At most 12 configurations to cross-validate, the simplest first, given the parameters in `fixed`."""
         return [{}]
 
     def fit(self, X: Any, y: Any) -> Self:

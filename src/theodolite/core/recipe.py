@@ -1,4 +1,4 @@
-"""What to put on the same rows: one YAML file, validated, hashed, and stored in every Run that used it."""
+"""Recipes: the rows and methods to compare, in one YAML file, validated, hashed, and stored in every Run."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ class Choices(Strict):
 
 
 class Source(Strict):
-    """Where rows of text come from and which part of them is taken.
+    """A source of text rows, and the part of them that is taken.
 
     Exactly one of `wheel`, `hub`, `file`, `generated` names the place: `revision` pins it, `member` names a file inside
     a wheel, `format` says what the file is where its name does not, `options` go to its parser (of `hub`: config and

@@ -1,4 +1,4 @@
-"""What an intervention does to the coordinates z: one small class per rule, named in JSON by its lower-case name."""
+"""Rules of interventions on the coordinates z: one small class per rule, named in JSON by its lower-case name."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Now(Protocol):
+class PassContext(Protocol):
     """The forward pass under way, as far as a rule may see it."""
 
     def encode(self, h: "Tensor") -> "Tensor":
@@ -32,7 +32,7 @@ class Now(Protocol):
 class Rule(Protocol):
     """z' = g(z)."""
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
         """The new coordinates; `z` is left as it is."""
 
 
@@ -49,8 +49,8 @@ class Add:
     def __post_init__(self) -> None:
         _check_finite("strength", self.strength)
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return z + _on(self.strength, z, now)
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        return z + _on(self.strength, z, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +62,8 @@ class Clamp:
     def __post_init__(self) -> None:
         _check_finite("value", self.value)
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return _on(self.value, z, now).expand_as(z)
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        return _on(self.value, z, context).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +75,15 @@ class Scale:
     def __post_init__(self) -> None:
         _check_finite("factor", self.factor)
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return z * _on(self.factor, z, now)
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        return z * _on(self.factor, z, context)
 
 
 @dataclass(frozen=True)
 class Zero:
     """z becomes 0: with a direction this projects it out."""
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
         return z.new_zeros(z.shape)
 
 
@@ -98,8 +98,8 @@ class Mean:
             raise UserError(f"the reference of a mean has rows (n, d), not shape {np.shape(self.reference)}")
         _check_finite("reference", self.reference)
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return now.encode(z.new_tensor(self.reference)).mean(0).expand_as(z)
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        return context.encode(z.new_tensor(self.reference)).mean(0).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,9 @@ class Patch:
         if not isinstance(self.source, Site):
             _check_finite("donor", self.source)
 
-    def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        donor = now.at(self.source) if isinstance(self.source, Site) else now.aligned(self.source)
-        return now.encode(donor).to(z.dtype).expand_as(z)
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        donor = context.at(self.source) if isinstance(self.source, Site) else context.aligned(self.source)
+        return context.encode(donor).to(z.dtype).expand_as(z)
 
 
 RULES: dict[str, type] = {rule.__name__.lower(): rule for rule in (Add, Clamp, Scale, Zero, Mean, Patch)}
@@ -159,12 +159,12 @@ def _check_finite(name: str, value: Any) -> None:
         raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {np.size(tensor)}, as float32)")
 
 
-def _on(value: Any, z: "Tensor", now: Now) -> "Tensor":
+def _on(value: Any, z: "Tensor", context: PassContext) -> "Tensor":
     """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
     numbers = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
     if numbers.ndim == 0 or numbers.shape == z.shape[-1:]:
         return z.new_tensor(numbers)
-    return now.per_text(numbers, z)
+    return context.per_text(numbers, z)
 
 
 def _value_to_json(value: Any) -> Any:

@@ -202,7 +202,7 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the run found out about its model, methods and protocol (see `record`)."""
+        """Facts that the run found out about its model, methods and protocol (see `record`)."""
         return dict(self.manifest["facts"])
 
     @property
@@ -212,7 +212,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether every file of the run is on disk."""
+        """Return whether every file of the run is on disk."""
         return self.manifest["finished"] is not None
 
     @property
@@ -320,7 +320,7 @@ class Run:
         return self.folder / place
 
     def local_path(self, name: str, remedy: str) -> str:
-        """Where something that the run names by its last component lies here; a name that is no path as it is.
+        """Return the path here of something that the run names by its last component; other names stay as they are.
 
         remedy: what to do where `local.json` does not say, as the end of a sentence.
         """
@@ -393,7 +393,7 @@ def source_left_out(dataset: str) -> str:
 
 
 def _nothing_yet() -> dict[str, Any]:
-    """What a manifest states as the run goes on, before it has begun."""
+    """Facts of a manifest that change as the run goes on, before it has begun."""
     return {"facts": {}, "stages": [], "notes": [], "files": {}}
 
 

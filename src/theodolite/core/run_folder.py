@@ -32,7 +32,7 @@ def taken(folder: Path) -> list[str]:
 
 
 def is_run(manifest: Any, protocol: int) -> bool:
-    """Whether a manifest is one of ours: protocol, a sha256 as digest, and an id made of recipe name and digest."""
+    """Return whether a manifest is ours: protocol, a sha256 as digest, and an id of recipe name and digest."""
     try:
         digest, name = manifest["digest"], manifest["recipe"]["name"]
         ours = manifest["protocol"] == protocol and re.fullmatch("[0-9a-f]{64}", digest) is not None
@@ -142,17 +142,17 @@ def _written(folder: Path, listed: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _is_of_a_run(path: PurePath) -> bool:
-    """Whether a Run writes a file of this path, relative to its folder."""
+    """Return whether a Run writes a file of this path, relative to its folder."""
     places = [PurePath(pattern) for pattern in (*TOP, *PATTERNS, *_LISTED)]
     return any(len(p.parts) == len(path.parts) and path.match(str(p)) for p in places)
 
 
 def _under(folder: Path, pattern: str) -> list[Path]:
-    """What a pattern matches without following links; a link in the place of a file is that file."""
+    """Return the paths that match a pattern, without following links; a link in a file's place is that file."""
     found = [path for path in folder.glob(pattern) if not _linked(folder, path.parent)]
     return sorted(path for path in found if path.is_symlink() or not path.is_dir() or pattern.endswith("/*"))
 
 
 def _linked(folder: Path, path: Path) -> bool:
-    """Whether a folder of a Run is reached through a link."""
+    """Return whether a folder of a Run is reached through a link."""
     return any(p.is_symlink() for p in (path, *path.parents) if p != folder and p.is_relative_to(folder))

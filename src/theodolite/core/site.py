@@ -1,4 +1,4 @@
-"""Where in the network: one grammar, and what other tools call the same place."""
+"""Sites in the network: one grammar, with converters to the names in other tools."""
 
 import re
 from dataclasses import dataclass

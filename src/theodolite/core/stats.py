@@ -89,7 +89,7 @@ class Interval:
 class Estimate:
     """A metric for every seed, (S,), and under every bootstrap weight, (S, P, B); the difference of two is paired.
 
-    groups: number of groups of each grouping, (P,), in the class that has fewer. shared: all seeds were judged on the
+    groups: number of groups of each grouping, (P,), in the class that has fewer. shared: all seeds were scored on the
     same rows (a shift), not each on test rows of its own (in distribution). training: what the seeds' training sets
     have in common. effective, weight: of each grouping, (P,), the effective number of its groups and the share of the
     heaviest (`bootstrap.heaviest`), in the class whose groups are the least equal; () where all groups are equal.
@@ -119,7 +119,7 @@ class Estimate:
 
     @property
     def reason(self) -> str:
-        """Why there can be no interval; "" where there can."""
+        """Reason why there is no interval; "" where there is one."""
         if len(self.seeds) < FEWEST_SEEDS:
             return f"an interval needs at least {FEWEST_SEEDS} seeds"
         if without := int(np.isnan(self.seeds).sum()):
@@ -157,9 +157,23 @@ class Estimate:
             lo, hi = _bounds(value, reach, self.n_groups) if bounded else within
         spread = float(self.seeds.std(ddof=1)) if n_seeds > 1 else math.nan
         return Interval(
-            value, lo, hi, self.n, self.n_groups, self.n_unscored, sd_rows, sd_seeds, sd_refits, spread, df, n_seeds,
-            self.training.overlap, self.n_effective / max(self.n_groups, 1), share, self.reason,
-        )  # fmt: skip
+            value=value,
+            lo=lo,
+            hi=hi,
+            n=self.n,
+            n_groups=self.n_groups,
+            n_unscored=self.n_unscored,
+            sd_rows=sd_rows,
+            sd_seeds=sd_seeds,
+            sd_refits=sd_refits,
+            spread=spread,
+            df=df,
+            n_seeds=n_seeds,
+            overlap=self.training.overlap,
+            balance=self.n_effective / max(self.n_groups, 1),
+            df_share=share,
+            reason=self.reason,
+        )
 
     def _rows_variance(self) -> float:
         return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self.small_sample), self.unseen**2)
@@ -182,7 +196,7 @@ class Estimate:
 
     @property
     def small_sample(self) -> Array:
-        """What makes the Bayesian bootstrap's variance unbiased for groups that hold shares p of the rows.
+        """Factor that makes the Bayesian bootstrap's variance unbiased for groups that hold shares p of the rows.
 
         It estimates sum p^2 (m_g - m)^2 / (1 + sum p^2), and (m_g - m)^2 falls short of the groups' variance by
         2 p - sum p^2. For G equal groups the factor is (G + 1) / (G - 1). A single group has no spread: NaN.
@@ -198,7 +212,7 @@ class Estimate:
 class Sample:
     """The rows of one data set with the bootstrap weights that every method on it shares.
 
-    y: labels (n,). groups: the groupings of the rows, P of them. asked: (S, n), which rows each seed is judged on.
+    y: labels (n,). groups: the groupings of the rows, P of them. asked: (S, n), which rows each seed is scored on.
     weights: (P * B, n). training: what the seeds' training sets have in common.
     """
 
@@ -226,11 +240,13 @@ class Sample:
 
     @property
     def shared(self) -> bool:
-        """Whether all seeds are judged on the same rows (a shift); in distribution each has test rows of its own."""
+        """Return whether all seeds are scored on the same rows (a shift); in distribution each has test rows of its
+        own.
+        """
         return bool((self.asked == self.asked[0]).all())
 
     def take(self, rows: Array) -> "Sample":
-        """The same sample on some rows only, such as one class."""
+        """Return this sample on some rows only, such as one class."""
         groups = tuple(group[rows] for group in self.groups)
         return Sample(self.y[rows], groups, self.asked[:, rows], self.weights[:, rows], self.training)
 
@@ -300,7 +316,7 @@ def _hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
 
 
 def pool_factor(n_seeds: int, overlap: float) -> float:
-    """What turns the scatter of seeds into the variance of their mean, over fresh pools (module docstring).
+    """Factor from the scatter of seeds to the variance of their mean over fresh pools (module docstring).
 
     >>> pool_factor(5, overlap=0.5), pool_factor(5, overlap=0.0)
     (1.2, 0.2)
@@ -342,7 +358,7 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     fresh groups), or where they differ on few groups of many. Let them differ on k groups of G: the exact reach of such
     a count is Clopper & Pearson's upper limit less k / G, and the bootstrap's standard error is multiplied by what that
     reach is above the normal one, 1.96 sqrt(k) / G. It is 2.3 at k = 1, 1.5 at 5, 1.3 at 10. Of methods that hardly
-    fail it is the standard error of the training set where it is widest, if all are judged on the same rows: a group
+    fail it is the standard error of the training set where it is widest, if all are scored on the same rows: a group
     that one reader in five gets wrong says what an error costs. Where no difference was seen (k = 0) a group on which
     one method fails counts its whole rank. Two methods of which one is right on every group and the other on none have
     no spread either, and get the bound for none of G.

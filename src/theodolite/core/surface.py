@@ -1,4 +1,4 @@
-"""How a text is written, whatever it says: casing, digits, punctuation, white space, scripts, length.
+"""Surface features of a text, whatever it says: casing, digits, punctuation, white space, scripts, length.
 
 Word n-grams, here as in most baselines, are counted in lower case and between spaces; a label that goes with a capital
 letter, a final stop or a no-break space is invisible to them and plain to any language model.

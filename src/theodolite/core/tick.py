@@ -1,4 +1,4 @@
-"""How far a long step has come: `tick(done, total)`, as often as it likes."""
+"""Progress of a long step: `tick(done, total)`, called as often as the step likes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""How much the training sets of the seeds have in common, measured: what the scatter of refits can and cannot show.
+"""Overlap of the seeds' training sets, measured: what the scatter of refits can and cannot show.
 
 To first order the metric of the reader fitted on T is a mean of influences of T's rows. For the S training sets at
 hand their rows in common then give the covariance of the S metrics, up to one factor, and with it
@@ -25,7 +25,7 @@ _SAME = 1e-9  # of the variance: below it the training sets are one set
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """What the training sets of a job have in common; by default halves of one pool of single rows.
+    """Overlap of the training sets of a job; by default halves of one pool of single rows.
 
     groups: effective number of groups of the pool, in the class that has fewer (`bootstrap.effective_groups`).
     fixed: groups so large that every training set holds them (`data.splits.dominant`). fixed_share: their share of the
@@ -65,7 +65,7 @@ class TrainingSets:
 
     @property
     def reason(self) -> str:
-        """Why there can be no interval; "" where there can."""
+        """Reason why there is no interval; "" where there is one."""
         if self.overlap == 1:
             return "all training sets hold the same rows"
         if self.groups < FEWEST_TRAINING_GROUPS:
@@ -77,7 +77,7 @@ class TrainingSets:
 
     @property
     def scope(self) -> str:
-        """What every interval is for, where the pool holds dominant groups; "" otherwise."""
+        """Scope of every interval where the pool holds dominant groups; "" otherwise."""
         if not self.fixed:
             return ""
         what = "the largest group holds" if self.fixed == 1 else f"the {self.fixed} largest groups hold"

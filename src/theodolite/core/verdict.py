@@ -113,7 +113,7 @@ def benjamini_yekutieli(p: Sequence[float]) -> list[float]:
 
 
 def is_inverted(figure: Interval, margin: float = MARGIN) -> bool:
-    """Whether an AUROC is below .5 by more than the margin: the whole 95 % interval is.
+    """Return whether an AUROC is below .5 by more than the margin: the whole 95 % interval is.
 
     Of many methods that know nothing some have an interval just below .5; an error of .02 turns no ranking round.
     """

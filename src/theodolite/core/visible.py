@@ -53,7 +53,7 @@ def csv(frame: "pd.DataFrame", **how: Any) -> str:
 
 
 def _holds_text(column: "pd.Series") -> bool:
-    """Whether a column is of another kind than numbers and times."""
+    """Return whether a column is of another kind than numbers and times."""
     return column.dtype.kind not in "biufcmM"
 
 

@@ -1,4 +1,4 @@
-"""What a user would otherwise find out too late: how the data could be solved without the concept."""
+"""Audit of a data set: ways in which it could be solved without the concept, found before any model runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -94,9 +94,15 @@ def audit_file(
 ) -> Audit:
     """The audit of a user's own labelled file, which needs no model. positive: labels counted as 1, by value."""
     source = Source(
-        source=stem_of(str(path)), file=str(path), field=text, label=label,
-        positive=list(positive) if positive else None, group=group, licence="yours", redistributable=False,
-    )  # fmt: skip
+        source=stem_of(str(path)),
+        file=str(path),
+        field=text,
+        label=label,
+        positive=list(positive) if positive else None,
+        group=group,
+        licence="yours",
+        redistributable=False,
+    )
     recipe = Recipe(name="file", title="file", positive="1", negative="0", question="", train=[source])
     return audit(concept.load(recipe, seed).train, seed=seed)
 
@@ -116,7 +122,7 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
         sources={str(s): (int(size - positive), int(positive)) for s, size, positive in by_source.itertuples()},
         licence=dataset.licence,
         redistributable=dataset.redistributable,
-        note=" ".join(filter(None, [dataset.note, *_said(dataset), folds])),
+        note=" ".join(filter(None, [dataset.note, *_count_notes(dataset), folds])),
         lost=dataset.counts,
         near=_near_copies(dataset),
         special=special_tokens.rows_by_token(frame["text"]),
@@ -124,9 +130,11 @@ def overview(dataset: Dataset, seed: int = 0) -> Overview:
     )
 
 
-def _said(dataset: Dataset) -> list[str]:
-    return [f"{words[0].upper()}{words[1:]}." if kind == "labels mapped" else f"{n} {words}."
-            for kind, n, words in dataset.remarks]  # fmt: skip
+def _count_notes(dataset: Dataset) -> list[str]:
+    return [
+        f"{words[0].upper()}{words[1:]}." if kind == "labels mapped" else f"{n} {words}."
+        for kind, n, words in dataset.remarks
+    ]
 
 
 def _near_copies(dataset: Dataset) -> NearCopies:

@@ -39,7 +39,7 @@ class Boilerplate:
         return np.array([covered.mean() if len(covered) else 0.0 for _, covered in self._covered(texts)])
 
     def stripped(self, texts: Sequence[str]) -> list[str]:
-        """What is left of each text that is mostly boilerplate; others, and those that are nothing else, stay whole.
+        """Return the rest of each text that is mostly boilerplate; others, and those that are nothing else, stay whole.
 
         >>> rows = [f"Answer with one word only. Question: {q}" for q in map(str, range(1000, 1040))]
         >>> find(rows).stripped(["Answer with one word only. Question: what is tin?", "Tin is a metal."])
@@ -50,7 +50,7 @@ class Boilerplate:
         return [_left(text, *seen) for text, seen in zip(texts, self._covered(texts), strict=True)]
 
     def fills(self, texts: Sequence[str]) -> np.ndarray:
-        """Which texts are mostly boilerplate, so that their likeness is measured on what is left."""
+        """Return which texts are mostly boilerplate, so that their likeness is measured on the rest."""
         return self.shares(texts) >= MOSTLY
 
     def _covered(self, texts: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:

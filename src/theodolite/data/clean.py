@@ -50,7 +50,7 @@ def require_classes(dataset: Dataset, one_class: bool = False) -> None:
 
 
 def _way_out(count: Count) -> str:
-    """What would keep rows that one cause took; "" where their file has to change."""
+    """Advice that would keep rows that one cause took; "" where their file has to change."""
     if count.cause.startswith("no token at"):
         return "; choose other --positions (raw texts have no prefix and no suffix, --format chat has)"
     if count.cause.startswith(NEAR_TRAINING):

@@ -77,7 +77,7 @@ def load(
     unseen = [_outside_groups(d, train) for d in without_leaks(shifts, seen, idf, recipe.leaks, form, tell).values()]
     tell("grouping near-copies", 0, 0)
     train, *clean_shifts = _clustered(train, unseen, idf, shared)
-    shifts = _development_apart({dataset.name: dataset for dataset in clean_shifts}, opened)
+    shifts = _development_without_tested({dataset.name: dataset for dataset in clean_shifts}, opened)
     shifts = {name: _shaped(dataset, opened[name], recipe, seed, count_tokens) for name, dataset in shifts.items()}
     wrapped = {name: dataset for name, dataset in shifts.items() if opened[name].wrap}
     shifts |= without_leaks(wrapped, seen, idf, recipe.leaks, form, tell)
@@ -158,8 +158,8 @@ def _template_note(shared: boilerplate.Boilerplate, dataset: Dataset) -> str:
     )
 
 
-def _development_apart(shifts: dict[str, Dataset], opened: dict[str, Shift]) -> dict[str, Dataset]:
-    """What choices are made on must not resemble what they are tested on: development rows like a test row leave."""
+def _development_without_tested(shifts: dict[str, Dataset], opened: dict[str, Shift]) -> dict[str, Dataset]:
+    """Remove development rows that resemble a test row: choices must not be made on what they are tested on."""
     tested = {c for name, d in shifts.items() if not _for_development(opened[name]) for c in d.frame["cluster"]}
     return {
         name: dataset.without(dataset.frame["cluster"].isin(tested).to_numpy(), "near a row of another shift")
@@ -181,7 +181,7 @@ def _shaped(dataset: Dataset, shift: Shift, recipe: Recipe, seed: int, count_tok
 
 
 def _limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """At most about `limit` rows, by seeded choice inside each label and source."""
+    """Return at most about `limit` rows, by seeded choice inside each label and source."""
     if limit is None or len(dataset) <= limit:
         return dataset
     strata = dataset.frame.groupby(["label", "source"], sort=True)

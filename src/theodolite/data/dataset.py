@@ -10,7 +10,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Count:
-    """How many rows of a data set met which fate."""
+    """Number of rows of a data set that one cause removed or marked."""
 
     dataset: str
     cause: str

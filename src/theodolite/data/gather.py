@@ -37,7 +37,7 @@ def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None 
 
 
 def _mapping(name: str, read: Sequence[Given]) -> list[tuple[str, int, str]]:
-    """Which labels count as 1 and which as 0, where words had to be mapped; rows as read, before cleaning."""
+    """Labels that count as 1 and as 0, where words had to be mapped; rows as read, before cleaning."""
     total: Given = {}
     for labels in read:
         for key, n in labels.items():

@@ -73,7 +73,8 @@ def counted(dataset: Dataset) -> Dataset:
 def leaks(
     texts: Sequence[str], seen: Mapping[str, Iterable[str]], idf: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, np.ndarray]:
-    """For each cause, which of `texts` have a near-duplicate (cosine >= threshold) among its texts, whatever its label.
+    """Return, for each cause, which of `texts` have a near-duplicate (cosine >= threshold) among its texts, of any
+    label.
 
     Each iterable is read once, block by block, so that a corpus need not fit in memory as vectors. `idf` weighs the
     4-grams and is the same for all causes.
@@ -87,7 +88,7 @@ def leaks(
 def _same_and_other(
     texts: Sequence[str], y: np.ndarray, seen: Seen, idf: np.ndarray, form: Callable[[Sequence[str]], list[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are near copies of a text of their label (or of none), and which of one of the other."""
+    """Return which rows are near copies of a text of their label (or of none), and which of one of the other."""
     nearest = _nearest_by_label(texts, seen, idf, form)
     own, other = np.where(y == 1, nearest[1], nearest[0]), np.where(y == 1, nearest[0], nearest[1])
     same = np.maximum(nearest[_ANY], own)

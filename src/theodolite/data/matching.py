@@ -13,8 +13,8 @@ LENGTH_BIN = 4  # characters: lengths within one bin count as equal
 def likest_pairs(frame: pd.DataFrame) -> list[tuple[int, int]]:
     """(row of a positive, row of a negative), each row at most once, with the greatest total 4-gram cosine.
 
-    JailbreakBench wrote a benign twin on the topic of each harmful request, but its carrier lost the pairing; this
-    finds it again. What is left over of the larger class is unpaired.
+    JailbreakBench wrote a benign counterpart on the topic of each harmful request, but its carrier lost the pairing;
+    this finds it again. What is left over of the larger class is unpaired.
     """
     positive, negative = (np.flatnonzero(frame["label"] == label) for label in (1, 0))
     counts = gram_counts(frame["text"].tolist())

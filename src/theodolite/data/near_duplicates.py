@@ -1,4 +1,4 @@
-"""Which texts say nearly the same: character 4-gram tf-idf vectors whose cosine is at least .7, found exactly.
+"""Near-duplicates: texts whose character 4-gram tf-idf vectors have a cosine of at least .7, found exactly.
 
 A random row split leaks when a data set holds paraphrases and copies: AdvBench repeats itself, JailbreakBench was
 partly drawn from it, and the sae-probes files were balanced by repeating rows. Everything that must not straddle a
@@ -25,7 +25,7 @@ def canonical(text: str) -> str:
 
 
 def gram_counts(texts: Sequence[str]) -> sparse.csr_matrix:
-    """How often each character 4-gram occurs: one row per text, hashed columns; a text under 4 characters is padded."""
+    """Counts of each character 4-gram: one row per text, hashed columns; a text under 4 characters is padded."""
     codes = [np.frombuffer(canonical(text).ljust(4).encode("utf-32-le"), dtype=np.uint32) for text in texts]
     lengths = np.array([len(code) for code in codes], dtype=np.int64)
     flat = np.concatenate([*codes, np.zeros(3, np.uint32)]).astype(np.uint64)

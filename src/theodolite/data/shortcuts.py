@@ -63,7 +63,7 @@ class Shortcut:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which row has which candidate of one kind: (rows, candidates) of 0 and 1."""
+    """Candidates of one kind by row: (rows, candidates) of 0 and 1."""
 
     kind: str
     name: list[str]
@@ -72,7 +72,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class SourceAndLabel:
-    """How far the source tells the label, over rows of one near-duplicate cluster each.
+    """Strength with which the source tells the label, over rows of one near-duplicate cluster each.
 
     cramers_v: 0 to 1 (Cramer 1946). decided: share of rows whose label is the commoner one of their source.
     commoner: share of rows with the commoner label of all, which `decided` is where the sources say nothing.
@@ -146,7 +146,7 @@ def search(
 
 
 def source_and_label(frame: pd.DataFrame) -> SourceAndLabel:
-    """How far the source of a row tells its label; V is 0 where there is one source or one label.
+    """Measure how far the source of a row tells its label; V is 0 where there is one source or one label.
 
     >>> source_and_label(pd.DataFrame({"source": list("aabb"), "label": [1, 1, 0, 1]}))
     SourceAndLabel(n_sources=2, cramers_v=0.577..., decided=0.75, commoner=0.75)
@@ -167,7 +167,7 @@ def candidates(frame: pd.DataFrame, seed: int) -> Iterator[Candidates]:
     yield _counted("term", terms, texts)
     runs = CountVectorizer(analyzer=_runs, binary=True, dtype=np.float64)
     found = _counted("characters", runs, texts)
-    yield Candidates(found.kind, [_said(name) for name in found.name], found.has)
+    yield Candidates(found.kind, [_quoted(name) for name in found.name], found.has)
     yield _text_clusters(texts, seed)
     yield Candidates("source", *_indicators(frame["source"].to_numpy(dtype=str)))
 
@@ -184,7 +184,7 @@ def _column_means(has: sparse.csc_matrix) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Tested:
-    """Of a family's candidates z, effect and family-wise p; `highest`: the largest |z| of each permutation."""
+    """Tests of a family's candidates: z, effect and family-wise p; `highest`: the largest |z| of each permutation."""
 
     z: np.ndarray
     effect: np.ndarray
@@ -250,7 +250,7 @@ def _found(families: list[Candidates], tests: list[_Tested], y: np.ndarray) -> t
 
 
 def _passed(p: Sequence[float]) -> list[bool]:
-    """Which families hold a shortcut, by Benjamini and Hochberg's rule on the p of their best candidates."""
+    """Return which families hold a shortcut, by Benjamini and Hochberg's rule on the p of their best candidates."""
     ordered = sorted(p)
     steps = [value for rank, value in enumerate(ordered, start=1) if value <= LEVEL * rank / len(ordered)]
     return [bool(steps) and value <= steps[-1] for value in p]
@@ -290,7 +290,7 @@ def _detectable(null: _Null, tests: dict[str, _Tested], passed: dict[str, bool])
 
 
 def _counted(kind: str, vectoriser: CountVectorizer, texts: list[str]) -> Candidates:
-    """What the vectoriser finds in enough rows."""
+    """Candidates that the vectoriser finds in enough rows."""
     try:
         has = vectoriser.fit_transform(texts).tocsc()
     except ValueError:  # scikit-learn's word for "not one term"
@@ -308,20 +308,20 @@ def _runs(text: str) -> list[str]:
     ]
 
 
-def _said(run: str) -> str:
+def _quoted(run: str) -> str:
     place = "at the start " if surface.START in run else "at the end " if surface.END in run else ""
     return f"{place}{run.strip(surface.START + surface.END)!r}"
 
 
 def _surface(texts: list[str]) -> Candidates:
-    """Of each surface feature whether the text has it at all, and whether it has more than the median text."""
+    """Candidates of surface features: whether the text has one at all, and whether it has more than the median text."""
     values = surface.features(texts)
     names, has = [], []
     for name, column in zip(surface.NAMES, values.T, strict=True):
-        for said, threshold in ((name, 0.0), (f"{name}: above the median", float(np.median(column)))):
+        for label, threshold in ((name, 0.0), (f"{name}: above the median", float(np.median(column)))):
             row = column > threshold
             if _MIN_ROWS <= row.sum() <= len(texts) - _MIN_ROWS:
-                names.append(said)
+                names.append(label)
                 has.append(row)
     matrix = np.array(has, dtype=np.float64).reshape(len(has), len(texts)).T
     return Candidates("surface", names, sparse.csc_matrix(matrix))
@@ -364,7 +364,7 @@ def _latents(latents: sparse.csr_matrix, names: Sequence[str] | None) -> Candida
 
 
 def _distinct(family: Candidates) -> Candidates:
-    """Of candidates that the same rows have, such as a word and the pair it always stands in, the plainest."""
+    """The plainest of the candidates that the same rows have, such as a word and the pair it always stands in."""
     first: dict[bytes, int] = {}
     has = family.has.sorted_indices()
     plainest = (lambda c: (0, c)) if family.kind == "surface" else (lambda c: (len(family.name[c]), c))

@@ -15,7 +15,7 @@ _SPECIAL = re.compile(
 
 
 def rows_by_token(texts: Iterable[str]) -> dict[str, int]:
-    """In how many texts each such string stands, the most frequent first.
+    """Number of texts that hold each such string, the most frequent first.
 
     >>> rows_by_token(["<|im_end|> and <|im_end|>", "if a <|im_end|> b", "[INST] hi", "a < b | c > d"])
     {'<|im_end|>': 2, '[INST]': 1}
@@ -25,5 +25,5 @@ def rows_by_token(texts: Iterable[str]) -> dict[str, int]:
 
 
 def n_rows(texts: Iterable[str]) -> int:
-    """In how many texts at least one of them stands."""
+    """Number of texts that hold at least one of them."""
     return sum(_SPECIAL.search(text) is not None for text in texts)

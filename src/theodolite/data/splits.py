@@ -29,7 +29,7 @@ def split(frame: pd.DataFrame, seed: int, shares: Sequence[float] = SHARES) -> n
 
 
 def dominant(frame: pd.DataFrame) -> np.ndarray:
-    """Which rows (n,) belong to a cluster that holds more than a quarter of a class.
+    """Return which rows (n,) belong to a cluster that holds more than a quarter of a class.
 
     One draw of such a cluster decides what a training set is, so that no number of seeds tells what another one would
     change: it is trained on always, and figures are for the other clusters. None is dominant where the others are
@@ -75,7 +75,7 @@ def folds(frame: pd.DataFrame, n: int = 3, seed: int = 0) -> np.ndarray:
 
 
 def one_of_each_cluster(frame: pd.DataFrame, at: np.ndarray) -> np.ndarray:
-    """Of these row numbers, ascending, the one with the smallest hash of each near-duplicate cluster."""
+    """Return, of these row numbers, ascending, the one with the smallest hash of each near-duplicate cluster."""
     kept = frame.iloc[at].assign(at=at).sort_values("hash", kind="stable").drop_duplicates("cluster")
     return np.sort(kept["at"].to_numpy())
 

@@ -1,4 +1,4 @@
-"""What length, surface form and words alone achieve: a probe that does no better has read the data set instead."""
+"""Accuracy of length, surface form and words alone: a probe that does no better has read the data set instead."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def _comparisons(
     for name, frame in {"train": train, **shifts}.items():
         if not _has_both(frame):
             continue
-        # wrapped, a request stands in several rows beside its twin of the other class
+        # wrapped, a request stands in several rows beside its counterpart of the other class
         if not _is_wrapped(frame) and can_be_folded(frame, seed):
             yield "itself", name, frame, _out_of_fold(frame, make, seed)
         if name != "train":
@@ -114,7 +114,7 @@ def _out_of_fold(frame: pd.DataFrame, make: Callable[[], Pipeline], seed: int) -
 
 
 def can_be_folded(frame: pd.DataFrame, seed: int) -> bool:
-    """Whether each class has a cluster for every fold, so that no fold is left with one class to train on."""
+    """Return whether each class has a cluster for every fold, so that no fold is left with one class to train on."""
     per_class = frame.groupby("label")["cluster"].nunique().reindex([0, 1], fill_value=0)
     if per_class.min() < N_FOLDS:
         return False

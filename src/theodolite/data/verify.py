@@ -1,4 +1,4 @@
-"""Whether every source of a recipe can be read on this machine, before anything is computed."""
+"""Check that every source of a recipe can be read on this machine, before anything is computed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From pre-activations to latents: the one line in which dictionary variants differ once trained.
+"""Activation rules, from pre-activations to latents: the only difference between trained variants.
 
 Every rule is called with the pre-activations (n, f) and the decoder's rows (f, d), which only matching pursuit looks
 at. A latent of 0 is not active; signed rules give negative ones.
@@ -37,7 +37,7 @@ class Activation(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.tensors()}
 
     def to(self, device: str | torch.device) -> Self:
-        """The same rule on another device."""
+        """Return this rule on another device."""
         return replace(self, **{name: t.to(device) for name, t in self.tensors().items()})
 
     def times(self, factor: float) -> Self:
@@ -180,7 +180,7 @@ class FistaRule(Activation):
 
 @dataclass(frozen=True, eq=False)
 class NonnegativeFistaRule(FistaRule):
-    """The same over z >= 0; with lam = 0 it is the nonnegative least squares of semi-NMF."""
+    """FISTA over z >= 0; with lam = 0 it is the nonnegative least squares of semi-NMF."""
 
     name = "nonnegative_fista"
     signed = False

@@ -74,7 +74,7 @@ def fista(pre_nf: Tensor, W_fd: Tensor, lam: float, steps: int, *, positive: boo
 
 
 def _largest_eigenvalue(W_fd: Tensor) -> float:
-    """Of W Wᵀ, from the smaller of the two Gram matrices; a hair above, since a step that is too long diverges."""
+    """Largest eigenvalue of W Wᵀ, from the smaller Gram matrix; a hair above, as a step too long diverges."""
     W = W_fd.double()
     gram = W.T @ W if W.shape[0] > W.shape[1] else W @ W.T
     return float(torch.linalg.eigvalsh(gram)[-1]) * (1 + 1e-6)

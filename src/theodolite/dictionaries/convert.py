@@ -1,4 +1,4 @@
-"""From any format to any other; the only place that opens pickled files, and weights-only.
+"""Conversion from any format to any other; the only place that opens pickled files, and weights-only.
 
 `weights_only=True` builds tensors, numbers, strings and containers and refuses everything else, so a file cannot run
 code of its own. It is still the one reader here whose input is a program for a small machine: take such files from
@@ -36,13 +36,13 @@ def convert(source: str, out: str | Path, to: str = "theodolite") -> list[str]:
         raise UserError(f"{out} exists: nothing was overwritten, name a new folder")
     dictionary, opened = _opened(source)
     written = write(dictionary, out, to=to)
-    said = [f"warning: {opened} is pickled; it was opened weights-only, which builds no objects"] if opened else []
-    said.append(f"{source}: {_described(dictionary)}")
+    lines = [f"warning: {opened} is pickled; it was opened weights-only, which builds no objects"] if opened else []
+    lines.append(f"{source}: {_described(dictionary)}")
     if to != "theodolite" and dictionary.info.get("card"):
-        said.append(f"note: {to} has no place for the card and the record of training; they stay in {source}")
+        lines.append(f"note: {to} has no place for the card and the record of training; they stay in {source}")
     if to != "theodolite" and frozen_part(dictionary.info):
-        said.append(f"warning: {source} is a frozen twin, a control, which {to} cannot say")
-    return [*said, f"wrote {written} as {to}; {_difference(dictionary, read(written))}"]
+        lines.append(f"warning: {source} is a control with a frozen part, which {to} cannot record")
+    return [*lines, f"wrote {written} as {to}; {_difference(dictionary, read(written))}"]
 
 
 def read(source: Path) -> Dictionary:
@@ -101,9 +101,9 @@ def _unpickled(file: Path) -> dict[str, Any]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises six kinds here, by what is wrong with the bytes
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{file} cannot be opened weights-only, it is damaged or holds more than weights: {said}"
+            f"{file} cannot be opened weights-only, it is damaged or holds more than weights: {reason}"
         ) from None
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{file} holds a {type(state).__name__}, not weights by name")
@@ -118,7 +118,7 @@ def _described(d: Dictionary) -> str:
 
 
 def _difference(before: Dictionary, after: Dictionary) -> str:
-    """How far both reconstructions are apart on random rows about b_dec, each as long as the decoder's rows."""
+    """Difference of both reconstructions on random rows about b_dec, each as long as the decoder's rows, in words."""
     draws = torch.randn(ROWS, before.d_in, generator=torch.Generator().manual_seed(0))
     x_nd = draws * before.W_dec.norm(dim=1).mean() + (before.b_dec if before.subtract_b_dec else 0.0)
     wanted, got = before.reconstruct(x_nd), after.reconstruct(x_nd)

@@ -56,7 +56,9 @@ class Dictionary:
 
     @property
     def is_transcoder(self) -> bool:
-        """Whether its target is not the row it reads: it says so, adds an affine path, or writes another width."""
+        """Return whether its target is not the row it reads: declared, by an affine path, or by the width of its
+        output.
+        """
         return "read_site" in self.info or self.W_skip is not None or self.d_out != self.d_in
 
     def fingerprint(self) -> str:
@@ -74,11 +76,11 @@ class Dictionary:
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def info_after(self, **change: Any) -> dict[str, Any]:
-        """What it says about itself once its weights have changed: a card would speak of weights that are gone."""
+        """Return the info of a dictionary whose weights have changed, without the card, which is of the old ones."""
         return {name: said for name, said in self.info.items() if name != "card"} | change
 
     def to(self, device: str | torch.device) -> "Dictionary":
-        """The same dictionary on another device."""
+        """Return this dictionary on another device."""
         moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.weights().items()}
         return replace(self, activation=self.activation.to(device), **moved)
 
@@ -129,7 +131,7 @@ class Dictionary:
         return (idx, self._refitted(x_nd, idx, val)) if self.refit else (idx, val)
 
     def _active(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode_sparse` gives, with the encoder's own magnitudes."""
+        """Latents as of `encode_sparse`, with the encoder's own magnitudes."""
         if isinstance(self.activation, TopKRule):
             return sparse.top_k(self.pre_activations(x_nd), self.activation.k)
         z_nf = self.activation(self.pre_activations(x_nd), self.W_dec)

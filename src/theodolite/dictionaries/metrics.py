@@ -1,4 +1,4 @@
-"""What a dictionary loses: variance unexplained with an interval over documents, and cross-entropy recovered."""
+"""Quality of a dictionary: variance unexplained with an interval over documents, and cross-entropy recovered."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from theodolite.dictionaries.training.learner import Learner
 
 PACKAGE, GROUP = "theodolite.dictionaries.variants", "theodolite.dictionaries"
 # options of a Learner that a run sets for all its dictionaries
-ELSEWHERE = {"d_in": "the site decides it", "seed": "use --seed", "frozen": "use --twins", "steps": "use --tokens"}
+ELSEWHERE = {"d_in": "the site decides it", "seed": "use --seed", "frozen": "use --controls", "steps": "use --tokens"}
 SIZE = ("width", "k")
 _KINDS: dict[type, tuple[Any, str]] = {
     int: (int, "a whole number"),
@@ -45,18 +45,18 @@ class Spec:
             raise UserError(f"dictionary {str(self)!r}: {error}") from None
 
     def filled(self, **defaults: Any) -> "Spec":
-        """The same with these parameters where it takes them and was given none."""
+        """Return this spec with these parameters where its variant takes them and they are not set."""
         takes = {f.name for f in fields(self.cls)}
         return Spec(self.name, self.cls, {**{k: v for k, v in defaults.items() if k in takes}, **self.params})
 
     @property
     def label(self) -> str:
-        """What tells it from others of its size and seed, as part of a file's name; a plain TopK is `topk`."""
+        """Part of a file's name that differs between variants of one size and seed; a plain TopK is `topk`."""
         return slug(self.name, {k: v for k, v in self.params.items() if k not in SIZE})
 
     @property
     def slug(self) -> str:
-        """What tells it from others of its seed, as part of a file's name."""
+        """Part of a file's name that differs between all specs of one seed."""
         return slug(self.name, self.params)
 
     @property
@@ -111,7 +111,7 @@ def crossed(specs: Iterable[Spec], widths: Iterable[int], k: int) -> list[Spec]:
 
 
 def slug(name: str, params: Mapping[str, Any]) -> str:
-    """A name and parameters without the characters that file systems and shells read otherwise.
+    """Part of a file's name that differs between all specs of one seed.
 
     Two of them never share a slug: where a value cannot be read back from it, 8 digits of a sha256 end it.
 
@@ -125,12 +125,12 @@ def slug(name: str, params: Mapping[str, Any]) -> str:
     plain = all(map(_is_plain, params.values()))
     if plain and len(safe) <= LONGEST:
         return safe
-    said = whole if plain else repr((name, [*params.items()]))
-    return f"{safe[:LONGEST]}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    identity = whole if plain else repr((name, [*params.items()]))
+    return f"{safe[:LONGEST]}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a slug shows this value as no other is shown: numbers, lists of several, words in lower case."""
+    """Return whether a slug shows this value as no other is shown: numbers, lists of several, words in lower case."""
     if isinstance(value, str):
         return re.fullmatch(r"[a-z][a-z0-9_]*", value) is not None and value not in _NO_WORDS
     if isinstance(value, list | tuple):

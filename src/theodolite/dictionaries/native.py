@@ -1,7 +1,7 @@
 """Our own format: a folder with `model.safetensors` and, written last, `config.json` that names its sha256.
 
 It holds every dictionary there is: each rule of `activations.py` with its numbers and tensors, row treatment,
-transcoders, fitted magnitudes. A twin's encoder is not stored: its seed is, with the hash of the directions it gives.
+transcoders, fitted magnitudes. A control's encoder is not stored: its seed is, and the hash of its directions.
 Matrices are bfloat16, biases and the rule's tensors float32: a threshold in bfloat16 would move by up to .4 %.
 """
 
@@ -27,9 +27,19 @@ FORMAT, FIRST = "theodolite-dictionary/2", "theodolite-dictionary/1"  # the firs
 WEIGHTS = "model.safetensors"
 MATRICES = ("W_enc", "W_dec", "W_skip")
 KEYS = {
-    "format", "kind", "d_in", "d_out", "width", "rule", "subtract_b_dec", "normalise", "refit", "encoder",
-    "weights_sha256", "info",
-}  # fmt: skip
+    "format",
+    "kind",
+    "d_in",
+    "d_out",
+    "width",
+    "rule",
+    "subtract_b_dec",
+    "normalise",
+    "refit",
+    "encoder",
+    "weights_sha256",
+    "info",
+}
 RULE = "rule."  # before the names of the rule's tensors
 RULES: dict[str, type[Activation]] = {
     rule.name: rule
@@ -39,7 +49,7 @@ RULES: dict[str, type[Activation]] = {
 
 
 def as_stored(dictionary: Dictionary) -> Dictionary:
-    """The dictionary as it will be read back: what a card must describe. A twin's encoder stays in float32."""
+    """The dictionary as it will be read back: what a card must describe. A control's encoder stays in float32."""
     kept = {"W_enc"} if dictionary.info.get("frozen_encoder") else set()
     rounded: dict[str, Any] = {
         n: t.bfloat16().float() for n, t in dictionary.weights().items() if n in MATRICES and n not in kept
@@ -56,8 +66,8 @@ def save(dictionary: Dictionary, folder: str | Path) -> Path:
     if seeded:
         del tensors["W_enc"]
     weights = folder / WEIGHTS
-    apart = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}  # tied ones share memory
-    publish(weights, lambda path: save_file(apart, path))
+    separate = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}  # tied ones share memory
+    publish(weights, lambda path: save_file(separate, path))
     config = {
         "format": FORMAT,
         "kind": d.activation.name,

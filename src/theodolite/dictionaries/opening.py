@@ -1,4 +1,4 @@
-"""From `--sae ...` to a dictionary that fits: found, matched with the model, and tried on real rows."""
+"""Opening of the dictionary named by `--sae ...`: found, matched with the model, and tried on real rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from theodolite.dictionaries import formats, native, origin
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.formats import releases
 from theodolite.dictionaries.training.learner import frozen_part
-from theodolite.dictionaries.training.plan import TWIN_SUFFIX
+from theodolite.dictionaries.training.plan import CONTROL_SUFFIX, existing
 
 L0_FACTOR = 2.0
 MOST_ELSEWHERE = 0.5  # FVU allowed a dictionary of another model's name: one of a stranger's rows is near 1 or above
@@ -28,7 +28,7 @@ class Found:
     path: Path
     site: str
     seed: int
-    twin: bool
+    control: bool
     corpus: str
     width: int
     k: int
@@ -36,7 +36,7 @@ class Found:
 
     @property
     def key(self) -> tuple[str, str, str, int, int, int]:
-        """What a dictionary shares with its twin, and with the same one trained again."""
+        """Fields that a dictionary shares with its control, and with the same dictionary trained again."""
         return self.site, self.corpus, self.label, self.width, self.k, self.seed
 
 
@@ -59,35 +59,35 @@ def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list
                 frozen = frozen_part(info)
                 part = "" if frozen in ("", "encoder") else f"-frozen-{frozen}"  # a control, which stands by itself
                 label = info.get("label", "topk") + part
-                found.append(Found(config.parent, twin=frozen == "encoder", label=label, **about, **size))
+                found.append(Found(config.parent, control=frozen == "encoder", label=label, **about, **size))
     return found
 
 
 def paired(found: Sequence[Found]) -> list[tuple[Found, Found | None]]:
-    """Each dictionary with its twin, if it has one; of equal ones the first (so a shipped one) counts."""
-    twins: dict[Any, Found] = {}
+    """Each dictionary with its control, if it has one; of equal ones the first (so a shipped one) counts."""
+    controls: dict[Any, Found] = {}
     dictionaries: dict[Any, Found] = {}
     for one in found:
-        (twins if one.twin else dictionaries).setdefault(one.key, one)
-    return [(one, twins.get(key)) for key, one in dictionaries.items()]
+        (controls if one.control else dictionaries).setdefault(one.key, one)
+    return [(one, controls.get(key)) for key, one in dictionaries.items()]
 
 
 def trained_folder(model: Any) -> Path:
-    """Where dictionaries trained for this model are kept."""
+    """Folder of the dictionaries trained for this model."""
     return cache_root() / "dictionaries" / model.hash[:16]
 
 
 def open_dictionary(
-    spec: str, model: Any, site: Any, *, seed: int = 0, twin: bool = False, corpus: str = "text-chat"
+    spec: str, model: Any, site: Any, *, seed: int = 0, control: bool = False, corpus: str = "text-chat"
 ) -> Dictionary:
-    """A dictionary by `shipped`, a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID`, for one site of one model.
+    """Open a dictionary by `shipped`, a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID` for a site of a model.
 
-    `shipped` also finds what `theodolite train` made. `seed`, `twin` and `corpus` choose among those; other specs name
-    one dictionary.
+    `shipped` also finds what `theodolite train` made. `seed`, `control` and `corpus` choose among those; every
+    other spec names one dictionary.
     """
     site = str(Site.parse(site))
     if spec == "shipped":
-        return _shipped(model, site, seed, twin, corpus)
+        return _shipped(model, site, seed, control, corpus)
     if spec.startswith("saelens:"):
         release = releases.find(spec.removeprefix("saelens:"))
         return _matching(release.read(from_hub(release.path)), model, site, spec)
@@ -99,23 +99,25 @@ def open_dictionary(
     return _matching(formats.read(folder), model, site, spec)
 
 
-def twin_folder(spec: str) -> Path:
-    """Where `theodolite train` puts the twin of the dictionary in a folder: beside it.
+def control_folder(spec: str) -> Path:
+    """Folder in which `theodolite train` puts a dictionary's control: beside it, or where version 0.1 put it.
 
-    >>> twin_folder("/a/blocks.9.resid_post/").name
-    'blocks.9.resid_post.twin'
+    >>> control_folder("/a/blocks.9.resid_post/").name
+    'blocks.9.resid_post.control'
     """
     folder = Path(spec).absolute()
-    return folder.with_name(folder.name + TWIN_SUFFIX)
+    return existing(folder.with_name(folder.name + CONTROL_SUFFIX))
 
 
-def twin_beside(spec: str, dictionary: Dictionary) -> Dictionary | None:
-    """The twin beside a dictionary that was named by its folder; None if none or another's is there."""
-    if not (twin_folder(spec) / "config.json").is_file():
+def control_beside(spec: str, dictionary: Dictionary) -> Dictionary | None:
+    """The control beside a dictionary that was named by its folder; None if none or another's is there."""
+    if not (control_folder(spec) / "config.json").is_file():
         return None
-    twin = native.load(twin_folder(spec))
-    same = all(twin.info.get(key) == dictionary.info.get(key) for key in ("model_hash", "site", "variant", "seed", "k"))
-    return twin if same and twin.width == dictionary.width and frozen_part(twin.info) == "encoder" else None
+    control = native.load(control_folder(spec))
+    same = all(
+        control.info.get(key) == dictionary.info.get(key) for key in ("model_hash", "site", "variant", "seed", "k")
+    )
+    return control if same and control.width == dictionary.width and frozen_part(control.info) == "encoder" else None
 
 
 def self_check(
@@ -148,15 +150,15 @@ def self_check(
             f"{name} was trained on {trained_on}, and does not fit {site} of this one: FVU {fvu:.2f} (must be under "
             f"{most:g}): choose --model or another --sae"
         )
-    said = "" if expected is None else f" (its card says {expected:.0f}, a factor {L0_FACTOR:g} is allowed)"
+    on_card = "" if expected is None else f" (its card says {expected:.0f}, a factor {L0_FACTOR:g} is allowed)"
     raise UserError(
-        f"{name} does not fit {site}: FVU {fvu:.2f} (must be under 1), L0 {l0:.0f}{said}. "
+        f"{name} does not fit {site}: FVU {fvu:.2f} (must be under 1), L0 {l0:.0f}{on_card}. "
         + _likely_cause(dictionary, rows, site, fvu)
     )
 
 
 def _uncentred(dictionary: Dictionary, x_nd: Tensor, fvu: float) -> bool:
-    """Whether rows without their mean over d_model fit far better: a file need not say that weights were centred."""
+    """Return whether rows without their mean over d_model fit far better: a file need not name centred weights."""
     if dictionary.normalise != "none" or dictionary.is_transcoder:
         return False
     return replace(dictionary, normalise="centre").fvu(x_nd) < min(fvu / 2, fvu - 0.05)
@@ -204,17 +206,17 @@ def _likely_cause(dictionary: Dictionary, rows: Mapping[str, Tensor], site: str,
 def _card_l0(dictionary: Dictionary) -> float | None:
     """Latents active per token as the file says: alone (`l0`), or first among the domains of our own card."""
     domains = dictionary.info.get("card", {}).get("domains", {})
-    said = dictionary.info.get("l0", next((q["l0"] for q in domains.values()), None))
-    return None if said is None else float(said)
+    l0 = dictionary.info.get("l0", next((q["l0"] for q in domains.values()), None))
+    return None if l0 is None else float(l0)
 
 
-def _shipped(model: Any, site: str, seed: int, twin: bool, corpus: str) -> Dictionary:
+def _shipped(model: Any, site: str, seed: int, control: bool, corpus: str) -> Dictionary:
     here = find(model, site)
-    chosen = [f for f in here if (f.seed, f.twin, f.corpus) == (seed, twin, corpus)]
+    chosen = [f for f in here if (f.seed, f.control, f.corpus) == (seed, control, corpus)]
     if not chosen:
         sites = sorted({f.site for f in find(model)})
         raise UserError(
-            f"no dictionary (seed {seed}, corpus {corpus}{', twin' if twin else ''}) for {site} of {model.name}: "
+            f"no dictionary (seed {seed}, corpus {corpus}{', control' if control else ''}) for {site} of {model.name}: "
             f"train one with `theodolite train`, or take a site that has one ({', '.join(sites) or 'none'})"
         )
     return native.load(chosen[0].path)

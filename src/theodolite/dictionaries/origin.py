@@ -1,4 +1,4 @@
-"""What a dictionary was made for, beside what it is given here: weights, hook, centring, first token, context.
+"""Origin of a dictionary against its use here: weights, hook, centring, first token, context.
 
 A difference that changes rows is undone or refused; one that may change them is a remark, which a Run counts.
 """
@@ -43,7 +43,7 @@ def for_model(dictionary: Dictionary, model: Any) -> Dictionary:
 
 
 def other_model(dictionary: Dictionary, model: Any) -> str:
-    """What it was trained on, in words, if that is not known to be this model; "" where it is, or nothing is known."""
+    """Name of the model it was trained on, if that is not known to be this one; "" where it is, or nothing is known."""
     info = dictionary.info
     known, now = info.get("model_hash"), model.hash
     if known == now:
@@ -83,14 +83,14 @@ def remarks(dictionary: Dictionary, model: Any, max_tokens: int) -> list[str]:
 
 
 def pretrained_options(info: dict[str, Any]) -> dict[str, Any]:
-    """What SAELens gave to `from_pretrained` when it loaded the model; beside the metadata, a list of releases wins."""
+    """Options of `from_pretrained` when SAELens loaded the model; a list of releases wins over the metadata."""
     config = info.get("config") or {}
     inner = config.get("metadata") or {}
     return (inner.get("model_from_pretrained_kwargs") or {}) | (config.get("model_from_pretrained_kwargs") or {})
 
 
 def _puts_bos(tokenizer: Any) -> bool | None:
-    """Whether the tokenizer begins a text with a BOS token; None where it has none."""
+    """Return whether the tokenizer begins a text with a BOS token; None where it has none."""
     if tokenizer.bos_token_id is None:
         return None
     return bool(tokenizer("a", verbose=False)["input_ids"][:1] == [tokenizer.bos_token_id])

@@ -68,7 +68,7 @@ def pooled_latents(
 
 
 def _error(x_nd: np.ndarray, x_hat_nd: np.ndarray) -> np.ndarray:
-    """What the reconstruction misses; 0 where that is rounding, which a reader that scales its columns would read."""
+    """Error of the reconstruction, 0 where that is rounding: a reader that scales its columns would read it."""
     overflown = np.isfinite(x_nd).all(1) & ~np.isfinite(x_hat_nd).all(1)
     if overflown.any():
         raise UserError(

@@ -1,4 +1,4 @@
-"""How much of a known dictionary was found, where the true features are known.
+"""Recovery of a known dictionary, where the true features are known.
 
 Shapes: w learnt latents, f true features, d dimensions, n rows.
 """

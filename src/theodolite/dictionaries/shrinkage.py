@@ -30,7 +30,8 @@ _DIRECT = 4096  # latents up to which a dense solve (1 s, 128 MiB) beats conjuga
 
 
 def rescaled(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: float = 10.0) -> Dictionary:
-    """The same latents with decoder rows times the scales that fit these rows best (rows, or pairs of a transcoder).
+    """Return the dictionary with decoder rows times the scales that fit these rows best (rows, or pairs of a
+    transcoder).
 
     Where the encoder's magnitudes fall short, decoder rows grow beyond 1: a latent contributes z |W_dec row|.
 
@@ -51,7 +52,7 @@ def rescaled(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: fl
 
 
 def redecoded(dictionary: Dictionary, batches: Iterable[Batch], *, prior_rows: float = 10.0) -> Dictionary:
-    """The same latents with the decoder and its bias that fit these rows best; rows keep no norm."""
+    """Return the dictionary with the decoder and its bias that fit these rows best; decoder rows keep no norm."""
     found = _moments(dictionary, batches)
     prior = _prior(found.gram.diagonal(), found.fired, prior_rows)
     prior[-1] = 0.0
@@ -92,16 +93,18 @@ def _moments(dictionary: Dictionary, batches: Iterable[Batch]) -> _Moments:
         z = to_csr(idx, val.double() * weight, dictionary.width)
         z = scipy_sparse.hstack([z, scipy_sparse.csr_matrix(_wide(weight))], format="csr")
         now = _Moments(z.T @ z, z.T @ _wide(y_nd.double() - y_hat.double()), np.diff(z.tocsc().indptr))
-        found = now if found is None else _Moments(
-            found.gram + now.gram, found.error_fd + now.error_fd, found.fired + now.fired
-        )  # fmt: skip
+        found = (
+            now
+            if found is None
+            else _Moments(found.gram + now.gram, found.error_fd + now.error_fd, found.fired + now.fired)
+        )
     if found is None:
         raise UserError("no rows were given: a decoder is fitted to at least one batch")
     return found
 
 
 def _row_scale(dictionary: Dictionary, x_nd: Tensor) -> Tensor:
-    """What the dictionary multiplies each row's reconstruction by (n, 1): latents act through it."""
+    """Factor (n, 1) by which the dictionary multiplies each row's reconstruction: latents act through it."""
     scale = dictionary.normalised(x_nd)[1]
     ones = torch.ones(len(x_nd), 1, dtype=torch.float64, device=x_nd.device)
     return ones * scale

@@ -1,4 +1,4 @@
-"""Whether a stored dictionary can be computed with: types and sizes of its configuration, shapes and finite numbers.
+"""Checks that a stored dictionary can be computed with: types and sizes in its configuration, shapes, finite numbers.
 
 Every format passes here, ours too: a configuration may have been edited, and weights of a diverged training are NaN.
 """
@@ -46,7 +46,7 @@ def check_config(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def _check_info(info: Mapping[str, Any], folder: Path) -> None:
-    """What it says about itself, as far as something here is decided by it."""
+    """Check the info of a dictionary, as far as something here is decided by it."""
     for key, kind in _MAY_BE.items():
         if info.get(key) is not None and not isinstance(info[key], kind):
             raise wrong(folder, f"info.{key}", info[key], "an object" if kind is dict else "text")

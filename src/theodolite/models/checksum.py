@@ -67,7 +67,7 @@ def _on_cpu(words: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _on_device(words: Tensor) -> NDArray[np.int64]:
-    """As `_on_cpu`, in tensor operations."""
+    """Checksum as of `_on_cpu`, in tensor operations."""
     if words.storage_offset() % 8:
         words = words.clone()  # a view as 64-bit words has to be aligned
     found = []

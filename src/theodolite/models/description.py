@@ -70,7 +70,7 @@ def _larger(name: str, described: str, held: str) -> str:
 
 
 def _parameters(name: str, config: Any) -> int:
-    """How many parameters the network has, made without memory for them."""
+    """Number of the network's parameters, counted without memory for them."""
     from transformers import AutoModelForCausalLM
 
     try:

@@ -1,4 +1,4 @@
-"""Where the sites lie in each family of transformers models."""
+"""Modules that hold the sites in each family of transformers models."""
 
 import re
 import threading
@@ -123,9 +123,13 @@ _GEMMA_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
 GEMMA_2 = replace(LLAMA, parts=_parts("self_attn", "mlp", "pre_feedforward_layernorm", _GEMMA_NORMS))
 GPT_2 = Family("transformer", "wte", "h", "ln_f", _parts("attn", "mlp", "ln_2"), removes_mean=True)
 GPT_NEOX = Family(
-    "gpt_neox", "embed_in", "layers", "final_layer_norm", _parts("attention", "mlp", "post_attention_layernorm"),
+    "gpt_neox",
+    "embed_in",
+    "layers",
+    "final_layer_norm",
+    _parts("attention", "mlp", "post_attention_layernorm"),
     removes_mean=True,
-)  # fmt: skip
+)
 _PARALLEL = {"resid_mid": "attention and MLP run in parallel (GPT-NeoX), nothing lies between them"}
 
 FAMILIES: dict[str, Family] = {

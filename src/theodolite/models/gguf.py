@@ -28,7 +28,7 @@ _GGUF_NAMES = {ours: theirs for theirs, ours in _ARCHITECTURES.items()}
 
 @dataclass(frozen=True)
 class Dequantised:
-    """What the marker file of a converted folder records; written last, so that its presence means completeness."""
+    """Record in the marker file of a converted folder; written last, so that its presence means completeness."""
 
     quantisation: str
     weights: str
@@ -38,7 +38,7 @@ class Dequantised:
 
 
 def is_complete(folder: Path, source: str) -> bool:
-    """Whether a conversion of `source` (a sha256) into `folder` has finished, by the code and libraries of now."""
+    """Return whether today's code and libraries have converted `source` (a sha256) into `folder` completely."""
     if not (folder / _MARKER).is_file():
         return False
     marker = _marker(folder)

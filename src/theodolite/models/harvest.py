@@ -25,8 +25,8 @@ FORM = 3  # of a unit's tensors and fields; another one is another store
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is kept of each text: rows per token at some sites, one row per text and pooling at others.
+class HarvestPlan:
+    """The rows kept of each text: rows per token at some sites, one row per text and pooling at others.
 
     Token rows are those of `positions` and the last token. Pooling `mean` and `max` go over `positions`, `last` is the
     last token of the text (in a chat: of the template).
@@ -54,7 +54,7 @@ class Plan:
         return kept
 
     def fields(self) -> dict[str, Any]:
-        """What the rows depend on, for the key of the store."""
+        """Everything that the rows depend on, for the key of the store."""
         lists = {"token_sites": self.token_sites, "pooled_sites": self.pooled_sites, "poolings": self.poolings}
         named = {name: sorted(map(str, values)) for name, values in lists.items()}
         return named | {"positions": str(self.positions), "unit": self.unit, "form": FORM}
@@ -65,7 +65,7 @@ class Harvest:
     """Rows on disk. `truncated` (n) says whose text was cut, `n_tokens` counts all tokens, template included."""
 
     store: Store
-    plan: Plan
+    plan: HarvestPlan
     n_units: int
     truncated: np.ndarray
     n_tokens: int
@@ -117,7 +117,7 @@ def harvest(
     padded; the start that all texts share runs once. `progress(done, total)` counts tokens.
     """
     sites = (tuple(map(model.site, token_sites)), tuple(map(model.site, pooled_sites)))
-    plan = Plan(*sites, tuple(map(check_pooling, poolings)), Positions.parse(positions), unit)
+    plan = HarvestPlan(*sites, tuple(map(check_pooling, poolings)), Positions.parse(positions), unit)
     if not plan.sites:
         raise UserError("nothing to harvest: give token_sites or pooled_sites")
     work = _Work(model, model.tokens(texts, format=format, max_tokens=max_tokens), plan)
@@ -139,13 +139,13 @@ def harvest(
 class _Work:
     """Texts cut into units, and what has to be computed for each."""
 
-    def __init__(self, model: Any, tokens: Tokens, plan: Plan) -> None:
+    def __init__(self, model: Any, tokens: Tokens, plan: HarvestPlan) -> None:
         self.model, self.tokens, self.plan = model, tokens, plan
         self.selected = select(tokens, plan.positions)
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))
 
     def fields(self) -> dict[str, Any]:
-        """What the rows depend on beside the plan: what the model is, and what it is given (not how that was made)."""
+        """Everything the rows depend on beside the plan: the model, and what it reads (not how that was made)."""
         digest = hashlib.sha256(repr(tuple(self.tokens.ids.shape)).encode())
         digest.update(self.tokens.ids.numpy().tobytes() + self.tokens.roles.numpy().tobytes())
         parts = self.model.fingerprint()

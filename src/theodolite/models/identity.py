@@ -1,4 +1,4 @@
-"""What a model is right now: weights, structure, code, configuration, tokenizer and chat template, as digests."""
+"""Digests of a model as it is now: weights, structure, code, configuration, tokenizer and chat template."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class WeightsState:
-    """Which weights a network holds, as they are at each call and not as they were when it was loaded.
+    """The weights a network holds at each call, which may differ from those that were loaded.
 
     An edit such as `p.data.mul_()` leaves no trace in torch's version counters, so every call reads all bits (see
     `checksum.sums` for its speed). sha256 runs once for each state of the weights. A part that accelerate has offloaded
@@ -141,7 +141,7 @@ def structure(module: nn.Module) -> list[str]:
 
 
 def _shared(module: Any) -> list[str]:
-    """Which later places hold what an earlier one holds: `model_hash` counts only the first of them."""
+    """Map from a later place to the earlier one that holds the same tensor: `model_hash` counts only the first."""
     lines = []
     parts: dict[int, str] = {}
     for name, part in module.named_modules(remove_duplicate=False):

@@ -176,10 +176,15 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
         with quiet():
             # tensors of another shape are let through here so that `check_complete` can name them
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, device_map=device_map, local_files_only=True, trust_remote_code=False,
+                folder,
+                dtype=dtype,
+                device_map=device_map,
+                local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,  # or a pickled file in the same folder would be opened
-                ignore_mismatched_sizes=True, output_loading_info=True,
-            )  # fmt: skip
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except _CANNOT_LOAD as error:
         raise _no_load(name, error) from error
     model, report = loaded

@@ -14,13 +14,13 @@ from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions, Role
 from theodolite.core.site import PARTS, Site
-from theodolite.models import generate as generation
 from theodolite.models import preflight, scoring
-from theodolite.models import read as reading
-from theodolite.models import run as running
 from theodolite.models.families import Network
+from theodolite.models.generate import generate
 from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
+from theodolite.models.read import read
+from theodolite.models.run import Effects, Trace, context, run
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
 from theodolite.models.tokenise import check_texts, clock, control_tokens_in, encode_texts, set_clock, template_around
@@ -97,7 +97,7 @@ class Model:
 
     @property
     def hash(self) -> str:
-        """What tells these weights, as they are now, from all others; it reads all of them at every call.
+        """Hash of the weights as they are now; it reads all of them at every call.
 
         Its value for weights as loaded is that of their files, whatever the dtype that they are computed in. A network
         with foreign hooks, in training mode or with parametrizations is refused: see `identity.check_untouched`.
@@ -106,7 +106,7 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What tells this model from all that read a text differently; the key of everything that is kept of it.
+        """Hash of everything that decides how this model reads a text; the key of all that is kept of it.
 
         sha256 over `fingerprint`: weights as they are now, structure, code of a pass, configuration, compute dtype,
         tokenizer, chat template.
@@ -119,7 +119,7 @@ class Model:
 
     @property
     def has_template(self) -> bool:
-        """Whether texts can be given in the format `chat`."""
+        """Return whether texts can be given in the format `chat`."""
         return bool(getattr(self.tokenizer, "chat_template", None))
 
     @property
@@ -134,7 +134,7 @@ class Model:
         set_clock(self.tokenizer, moment)
 
     def template_around(self, format: Format = "chat") -> tuple[str, str]:
-        """What the chat template puts around a user's text, the date of `clock` included where it writes one.
+        """Return the text that the chat template puts around a user's, with the date of `clock` where it writes one.
 
         Two empty strings for a model without a chat template. One that leaves out, changes or repeats the text is an
         error, but for texts that are read raw, which it plays no part in.
@@ -151,8 +151,8 @@ class Model:
         return control_tokens_in(self.tokenizer, texts)
 
     def most_tokens(self, format: Format, max_tokens: int) -> int:
-        """How many tokens of a text are read: `max_tokens`, or what the model's context leaves beside the template."""
-        return most_tokens(self.tokenizer, format, max_tokens, running.context(self.network.module))
+        """Return how many tokens of a text are read: `max_tokens`, or what the context leaves beside the template."""
+        return most_tokens(self.tokenizer, format, max_tokens, context(self.network.module))
 
     def check_ids(self, encodings: Sequence[Encoding]) -> None:
         """Refuse token ids for which the model has no embedding (a tokenizer that is not its own)."""
@@ -171,7 +171,7 @@ class Model:
         return [Site(None, "embed"), *inner, Site(None, "final_norm")]
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
-        """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
+        """Number of tokens that fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
         deepest = self._last_block(max(sites)) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
@@ -189,7 +189,7 @@ class Model:
         interventions: Interventions = (),
         grad: bool = False,
         logits: bool = True,
-    ) -> running.Trace:
+    ) -> Trace:
         """One forward pass: states (n, t, d) at the captured sites, after interventions there, and logits.
 
         Without logits the pass ends at the deepest captured site. With `grad` the states stay in the graph.
@@ -199,7 +199,7 @@ class Model:
             raise UserError("nothing to run for: capture a site or ask for logits")
         effects = self._effects(interventions)
         with torch.set_grad_enabled(grad):
-            trace = running.run(self.network, tokens, wanted, effects, logits=logits)
+            trace = run(self.network, tokens, wanted, effects, logits=logits)
         return replace(trace, changed=effects.check())
 
     def read(
@@ -219,7 +219,7 @@ class Model:
         `pooling="last"` is the last token of all, in a chat the template's, whatever the positions: as in a harvest.
         """
         wanted = [self.site(site) for site in ([sites] if isinstance(sites, str | Site) else sites)]
-        return reading.read(
+        return read(
             self,
             self._pad(self._encoded(texts, format, max_tokens)),
             wanted,
@@ -249,7 +249,7 @@ class Model:
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
     ) -> Scored:
-        """How well each text is predicted: log-probability of its tokens at the positions, given all before them."""
+        """Score each text: log-probability of its tokens at the positions, given all before them."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
         targets = select(tokens, Positions.parse(positions))
         return self._score(tokens, targets, interventions, batch_tokens)
@@ -313,7 +313,7 @@ class Model:
         An intervention on `prompt` positions acts while the prompt is read, on `generated` while the new tokens are;
         the first new token is predicted at `last`, the last token of the prompt.
         """
-        new = generation.generate(
+        new = generate(
             self.network,
             self._encoded(prompts, format, max_tokens),
             max_new_tokens=max_new_tokens,
@@ -332,7 +332,7 @@ class Model:
         return -1 if site.part == "embed" else self.n_blocks - 1
 
     def _encode(self, texts: Sequence[str], format: Format, max_tokens: int) -> list[Encoding]:
-        encodings = encode(self.tokenizer, texts, format, max_tokens, running.context(self.network.module))
+        encodings = encode(self.tokenizer, texts, format, max_tokens, context(self.network.module))
         self.check_ids(encodings)
         return encodings
 
@@ -349,11 +349,11 @@ class Model:
                 warnings.warn(f"{how_many}: give max_tokens= to say how many are read", Truncated, stacklevel=3)
         return encodings
 
-    def _effects(self, interventions: Interventions) -> running.Effects:
+    def _effects(self, interventions: Interventions) -> Effects:
         for intervention in interventions:
             for site in (intervention.site, *intervention.sources()):
                 self.site(site)
-        return running.Effects(interventions)
+        return Effects(interventions)
 
     def _pad(self, encodings: Sequence[Encoding]) -> Tokens:
         return pad(encodings, self.tokenizer.pad_token_id or 0)

@@ -65,7 +65,7 @@ def code_digest(module: nn.Module) -> str:
 
 
 def same_code(then: str, now: str) -> bool:
-    """Whether two digests of code agree, or cannot be compared: Python, a library or their form is another version.
+    """Return whether two digests of code agree or cannot be compared (another version of Python or a library).
 
     >>> same_code("ab python-3.12", "cd python-3.12"), same_code("ab python-3.12", "cd python-3.13")
     (False, True)
@@ -243,7 +243,7 @@ def _unnamed(part: nn.Module) -> dict[str, Any]:
 
 
 def _of_modules(values: list[Any], names: set[str]) -> list[tuple[str, Any]]:
-    """What code may take out of modules it names, such as `torch.rsqrt`: of torch's and the user's own ones."""
+    """Values that code takes out of modules it names, such as `torch.rsqrt`: of torch's and the user's own ones."""
     modules = [value for value in values if isinstance(value, ModuleType)]
     found = []
     for module in modules:
@@ -259,7 +259,7 @@ def _of_modules(values: list[Any], names: set[str]) -> list[tuple[str, Any]]:
 
 @lru_cache(maxsize=1024)
 def _is_own(module: str | None) -> bool:
-    """Whether code of this module is the user's: a script, a notebook, a file that no installer put there."""
+    """Return whether code of this module is the user's: a script, a notebook, a file that no installer put there."""
     file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
     return _top(module) not in _LIBRARIES and not _INSTALLED & set(Path(file).parts)
 

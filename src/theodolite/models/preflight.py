@@ -50,7 +50,7 @@ def check_weights(name: str, needed: int, left: int) -> None:
 
 
 def batch_tokens(model: Any, *, deepest_block: int | None) -> int:
-    """How many tokens (padding included) a batch may hold; raises before memory runs out.
+    """Return how many tokens (padding included) a batch may hold; raises before memory runs out.
 
     `deepest_block` is the last block that runs (-1: none); None means the whole model with its logits. No gradients.
     The estimate counts what one block holds at its widest, the key/value cache of every block that runs and eight
@@ -94,7 +94,7 @@ def _meminfo() -> int | None:
 
 
 def _container() -> int | None:
-    """What the control group (version 2, else 1) still allows; its page cache can be taken back and counts as free."""
+    """Memory that the control group (version 2, else 1) still allows; its page cache counts as free."""
     for limit, used, stat in (
         ("memory.max", "memory.current", "memory.stat"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),

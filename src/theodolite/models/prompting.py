@@ -56,7 +56,7 @@ def answer_log_odds(
 
 
 def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = ()) -> str:
-    """Why this model cannot be asked the question with `YES` and `NO`; "" where it can."""
+    """Reason why this model cannot be asked the question with `YES` and `NO`; "" where it can."""
     if not question.strip():
         return "there is no question to ask the model (--question gives one)"
     try:
@@ -73,7 +73,7 @@ def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = (
 def prompts(
     model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
 ) -> Tokens:
-    """What `answer_log_odds` lets the model read for each text; `truncated` says whose text was cut.
+    """Return the tokens that `answer_log_odds` lets the model read; `truncated` says whose text was cut.
 
     Texts are cut at `max_tokens`, or at what the model's context leaves beside the question and its examples.
     """

@@ -23,7 +23,7 @@ class NoEffect(UserWarning):
 
 @dataclass(frozen=True)
 class Trace:
-    """What a run saw: states (n, t, d) by site, after any intervention there, and logits (n, t, vocabulary).
+    """Result of a run: states (n, t, d) by site, after any intervention there, and logits (n, t, vocabulary).
 
     `changed` counts, per intervention, the tokens that it altered.
     """
@@ -38,7 +38,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Batch:
-    """Which part of a call runs: the numbers of its texts (n) among `n_texts`, whose donors come in their order.
+    """The part of a call that runs: the numbers of its texts (n) among `n_texts`, whose donors come in their order.
 
     `skipped`: columns of padding that all its texts have lost on the left, while a donor still counts them.
     """
@@ -54,7 +54,7 @@ class Batch:
 
 
 class Effects:
-    """How many tokens each intervention matched and altered, over one pass or many."""
+    """Counts of the tokens each intervention matched and altered, over one pass or many."""
 
     def __init__(self, interventions: Sequence[Intervention]) -> None:
         self.interventions = list(interventions)
@@ -165,8 +165,8 @@ class _Pass:
             return h
         _check_width(intervention, h)
         read = self._states[intervention.read_site] if intervention.read_site else h
-        now = _Now(self, intervention, h)
-        new = intervention.apply(h, read.to(h.device), selected.to(h.device), now)
+        pass_context = _PassContext(self, intervention, h)
+        new = intervention.apply(h, read.to(h.device), selected.to(h.device), pass_context)
         self.effects.add(number, matched, (new != h).any(-1).sum())
         return new
 
@@ -175,8 +175,8 @@ class _Pass:
 
 
 @dataclass(frozen=True)
-class _Now:
-    """What a rule may see of the pass (core.rules.Now)."""
+class _PassContext:
+    """The parts of a pass that a rule may use (core.rules.PassContext)."""
 
     passing: _Pass
     intervention: Intervention
@@ -192,7 +192,7 @@ class _Now:
         return self._wide(self.passing.state(site))
 
     def _wide(self, state: Tensor) -> Tensor:
-        """On this device, at least in float32."""
+        """A tensor on this device, at least in float32."""
         state = state.to(self.h.device)
         return state.float() if state.dtype.itemsize < 4 else state
 
@@ -232,7 +232,7 @@ def _check_width(intervention: Intervention, h: Tensor) -> None:
 
 
 def context(module: Any) -> int:
-    """How many tokens the model can see at once."""
+    """Number of tokens the model can see at once."""
     return int(module.config.get_text_config().max_position_embeddings)
 
 

@@ -1,4 +1,4 @@
-"""How probable texts and continuations are to the model."""
+"""Probability of texts and continuations under the model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -50,7 +50,7 @@ def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS
 
 
 def truncated(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> int:
-    """How many of these texts `embed` sees only the beginning of."""
+    """Number of these texts of which `embed` sees only the beginning."""
     from transformers import AutoTokenizer
 
     if not len(texts):
@@ -61,7 +61,7 @@ def truncated(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> int:
 
 
 def _cut(ids: list[int], max_tokens: int) -> list[int]:
-    """At most so many tokens, the last of which ([SEP]) stays the last."""
+    """Token ids cut to a number of tokens; the last ([SEP]) stays the last."""
     return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
 
 

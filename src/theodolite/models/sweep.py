@@ -86,7 +86,7 @@ def batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
 
 
 def select(tokens: Tokens, positions: Positions) -> Tensor:
-    """Which tokens are read, (n, t) bool; a text without any is an error."""
+    """Mask (n, t) of the tokens that are read; a text without any is an error."""
     selected = positions.mask(tokens.roles.numpy())
     if (empty := np.flatnonzero(~selected.any(1))).size:
         raise UserError(f"{empty.size} texts have no token at {str(positions)!r}, the first is text {empty[0]}")

@@ -1,4 +1,4 @@
-"""From texts to token ids: control tokens come from the tokenizer and its chat template, never from a user's text."""
+"""Token ids of texts: control tokens come from the tokenizer and its chat template, never from a user's text."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def encode_texts(tokenizer: Any, texts: Sequence[str], *, add_special_tokens: bo
 
 
 def ends_of_tokens(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Where each token of a text ends, in characters; tokens as `encode_texts` makes them, no special ones added."""
+    """End of each token of a text, in characters; tokens as `encode_texts` makes them, no special ones added."""
     found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     spans = found["offset_mapping"]
     for i in _careful(tokenizer, texts):
@@ -167,7 +167,7 @@ def template_around(tokenizer: Any) -> tuple[str, str]:
 
 
 def changed_by_template(tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
-    """Which texts a chat template renders otherwise than any text: (n) bool.
+    """Return which texts a chat template renders otherwise than any text: (n) bool.
 
     True where the rendering is not what stands around every text with the text, or the text without the spaces at its
     ends, between: a template may drop, add or change words by what a text holds.
@@ -191,7 +191,7 @@ def _careful(tokenizer: Any, texts: Sequence[str]) -> list[int]:
 
 
 def _disguised(tokenizer: Any) -> Tokenizer:
-    """The same tokenizer, in which control tokens have names that no text holds."""
+    """Copy of the tokenizer in which control tokens have names that no text holds."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UserError(
@@ -222,8 +222,9 @@ def _build_disguised(serialised: str, control: tuple[tuple[str, int], ...]) -> T
         model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & alias.keys()]
     disguised = Tokenizer.from_str(json.dumps(form))
     # special by `all_special_tokens` alone: also these are split off before anything else reads the text
-    disguised.add_special_tokens([AddedToken(alias[name], normalized=False) for name, _ in control
-                                  if disguised.token_to_id(alias[name]) is None])  # fmt: skip
+    disguised.add_special_tokens(
+        [AddedToken(alias[name], normalized=False) for name, _ in control if disguised.token_to_id(alias[name]) is None]
+    )
     for name, i in control:
         assert disguised.token_to_id(alias[name]) == i, f"{name!r} has another id in the disguised tokenizer"
     return disguised

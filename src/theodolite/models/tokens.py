@@ -1,4 +1,4 @@
-"""From texts to token ids in which every token has a role."""
+"""Token ids of texts, with a role for every token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def encode(
 
 
 def most_tokens(tokenizer: Any, format: Format, max_tokens: int, context: int | None) -> int:
-    """How many tokens of a text are kept: `max_tokens`, or what a model's context leaves beside the template."""
+    """Return how many tokens of a text are kept: `max_tokens`, or what the context leaves beside the template."""
     if context is None:
         return max_tokens
     if format == "raw":
@@ -143,7 +143,7 @@ def settled_format(tokenizer: Any, format: Format) -> Format:
 
 
 def chat_template(tokenizer: Any) -> Template:
-    """What the renderings of unlike texts have in common at their two ends."""
+    """The common start and end of the renderings of unlike texts."""
     probes = encode_chats(tokenizer, _chats(_PROBES))
     prefix = probes[0][: common_prefix(probes)]
     suffix = probes[0][len(probes[0]) - common_prefix([row[::-1] for row in probes]) :]

@@ -1,4 +1,4 @@
-"""Which files of a folder hold a model's weights, and whether they are the weights that its configuration describes."""
+"""Weight files of a folder, and the check that they are the weights its configuration describes."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def check_complete(name: str, report: Mapping[str, Any]) -> None:
 
 
 def _named(keys: Collection[str]) -> str:
-    """How many tensors, and the first three of them by name."""
+    """Count of tensors with the names of the first three."""
     first = sorted(keys)[:3]
     more = ", ..." if len(keys) > len(first) else ""
     return f"{len(keys)} tensor{'s' if len(keys) > 1 else ''} ({', '.join(first)}{more})"

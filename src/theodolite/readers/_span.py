@@ -55,13 +55,13 @@ class Span:
 
 
 def standard_deviation(rows: Any, mean_d: np.ndarray) -> np.ndarray:
-    """Of each column; infinite for constant columns, which then read 0 whatever their size."""
+    """Standard deviation of each column; infinite for constant columns, which then read 0 whatever their size."""
     variance_d = variance(rows, mean_d)
     return np.where(variance_d > 0, np.sqrt(variance_d), np.inf)
 
 
 def variance(rows: Any, mean_d: np.ndarray) -> np.ndarray:
-    """Of each column about the given mean, in two passes; exactly 0 where nothing but rounding is left."""
+    """Variance of each column about the given mean, in two passes; exactly 0 where nothing but rounding is left."""
     n = rows.shape[0]
     if sp.issparse(rows):
         rows = rows.tocsc()

@@ -75,7 +75,8 @@ class NgramReader(TextReader):
         return vectoriser.transform(texts)
 
     def blank(self, texts: Sequence[str]) -> np.ndarray:
-        """Which texts hold none of the n-grams that were learnt, (n,): all of these get one score, the intercept.
+        """Return which texts hold none of the n-grams that were learnt, (n,): all of these get one score, the
+        intercept.
 
         >>> from theodolite.readers.word_ngrams import WordNgrams
         >>> reader = WordNgrams().fit(["a bomb now", "the bomb", "a cake now", "the cake"], [1, 1, 0, 0])

@@ -1,4 +1,4 @@
-"""How the text is written, whatever it says."""
+"""A reader of surface features alone: how the text is written, whatever it says."""
 
 import numpy as np
 

@@ -37,7 +37,7 @@ def text_alone(sheet: Sheet) -> str:
     if not facts["text_only"]:
         return (
             ""
-            if sheet.run.facts.get("rows_given")
+            if sheet.run.facts.get("from_arrays")
             else "No text-only method was run: what the text alone gives is unknown."
         )
     line = next((t for t in facts["text"] if t["dataset"] == sheet.decided_on), None)

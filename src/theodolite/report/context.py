@@ -14,12 +14,12 @@ PLATEAU = {
     False: "It has levelled off.",
     None: "The run was too short to say whether it has levelled off.",
 }
-SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "twin"}
+SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "control"}
 
 
-def rows_given(sheet: Sheet) -> bool:
+def from_arrays(sheet: Sheet) -> bool:
     """Whether the run compared rows of the caller's own: it read no text and no model."""
-    return bool(sheet.run.facts.get("rows_given"))
+    return bool(sheet.run.facts.get("from_arrays"))
 
 
 def reads_dictionary(sheet: Sheet) -> bool:
@@ -42,7 +42,7 @@ def dictionary(sheet: Sheet) -> Section:
 
 def _without_card(sheet: Sheet) -> list[Block]:
     """What is known of a dictionary from elsewhere: its error on the rows of this run. Or why there is none."""
-    if rows_given(sheet):
+    if from_arrays(sheet):
         return [absent("Rows were given, so no dictionary took part: nothing here speaks for or against SAEs.")]
     if not reads_dictionary(sheet):
         why = "No dictionary for this model and site: SAE rows are absent, and nothing here speaks for or against SAEs."
@@ -129,7 +129,7 @@ def provenance(sheet: Sheet) -> Section:
     pairs = [
         ("Run", manifest["id"]),
         ("Recipe digest", manifest["digest"]),
-        *([] if rows_given(sheet) else _model(model)),
+        *([] if from_arrays(sheet) else _model(model)),
         *([("Command", manifest["command"])] if manifest["command"] else []),
         ("Started, finished", f"{manifest['started']}, {manifest['finished']}"),
         (

@@ -6,7 +6,7 @@ from typing import Any
 from theodolite.core.run import AGAINST, LEFT_OUT
 from theodolite.report import baselines, everywhere, poolings, selective, tables
 from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
-from theodolite.report.context import reads_dictionary, rows_given
+from theodolite.report.context import from_arrays, reads_dictionary
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
 from theodolite.report.numbers import count, difference, p_equals, share, size, span, upper
@@ -54,7 +54,7 @@ def subject(sheet: Sheet) -> list[tuple[str, str]]:
     """Model, site, dictionary and repetitions: what every sentence of the verdict is about."""
     run, model = sheet.run, sheet.run.facts.get("model") or {}
     repeats = f"{run.recipe.get('seeds')} training sets of {count(run.facts.get('labels'))} labelled"
-    if rows_given(sheet):
+    if from_arrays(sheet):
         return [("Read", "rows that were given: no text, no model"), ("Repeated over", f"{repeats} rows")]
     name = str(model.get("name", run.recipe.get("model")))
     if model.get("parameters"):
@@ -93,7 +93,7 @@ def matched(sheet: Sheet) -> Section:
         "Every method read the same rows at the same site and pooling: this table alone speaks about latents against "
         "directions against probes."
     )
-    if rows_given(sheet):
+    if from_arrays(sheet):
         words = "Every method read the same rows."
     words += " Groups and order are the recipe's, not the result's."
     caption = f"Matched site: {sheet.figures}."
@@ -104,7 +104,7 @@ def matched(sheet: Sheet) -> Section:
 def free(sheet: Sheet) -> Section:
     """Every method at the site it chose for itself."""
     if not sheet.entries("free"):
-        one = "Rows were given" if rows_given(sheet) else "This run read one site only"
+        one = "Rows were given" if from_arrays(sheet) else "This run read one site only"
         return Section("Free site", [absent(f"{one}, so no method could choose its own site.")])
     words = (
         "Each method at the site it chose by cross-validated log-loss on training rows; test rows had no part in it. "
@@ -122,7 +122,7 @@ def inside(sheet: Sheet) -> Section:
         return Section("In distribution", [absent("This run scored no rows from its training distribution.")])
     left_out = "The headline is the left-out source: that source's rows were kept out of training. "
     words = "Test rows of the one file that was trained on."
-    if rows_given(sheet):
+    if from_arrays(sheet):
         words = "Test rows are a part of those that were given."
     elif sheet.several_sources:
         words = (
@@ -138,7 +138,7 @@ def shifted(sheet: Sheet) -> Section:
     """The primary shift pooled and within template, then the others."""
     columns = [c for c in sheet.columns("matched") if c.kind in {"primary", "shift"}]
     if not columns:
-        what = "rows" if rows_given(sheet) else "text"
+        what = "rows" if from_arrays(sheet) else "text"
         return Section("Under shift", [absent(f"This run has no shift: nothing is known about new kinds of {what}.")])
     blocks: list[Block] = []
     primary = [c for c in columns if c.kind == "primary"]
@@ -192,8 +192,8 @@ def how_many(sheet: Sheet) -> Section:
         why = "No k-sparse reader was fitted at several k" if reads_dictionary(sheet) else "There is no dictionary"
         return Section("How many latents it takes", [absent(f"{why}, so there is no k-sparse curve.")])
     caption = (
-        "A logistic on the k latents that training rows chose, against the dense probe, and on latents of a twin whose "
-        "encoder was never trained: what the twin also reaches is no evidence for learned features."
+        "A logistic on the k latents that training rows chose, against the dense probe, and on latents of an SAE whose "
+        "encoder was never trained: what that control also reaches is no evidence for learned features."
     )
     columns = sheet.headline("matched")
     return Section("How many latents it takes", [Figure(chart, f"{caption} {_lines(sheet, columns)}")])
@@ -271,7 +271,7 @@ def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str
         cell
         for entry in sheet.entries("matched", columns)
         for column in columns
-        if entry.group.key != "control" and (cell := sheet.cell("matched", entry.method, entry.site, column))
+        if entry.group.key != "chance" and (cell := sheet.cell("matched", entry.method, entry.site, column))
     ]
     return sheet.whiskers(((c.lo, c.hi) for c in cells), points=points and any(c.points for c in cells))
 

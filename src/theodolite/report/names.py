@@ -40,12 +40,12 @@ GROUPS = [
     Group("state+latents", "Dense + SAE latents", "dense activations and SAE latents", "#B4558F", "D"),
     Group("reconstruction", "SAE reconstruction", "the SAE's reconstruction", "#A67C00", "^"),
     Group("error", "SAE error", "the SAE's error", "#A67C00", "v"),
-    Group("twin", "Frozen-encoder twin", "latents of the frozen-encoder twin", "#8C6D5A", "P"),
+    Group("control", "Frozen-encoder SAE", "latents of the frozen-encoder SAE", "#8C6D5A", "P"),
     Group("answer", "The model's own answer", "", "#008060", "*"),
     Group("embedding", "Token embeddings", "", "#3B7FA8", "h"),
     Group("sentence", "Sentence embedding", "", "#3B7FA8", "p"),
     Group("text", "Text alone", "", "#333333", "X"),
-    Group("control", "Controls", "", "#6B6B6B", "d"),
+    Group("chance", "Controls", "", "#6B6B6B", "d"),
     Group("", "Other", "", "#6B6B6B", "8"),
 ]
 
@@ -53,11 +53,11 @@ GROUPS = [
 def group(method: str, view: str = "") -> Group:
     """The group of a method; without a view the part behind its @ decides, and nothing is guessed.
 
-    >>> group("logistic@twin").title, group("length", "text").title, group("mine").title
-    ('Frozen-encoder twin', 'Text alone', 'Other')
+    >>> group("logistic@control").title, group("length", "text").title, group("mine").title
+    ('Frozen-encoder SAE', 'Text alone', 'Other')
     """
     parsed = _parsed(method)
-    key = "control" if parsed.name in CONTROLS else view or parsed.view
+    key = "chance" if parsed.name in CONTROLS else view or parsed.view
     return next((g for g in GROUPS if g.key == key), GROUPS[-1])
 
 

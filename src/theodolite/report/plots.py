@@ -14,7 +14,10 @@ from theodolite.report.heatmap import sites
 from theodolite.report.numbers import share, short, size, upper
 from theodolite.report.sheet import Cell, Column, Sheet
 
-CURVES = {"latents": ("SAE latents", "#D55E00", "s", "-"), "twin": ("frozen-encoder twin", "#8C6D5A", "P", (0, (4, 2)))}
+CURVES = {
+    "latents": ("SAE latents", "#D55E00", "s", "-"),
+    "control": ("frozen-encoder SAE", "#8C6D5A", "P", (0, (4, 2))),
+}
 KINDS = {
     "forest": lambda sheet: forest(sheet, sheet.headline("matched")),
     "sites": sites,

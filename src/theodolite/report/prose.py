@@ -4,7 +4,7 @@ from typing import Any
 
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.blocks import Points, Section, Text
-from theodolite.report.context import outside, reads_dictionary, rows_given
+from theodolite.report.context import from_arrays, outside, reads_dictionary
 from theodolite.report.numbers import count, share, short, size, within
 from theodolite.report.sheet import Sheet
 
@@ -15,7 +15,7 @@ def limits(sheet: Sheet) -> Section:
 
 
 def _subject(sheet: Sheet) -> list[str]:
-    if rows_given(sheet):
+    if from_arrays(sheet):
         return [
             "Rows as they were given: nothing here speaks of where they come from, nor of another way to make them.",
             "Intervals speak of new rows and new training sets from the same population, not of other kinds of rows.",
@@ -54,10 +54,10 @@ def _design(sheet: Sheet) -> list[str]:
             )
     if IN_DISTRIBUTION in set(sheet.rows["dataset"]):
         mix = "The test rows come from the place the training rows come from"
-        if sheet.several_sources and not rows_given(sheet):
+        if sheet.several_sources and not from_arrays(sheet):
             mix = "The training mix measures source recognition at least in part"
         only = {column.kind for column in sheet.headline("matched")} == {"mix"}
-        new = "how rows from elsewhere fare" if rows_given(sheet) else "how a new kind of text fares"
+        new = "how rows from elsewhere fare" if from_arrays(sheet) else "how a new kind of text fares"
         said.append(f"{mix}: {new} is unknown." if only else f"{mix}.")
     return said
 
@@ -89,7 +89,7 @@ def _read(sheet: Sheet, protocol: dict[str, Any]) -> str:
     recipe, model = sheet.run.recipe, sheet.run.facts.get("model") or {}
     text = "chat-formatted" if recipe.get("format") == "chat" else "raw"
     told = f"We compared {_counted(sheet)} at telling {recipe.get('positive')} from {recipe.get('negative')}"
-    if rows_given(sheet):
+    if from_arrays(sheet):
         return f"{told} on rows that were given."
     about = [f"{size(model['parameters'])} parameters"] if model.get("parameters") else []
     about += [model["quantisation"]] if model.get("quantisation") else []
@@ -145,7 +145,7 @@ def _split(sheet: Sheet, protocol: dict[str, Any]) -> str:
         if rule != "keep-all":
             leak = f" Shift rows within {cosine} character 4-gram cosine of {which} were removed."
     what, alike = "near-duplicate clusters", "label and source"
-    if rows_given(sheet):
+    if from_arrays(sheet):
         what, alike = "sets of equal rows", "label"
     return (
         f"For each of {sheet.run.recipe.get('seeds')} seeds, {what} were split {shares} % into train, calibrate, "

@@ -132,7 +132,7 @@ class Sheet:
     @property
     def several_sources(self) -> bool:
         """Whether the training mix comes from more than one place, so that telling places apart may be enough."""
-        if self.run.facts.get("rows_given"):
+        if self.run.facts.get("from_arrays"):
             return False
         overviews = (self.run.read_json("audit") or {}).get("overviews") or [{}]
         return len(overviews[0].get("sources") or ["", ""]) > 1

@@ -31,7 +31,7 @@ from theodolite.selection.power import accuracies, effective_rows, power
 from theodolite.selection.protocol import ALPHA, DELTA, READERS
 from theodolite.selection.saved import SAVED_RULES
 from theodolite.study.parallel import in_parallel
-from theodolite.study.score_matrix import N_BOOT, Panel, Row, numbers, read_panel
+from theodolite.study.score_matrix import N_BOOT, Row, ScoreMatrix, numbers, read_score_matrix
 from theodolite.study.training_sets import UNMEASURED, Measured, of_dataset
 from theodolite.study.views import FRAMES, Views
 
@@ -140,7 +140,7 @@ def _of_dataset(
     first = [one for one in results if one.case.reader == results[0].case.reader]
     frame = pd.concat([one.predictions for one in first]).assign(site="", score=np.nan)
     few, many = (
-        read_panel(name, frame, training=training, n_boot=n, seed=0)
+        read_score_matrix(name, frame, training=training, n_boot=n, seed=0)
         for n in (min(n_boot, EXPLORATORY_REPLICATES), n_boot)
     )
     figures = {
@@ -150,7 +150,7 @@ def _of_dataset(
     return name, [_row(many, key, *figure) for key, of in figures.items() for figure in of], figures
 
 
-def _matrices(results: Sequence[CaseResult], panel: Panel) -> dict[RuleKey, dict[str, Array]]:
+def _matrices(results: Sequence[CaseResult], panel: ScoreMatrix) -> dict[RuleKey, dict[str, Array]]:
     """Returns every column of every rule's decisions as (S, n), NaN where a row is not in a training set's targets."""
     found: dict[RuleKey, dict[str, Array]] = {}
     for one in results:
@@ -209,7 +209,7 @@ def _calibration(sample: Sample, probabilities: Array) -> Figure:
     return "ece", replace(found, n_unscored=0), len(some)
 
 
-def _row(panel: Panel, key: RuleKey, metric: str, figure: Interval, n_seeds: int) -> Row:
+def _row(panel: ScoreMatrix, key: RuleKey, metric: str, figure: Interval, n_seeds: int) -> Row:
     params = {"rule": key.rule, "space": key.space, "alpha": key.alpha, "training_sets": n_seeds}
     place = {"task": "select", "method": key.method, "seed": "all", "split": panel.split, "dataset": panel.name}
     return place | {"metric": metric, "params": json.dumps(params, sort_keys=True)} | numbers(figure)

@@ -94,7 +94,7 @@ def _work(case: SelectionCase, views: Views, key: str, cache: Path, here: Path) 
     if case.seed == 0:
         confidence = found.record["chosen"]["confidence"]
         choice = {"confidence": confidence, "level": case.level, "delta": case.delta(case.level)}
-        choice["station"] = views.station("latents", case.site) if views.has("latents", case.site) else ""
+        choice["dictionary"] = views.dictionary("latents", case.site) if views.has("latents", case.site) else ""
         save_rule(folder / "rule", choice, chosen.space, chosen.spec, chosen.labelled)
     for name in TABLES:
         publish(folder / f"{name}.parquet", getattr(found, name).to_parquet(index=False))

@@ -1,4 +1,4 @@
-"""What makes two stores the same: a hash over everything that decides their rows."""
+"""Key of a store: a hash over everything that decides its rows."""
 
 import hashlib
 import json

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def serialised(tensors: Mapping[str, Any]) -> bytes:
-    """The same tensors always give the same bytes; bfloat16 needs torch, everything else works without."""
+    """Serialise tensors to bytes, the same for the same tensors; only bfloat16 needs torch."""
     if all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
         from safetensors.numpy import save as save_numpy
 
@@ -18,7 +18,7 @@ def serialised(tensors: Mapping[str, Any]) -> bytes:
 
 
 def nonfinite_rows(tensors: Mapping[str, Any]) -> dict[str, int]:
-    """How many rows of each tensor hold a NaN or an infinity; integers hold none."""
+    """Return how many rows of each tensor hold a NaN or an infinity; integers hold none."""
     found = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, np.ndarray):

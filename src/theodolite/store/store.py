@@ -124,7 +124,7 @@ class Store:
         return sorted(int(path.stem) for path in (self.folder / "commits").glob("[0-9]*.json"))
 
     def verify(self, *, deep: bool = False) -> list[Problem]:
-        """What is wrong: shards missing or damaged (`deep` hashes each), damaged commits, files nobody committed."""
+        """Find what is wrong: missing or damaged shards (`deep` hashes each), damaged commits, orphaned files."""
         problems: list[Problem] = []
         committed: set[Path] = set()
         for unit in self.units():
@@ -162,7 +162,7 @@ class Store:
 
 
 def _damage(path: Path, commit: Commit, *, deep: bool) -> str:
-    """What is wrong with a committed shard, or nothing."""
+    """Return what is wrong with a committed shard, or nothing."""
     if not path.is_file():
         return f"{path} is missing"
     if path.stat().st_size != commit.size:

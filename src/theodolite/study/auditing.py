@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
-from theodolite.data import audit as audits
+from theodolite.core.recipe import load as load_recipe
 from theodolite.data import concept
-from theodolite.data.verify import verify as check_sources
+from theodolite.data.audit import Audit, audit_file
+from theodolite.data.audit import audit as audit_rows
+from theodolite.data.verify import verify as verify_sources
 from theodolite.report.audit import may_not_be_quoted
 from theodolite.study.request import is_table, named
 
@@ -18,16 +19,16 @@ def audit(
     label: str = "label",
     positive: Sequence[str] | None = None,
     group: str | None = None,
-) -> audits.Audit:
+) -> Audit:
     """The audit of a recipe's data, or of a labelled CSV, TSV, JSONL, JSON or Parquet file of one's own."""
     if is_table(what):
-        return audits.audit_file(what, text=text, label=label, positive=positive, group=group)
+        return audit_file(what, text=text, label=label, positive=positive, group=group)
     found = concept.load(named(what))
-    return audits.audit(found.train, found.shifts)
+    return audit_rows(found.train, found.shifts)
 
 
 def hidden(what: str) -> bool:
-    """Whether the words in an audit must not be shown unasked: those of one's own file may be.
+    """Return whether an audit may show its words only on request; it may show those of one's own file.
 
     >>> hidden("harmful-intent"), hidden("truth"), hidden("mine.csv")
     (True, False, False)
@@ -37,7 +38,7 @@ def hidden(what: str) -> bool:
 
 def verify(recipe: str) -> Iterator[str]:
     """One line per source of a recipe: rows by label, or what went wrong; an error at the end if anything did."""
-    checks = check_sources(recipes.load(recipe))
+    checks = verify_sources(load_recipe(recipe))
     for c in checks:
         labels = ", ".join(f"label {label}: {n}" for label, n in sorted(c.labels.items()))
         yield f"{c.dataset:40} {c.source:24} " + (c.problem or f"{c.n:6} rows  {labels}")

@@ -26,7 +26,7 @@ from theodolite.dictionaries.origin import other_model
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
-from theodolite.study.subjects import Instruments, Station
+from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.views import FROM_DICTIONARY, Views, frame_hash
 
 CHECK_ROWS = 4096
@@ -36,7 +36,7 @@ LITTLE = 0.05  # what a part takes beside one pass of the model over the same te
 
 
 def build_views(
-    recipe: Recipe, concept: Concept, instruments: Instruments, cache: Path, tick: Tick, note: Note = no_note
+    recipe: Recipe, concept: Concept, subjects: Subjects, cache: Path, tick: Tick, note: Note = no_note
 ) -> Views:
     """Every view of every data set. What is on disk is not made again: a new dictionary only adds its own views.
 
@@ -44,15 +44,17 @@ def build_views(
     """
     sweep(cache)
     datasets = {"train": concept.train, **concept.shifts}
-    facts, rendered = _facts(recipe, instruments), instruments.model.template_around(recipe.format)
+    facts, rendered = _facts(recipe, subjects), subjects.model.template_around(recipe.format)
     views = Views(
-        cache / "views", {name: _given(facts, recipe, dataset, instruments) for name, dataset in datasets.items()},
-        {name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
-        tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal), _stations(instruments),
-        {s.key: s.twin.fingerprint()[:12] for s in instruments.stations if s.twin is not None},
-        makers(recipe, instruments),
-    )  # fmt: skip
-    work = [(name, part) for name in datasets for part in _parts(recipe, instruments, views, name, note)]
+        folder=cache / "views",
+        inputs={name: _inputs(facts, recipe, dataset, subjects) for name, dataset in datasets.items()},
+        frames={name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
+        over_refusal=tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal),
+        dictionaries=_dictionaries(subjects),
+        controls={s.key: s.control.fingerprint()[:12] for s in subjects.dictionaries if s.control is not None},
+        makers=makers(recipe, subjects),
+    )
+    work = [(name, part) for name in datasets for part in _parts(recipe, subjects, views, name, note)]
     for name, dataset in datasets.items():
         views.put_frame(name, dataset.frame, note)
     sizes = np.cumsum([part.passes * sum(map(len, datasets[name].texts)) for name, part in work])
@@ -62,7 +64,7 @@ def build_views(
         inside(0, 1)
         if not views.has_part(name, part.key, note):
             made = made_part(part, views, name, datasets[name], inside, note)
-            if instruments.model.template_around(recipe.format) != rendered:
+            if subjects.model.template_around(recipe.format) != rendered:
                 raise UserError(
                     "the model's chat template printed another text than when the run began, such as another date: "
                     "run the same command again"
@@ -73,7 +75,7 @@ def build_views(
 
 
 def made_part(
-    part: "Part", views: Views, name: str, dataset: Dataset, tick: Tick, note: Note, read: Views | None = None
+    part: "BuildStep", views: Views, name: str, dataset: Dataset, tick: Tick, note: Note, read: Views | None = None
 ) -> "Made":
     """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once.
 
@@ -94,14 +96,14 @@ def _tell(tick: Tick, start: int, end: int, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """What a step found out about one data set, and the files it wrote."""
+    """Facts that a step found out about one data set, and the files it wrote."""
 
     facts: Facts
     files: list[Path]
 
 
 @dataclass(frozen=True)
-class Part:
+class BuildStep:
     """A step that makes some of the views of one data set; its key names it on disk.
 
     passes: about how many passes of the model over the texts it takes, for the time that is left.
@@ -112,22 +114,24 @@ class Part:
     passes: float = LITTLE
 
 
-def _parts(recipe: Recipe, instruments: Instruments, views: Views, name: str, note: Note) -> list[Part]:
-    parts = [Part(_part(views, "state"), partial(_states, recipe, instruments), passes=1.0)]
-    for s in instruments.stations:
+def _parts(recipe: Recipe, subjects: Subjects, views: Views, name: str, note: Note) -> list[BuildStep]:
+    parts = [BuildStep(_part(views, "state"), partial(_states, recipe, subjects), passes=1.0)]
+    for s in subjects.dictionaries:
         if name == "train":  # a part of its own: the same texts may have been another run's shift, and not checked
-            parts.append(Part(f"{code_part(views, s)}.checked", partial(_check, recipe, instruments, s)))
-        parts.append(Part(code_part(views, s), partial(_codes, recipe, instruments, s)))
-        if s.twin is not None:
-            twin = partial(_twin, recipe, instruments, s)
-            parts.append(Part(f"{s.site}.{views.twin(s.key)}.{_part(views, 'twin')}", twin))
+            parts.append(BuildStep(f"{code_part(views, s)}.checked", partial(_check, recipe, subjects, s)))
+        parts.append(BuildStep(code_part(views, s), partial(_codes, recipe, subjects, s)))
+        if s.control is not None:
+            control = partial(_control, recipe, subjects, s)
+            parts.append(BuildStep(f"{s.site}.{views.control(s.key)}.{_part(views, 'control')}", control))
     makers: dict[str, Callable[..., Made]] = {
-        "embedding": _embedding, "sentence": partial(_sentence, note), "answer": _answer,
-    }  # fmt: skip
+        "embedding": _embedding,
+        "sentence": partial(_sentence, note),
+        "answer": _answer,
+    }
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
     passes = {"answer": 2.0 if recipe.few_shot else 1.0}
     return parts + [
-        Part(_part(views, v), partial(make, recipe, instruments), passes.get(v, LITTLE))
+        BuildStep(_part(views, v), partial(make, recipe, subjects), passes.get(v, LITTLE))
         for v, make in makers.items()
         if v in asked
     ]
@@ -156,9 +160,9 @@ def cut_notes(views: Views) -> list[tuple[str, int, str]]:
     ]
 
 
-def code_part(views: Views, station: Station) -> str:
+def code_part(views: Views, site_dictionary: SiteDictionary) -> str:
     """Name of the step that encodes a data set with one dictionary; its facts hold the `fvu` on those rows."""
-    return f"{station.site}.{station.key}.{_part(views, 'latents')}"
+    return f"{site_dictionary.site}.{site_dictionary.key}.{_part(views, 'latents')}"
 
 
 def _part(views: Views, view: str) -> str:
@@ -166,18 +170,20 @@ def _part(views: Views, view: str) -> str:
     return ".".join(filter(None, [view, views.makers.get(view, "")[:12]]))
 
 
-def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
-    """By view, a hash of the code that makes it and of the options that it alone depends on.
+def makers(recipe: Recipe, subjects: Subjects) -> dict[str, str]:
+    """Hash, by view, of the code that makes it and of the options that it alone depends on.
 
-    `state` is missing: everything that a data set is given depends on its code (see `_given`).
+    `state` is missing: everything that a data set is given depends on its code (see `_inputs`).
     """
-    model = type(instruments.model)
+    model = type(subjects.model)
     coders: set[type] = set()
-    for dictionary in (d for s in instruments.stations for d in (s.dictionary, s.twin) if d is not None):
+    for dictionary in (d for s in subjects.dictionaries for d in (s.dictionary, s.control) if d is not None):
         coders |= {type(dictionary), type(dictionary.activation)}
-    from_dictionary = code_hash(_codes, _twin, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__)))
+    from_dictionary = code_hash(
+        _codes, _control, Views, *sorted(coders, key=lambda cls: (cls.__module__, cls.__name__))
+    )
     # the template as it is rendered now: some print today's date
-    asked = json.dumps([recipe.question, recipe.few_shot, instruments.model.template_around(recipe.format)])
+    asked = json.dumps([recipe.question, recipe.few_shot, subjects.model.template_around(recipe.format)])
     return {
         **dict.fromkeys(sorted(FROM_DICTIONARY), from_dictionary),
         "embedding": code_hash(_embedding, Views, model),
@@ -186,16 +192,20 @@ def makers(recipe: Recipe, instruments: Instruments) -> dict[str, str]:
     }
 
 
-def harvested(
-    recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
-) -> Harvest:
+def harvested(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
     return harvest(
-        instruments.model, dataset.texts, _harvest_folder(views, name),
-        token_sites=_token_sites(recipe), pooled_sites=instruments.blocks,
-        poolings=(recipe.pooling,), positions=recipe.positions, format=recipe.format, max_tokens=recipe.max_tokens,
+        subjects.model,
+        dataset.texts,
+        _harvest_folder(views, name),
+        token_sites=_token_sites(recipe),
+        pooled_sites=subjects.blocks,
+        poolings=(recipe.pooling,),
+        positions=recipe.positions,
+        format=recipe.format,
+        max_tokens=recipe.max_tokens,
         progress=tick,
-    )  # fmt: skip
+    )
 
 
 def _harvest_folder(views: Views, name: str) -> Path:
@@ -206,76 +216,104 @@ def _token_sites(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys([recipe.site, *recipe.sites]))
 
 
-def _states(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
-    rows = harvested(recipe, instruments, views, name, dataset, tick)
-    files = [views.put(name, "state", block, rows.pooled(block, recipe.pooling)) for block in instruments.blocks]
+def _states(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+    rows = harvested(recipe, subjects, views, name, dataset, tick)
+    files = [views.put(name, "state", block, rows.pooled(block, recipe.pooling)) for block in subjects.blocks]
     return Made({"tokens": rows.n_tokens}, files)
 
 
 def _codes(
-    recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
+    recipe: Recipe,
+    subjects: Subjects,
+    site_dictionary: SiteDictionary,
+    views: Views,
+    name: str,
+    dataset: Dataset,
+    tick: Tick,
 ) -> Made:
     """Latents, reconstruction and error of one dictionary; encoded per token, then pooled."""
-    rows = harvested(recipe, instruments, views, name, dataset, tick)
-    return encoded(station, rows, views, name, len(dataset), recipe.pooling)
+    rows = harvested(recipe, subjects, views, name, dataset, tick)
+    return encoded(site_dictionary, rows, views, name, len(dataset), recipe.pooling)
 
 
-def encoded(station: Station, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str) -> Made:
+def encoded(
+    site_dictionary: SiteDictionary, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str
+) -> Made:
     """The views that a dictionary gives of these token rows."""
-    seen = pooled_latents(station.dictionary, rows.tokens(station.site), n_texts, pooling)
+    seen = pooled_latents(site_dictionary.dictionary, rows.tokens(site_dictionary.site), n_texts, pooling)
     files = [
-        views.put(name, view, station.site, getattr(seen, view), station.key)
+        views.put(name, view, site_dictionary.site, getattr(seen, view), site_dictionary.key)
         for view in ("latents", "reconstruction", "error")
     ]
     return Made({"fvu": seen.fvu}, files)
 
 
-def _twin(
-    recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
+def _control(
+    recipe: Recipe,
+    subjects: Subjects,
+    site_dictionary: SiteDictionary,
+    views: Views,
+    name: str,
+    dataset: Dataset,
+    tick: Tick,
 ) -> Made:
-    """Latents of a dictionary's twin."""
-    rows = harvested(recipe, instruments, views, name, dataset, tick)
-    return Made({}, [twin_encoded(station, rows, views, name, len(dataset), recipe.pooling)])
+    """Latents of a dictionary's control."""
+    rows = harvested(recipe, subjects, views, name, dataset, tick)
+    return Made({}, [control_encoded(site_dictionary, rows, views, name, len(dataset), recipe.pooling)])
 
 
-def twin_encoded(station: Station, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str) -> Path:
-    """The file of what a dictionary's twin gives of these token rows."""
-    assert station.twin is not None
-    seen = pooled_latents(station.twin, rows.tokens(station.site), n_texts, pooling)
-    return views.put(name, "twin", station.site, seen.latents, views.twin(station.key))
+def control_encoded(
+    site_dictionary: SiteDictionary, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str
+) -> Path:
+    """The file of what a dictionary's control gives of these token rows."""
+    assert site_dictionary.control is not None
+    seen = pooled_latents(site_dictionary.control, rows.tokens(site_dictionary.site), n_texts, pooling)
+    return views.put(name, "control", site_dictionary.site, seen.latents, views.control(site_dictionary.key))
 
 
 def _check(
-    recipe: Recipe, instruments: Instruments, station: Station, views: Views, name: str, dataset: Dataset, tick: Tick
+    recipe: Recipe,
+    subjects: Subjects,
+    site_dictionary: SiteDictionary,
+    views: Views,
+    name: str,
+    dataset: Dataset,
+    tick: Tick,
 ) -> Made:
     """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
-    rows = harvested(recipe, instruments, views, name, dataset, tick)
+    rows = harvested(recipe, subjects, views, name, dataset, tick)
     samples = {site: _first_rows(rows.tokens(site)) for site in _token_sites(recipe)}
-    trained_on = other_model(station.dictionary, instruments.model)
-    self_check(station.dictionary, samples, station.site, name=f"dictionary {station.name!r}", trained_on=trained_on)
+    trained_on = other_model(site_dictionary.dictionary, subjects.model)
+    self_check(
+        site_dictionary.dictionary,
+        samples,
+        site_dictionary.site,
+        name=f"dictionary {site_dictionary.name!r}",
+        trained_on=trained_on,
+    )
     return Made({}, [])
 
 
-def _embedding(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+def _embedding(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
     how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
-    file = views.put(name, "embedding", "", instruments.model.embed(dataset.texts, **how))
-    return Made({"tokens": int(instruments.model.tokens(dataset.texts, **how).mask.sum())}, [file])
+    file = views.put(name, "embedding", "", subjects.model.embed(dataset.texts, **how))
+    return Made({"tokens": int(subjects.model.tokens(dataset.texts, **how).mask.sum())}, [file])
 
 
 def _sentence(
-    note: Note, recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick
+    note: Note, recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick
 ) -> Made:
     file = views.put(name, "sentence", "", sentence.embed(dataset.texts, note=note))
     return Made({"cut": sentence.truncated(dataset.texts)}, [file])
 
 
-def _answer(recipe: Recipe, instruments: Instruments, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+def _answer(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
     ways: list[list[tuple[str, int]]] = [[]]
     # examples may not fit into the context; that depends on what names this view on disk, the recipe's methods do not
-    if recipe.few_shot and not prompting.unaskable(instruments.model, recipe.question, recipe.few_shot):
+    if recipe.few_shot and not prompting.unaskable(subjects.model, recipe.question, recipe.few_shot):
         ways.append(recipe.few_shot)
-    asked = (instruments.model, dataset.texts, recipe.question)
+    asked = (subjects.model, dataset.texts, recipe.question)
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
     file = views.put(name, "answer", "", np.column_stack(columns))
     read = [prompting.prompts(*asked, shots, max_tokens=recipe.max_tokens) for shots in ways]
@@ -292,34 +330,40 @@ def _first_rows(chunks: Iterator[tuple[Any, Any, torch.Tensor]]) -> torch.Tensor
     return torch.cat(taken)[:CHECK_ROWS].float()
 
 
-def _stations(instruments: Instruments) -> dict[tuple[str, str], list[str]]:
+def _dictionaries(subjects: Subjects) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
-    for s in instruments.stations:
+    for s in subjects.dictionaries:
         found.setdefault((s.family, s.site), []).append(s.key)
     return found
 
 
-def _facts(recipe: Recipe, instruments: Instruments) -> dict[str, Any]:
-    """What every view of every data set depends on beside its texts: what the model is, and how rows are made.
+def _facts(recipe: Recipe, subjects: Subjects) -> dict[str, Any]:
+    """Everything that all views depend on beside the texts: the model, and how rows are made.
 
     The identity holds all that decides a pass of the model and the tokens of a text (`Model.fingerprint`).
     """
-    model = instruments.model
+    model = subjects.model
     return {
-        "model": model.identity, "dtype": str(model.dtype), "device": model.device.type,
+        "model": model.identity,
+        "dtype": str(model.dtype),
+        "device": model.device.type,
         "quantisation": model.quantisation,
-        "format": recipe.format, "max_tokens": recipe.max_tokens, "positions": recipe.positions,
-        "pooling": recipe.pooling, "sites": sorted(_token_sites(recipe)), "blocks": instruments.blocks,
+        "format": recipe.format,
+        "max_tokens": recipe.max_tokens,
+        "positions": recipe.positions,
+        "pooling": recipe.pooling,
+        "sites": sorted(_token_sites(recipe)),
+        "blocks": subjects.blocks,
         "code": code_hash(_states, Views, type(model)),
-    }  # fmt: skip
+    }
 
 
-def _given(facts: dict[str, Any], recipe: Recipe, dataset: Dataset, instruments: Instruments) -> str:
+def _inputs(facts: dict[str, Any], recipe: Recipe, dataset: Dataset, subjects: Subjects) -> str:
     """A hash of these facts, the texts of a data set and the token ids that the model is given for them.
 
     Labels, sources and clusters are not in it: no view depends on them, and clusters are numbered over all data sets.
     """
-    tokens = instruments.model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens)
+    tokens = subjects.model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens)
     whole = hashlib.sha256(json.dumps([facts, dataset.texts, list(tokens.ids.shape)], sort_keys=True).encode())
     whole.update(tokens.ids.numpy().tobytes() + tokens.roles.numpy().tobytes())
     return whole.hexdigest()

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
 from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import load as load_recipe
+from theodolite.core.recipe import names as recipe_names
 from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.core.slug import slug
-from theodolite.data import concept as concepts
+from theodolite.data.concept import load as load_concept
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency, near_pairs, unit_rows
 from theodolite.data.sources import rows
 from theodolite.dictionaries.training import corpus
@@ -38,7 +39,7 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note =
     """
     files = [source.file for part in wanted.parts for source in part.sources if source.file and not source.revision]
     content = [file_sha256(Path(name).expanduser()) for name in files if Path(name).expanduser().is_file()]
-    digests = [recipes.load(name).digest() for name in recipes.names()]
+    digests = [load_recipe(name).digest() for name in recipe_names()]
     asked = [wanted.model_dump_json(), *content, *digests, code_hash(_cleared)]
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
     path = (folder or cache_root() / "corpora") / f"{slug(wanted.name)}-{key[:16]}.jsonl.zst"
@@ -50,7 +51,7 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note =
 
 
 def _cleared(wanted: corpus.CorpusRecipe) -> corpus.Corpus:
-    all_shown = [shown(recipes.load(name)) for name in recipes.names()]
+    all_shown = [shown(load_recipe(name)) for name in recipe_names()]
     return corpus.load(wanted, near=lambda texts: near_any(texts, all_shown))
 
 
@@ -60,7 +61,7 @@ def shown(recipe: Recipe) -> Shown:
     Sources are read whole, so that another sample of them would be as clean.
     """
     first_option = lambda prompts, options: np.zeros(len(prompts), int)  # noqa: E731  (texts do not depend on it)
-    concept = concepts.load(recipe.model_copy(update={"final": True}), answer=first_option, development=True)
+    concept = load_concept(recipe.model_copy(update={"final": True}), answer=first_option, development=True)
     sources = [*recipe.train, *(source for shift in recipe.shifts.values() for source in shift.rows)]
     texts = [text for source in sources for text in rows(source)["text"].dropna().astype(str)]
     texts += [text for dataset in concept.shifts.values() for text in dataset.texts]
@@ -70,7 +71,7 @@ def shown(recipe: Recipe) -> Shown:
 
 
 def near_any(texts: Sequence[str], all_shown: Sequence[Shown]) -> np.ndarray:
-    """Whether each text is near one that some recipe shows, by the measure that recipe clears its shifts with."""
+    """Return whether each text is near one that some recipe shows, by that recipe's own measure for its shifts."""
     near = np.zeros(len(texts), dtype=bool)
     for start in range(0, len(texts), BLOCK):
         counts = gram_counts(texts[start : start + BLOCK])

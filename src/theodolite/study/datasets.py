@@ -1,4 +1,4 @@
-"""The rows of a recipe as the instruments need them: tokens counted and questions answered by the model under study."""
+"""Data sets of a recipe, with tokens counted and questions answered by the model under study."""
 
 import hashlib
 import json
@@ -8,35 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from theodolite.core import recipe as recipes
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
 from theodolite.core.recipe import AUTO, Recipe
+from theodolite.core.recipe import load as load_recipe
+from theodolite.core.recipe import names as recipe_names
 from theodolite.core.sealed import Note, entry, no_note, seal
 from theodolite.core.tick import Tell, silent
-from theodolite.data import concept as concepts
-from theodolite.data.concept import Concept
+from theodolite.data.concept import Concept, readable
+from theodolite.data.concept import load as load_rows
 from theodolite.dictionaries.training import corpus
 from theodolite.models.model import Model
 from theodolite.models.tokenise import changed_by_template, encode_texts
 from theodolite.study import corpora
-from theodolite.study.subjects import Instruments
+from theodolite.study.subjects import Subjects
 
 QUESTIONS = 64  # answered at a time; a run that stops goes on behind the last of them
 
 
 def load_concept(
     recipe: Recipe,
-    instruments: Instruments,
+    subjects: Subjects,
     *,
     dictionary_texts: Sequence[str] = (),
     tell: Tell = silent,
     note: Note = no_note,
 ) -> Concept:
     """The rows of a recipe; the model counts tokens, and answers where the labels are its own answers."""
-    model = instruments.model
+    model = subjects.model
     if recipe.format == "chat":
         model.template_around()  # refuses a template that has no place for the text, before rows are blamed
 
@@ -48,19 +49,23 @@ def load_concept(
             tell("answers of the model", len(chosen), len(prompts))
         return np.array(chosen)
 
-    return concepts.load(
-        recipe, count_tokens=partial(count_tokens, model), answer=answer, unreadable=partial(unreadable, model, recipe),
-        dictionary_texts=dictionary_texts, tell=tell,
-    )  # fmt: skip
+    return load_rows(
+        recipe,
+        count_tokens=partial(count_tokens, model),
+        answer=answer,
+        unreadable=partial(unreadable, model, recipe),
+        dictionary_texts=dictionary_texts,
+        tell=tell,
+    )
 
 
 def count_tokens(model: Model, texts: Sequence[str]) -> np.ndarray:
-    """How many tokens each text has as the model reads it, (n,): the string of a control token is text there too."""
+    """Number of tokens of each text as the model reads it, (n,): a control token's string is text there too."""
     return np.array([len(row) for row in encode_texts(model.tokenizer, texts, add_special_tokens=False)])
 
 
 def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:
-    """Why the model cannot be read on each text: no token of content, or none at the recipe's positions; else "".
+    """Reason why the model cannot be read on each text, "" where it can: no content token, or none at the positions.
 
     Positions that are yet to be chosen (`auto`) are asked about after the choice: see `at_chosen_positions`.
 
@@ -77,7 +82,7 @@ def unreadable(model: Model, recipe: Recipe, texts: Sequence[str]) -> list[str]:
 
 def at_chosen_positions(concept: Concept, recipe: Recipe, model: Model) -> Concept:
     """The concept less the rows that have no token at positions which were chosen after it was read."""
-    return concepts.readable(concept, recipe, partial(unreadable, model, recipe))
+    return readable(concept, recipe, partial(unreadable, model, recipe))
 
 
 def template_notes(concept: Concept, recipe: Recipe, model: Model) -> list[tuple[str, int, str]]:
@@ -98,17 +103,24 @@ def template_notes(concept: Concept, recipe: Recipe, model: Model) -> list[tuple
             f"the chat template of {model.name!r} changes {changed} of {rows} texts (the first is row {first}), so the "
             "model would not read what was labelled: mend the template, or use --format raw"
         )
-    said = f"texts that the chat template changes or adds to, by what they hold (the first is row {first})"
-    return [("template", changed, said)] if changed else []
+    text = f"texts that the chat template changes or adds to, by what they hold (the first is row {first})"
+    return [("template", changed, text)] if changed else []
 
 
 def _answers(model: Model, recipe: Recipe, prompts: list[str], options: list[list[str]], note: Note) -> list[int]:
     """`_chosen`, kept in the cache."""
     code = code_hash(_chosen, type(model))
     facts = [
-        model.identity, model.device.type, model.quantisation, list(model.template_around(recipe.format)), code,
-        recipe.format, recipe.max_tokens, prompts, options,
-    ]  # fmt: skip
+        model.identity,
+        model.device.type,
+        model.quantisation,
+        list(model.template_around(recipe.format)),
+        code,
+        recipe.format,
+        recipe.max_tokens,
+        prompts,
+        options,
+    ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     record = cache_root() / "answers" / f"{key[:32]}.json"
     found: list[int] | None = entry(record, key, "answers of the model", note)
@@ -128,14 +140,14 @@ def _chosen(model: Model, recipe: Recipe, prompts: list[str], options: list[list
     return [int(part.argmin()) if len(part) else -1 for part in np.split(loss, ends[:-1])]
 
 
-def dictionary_texts(recipe: Recipe, instruments: Instruments, note: Note = no_note) -> list[str]:
-    """What our dictionaries were trained on, where a shift of the recipe may resemble it.
+def dictionary_texts(recipe: Recipe, subjects: Subjects, note: Note = no_note) -> list[str]:
+    """Texts that our dictionaries were trained on, where a shift of the recipe may resemble them.
 
     The corpora were cleared of the shipped recipes' rows when they were made (`corpora.cached`); rows of a user's own
     are cleared of the corpora instead, which then have to be fetched.
     """
-    if not recipe.shifts or (recipe.name in recipes.names() and recipe.shifts == recipes.load(recipe.name).shifts):
+    if not recipe.shifts or (recipe.name in recipe_names() and recipe.shifts == load_recipe(recipe.name).shifts):
         return []
-    trained_on = {s.dictionary.info.get("training", {}).get("corpus") for s in instruments.stations}
+    trained_on = {s.dictionary.info.get("training", {}).get("corpus") for s in subjects.dictionaries}
     read = [corpora.cached(corpus.recipe(name), note=note) for name in corpus.names() if name in trained_on]
     return list(dict.fromkeys(document.text for each in read for document in each.documents))

@@ -8,17 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256, publish
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe, Shift, Source
+from theodolite.core.recipe import Recipe, Shift, Source, validated
 from theodolite.data.sources import cells, file
 from theodolite.data.sources.tables import column_of, parse, stem_of
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns of a user's file hold what; the values of `label` that count as 1, by value."""
+class FileColumns:
+    """Columns of a user's file by their role; the values of `label` that count as 1, by value."""
 
     text: str
     label: str
@@ -87,7 +86,7 @@ def from_files(
     A shift may hold rows of one label only: it then gives the rate of false alarms, or of detection, and contrasts are
     decided on another one. No question is made up for prompting.
     """
-    columns = Columns(text, label, _words(positive), group)
+    columns = FileColumns(text, label, _words(positive), group)
     stems = [stem_of(str(s)) for s in shifts]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise UserError(f"two --shift files are called {', '.join(twice)}: a shift is named by its file, rename one")
@@ -105,7 +104,7 @@ def from_files(
         "primary": next((name for name, shift in extra.items() if not shift.one_class), None),
         "private": True,
     }
-    return recipes.validated(fields, path.name)
+    return validated(fields, path.name)
 
 
 def _words(positive: Sequence[Any] | None) -> tuple[str, ...]:
@@ -115,18 +114,27 @@ def _words(positive: Sequence[Any] | None) -> tuple[str, ...]:
     return tuple(filter(None, words))
 
 
-def _source(path: Path, columns: Columns, **fields: Any) -> Source:
+def _source(path: Path, columns: FileColumns, **fields: Any) -> Source:
     path = path.expanduser()
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}")
-    return Source(**{
-        "source": stem_of(path.name), "file": str(path.resolve()), "revision": file_sha256(path),
-        "field": columns.text, "label": columns.label, "positive": list(columns.positive) or None,
-        "group": columns.group, "licence": "yours", "redistributable": False, **fields,
-    })  # fmt: skip
+    return Source(
+        **{
+            "source": stem_of(path.name),
+            "file": str(path.resolve()),
+            "revision": file_sha256(path),
+            "field": columns.text,
+            "label": columns.label,
+            "positive": list(columns.positive) or None,
+            "group": columns.group,
+            "licence": "yours",
+            "redistributable": False,
+            **fields,
+        }
+    )
 
 
-def _shift(path: Path, columns: Columns, train: Path) -> Shift:
+def _shift(path: Path, columns: FileColumns, train: Path) -> Shift:
     """A shift, told apart by the labels it holds; those of words are read as the training file's are."""
     source = _source(path, columns)
     seen = _labels(source)

@@ -12,7 +12,7 @@ from theodolite.core.watch import ending_with
 
 
 def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
-    """What joblib's delayed calls return, in the order they finish, on all cores with one thread each.
+    """Yield the results of joblib's delayed calls in the order they finish, on all cores with one thread each.
 
     Of `total`, all but these are done already. Workers end when this process does, also where it is killed.
     """

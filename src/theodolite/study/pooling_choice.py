@@ -1,4 +1,4 @@
-"""Which tokens are read and how they become one row, where a recipe leaves that open (`auto`).
+"""Choice of the tokens that are read and of their pooling, where a recipe leaves them open (`auto`).
 
 The choice is made on training rows: for every training set, its `train` part in grouped folds, by the log loss of one
 fixed reader on out-of-fold rows, averaged over training sets. No shift row, and no row that only tests, has a part in
@@ -24,7 +24,7 @@ from theodolite.core.tick import Tell, silent
 from theodolite.data.dataset import Dataset
 from theodolite.data.splits import folds, split
 from theodolite.models.harvest import harvest
-from theodolite.study.subjects import Instruments
+from theodolite.study.subjects import Subjects
 from theodolite.study.tune import tune
 
 # Parameters fixed, as in the sweep over blocks: the candidates are compared, not the settings that suit each.
@@ -43,20 +43,18 @@ class Candidate:
 
 
 def is_open(recipe: Recipe) -> bool:
-    """Whether the recipe leaves pooling or positions to the training rows."""
+    """Return whether the recipe leaves pooling or positions to the training rows."""
     return AUTO in (recipe.pooling, recipe.positions)
 
 
-def choose(
-    recipe: Recipe, train: Dataset, instruments: Instruments, tell: Tell = silent
-) -> tuple[Recipe, list[Candidate]]:
+def choose(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell = silent) -> tuple[Recipe, list[Candidate]]:
     """The recipe with positions and pooling filled in, and every candidate that was tried at the matched site.
 
     Ways that give equal rows (every pooling of a single token) are one candidate.
     """
     tried: list[Candidate] = []
     seen: list[np.ndarray] = []
-    for positions, pooling, X_nd in _rows(recipe, train, instruments, tell):
+    for positions, pooling, X_nd in _rows(recipe, train, subjects, tell):
         if any(np.array_equal(X_nd, other) for other in seen):
             continue
         seen.append(X_nd)
@@ -76,35 +74,39 @@ def log_loss(X_nd: np.ndarray, frame: pd.DataFrame, seeds: int) -> float:
 
 
 def facts(recipe: Recipe, tried: Sequence[Candidate]) -> dict[str, Any]:
-    """What a Run records of the choice."""
+    """Facts of the choice for a Run."""
     chosen = {"positions": recipe.positions, "pooling": recipe.pooling}
     return {"chosen": chosen, "reader": READER, "candidates": [vars(candidate) for candidate in tried]}
 
 
-def _rows(
-    recipe: Recipe, train: Dataset, instruments: Instruments, tell: Tell
-) -> Iterator[tuple[str, str, np.ndarray]]:
+def _rows(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell) -> Iterator[tuple[str, str, np.ndarray]]:
     """(positions, pooling, rows (n, d)) of every candidate; one pass of the model per positions, kept nowhere."""
-    for number, positions in enumerate(_open_positions(recipe, train, instruments)):
+    for number, positions in enumerate(_open_positions(recipe, train, subjects)):
         # `last` is the last token of all, whatever the positions: one candidate
         poolings = [p for p in POOLINGS if recipe.pooling in (AUTO, p) and (number == 0 or p != "last")]
         with tempfile.TemporaryDirectory() as scratch:
             rows = harvest(
-                instruments.model, train.texts, Path(scratch) / "rows", pooled_sites=[recipe.site], poolings=poolings,
-                positions=positions, format=recipe.format, max_tokens=recipe.max_tokens,
+                subjects.model,
+                train.texts,
+                Path(scratch) / "rows",
+                pooled_sites=[recipe.site],
+                poolings=poolings,
+                positions=positions,
+                format=recipe.format,
+                max_tokens=recipe.max_tokens,
                 progress=partial(tell, f"trying {positions}, tokens"),
-            )  # fmt: skip
+            )
             for pooling in poolings:
                 yield positions, pooling, rows.pooled(recipe.site, pooling)
 
 
-def _open_positions(recipe: Recipe, train: Dataset, instruments: Instruments) -> list[str]:
+def _open_positions(recipe: Recipe, train: Dataset, subjects: Subjects) -> list[str]:
     """The positions to try: the recipe's own, or all candidates that every training text has."""
     if recipe.positions != AUTO:
         return [recipe.positions]
     if recipe.pooling == "last":
         return [CANDIDATES[0]]
-    tokens = instruments.model.tokens(train.texts, format=recipe.format, max_tokens=recipe.max_tokens)
+    tokens = subjects.model.tokens(train.texts, format=recipe.format, max_tokens=recipe.max_tokens)
     roles_nt = tokens.roles.numpy()
     found = [p for p in CANDIDATES if Positions.parse(p).mask(roles_nt).any(axis=1).all()]
     if not found:

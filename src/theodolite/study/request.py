@@ -1,4 +1,4 @@
-"""From what a user typed to one validated recipe: a shipped name, a recipe file, or their own labelled file."""
+"""One validated recipe from what a user typed: a shipped name, a recipe file, or their own labelled file."""
 
 import hashlib
 import os
@@ -6,23 +6,30 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from theodolite.core import methods as naming
-from theodolite.core import recipe as recipes
 from theodolite.core.atomic import file_sha256
 from theodolite.core.code_hash import helpers_hash
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.recipe import Contrast, Recipe, Source
+from theodolite.core.methods import file_of, is_file, parse
+from theodolite.core.recipe import Contrast, Recipe, Source, validated
+from theodolite.core.recipe import load as load_recipe
+from theodolite.core.recipe import names as recipe_names
 from theodolite.core.slug import slug
 from theodolite.data.sources.tables import form_of
-from theodolite.dictionaries.opening import twin_folder
+from theodolite.dictionaries.opening import control_folder
 from theodolite.dictionaries.training import corpus
 from theodolite.study import own
 
 # Files of a model's folder that decide, with the weights, what it computes of a text
 BESIDE_WEIGHTS = (
-    "config.json", "tokenizer*", "*token*.json", "vocab*", "merges*", "*.model", "chat_template*",
+    "config.json",
+    "tokenizer*",
+    "*token*.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "chat_template*",
     "additional_chat_templates/*",
-)  # fmt: skip
+)
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # in any case, and also with .gz or .zst behind
 
 # What every comparison puts side by side unless the user names methods; `@` picks the view.
@@ -36,7 +43,7 @@ METHODS = [
     *DENSE,
     *(f"{m}@latents" for m in (*SPARSE, *PLAIN)),
     *(f"{m}@{view}" for view in ("reconstruction", "error") for m in PLAIN),
-    *(f"{m}@twin" for m in (*SPARSE, "logistic")),
+    *(f"{m}@control" for m in (*SPARSE, "logistic")),
     "logistic@state+latents",
     "word_ngrams",
     "char_ngrams",
@@ -114,10 +121,10 @@ def resolve(
     if FEW_SHOT in changes["methods"] and not recipe.few_shot:
         raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
     for method in methods or ():
-        if naming.parse(method).view == "answer" and not changes.get("question", recipe.question).strip():
+        if parse(method).view == "answer" and not changes.get("question", recipe.question).strip():
             raise UserError(f"{method} asks the model a question about each text: give it with --question")
     changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
-    return recipes.validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
+    return validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
 
 
 def local_paths(recipe: Recipe) -> dict[str, str]:
@@ -130,7 +137,7 @@ def local_paths(recipe: Recipe) -> dict[str, str]:
     ours = (*corpus.names(), *SHIPPED, "shipped")
     named = [recipe.model, *recipe.dictionaries]
     found = [name for name in named if Path(name).is_absolute() or (os.sep in name and Path(name).exists())]
-    files = [naming.file_of(method) for method in recipe.methods]
+    files = [file_of(method) for method in recipe.methods]
     paths = [*found, *(s.file for s in _sources(recipe) if s.file), *(str(file) for file in files if file is not None)]
     names = {path: Path(path).name or "root" for path in paths}
     return {path: f"./{name}" if name.startswith(ours) else name for path, name in names.items()}
@@ -138,12 +145,12 @@ def local_paths(recipe: Recipe) -> dict[str, str]:
 
 def default_folder(recipe: Recipe) -> Path:
     """`runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide."""
-    plain = recipe.name in recipes.names() and recipe == resolve(recipe.name)
+    plain = recipe.name in recipe_names() and recipe == resolve(recipe.name)
     return Path("runs") / (recipe.name if plain else f"{slug(recipe.name)}-{recipe.digest()[:8]}")
 
 
 def is_table(what: str | Path) -> bool:
-    """Whether a name is that of a table of labelled texts, by its ending.
+    """Return whether a name is that of a table of labelled texts, by its ending.
 
     >>> is_table("Mine.CSV.gz"), is_table("mine.yaml"), is_table("truth")
     (True, False, False)
@@ -164,20 +171,20 @@ def _absolute(name: Any) -> Any:
 def named(what: str | Path) -> Recipe:
     """A shipped recipe or a recipe file; any other name is an error that says what can be read."""
     path = Path(what)
-    if str(what) in recipes.names():
-        return recipes.load(what)
+    if str(what) in recipe_names():
+        return load_recipe(what)
     if path.suffix not in {".yaml", ".yml"} and (path.suffix or path.exists()):
         raise UserError(f"cannot read {str(what)!r}: give a recipe name, a .yaml recipe, or a {', '.join(TABLES)} file")
     if not path.suffix:
-        raise unknown("recipe", str(what), recipes.names())
-    return recipes.load(what)
+        raise unknown("recipe", str(what), recipe_names())
+    return load_recipe(what)
 
 
 def file_hashes(methods: Sequence[str]) -> dict[str, str]:
     """Content of the user's own method files, so that an edited file is another recipe."""
     found = {}
-    for method in filter(naming.is_file, methods):
-        path = naming.file_of(method)
+    for method in filter(is_file, methods):
+        path = file_of(method)
         if path is None or not path.is_file():
             raise UserError(f"no file {str(path)!r} for method {method!r}")
         found[method] = file_sha256(path)
@@ -206,9 +213,9 @@ def _weights(name: str, given: str) -> dict[str, str]:
 
 
 def _folders(dictionaries: Sequence[str]) -> dict[str, str]:
-    """Content of dictionaries given as folders, and of the twins beside them."""
+    """Content of dictionaries given as folders, and of the controls beside them."""
     folders = {name: Path(name) for name in dictionaries}
-    folders |= {f"{name} (twin)": twin_folder(name) for name in dictionaries}
+    folders |= {f"{name} (control)": control_folder(name) for name in dictionaries}
     return {
         f"dictionary {name}": _files_sha256(path, path.rglob("*")) for name, path in folders.items() if path.is_dir()
     }
@@ -235,10 +242,10 @@ def _sources(recipe: Recipe) -> list[Source]:
 
 
 def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence[str]) -> list[Contrast]:
-    """Those whose methods run; one that names no method of the recipe's own list is an error, not a missing row."""
+    """Contrasts whose methods run; one that names no method of the recipe's own list is an error, not a missing row."""
     for method in (m for contrast in fixed for m in (contrast.method, contrast.than)):
         if method not in known and fixed is not CONTRASTS:
-            naming.parse(method)
+            parse(method)
             raise UserError(f"contrast names {method!r}, which is not among the recipe's methods: add it there")
     return [c for c in fixed if {c.method, c.than} <= set(chosen)]
 
@@ -251,10 +258,10 @@ def with_shuffles(methods: Sequence[str]) -> list[str]:
 def _methods(default: Sequence[str], asked: Sequence[str] | None, quick: bool) -> list[str]:
     """The recipe's methods; files of the user's are added, names of ours replace the list."""
     asked = list(asked or ())
-    own = [m for m in asked if naming.is_file(m)]
-    named = [m for m in asked if not naming.is_file(m)]
+    own = [m for m in asked if is_file(m)]
+    named = [m for m in asked if not is_file(m)]
     for method in named:
-        naming.parse(method)  # an unknown name is an error now, not after the model was read
+        parse(method)  # an unknown name is an error now, not after the model was read
     named = with_shuffles(named)
     kept = named or [m for m in default if not (quick and m.startswith(QUICK_LEAVES_OUT))]
     return [*kept, *own]

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from theodolite.core import methods as naming
 from theodolite.core.atomic import file_sha256, read_json
 from theodolite.core.discover import load_file
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.methods import file_of, is_file, split
 from theodolite.core.run import Run
 
 READERS = "artefacts/readers"  # in a run's folder, one of each method
@@ -16,7 +16,7 @@ _ABOUT = {"method": str, "view": str, "site": str, "slope": float, "intercept": 
 
 
 def saved_about(folder: Path) -> dict[str, Any]:
-    """What the comparison kept with a reader: method, view, site, and Platt's two numbers."""
+    """Read what the comparison saved with a reader: method, view, site, and Platt's two numbers."""
     about = read_json(folder / "config.json", finite=True).get("about")
     if not isinstance(about, dict) or any(not isinstance(about.get(key), kind) for key, kind in _ABOUT.items()):
         raise UserError(
@@ -33,7 +33,7 @@ def reader_folder(run: Run, method: str | None) -> Path:
     known = {saved_about(path)["method"]: path for path in (run.verify_folder(f"{READERS}/{p}") for p in places)}
     if not known:
         raise UserError(f"{str(run.folder)!r} keeps no fitted readers: {_why_none(run)}")
-    if method and naming.is_file(method):
+    if method and is_file(method):
         return known[_label_of_file(method, known)]
     contrasts = run.recipe.get("contrasts", ())
     wanted = method or next((c["than"] for c in contrasts if c["than"] in known), next(iter(known)))
@@ -43,15 +43,15 @@ def reader_folder(run: Run, method: str | None) -> Path:
 
 
 def _label_of_file(method: str, known: Mapping[str, Path]) -> str:
-    """Which of the run's methods a file of the user's own made: of that class, and with the very same bytes.
+    """Label of the run's method that a user's own file made: of that class, and with the very same bytes.
 
     The hash is compared before anything is imported: a Run says what code it was made with, never what code to run.
     """
-    path = naming.file_of(method)
+    path = file_of(method)
     assert path is not None
     if not path.is_file():
         raise UserError(f"no file {str(path)!r} (a method of your own is given as path/to/file.py:Class)")
-    alike = [label for label in known if naming.is_file(label) and _same_class(method, label)]
+    alike = [label for label in known if is_file(label) and _same_class(method, label)]
     if not alike:
         raise unknown("method of this run", method, known)
     digest = f"sha256:{file_sha256(path)}"
@@ -68,8 +68,8 @@ def _label_of_file(method: str, known: Mapping[str, Path]) -> str:
 
 
 def _same_class(asked: str, label: str) -> bool:
-    """Whether two method files name one class, and the parameters and view that `asked` gives."""
-    (mine, params, view), (theirs, *others) = naming.split(asked), naming.split(label)
+    """Return whether two method files name one class, and the parameters and view that `asked` gives."""
+    (mine, params, view), (theirs, *others) = split(asked), split(label)
     classes = [word.rpartition(".py")[2] for word in (mine, theirs)]
     return (not all(classes) or classes[0] == classes[1]) and ((not params and not view) or [params, view] == others)
 
@@ -78,10 +78,10 @@ def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | N
     """The class of a reader that the user's own code fitted, out of the file the user gave; None for methods here."""
     config = read_json(folder / "config.json", finite=True)
     label = str(config["about"]["method"])
-    if not naming.is_file(label):
+    if not is_file(label):
         return None
-    word = naming.split(label)[0]
-    if not method or not naming.is_file(method):
+    word = split(label)[0]
+    if not method or not is_file(method):
         path, _, name = word.partition(".py")
         command = shlex.join(["theodolite", "read", "--run", str(run.folder), "--method"])
         example = shlex.quote(f"{Path(path).name}.py{name or ':Class'}")
@@ -89,11 +89,11 @@ def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | N
             f"{label!r} was fitted with code of your own, which no Run may name: give its file, unchanged, "
             f"as in: {command} {example}"
         )
-    own, name = naming.file_of(method), naming.split(method)[0].rpartition(".py")[2] or word.rpartition(".py")[2]
+    own, name = file_of(method), split(method)[0].rpartition(".py")[2] or word.rpartition(".py")[2]
     return {str(config["method"]): load_file(f"{own}{name}")}
 
 
 def _why_none(run: Run) -> str:
-    if run.facts.get("rows_given"):
+    if run.facts.get("from_arrays"):
         return "it compared rows that were given, so there is no model to read a text with"
     return "none of its methods was fitted at its site" if run.finished else "it did not finish"

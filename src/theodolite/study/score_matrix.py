@@ -1,4 +1,4 @@
-"""One data set as arrays: who scored what, and which rows belong together."""
+"""One data set as arrays: the scores of every method and seed, and the groups of its rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ N_BOOT = 2000
 
 
 @dataclass(frozen=True)
-class Panel:
+class ScoreMatrix:
     """One data set's rows, ids ascending, with their bootstrap weights; scores and probabilities (S, n) by method and
     site, NaN where unscored.
     """
@@ -33,7 +33,7 @@ class Panel:
 
     @property
     def has_both_classes(self) -> bool:
-        """Whether ranking means anything here; an over-refusal set has only negatives."""
+        """Whether ranking is defined: an over-refusal set has only negatives."""
         return len(np.unique(self.sample.y)) == 2
 
 
@@ -43,7 +43,7 @@ def _numbered(names: pd.Series, hashes: pd.Series) -> Array:
     return keys.groupby(["hash", "name"], sort=True).ngroup().to_numpy()
 
 
-def read_panel(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot: int, seed: int) -> Panel:
+def read_score_matrix(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot: int, seed: int) -> ScoreMatrix:
     """Arrays of one data set from rows of `core.run.SCORE_COLUMNS`.
 
     A row that one method lacks and another has for the same seed is unscored, not unasked. Rows wrapped in templates
@@ -67,7 +67,7 @@ def read_panel(name: str, frame: pd.DataFrame, *, training: TrainingSets, n_boot
         return found
 
     weights_seed = child_seed(seed, "evaluate", name)
-    return Panel(
+    return ScoreMatrix(
         name=name,
         split=str(first["split"].iloc[0]),
         seeds=list(seeds),

@@ -1,10 +1,10 @@
-"""What a recipe leaves to the model: the format of texts, how many tokens fit, and whether it can be asked outright."""
+"""Settings that a recipe leaves to the model: format of texts, how many tokens fit, and whether it can be asked."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from theodolite.core import methods as naming
 from theodolite.core.errors import UserError
+from theodolite.core.methods import parse
 from theodolite.core.recipe import Recipe
 from theodolite.models.prompting import unaskable
 from theodolite.models.run import context
@@ -49,10 +49,10 @@ def _format(recipe: Recipe, model: Any) -> Format:
 
 
 def _unasked(recipe: Recipe, model: Any) -> dict[str, str]:
-    """Why this model cannot be asked outright, by method; empty where it can."""
+    """Reasons why this model cannot be asked outright, by method; empty where it can."""
     found = {}
     for method in recipe.methods:
-        parsed = naming.parse(method)
+        parsed = parse(method)
         if parsed.view == "answer":
             shots: Sequence[tuple[str, int]] = recipe.few_shot if parsed.params.get("column") == "few_shot" else ()
             if why := unaskable(model, recipe.question, shots):

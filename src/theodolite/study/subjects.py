@@ -1,4 +1,4 @@
-"""What sights the concept: the model, and the dictionaries and twins that exist for it, by site."""
+"""The subjects of a study: the model, and the dictionaries and controls that exist for it, by site."""
 
 import hashlib
 import re
@@ -25,8 +25,8 @@ DEPTHS = (0.57, 0.3, 0.43)  # of a model whose recipe names no site; the first i
 
 
 @dataclass(frozen=True)
-class Station:
-    """One dictionary at one site, with its frozen-encoder twin if it has one.
+class SiteDictionary:
+    """One dictionary at one site, with its frozen-encoder control if it has one.
 
     family: "" for the dictionaries the comparison is about; the name of another corpus, size or `--sae` for rows that
     stand beside them. Seeds of a comparison take turns among a family's dictionaries, so these differ in nothing but
@@ -37,11 +37,11 @@ class Station:
     family: str
     site: str
     dictionary: Dictionary
-    twin: Dictionary | None = None
+    control: Dictionary | None = None
 
     @property
     def key(self) -> str:
-        """The name (of a path its last component) with what tells its weights from those of another of that name.
+        """Name (of a path its last component) with the start of the weights' fingerprint.
 
         Names files and stands in Runs, so it says nothing of where the dictionary lies on this machine.
         """
@@ -50,11 +50,11 @@ class Station:
 
 
 @dataclass(frozen=True)
-class Instruments:
+class Subjects:
     """The model under study and every dictionary that reads it."""
 
     model: Model
-    stations: tuple[Station, ...] = ()
+    dictionaries: tuple[SiteDictionary, ...] = ()
 
     @property
     def blocks(self) -> list[str]:
@@ -64,17 +64,15 @@ class Instruments:
     @property
     def dictionary_sites(self) -> list[str]:
         """Sites that have at least one dictionary."""
-        return sorted({s.site for s in self.stations})
+        return sorted({s.site for s in self.dictionaries})
 
-    def at(self, site: str, family: str = "") -> list[Station]:
+    def at(self, site: str, family: str = "") -> list[SiteDictionary]:
         """One family's dictionaries at one site, in a fixed order."""
-        return [s for s in self.stations if (s.site, s.family) == (site, family)]
+        return [s for s in self.dictionaries if (s.site, s.family) == (site, family)]
 
 
-def open_instruments(
-    recipe: Recipe, model: Model | None = None, device: str = "auto", tell: Tell = silent
-) -> Instruments:
-    """The model of a recipe (or one already loaded) and the dictionaries it names.
+def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "auto", tell: Tell = silent) -> Subjects:
+    """Open the model of a recipe (or take one already loaded) and the dictionaries it names.
 
     `shipped` stands for what the package carries and whatever `theodolite train` made for these weights. Nothing
     found is no error: the SAE rows are then absent, and the verdict says so. Every other name is one dictionary at the
@@ -89,30 +87,32 @@ def open_instruments(
     if unknown := [site for site in sorted(sites) if (Site.parse(site).block or 0) >= model.n_blocks]:
         raise UserError(f"{recipe.model!r} has {model.n_blocks} blocks: no site {', '.join(unknown)}; choose --sites")
     tell("opening dictionaries", 0, 0)
-    stations = [s for s in _shipped(model) if s.site in sites] if "shipped" in recipe.dictionaries else []
-    if len({s.family for s in stations}) == 1:  # a single kind is what the comparison is about, whatever its corpus
-        stations = [replace(s, family="") for s in stations]
+    dictionaries = [s for s in _shipped(model) if s.site in sites] if "shipped" in recipe.dictionaries else []
+    if len({s.family for s in dictionaries}) == 1:  # a single kind is what the comparison is about, whatever its corpus
+        dictionaries = [replace(s, family="") for s in dictionaries]
     for spec in told(recipe.dictionaries, "opening dictionaries", tell):
         if spec != "shipped":
-            stations.append(_named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, stations))
-    return Instruments(model, tuple(stations))
+            dictionaries.append(
+                _named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, dictionaries)
+            )
+    return Subjects(model, tuple(dictionaries))
 
 
-def unchecked_notes(instruments: Instruments) -> list[tuple[str, int, str]]:
+def unchecked_notes(subjects: Subjects) -> list[tuple[str, int, str]]:
     """Counted warnings (kind, count, text) of a run: dictionaries whose training text nothing can be compared with."""
     known = corpus.names()
-    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in instruments.stations}
+    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in subjects.dictionaries}
     unknown = [name for name, text in trained_on.items() if text not in known]
-    said = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
-    return [("unchecked", len(unknown), said)] if unknown else []
+    text = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
+    return [("unchecked", len(unknown), text)] if unknown else []
 
 
-def origin_notes(instruments: Instruments, max_tokens: int) -> list[tuple[str, int, str]]:
+def origin_notes(subjects: Subjects, max_tokens: int) -> list[tuple[str, int, str]]:
     """Counted warnings of a run: what each dictionary was made for and does not get here."""
     return [
-        ("dictionary", 1, f"{station.name} {remark}")
-        for station in instruments.stations
-        for remark in origin.remarks(station.dictionary, instruments.model, max_tokens)
+        ("dictionary", 1, f"{site_dictionary.name} {remark}")
+        for site_dictionary in subjects.dictionaries
+        for remark in origin.remarks(site_dictionary.dictionary, subjects.model, max_tokens)
     ]
 
 
@@ -125,7 +125,7 @@ def settled(recipe: Recipe, model: Model) -> Recipe:
 
 
 def default_sites(n_blocks: int) -> list[str]:
-    """Where a recipe that names no site reads, and where a dictionary is trained; the first is the matched one.
+    """Sites for a recipe that names none, and for training dictionaries; the first is the matched one.
 
     >>> default_sites(30)
     ['blocks.17.resid_post', 'blocks.9.resid_post', 'blocks.13.resid_post']
@@ -148,43 +148,43 @@ def compute_dtype(asked: str) -> str:
     )
 
 
-def _shipped(model: Model) -> list[Station]:
+def _shipped(model: Model) -> list[SiteDictionary]:
     pairs = opening.paired(opening.find(model))
     sizes: dict[tuple[str, str, str], tuple[int, int]] = {}  # that of the first of its kind, so of a shipped one
     for one, _ in pairs:
         sizes.setdefault((one.site, one.corpus, one.label), (one.width, one.k))
-    return [_station(one, twin, sizes[one.site, one.corpus, one.label]) for one, twin in pairs]
+    return [_site_dictionary(one, control, sizes[one.site, one.corpus, one.label]) for one, control in pairs]
 
 
-def _station(one: opening.Found, twin: opening.Found | None, size: tuple[int, int]) -> Station:
+def _site_dictionary(one: opening.Found, control: opening.Found | None, size: tuple[int, int]) -> SiteDictionary:
     """A dictionary of another variant or size than its site's first stands beside, under its variant and size."""
     other = "" if one.label == "topk" else f"-{one.label}"
     if (one.width, one.k) != size:
         other += f"-w{one.width}" + (f"-k{one.k}" if one.k else "")
     family = "" if one.corpus == MAIN_CORPUS and not other else one.corpus + other
-    loaded_twin = native.load(twin.path) if twin else None
-    return Station(f"{one.corpus}-{one.seed}{other}", family, one.site, native.load(one.path), loaded_twin)
+    loaded_control = native.load(control.path) if control else None
+    return SiteDictionary(f"{one.corpus}-{one.seed}{other}", family, one.site, native.load(one.path), loaded_control)
 
 
-def _named(spec: str, dictionary: Dictionary, site: str, others: list[Station]) -> Station:
+def _named(spec: str, dictionary: Dictionary, site: str, others: list[SiteDictionary]) -> SiteDictionary:
     """A dictionary named by the user; `open_dictionary` has refused one that is not for this site."""
     here = [s for s in others if s.site == site]
     prints = {s.dictionary.fingerprint(): s.name for s in here}
     if (same := dictionary.fingerprint()) in prints:
         raise UserError(f"dictionary {spec!r} has the very weights of {prints[same]!r}: name it once")
     procedure, taken = _procedure(dictionary), {s.family for s in others}
-    twin = opening.twin_beside(spec, dictionary)
-    sister = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
-    if sister is not None:
-        return Station(spec, sister.family, site, dictionary, twin)
+    control = opening.control_beside(spec, dictionary)
+    same_kind = next((s for s in here if procedure and _procedure(s.dictionary) == procedure), None)
+    if same_kind is not None:
+        return SiteDictionary(spec, same_kind.family, site, dictionary, control)
     if all(s.family for s in here):
-        return Station(spec, "", site, dictionary, twin)
+        return SiteDictionary(spec, "", site, dictionary, control)
     family = f"./{spec}" if spec in taken else spec  # a folder may be called text-only
-    return Station(spec, family, site, dictionary, twin)
+    return SiteDictionary(spec, family, site, dictionary, control)
 
 
 def _procedure(dictionary: Dictionary) -> tuple[Any, ...] | None:
-    """What two dictionaries of one site share if they differ by their seed; None where the file does not say."""
+    """Facts that two dictionaries of one site share if they differ by their seed; None where the file does not say."""
     info, rule = dictionary.info, dictionary.activation
     trained_on = (info.get("training") or {}).get("corpus")
     k = rule.k if isinstance(rule, TopKRule) else info.get("k")
@@ -206,6 +206,6 @@ def available(recipe: Recipe, model_hash: str) -> dict[str, str]:
 
 
 def _title(one: opening.Found) -> str:
-    twin = " (twin)" if one.twin else ""
+    control = " (control)" if one.control else ""
     variant = "" if one.label == "topk" else f", {one.label}"
-    return f"{one.corpus}-{one.seed} at {one.site}{variant}, {one.width} latents, k {one.k}{twin}"
+    return f"{one.corpus}-{one.seed} at {one.site}{variant}, {one.width} latents, k {one.k}{control}"

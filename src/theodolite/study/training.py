@@ -1,4 +1,4 @@
-"""`theodolite train`: any number of dictionaries and their twins, in one pass over texts or stored rows."""
+"""`theodolite train`: any number of dictionaries and their controls, in one pass over texts or stored rows."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ from theodolite.dictionaries import native
 from theodolite.dictionaries.names import Spec, crossed, parse
 from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.training import card, corpus
-from theodolite.dictionaries.training import train as training
 from theodolite.dictionaries.training.estimate import estimate
 from theodolite.dictionaries.training.plan import parts, site_of
 from theodolite.dictionaries.training.stored import StoredRows
 from theodolite.dictionaries.training.tracking import Tracker, Watch
+from theodolite.dictionaries.training.train import train as train_dictionaries
 from theodolite.models.model import Model
 from theodolite.study import corpora
 from theodolite.study.subjects import compute_dtype, default_sites
 
 CORPUS = "text-chat"
 SIZE = (4096, 32)  # width and k of the dictionaries that ship
-TWINS = ("encoder",)
+CONTROLS = ("encoder",)
 ENOUGH = 50  # documents held out of a file of the user's own, as far as a fifth of it goes
 
 
@@ -36,7 +36,7 @@ def train(
     recipe: str | None = None,
     *,
     sae: Sequence[str] | None = None,
-    twins: Sequence[str] = TWINS,
+    controls: Sequence[str] = CONTROLS,
     model: str = "smollm2-135m-instruct",
     revision: str | None = None,
     data: Path | None = None,
@@ -63,29 +63,36 @@ def train(
     if recipe is not None and data is not None:
         raise UserError(f"give a corpus recipe ({recipe!r}) or --data, not both")
     specs = crossed(map(parse, sae or ["topk"]), _several(width), k)
-    sighted = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
-    chosen = [_site(sighted, site) for site in sites or sorted(default_sites(sighted.n_blocks), key=Site.parse)]
+    loaded = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
+    chosen = [_site(loaded, site) for site in sites or sorted(default_sites(loaded.n_blocks), key=Site.parse)]
     name, rows = _rows(recipe or CORPUS, data, text, format)
-    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "twins": tuple(twins)}
+    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "controls": tuple(controls)}
     options |= {} if tokens is None else {"tokens": tokens}
     if dry_run:
-        needs = estimate(sighted, chosen, rows, **options)
+        needs = estimate(loaded, chosen, rows, **options)
         return [
             f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
         ]
     sweep(cache_root())
-    folder = out or trained_folder(sighted) / folder_name(slug(name), specs, _several(seed))
-    made = training.train(
-        sighted, chosen, rows, folder, progress=lambda done, total: progress("training", done, total),
+    folder = out or trained_folder(loaded) / folder_name(slug(name), specs, _several(seed))
+    made = train_dictionaries(
+        loaded,
+        chosen,
+        rows,
+        folder,
+        progress=lambda done, total: progress("training", done, total),
         measuring=lambda done, total: progress("measuring", done, total),
-        watch=watch, tracker=tracker, prefetch=prefetch, **options,
-    )  # fmt: skip
+        watch=watch,
+        tracker=tracker,
+        prefetch=prefetch,
+        **options,
+    )
     cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
     return [*cards, f"in {folder}"]
 
 
 def folder_name(rows: str, specs: Sequence[Spec], seeds: Sequence[int]) -> str:
-    """Where in the cache a run lies: named by its one dictionary, or by a hash of the several.
+    """Folder of a training run in the cache, named by its one dictionary or by a hash of several.
 
     >>> folder_name("text-chat", [parse("topk(k=32, width=4096)")], [0])
     'text-chat-0'
@@ -125,7 +132,7 @@ def own_corpus(file: Path, text: str = "text", format: str = "raw") -> corpus.Co
 
 
 def _rows(recipe: str, data: Path | None, text: str, format: str) -> tuple[str, corpus.Corpus | StoredRows]:
-    """What is trained on, and its name: a corpus by recipe, a file of texts, or a folder of harvested rows."""
+    """Training rows and their name: a corpus by recipe, a file of texts, or a folder of harvested rows."""
     if data is None:
         wanted = corpus.recipe(recipe)
         return wanted.name, corpora.cached(wanted)

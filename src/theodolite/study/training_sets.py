@@ -1,4 +1,4 @@
-"""What the training sets of a comparison have in common, for the whole mix and for each source left out."""
+"""Overlap of the training sets of a comparison, for the whole mix and for each source left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ def measured(frame: pd.DataFrame, seeds: int, leave_out: Sequence[str] = ()) -> 
 
 
 def left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
-    """Which rows (n,) are kept out of training: those of the source and their near-duplicates in other sources."""
+    """Return which rows (n,) are kept out of training: those of the source and their near-duplicates elsewhere."""
     if not prefix:
         return np.zeros(len(frame), bool)
     clusters = frame.loc[frame["source"].str.startswith(prefix), "cluster"]
@@ -35,7 +35,7 @@ def left_out(frame: pd.DataFrame, prefix: str) -> np.ndarray:
 
 
 def of_dataset(training: Measured, dataset: str) -> TrainingSets:
-    """Those whose readers are scored on a data set; halves of one pool where nothing was measured."""
+    """Training sets of the readers that are scored on a data set; halves of one pool where nothing was measured."""
     return training.get(source_left_out(dataset), HALVES)
 
 

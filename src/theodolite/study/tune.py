@@ -58,7 +58,7 @@ class Tuned:
     seconds: float
 
     def probability(self, X: Any) -> np.ndarray:
-        """Of the positive class, by Platt's sigmoid of the score."""
+        """Probability of the positive class, by Platt's sigmoid of the score."""
         return self.platt(self.estimator.decision_function(X))
 
 
@@ -93,7 +93,7 @@ def tune(method: Method, X: Any, y: Any, folds: np.ndarray, seed: int = 0) -> Tu
 
 
 def ties(loss_kn: np.ndarray) -> np.ndarray:
-    """Which configurations' mean loss exceeds the best one's by at most one standard error of that excess.
+    """Return which configurations' mean loss exceeds the best one's by at most one standard error of that excess.
 
     >>> ties(np.array([[0.5, 0.5, 0.9, 0.9], [0.5, 0.5, 0.5, 0.6], [0.4, 0.6, 0.4, 0.6]]))
     array([False,  True,  True])
@@ -138,9 +138,9 @@ def _out_of_fold(
 
 
 def _log_loss(score_n: np.ndarray, platt: Platt, target_n: np.ndarray) -> np.ndarray:
-    """Of every row, after Platt scaling.
+    """Log loss of every row, after Platt scaling.
 
-    Readers with log-odds of their own are scaled too: judged by native log-loss they would be regularised for
+    Readers with log-odds of their own are scaled too: compared by native log-loss they would be regularised for
     calibration (C=.01 where the ranking prefers 3) while all others are regularised for ranking.
     """
     logit_n = platt.log_odds(score_n)

@@ -1,4 +1,4 @@
-"""Every view of the rows, built once: what each method may look at, from the text to the dictionary's error.
+"""Views of the rows, built once: every input that a method may read, from the text to the dictionary's error.
 
 A view lies on disk as one safetensors file per data set, so that worker processes open what they need and a later run
 with another method builds nothing again.
@@ -27,33 +27,33 @@ from theodolite.core.sealed import Note, damaged, entry, facts_of, no_note, seal
 
 SITELESS = {"text", "embedding", "sentence", "answer"}
 FRAMES = "frames"  # folder of the labelled rows, beside those of the views
-FROM_DICTIONARY = {"latents", "reconstruction", "error", "twin", "state+latents"}
+FROM_DICTIONARY = {"latents", "reconstruction", "error", "control", "state+latents"}
 
 
 @dataclass(frozen=True)
 class Views:
     """Handle on the views of some data sets; small, so that it travels to worker processes.
 
-    given: by data set, "train" first, a hash of what the model was given and is, and of how its rows were made; it
+    inputs: by data set, "train" first, a hash of the model, of the tokens it read and of how its rows were made; it
     names the folder, so that a new data set reads only its own rows. frames: by data set, the hash of its labelled
     rows, which no view depends on. over_refusal: names of the shifts where every positive is a false alarm.
-    stations: names of the dictionaries by family and site; a seed reads dictionary `seed mod number of dictionaries`,
-    so that their variation is part of the variation between seeds. twins: fingerprint of a dictionary's twin by its
-    name. makers: by view, a hash of the code and options that make it, beside what `given` names.
+    dictionaries: names of the dictionaries by family and site; a seed reads dictionary `seed mod number of
+    dictionaries`, so that their variation is part of the variation between seeds. controls: fingerprint of a
+    dictionary's control by its name. makers: by view, a hash of the code and options that make it, beside `inputs`.
     """
 
     folder: Path
-    given: dict[str, str]
+    inputs: dict[str, str]
     frames: dict[str, str]
     over_refusal: tuple[str, ...] = ()
-    stations: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    twins: dict[str, str] = field(default_factory=dict)
+    dictionaries: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    controls: dict[str, str] = field(default_factory=dict)
     makers: dict[str, str] = field(default_factory=dict)
 
     @property
     def shifts(self) -> tuple[str, ...]:
         """The data sets beside "train"."""
-        return tuple(name for name in self.given if name != "train")
+        return tuple(name for name in self.inputs if name != "train")
 
     def frame(self, name: str) -> pd.DataFrame:
         """Rows of one data set, with their texts."""
@@ -64,7 +64,7 @@ class Views:
         return pd.read_parquet(io.BytesIO(content))
 
     def frame_path(self, name: str) -> Path:
-        """Where the labelled rows of one data set lie; the name is their hash."""
+        """Path of the labelled rows of one data set; the name is their hash."""
         return self.folder / FRAMES / f"{self.frames[name]}.parquet"
 
     def put_frame(self, name: str, frame: pd.DataFrame, note: Note = no_note) -> None:
@@ -84,38 +84,38 @@ class Views:
         if view == "state+latents":
             dense = sparse.csr_matrix(self.get(name, "state", site))
             return sparse.hstack([dense, self.get(name, "latents", site, seed, family)], format="csr")
-        return _load(self.path(name, view, site, self.station(view, site, seed, family)))
+        return _load(self.path(name, view, site, self.dictionary(view, site, seed, family)))
 
     def has(self, view: str, site: str = "", family: str = "") -> bool:
-        """Whether every data set has this view, from every dictionary of the family."""
-        if view in FROM_DICTIONARY and not self.stations.get((family, site)):
+        """Return whether every data set has this view, from every dictionary of the family."""
+        if view in FROM_DICTIONARY and not self.dictionaries.get((family, site)):
             return False
         needed = ("state", "latents") if view == "state+latents" else (view,)
         return all(
-            self.path(name, v, site, station).is_file()
-            for name in self.given
+            self.path(name, v, site, dictionary).is_file()
+            for name in self.inputs
             for v in needed
-            for station in (self._names(v, site, family) if v in FROM_DICTIONARY else [""])
+            for dictionary in (self._names(v, site, family) if v in FROM_DICTIONARY else [""])
             if v != "text"
         )
 
     def home(self, name: str) -> Path:
         """The folder of one data set's views."""
-        return self.folder / self.given[name][:32]
+        return self.folder / self.inputs[name][:32]
 
-    def path(self, name: str, view: str, site: str = "", station: str = "") -> Path:
-        """Where one view of one data set lies; `station` names the dictionary a view comes from."""
-        parts = [view, "" if view in SITELESS else site, station, self.makers.get(view, "")[:12]]
+    def path(self, name: str, view: str, site: str = "", dictionary: str = "") -> Path:
+        """Path of one view of one data set; `dictionary` names the dictionary that a view comes from."""
+        parts = [view, "" if view in SITELESS else site, dictionary, self.makers.get(view, "")[:12]]
         return self.home(name) / (".".join(filter(None, parts)) + ".safetensors")
 
-    def put(self, name: str, view: str, site: str, value: Any, station: str = "") -> Path:
+    def put(self, name: str, view: str, site: str, value: Any, dictionary: str = "") -> Path:
         """Write one view and return its file; csr matrices keep their three arrays."""
-        path = self.path(name, view, site, station)
+        path = self.path(name, view, site, dictionary)
         publish(path, to_bytes(_pack(value)))
         return path
 
     def has_part(self, name: str, part: str, note: Note = no_note) -> bool:
-        """Whether a step of the building is complete for one data set and none of its files is damaged."""
+        """Return whether a step of the building is complete for one data set and none of its files is damaged."""
         return entry(self._record(name, part), self._entry_key(name, part), "views", note) is not None
 
     def end_part(self, name: str, part: str, facts: dict[str, float], files: Sequence[Path] = ()) -> None:
@@ -123,42 +123,42 @@ class Views:
         seal(self._record(name, part), self._entry_key(name, part), files, facts)
 
     def facts(self, name: str, part: str) -> dict[str, float]:
-        """What a complete step found out about one data set."""
+        """Facts that a complete step found out about one data set."""
         found: dict[str, float] = facts_of(self._record(name, part), self._entry_key(name, part))
         return found
 
     def ended(self, name: str, part: str) -> bool:
-        """Whether a step is marked complete; its files are not read."""
+        """Return whether a step is marked complete; its files are not read."""
         return self._record(name, part).is_file()
 
     def key(self, view: str, site: str, family: str = "") -> str:
-        """What the content of this view of all data sets depends on: rows, labels, how and by which code it is made."""
-        parts: list[Any] = [self.given, list(self.given), self.frames, view, "" if view in SITELESS else site]
+        """Hash of all that decides the content of this view, over all data sets: rows, labels, options and code."""
+        parts: list[Any] = [self.inputs, list(self.inputs), self.frames, view, "" if view in SITELESS else site]
         parts += [self._names(view, site, family) if view in FROM_DICTIONARY else [], self.makers.get(view, "")]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def station(self, view: str, site: str, seed: int = 0, family: str = "") -> str:
+    def dictionary(self, view: str, site: str, seed: int = 0, family: str = "") -> str:
         """Name of the dictionary that a seed's rows of this view come from, "" where none is involved."""
         if view not in FROM_DICTIONARY:
             return ""
         names = self._names(view, site, family)
         return names[seed % len(names)]
 
-    def twin(self, station: str) -> str:
-        """Name of the twin of a dictionary: another one beside the same weights is another name."""
-        return f"{station}.{self.twins.get(station, '')}"
+    def control(self, dictionary: str) -> str:
+        """Name of a dictionary's control; another control beside the same weights has another name."""
+        return f"{dictionary}.{self.controls.get(dictionary, '')}"
 
     def _names(self, view: str, site: str, family: str) -> list[str]:
-        """Of a family's dictionaries at a site, or of their twins where the view is theirs."""
-        names = self.stations.get((family, site), [])
-        return [self.twin(name) for name in names] if view == "twin" else names
+        """Names of a family's dictionaries at a site, or of their controls where the view is `control`."""
+        names = self.dictionaries.get((family, site), [])
+        return [self.control(name) for name in names] if view == "control" else names
 
     def _record(self, name: str, part: str) -> Path:
         return self.home(name) / f"{part}.done"
 
     def _entry_key(self, name: str, part: str) -> str:
-        """What tells a step's record from that of another data set, model or step."""
-        return hashlib.sha256(json.dumps([self.given[name], part]).encode()).hexdigest()
+        """Hash that differs between the records of other data sets, models or steps."""
+        return hashlib.sha256(json.dumps([self.inputs[name], part]).encode()).hexdigest()
 
 
 def frame_bytes(frame: pd.DataFrame) -> bytes:

@@ -45,7 +45,7 @@ def test_fvu_is_compared_at_one_l0_only(l0s: list[float | None], expected: float
 
 
 def test_a_run_of_one_block_is_neither_undertrained_nor_done(word_model, word_corpus, tmp_path) -> None:
-    how = {"saes": ["topk(k=3, width=32)"], "twins": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
+    how = {"saes": ["topk(k=3, width=32)"], "controls": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
     (path,) = train(word_model, ["blocks.0.resid_post"], word_corpus, tmp_path, **how).values()
     said = native.load(path).info["card"]
     assert (said["fell_over_last_doubling"], said["undertrained"]) == (None, None)
@@ -56,7 +56,7 @@ def test_a_run_of_one_block_is_neither_undertrained_nor_done(word_model, word_co
 
 
 def test_a_run_too_short_to_steer_its_l0_says_so(word_model, word_corpus, tmp_path) -> None:
-    how = {"twins": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
+    how = {"controls": (), "tokens": 1400, "batch": 100, "block_rows": 1400}
     saes = ["relu(target_l0=0.5, width=32)", "relu(width=32)"]
     steered, free = train(word_model, ["blocks.0.resid_post"], word_corpus, tmp_path, saes=saes, **how).values()
     said = native.load(steered).info["card"]

@@ -1,41 +1,43 @@
-"""What a run makes: sites and their forms, names of folders, twins, and what cannot be planned."""
+"""What a run makes: sites and their forms, names of folders, controls, and what cannot be planned."""
 
 import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.training.plan import Plan, parts, site_of
+from theodolite.dictionaries.training.plan import TrainingPlan, parts, site_of
 
 A, B = "blocks.0.resid_post", "blocks.1.resid_post"
 SMALL = {"tokens": 1000, "batch": 100}
 
 
 def names(sites: list[str], **options: object) -> list[str]:
-    return list(Plan(tuple(sites), **SMALL | options).members(12))
+    return list(TrainingPlan(tuple(sites), **SMALL | options).members(12))
 
 
 def test_one_dictionary_per_site_is_named_by_its_site() -> None:
-    assert names([A, B], saes=["topk(k=3, width=8)"]) == [A, f"{A}.twin", B, f"{B}.twin"]
-    assert names([A], saes=["topk(k=3, width=8)"], twins=()) == [A]
-    assert names([A], saes=["topk(k=3, width=8)"], seeds=(4,)) == [A, f"{A}.twin"]
+    assert names([A, B], saes=["topk(k=3, width=8)"]) == [A, f"{A}.control", B, f"{B}.control"]
+    assert names([A], saes=["topk(k=3, width=8)"], controls=()) == [A]
+    assert names([A], saes=["topk(k=3, width=8)"], seeds=(4,)) == [A, f"{A}.control"]
 
 
 def test_several_are_told_apart_by_spec_and_seed() -> None:
-    found = names([A], saes=["topk(k=3, width=8)", "pca(width=4)"], seeds=(0, 1), twins=("encoder", "soft_decoder"))
+    found = names([A], saes=["topk(k=3, width=8)", "pca(width=4)"], seeds=(0, 1), controls=("encoder", "soft_decoder"))
     assert found == [
         f"{A}.topk-k=3-width=8-0",
-        f"{A}.topk-k=3-width=8-0.twin",
-        f"{A}.topk-k=3-width=8-0.twin-soft_decoder",
+        f"{A}.topk-k=3-width=8-0.control",
+        f"{A}.topk-k=3-width=8-0.control-soft_decoder",
         f"{A}.topk-k=3-width=8-1",
-        f"{A}.topk-k=3-width=8-1.twin",
-        f"{A}.topk-k=3-width=8-1.twin-soft_decoder",
+        f"{A}.topk-k=3-width=8-1.control",
+        f"{A}.topk-k=3-width=8-1.control-soft_decoder",
         f"{A}.pca-width=4-0",  # nothing there to freeze
         f"{A}.pca-width=4-1",
     ]
 
 
 def test_two_sites_go_to_the_variants_that_read_two() -> None:
-    plan = Plan((f"{A} -> {B}", B), saes=("transcoder(k=3, width=8)", "topk(k=3, width=8)"), twins=(), **SMALL)
+    plan = TrainingPlan(
+        (f"{A} -> {B}", B), saes=("transcoder(k=3, width=8)", "topk(k=3, width=8)"), controls=(), **SMALL
+    )
     pair, single = plan.members(12).values()
     assert plan.reads == [A, B]
     assert (pair.name, pair.where) == (f"{A}--to--{B}.transcoder-k=3-width=8-0", {"read_site": A, "site": B})

@@ -1,6 +1,7 @@
 """Training end to end on a word model: folders, cards, and a killed run that ends bit-equal to one that was not."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,10 +18,10 @@ from theodolite.dictionaries.training.train import train
 
 SITES = ["blocks.0.resid_post", "blocks.1.resid_post"]
 SMALL = {"saes": ["topk(k=3, lr=5e-3, width=32)"], "tokens": 8000, "batch": 100, "block_rows": 700}
-NAMES = [site + suffix for site in SITES for suffix in ("", ".twin")]
+NAMES = [site + suffix for site in SITES for suffix in ("", ".control")]
 
 
-def test_train_writes_dictionaries_twins_cards_and_a_log(word_model, word_corpus, tmp_path) -> None:
+def test_train_writes_dictionaries_controls_cards_and_a_log(word_model, word_corpus, tmp_path) -> None:
     seen = []
     paths = train(word_model, SITES, word_corpus, tmp_path, progress=lambda *at: seen.append(at), **SMALL)
     assert list(paths) == NAMES
@@ -28,7 +29,7 @@ def test_train_writes_dictionaries_twins_cards_and_a_log(word_model, word_corpus
     for name, path in paths.items():
         info = native.load(path).info
         card = info["card"]
-        assert (info["site"], info["frozen_encoder"]) == (name.removesuffix(".twin"), name.endswith("twin"))
+        assert (info["site"], info["frozen_encoder"]) == (name.removesuffix(".control"), name.endswith("control"))
         assert set(card["domains"]) == {"held-out documents", "prompt content", "last template token"}
         assert 0 < card["domains"]["held-out documents"]["fvu"]["value"] < 0.6
         assert card["curve"][-1]["tokens"] == 8000
@@ -39,10 +40,10 @@ def test_train_writes_dictionaries_twins_cards_and_a_log(word_model, word_corpus
         page = (path / "card.md").read_text()
         assert f"{card['domains']['prompt content']['fvu']['value']:.3f}" in page
         assert f"{card['dead']['share']:.1%}" in page
-    trained, twin = (
+    trained, control = (
         native.load(paths[n]).info["card"]["domains"]["held-out documents"]["fvu"]["value"] for n in NAMES[:2]
     )
-    assert trained < twin
+    assert trained < control
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"step", "tokens", "total", "tokens_per_s", "left_s", "activations_per_s", "losses"} <= set(log[0])
     assert set(log[0]["losses"][NAMES[0]]) == {"fvu", "aux", "l0", "dead"}
@@ -162,6 +163,36 @@ def test_a_checkpoint_of_other_code_is_not_gone_on_from(word_model, word_corpus,
         train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
 
 
+def as_version_0_1(folder: Path, name: str) -> None:
+    """Give a training folder the names that controls had in version 0.1."""
+    for path in [*folder.glob(f"checkpoint-*/{name}.control.safetensors"), folder / f"{name}.control"]:
+        path.rename(path.with_name(path.name.replace(".control", ".twin")))
+    for path in [*folder.glob("checkpoint-*/commit.json"), folder / "request.json"]:
+        path.write_text(path.read_text().replace('"controls"', '"twins"').replace(".control", ".twin"))
+
+
+def test_a_finished_run_of_version_0_1_is_returned_as_it_is(word_model, word_corpus, tmp_path) -> None:
+    train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    as_version_0_1(tmp_path, SITES[0])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    found = train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    assert found == {SITES[0]: tmp_path / SITES[0], f"{SITES[0]}.control": tmp_path / f"{SITES[0]}.twin"}
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_stopped_run_of_version_0_1_is_refused(word_model, word_corpus, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "clear", lambda *_: None)
+    train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+    as_version_0_1(tmp_path, SITES[0])
+    (tmp_path / SITES[0] / "config.json").unlink()
+    for path in tmp_path.glob("checkpoint-*/commit.json"):
+        commit = json.loads(path.read_text())
+        del commit["checksum"], commit["numbers"]["code"]
+        path.write_text(json.dumps(commit))
+    with pytest.raises(UserError, match="other code or libraries"):
+        train(word_model, SITES[:1], word_corpus, tmp_path, **SMALL)
+
+
 def test_a_request_or_commit_that_is_no_json_is_named(tmp_path) -> None:
     (tmp_path / "request.json").write_text('{"k": ')
     with pytest.raises(UserError, match=r"request\.json is damaged"):
@@ -194,7 +225,7 @@ def test_a_log_line_left_unfinished_by_a_dying_run_leaves_with_the_later_ones(tm
         ({"saes": ["topk", "topk( )"]}, "dictionary 'topk' is named twice"),
         ({"saes": []}, "give at least one of saes"),
         ({"seeds": (1, 1)}, "seeds: 1 is named twice"),
-        ({"twins": ["encode"]}, "unknown twin 'encode': did you mean 'encoder'"),
+        ({"controls": ["encode"]}, "unknown control 'encode': did you mean 'encoder'"),
     ],
 )
 def test_a_plan_that_cannot_be_trained_is_refused_before_the_folder_is_claimed(
@@ -229,7 +260,7 @@ def test_minutes_count_the_passes_for_the_cards(word_model, word_corpus, monkeyp
     monkeypatch.setattr(word_model, "loss", slow)
     monkeypatch.setattr("theodolite.dictionaries.training.estimate.time.perf_counter", lambda: ticks[-1])
     told = estimate(word_model, SITES, word_corpus, **SMALL)
-    n_texts = len(Texts(word_model, word_corpus).judged_texts(0))
+    n_texts = len(Texts(word_model, word_corpus).main_texts(0))
     assert told["minutes_measuring"] == pytest.approx((2 * 2 + 4) * n_texts / 4 / 60)
     assert told["minutes"] == told["minutes_measuring"]
 
@@ -244,7 +275,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path) -> None:
 
 def test_estimate_starts_from_as_many_rows_as_training(word_model, word_corpus) -> None:
     """More clusters than a batch has rows, but not more than there are rows to start from."""
-    told = estimate(word_model, SITES[:1], word_corpus, **SMALL | {"saes": ["kmeans(width=150)"], "twins": ()})
+    told = estimate(word_model, SITES[:1], word_corpus, **SMALL | {"saes": ["kmeans(width=150)"], "controls": ()})
     assert told["dictionaries"] == 1
 
 

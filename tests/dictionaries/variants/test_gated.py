@@ -9,7 +9,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries.ops import support
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.seeded import seeded_rows
-from theodolite.dictionaries.variants.gated import Gated
+from theodolite.dictionaries.variants.gated import GatedSAE
 
 NAMES = ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec")
 Weights = dict[str, torch.Tensor]
@@ -41,7 +41,7 @@ def reference(w: Weights, x: torch.Tensor, weight: float) -> torch.Tensor:
 def test_gradients_are_those_of_autograd(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     monkeypatch.setattr(support, "DENSE", share)
     w, x = random_weights(23, 7)
-    fitted = Gated(7, 23, coefficient=0.3)
+    fitted = GatedSAE(7, 23, coefficient=0.3)
     fitted._start_penalty()
     fitted.parameters_ = w
     done = fitted._step(x)
@@ -60,16 +60,16 @@ def test_gradients_are_those_of_autograd(monkeypatch: pytest.MonkeyPatch, share:
 
 def test_the_dictionary_has_the_latents_of_the_two_paths() -> None:
     w, x = random_weights(23, 7)
-    fitted = Gated(7, 23)
+    fitted = GatedSAE(7, 23)
     fitted.parameters_ = w
     torch.testing.assert_close(fitted._dictionary().encode(x), forward(w, x)[0])
 
 
 def test_folding_the_input_scale_changes_nothing() -> None:
     x, _ = mixtures(512, 0)
-    fitted = Gated(D, 64, lr=1e-2).fit([x] * 30)
+    fitted = GatedSAE(D, 64, lr=1e-2).fit([x] * 30)
     assert fitted.scale_ != pytest.approx(1, abs=0.1)
-    seen = float(Gated(D, 64).load_state(fitted.state()).partial_fit(x)["fvu"])
+    seen = float(GatedSAE(D, 64).load_state(fitted.state()).partial_fit(x)["fvu"])
     assert fitted.dictionary().fvu(x) == pytest.approx(seen, rel=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_the_penalty_shrinks_the_gate_but_no_latent() -> None:
     """Axes present in a fifth of the rows with a strength in 1..2; an L1 latent would be .2 or more too small."""
     rng = np.random.default_rng(0)
     x = torch.tensor((rng.random((1024, 8)) < 0.2) * rng.uniform(1, 2, (1024, 8)), dtype=torch.float32)
-    fitted = Gated(8, 8, coefficient=0.2, lr=1e-2, steps=500)
+    fitted = GatedSAE(8, 8, coefficient=0.2, lr=1e-2, steps=500)
     fitted.start(x)
     for name in ("W_enc", "W_dec"):
         fitted.parameters_[name].copy_(torch.eye(8))
@@ -90,7 +90,7 @@ def test_the_penalty_shrinks_the_gate_but_no_latent() -> None:
 
 
 def test_recovers_the_atoms_at_the_l0_it_was_given() -> None:
-    fitted = Gated(D, ATOMS, target_l0=3, lr=3e-2, steps=600)
+    fitted = GatedSAE(D, ATOMS, target_l0=3, lr=3e-2, steps=600)
     batches = [mixtures(512, seed)[0] for seed in range(60)]
     fitted.fit(batches[i % 60] for i in range(600))
     x, atoms = mixtures(4096, 99_999)
@@ -100,20 +100,20 @@ def test_recovers_the_atoms_at_the_l0_it_was_given() -> None:
     assert dictionary.fvu(x) < 0.15
 
 
-def test_the_twin_keeps_its_seeded_encoder() -> None:
-    twin = Gated(D, 64, seed=7, frozen="encoder", lr=1e-2).fit(mixtures(512, s)[0] for s in range(20))
-    assert torch.equal(twin.parameters_["W_enc"], seeded_rows(64, D, 7))
-    assert not torch.equal(twin.parameters_["W_dec"], seeded_rows(64, D, 7))
-    assert all(twin.parameters_[name].abs().max() > 0 for name in ("b_gate", "b_mag", "r_mag"))
+def test_the_control_keeps_its_seeded_encoder() -> None:
+    control = GatedSAE(D, 64, seed=7, frozen="encoder", lr=1e-2).fit(mixtures(512, s)[0] for s in range(20))
+    assert torch.equal(control.parameters_["W_enc"], seeded_rows(64, D, 7))
+    assert not torch.equal(control.parameters_["W_dec"], seeded_rows(64, D, 7))
+    assert all(control.parameters_[name].abs().max() > 0 for name in ("b_gate", "b_mag", "r_mag"))
 
 
 @pytest.mark.parametrize("frozen", ["", "encoder"])
 def test_going_on_from_a_state_is_bit_equal(frozen: str) -> None:
     settings = {"target_l0": 3, "lr": 1e-2, "steps": 30, "frozen": frozen}
-    whole = Gated(D, 64, **settings).fit(mixtures(256, s)[0] for s in range(30))
-    begun = Gated(D, 64, **settings).fit(mixtures(256, s)[0] for s in range(15))
+    whole = GatedSAE(D, 64, **settings).fit(mixtures(256, s)[0] for s in range(30))
+    begun = GatedSAE(D, 64, **settings).fit(mixtures(256, s)[0] for s in range(15))
     stored = {name: t.clone() for name, t in begun.state().items()}
-    resumed = Gated(D, 64, **settings).load_state(stored).fit(mixtures(256, s)[0] for s in range(15, 30))
+    resumed = GatedSAE(D, 64, **settings).load_state(stored).fit(mixtures(256, s)[0] for s in range(15, 30))
     assert whole.buffers_["coefficient"] != 0.03
     for name, expected in whole.state().items():
         assert torch.equal(resumed.state()[name], expected), name
@@ -121,7 +121,7 @@ def test_going_on_from_a_state_is_bit_equal(frozen: str) -> None:
 
 def test_nan_rows_stop_the_training_and_leave_it_as_it_was() -> None:
     x, _ = mixtures(64, 0)
-    fitted = Gated(D, 64, target_l0=3).fit([x, x])
+    fitted = GatedSAE(D, 64, target_l0=3).fit([x, x])
     before = {name: t.clone() for name, t in fitted.state().items()}
     bad = x.clone()
     bad[3, 1] = torch.nan

@@ -200,12 +200,12 @@ def test_folding_the_input_scale_changes_nothing() -> None:
     assert float((fitted.encode(x) > 0).sum() / len(x)) == pytest.approx(float(seen["l0"]), rel=1e-3)
 
 
-def test_the_twin_keeps_its_seeded_encoder() -> None:
-    twin = JumpReLU(D, 64, target_l0=3, seed=7, frozen="encoder", lr=1e-2)
-    twin.fit(mixtures(512, s)[0] for s in range(20))
-    assert torch.equal(twin.parameters_["W_enc"], seeded_rows(64, D, 7))
-    assert not torch.equal(twin.parameters_["W_dec"], seeded_rows(64, D, 7))
-    assert twin.parameters_["threshold"].max() > 0.01
+def test_the_control_keeps_its_seeded_encoder() -> None:
+    control = JumpReLU(D, 64, target_l0=3, seed=7, frozen="encoder", lr=1e-2)
+    control.fit(mixtures(512, s)[0] for s in range(20))
+    assert torch.equal(control.parameters_["W_enc"], seeded_rows(64, D, 7))
+    assert not torch.equal(control.parameters_["W_dec"], seeded_rows(64, D, 7))
+    assert control.parameters_["threshold"].max() > 0.01
 
 
 @pytest.mark.parametrize("penalty", ["step", "tanh", "target"])

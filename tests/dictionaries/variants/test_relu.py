@@ -137,11 +137,11 @@ def test_a_free_decoder_gives_the_reconstruction_that_training_saw() -> None:
     assert fitted.dictionary().fvu(x) == pytest.approx(seen, rel=1e-5)
 
 
-def test_the_twin_keeps_its_seeded_encoder() -> None:
-    twin = ReLU(D, 64, seed=7, frozen="encoder", lr=1e-2).fit(mixtures(512, s)[0] for s in range(20))
-    assert torch.equal(twin.parameters_["W_enc"], seeded_rows(64, D, 7))
-    assert not torch.equal(twin.parameters_["W_dec"], seeded_rows(64, D, 7))
-    assert twin.parameters_["b_enc"].abs().max() > 0
+def test_the_control_keeps_its_seeded_encoder() -> None:
+    control = ReLU(D, 64, seed=7, frozen="encoder", lr=1e-2).fit(mixtures(512, s)[0] for s in range(20))
+    assert torch.equal(control.parameters_["W_enc"], seeded_rows(64, D, 7))
+    assert not torch.equal(control.parameters_["W_dec"], seeded_rows(64, D, 7))
+    assert control.parameters_["b_enc"].abs().max() > 0
 
 
 @pytest.mark.parametrize("half", [15, 22])

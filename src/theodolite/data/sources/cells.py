@@ -71,10 +71,10 @@ def refuse_lists(cells: pd.Series, origin: str) -> None:
         )
 
 
-def look(word: str) -> str:
-    """What a reader sees of a word: no case, one form of each character, nothing invisible, single spaces.
+def simplified(word: str) -> str:
+    """Return a word as a reader sees it: no case, one form of each character, nothing invisible, single spaces.
 
-    >>> look("Cafe\u0301"), look("yes\u200b"), look("not\u00a0 harmful") == look("Not harmful")
+    >>> simplified("Cafe\u0301"), simplified("yes\u200b"), simplified("not\u00a0 harmful") == simplified("Not harmful")
     ('café', 'yes', True)
     """
     seen = " ".join(word.casefold().split())
@@ -107,7 +107,7 @@ def words(cells: pd.Series) -> pd.Series:
 
 
 def is_nested(value: Any) -> bool:
-    """Whether a cell holds cells."""
+    """Return whether a cell holds cells."""
     return isinstance(value, dict | list)
 
 

@@ -12,10 +12,21 @@ from theodolite.data.sources import wheel
 
 # Moved, renamed, disputed or dissolved: the wheel's capital is not what everybody would call true.
 _UNSETTLED = {
-    "Antilles néerlandaises", "Bonaire, Sint Eustatius and Saba", "Burundi", "Equatorial Guinea",
-    "Holy See (Vatican City State)", "Hong Kong", "Israel", "Kazakhstan", "Palestine", "Palestine, State of",
-    "Serbia and Montenegro", "Sri Lanka", "Swaziland", "Western Sahara",
-}  # fmt: skip
+    "Antilles néerlandaises",
+    "Bonaire, Sint Eustatius and Saba",
+    "Burundi",
+    "Equatorial Guinea",
+    "Holy See (Vatican City State)",
+    "Hong Kong",
+    "Israel",
+    "Kazakhstan",
+    "Palestine",
+    "Palestine, State of",
+    "Serbia and Montenegro",
+    "Sri Lanka",
+    "Swaziland",
+    "Western Sahara",
+}
 
 
 def table(name: str, seed: int) -> pd.DataFrame:

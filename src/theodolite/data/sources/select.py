@@ -1,4 +1,4 @@
-"""From a table to labelled texts: which column, which rows, which label."""
+"""Labelled texts from a table: which column, which rows, which label."""
 
 import re
 
@@ -14,7 +14,7 @@ LONGEST = 1_000_000
 
 
 def group_column(source: Source) -> str:
-    """Where `select` keeps the column of groups: apart, if `text` or `label` would take its place or it is the text's.
+    """Name of the column in which `select` keeps groups: its own, unless `text` or `label` needs that name.
 
     >>> group_column(Source(source="s", group="user")), group_column(Source(source="s", field="prompt", group="label"))
     ('user', 'label (group)')
@@ -127,9 +127,9 @@ def _positive(labels: pd.Series, source: Source, origin: str) -> pd.Series:
     for value in wanted:
         if value not in seen:
             raise unknown(f"positive label of {origin}", str(wanted[value]), sorted(map(str, seen))[:20])
-    spelling = {cells.look(str(value)): value for value in wanted}
+    spelling = {cells.simplified(str(value)): value for value in wanted}
     for value in sorted(seen - wanted.keys()):
-        if (meant := spelling.get(cells.look(value))) is not None:
+        if (meant := spelling.get(cells.simplified(value))) is not None:
             one_case = value.casefold() == str(meant).casefold()
             how = "in case alone" if one_case else f"in what cannot be seen ({value!a} and {meant!a})"
             raise UserError(
@@ -164,7 +164,7 @@ def _sampled(frame: pd.DataFrame, source: Source, place: tuple[str, ...], seed: 
 
 
 def _found(text: str, texts: pd.Series, origin: str) -> pd.Series:
-    """In which texts a regular expression matches; groups in it are no matter, of which pandas would warn."""
+    """Return in which texts a regular expression matches; groups in it are no matter, of which pandas would warn."""
     try:
         pattern = re.compile(text)
     except re.error as error:

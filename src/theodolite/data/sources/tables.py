@@ -328,7 +328,7 @@ def _walk(tree: Any, field: str, origin: str) -> list[Any]:
 
 
 def _under(nodes: list[Any], field: str, origin: str) -> list[Any]:
-    """What lies under every `[]` step of a path, node by node; a mapping under `[]` gives its values."""
+    """Return the values under every `[]` step of a path, node by node; a mapping under `[]` gives its values."""
     *steps, _ = field.split("[]")
     for step in steps:
         for key in filter(None, step.split(".")):

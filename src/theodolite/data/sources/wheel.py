@@ -31,7 +31,7 @@ class Pin:
 
     @property
     def stem(self) -> str:
-        """What the file name starts with, by the wheel naming rule."""
+        """Start of the file name, by the wheel naming rule."""
         return f"{self.name.replace('-', '_')}-{self.version}-"
 
 

@@ -59,7 +59,7 @@ def from_state(state: Tensors, config: dict[str, Any], folder: Path) -> Dictiona
 
 
 def to_state(dictionary: Dictionary) -> tuple[Tensors, dict[str, Any]]:
-    """What `ae.pt` and `config.json` would hold; a constant threshold is written as JumpReLU's, one per latent."""
+    """Content for `ae.pt` and `config.json`; a constant threshold is written as JumpReLU's, one per latent."""
     d, rule = dictionary.to("cpu"), dictionary.activation
     if d.normalise != "none" or d.is_transcoder or d.refit:
         raise weights.cannot("dictionary_learning", "normalised rows, transcoders or magnitudes fitted anew")
@@ -111,7 +111,7 @@ def _standard(d: Dictionary) -> Tensors:
 
 
 def _batched(d: Dictionary) -> bool:
-    """Whether it was trained as BatchTopK: one threshold for all latents, and the k it stands for is known."""
+    """Return whether it was trained as BatchTopK: one threshold for all latents, and a known k that it stands for."""
     rule = d.activation
     one = isinstance(rule, JumpReluRule) and bool((rule.threshold == rule.threshold[0]).all())
     return one and bool(d.info.get("k"))
@@ -162,5 +162,5 @@ def _config(d: Dictionary, kind: str) -> dict[str, Any]:
     if d.info.get("source") == SOURCE:
         came_with = d.info.get("config") or {}
         return came_with | {"trainer": came_with.get("trainer", {}) | trainer}
-    said = {"lm_name": d.info.get("model"), "site": d.info.get("site")}
-    return {"trainer": trainer | {key: value for key, value in said.items() if value}}
+    about = {"lm_name": d.info.get("model"), "site": d.info.get("site")}
+    return {"trainer": trainer | {key: value for key, value in about.items() if value}}

@@ -38,7 +38,7 @@ def from_state(state: dict[str, Any], source: Path) -> Dictionary:
 
 
 def to_state(dictionary: Dictionary) -> dict[str, Any]:
-    """What the file would hold; its statistics of firing start anew."""
+    """Content for the file; its statistics of firing start anew."""
     d, rule = dictionary.to("cpu"), dictionary.activation
     normalised = {TopKRule: "layer_norm", ReluRule: "none"}.get(type(rule))
     if normalised != d.normalise or d.is_transcoder or d.refit:

@@ -29,7 +29,7 @@ READ = {
 
 @dataclass(frozen=True)
 class Release:
-    """Where one dictionary lies on the hub, and what SAELens changes after opening it."""
+    """Place of one dictionary on the hub, and the changes that SAELens makes after opening it."""
 
     path: str
     native: bool = True

@@ -49,11 +49,30 @@ SCALED, WHITENED = "expected_average_only_in", "covariance_whitening"
 TRAINED_AS = {"batch_topk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}  # our variants that it calls otherwise
 # Keys that change what the dictionary computes, or that the weights say again. All others are kept in `info["config"]`.
 _READ = {
-    "architecture", "d_in", "d_out", "d_sae", "dtype", "device", "apply_b_dec_to_input", "normalize_activations",
-    "reshape_activations", "metadata", "k", "rescale_acts_by_decoder_norm", "max_iterations", "residual_threshold",
-    "stop_on_duplicate_support", "activation_fn", "activation_fn_str", "activation_fn_kwargs", "hook_point",
-    "hook_name", "hook_name_out", "model_name", "finetuning_scaling_factor",
-}  # fmt: skip
+    "architecture",
+    "d_in",
+    "d_out",
+    "d_sae",
+    "dtype",
+    "device",
+    "apply_b_dec_to_input",
+    "normalize_activations",
+    "reshape_activations",
+    "metadata",
+    "k",
+    "rescale_acts_by_decoder_norm",
+    "max_iterations",
+    "residual_threshold",
+    "stop_on_duplicate_support",
+    "activation_fn",
+    "activation_fn_str",
+    "activation_fn_kwargs",
+    "hook_point",
+    "hook_name",
+    "hook_name_out",
+    "model_name",
+    "finetuning_scaling_factor",
+}
 
 
 def read(folder: Path, overrides: dict[str, Any] | None = None, factor: float | None = None) -> Dictionary:
@@ -127,17 +146,17 @@ def _kind(config: dict[str, Any]) -> str:
 
 
 def _normalise(config: dict[str, Any]) -> str:
-    """What is done to every row before it is encoded; a boolean in the oldest configurations."""
-    said = config.get("normalize_activations") or "none"
-    said = SCALED if said is True else str(said).lower()
+    """Normalisation of every row before it is encoded; a boolean in the oldest configurations."""
+    mode = config.get("normalize_activations") or "none"
+    mode = SCALED if mode is True else str(mode).lower()
     known = (*NORMALISE, SCALED, WHITENED)
-    if said not in known:
-        raise unknown("normalize_activations of a SAELens dictionary", said, known)
-    return said
+    if mode not in known:
+        raise unknown("normalize_activations of a SAELens dictionary", mode, known)
+    return mode
 
 
 def _row_treatment(config: dict[str, Any], info: dict[str, Any], folder: Path) -> Normalise:
-    """What is done to every row here: the dictionary's own normalisation, and the mean that centred weights lack.
+    """Treatment of every row here: the dictionary's own normalisation, and the mean that centred weights lack.
 
     SAELens loads a model with `center_writing_weights` for some dictionaries (GPT-2's res-jb): every weight that
     writes to the stream then has mean 0 over d_model, and so has every row. `layer_norm` removes that mean anyway.
@@ -298,7 +317,7 @@ def _metadata(d: Dictionary) -> dict[str, Any]:
 
 
 def _details(info: dict[str, Any]) -> dict[str, Any]:
-    """How it was trained: our own options, and the k and the widths that a JumpReLU no longer shows."""
+    """Details of training: our own options, and the k and the widths that a JumpReLU no longer shows."""
     hidden = {"k": info.get("k"), "matryoshka_widths": info.get("groups")}
     return (info.get("params") or {}) | {key: value for key, value in hidden.items() if value}
 

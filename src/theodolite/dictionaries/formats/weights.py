@@ -1,4 +1,4 @@
-"""What all formats share: tensors read and checked, one way to build the dictionary, b_dec moved between biases."""
+"""Parts that all formats share: tensors read and checked, dictionaries built, b_dec moved between biases."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -98,20 +98,21 @@ def number(config: Mapping[str, Any], key: str, source: Path) -> float:
 def agree(config: Mapping[str, Any], sizes: Mapping[str, int], source: Path) -> None:
     """Refuse a configuration that gives the weights another size than they have."""
     wrong = {
-        key: config[key] for key, size in sizes.items()
+        key: config[key]
+        for key, size in sizes.items()
         if key in config and (config[key] != size or isinstance(config[key], bool))
-    }  # fmt: skip
+    }
     if wrong:
         raise UserError(f"dictionary {source}: its configuration says {wrong}, its weights have {dict(sizes)}")
 
 
 def without_subtraction(dictionary: Dictionary) -> Dictionary:
-    """The same function with b_dec left out of the encoder, where W_enc b_dec leaves b_enc instead."""
+    """Return the same function with b_dec left out of the encoder, where W_enc b_dec leaves b_enc instead."""
     return _moved(dictionary, False, -1.0)
 
 
 def with_subtraction(dictionary: Dictionary) -> Dictionary:
-    """The same function with b_dec subtracted from the input, for formats that always do."""
+    """Return the same function with b_dec subtracted from the input, for formats that always do."""
     return _moved(dictionary, True, 1.0)
 
 

@@ -12,7 +12,7 @@ from theodolite.dictionaries.ops.sparse import ByLatent
 
 
 class Missed(NamedTuple):
-    """What is left of n rows, level by level.
+    """Residuals of n rows, level by level.
 
     square_ln: |e[l, n]|² of the error that latents below the level's end leave. g_lnd: the gradient with respect to
     the output of the latents of level l. dots_m: the gradient of every slot's value.
@@ -34,7 +34,7 @@ class Codes:
 
     @classmethod
     def padded(cls, idx_nk: Tensor, val_nk: Tensor, width: int) -> "Codes":
-        """From k slots for every row."""
+        """Codes from k slots for every row."""
         return cls(sparse.padded_starts(idx_nk), idx_nk.flatten(), val_nk.flatten(), width)
 
     @property

@@ -225,10 +225,18 @@ def row_dots(g: Array, W: Array, starts: Array, latent: Array, out: Array) -> No
 
 @njit(parallel=True, **HOW)
 def missed(
-    target: Array, starts: Array, latent: Array, value: Array, W: Array, ends: Array, factor: Array, square: Array,
-    g: Array, dots: Array,
-) -> None:  # fmt: skip
-    """What the latents before ends[l] miss of each row, for every l, and the gradients of its squares.
+    target: Array,
+    starts: Array,
+    latent: Array,
+    value: Array,
+    W: Array,
+    ends: Array,
+    factor: Array,
+    square: Array,
+    g: Array,
+    dots: Array,
+) -> None:
+    """Residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
 
     e[l] = target - sum of value W[latent] over latents < ends[l]; square[l, n] = |e[l]|²; g[l, n] = sum of factor[m]
     e[m] over m >= l, the gradient for latents from ends[l - 1] on; dots = <g[l of the latent, n], W[latent]>, 0 at
@@ -278,7 +286,7 @@ def by_latent(starts: Array, latent: Array, width: int) -> tuple[Array, Array, A
 
 @njit(**HOW)
 def _shares(begin: Array, tasks: int) -> Array:
-    """Where to cut the latents so that every task has about as many slots, an idle latent counting as one."""
+    """Cuts of the latents that give every task about as many slots, an idle latent counting as one."""
     work = begin + np.arange(len(begin))
     return np.searchsorted(work, work[0] + (work[-1] - work[0]) * np.arange(tasks + 1) / tasks)
 
@@ -300,9 +308,17 @@ def sum_by_latent(order: Array, row: Array, begin: Array, weight: Array, rows: A
 
 @njit(parallel=True, **HOW)
 def two_sums_by_latent(
-    order: Array, row: Array, begin: Array, weight_a: Array, rows_a: Array, out_a: Array, weight_b: Array,
-    rows_b: Array, out_b: Array, sum_b: Array,
-) -> None:  # fmt: skip
+    order: Array,
+    row: Array,
+    begin: Array,
+    weight_a: Array,
+    rows_a: Array,
+    out_a: Array,
+    weight_b: Array,
+    rows_b: Array,
+    out_b: Array,
+    sum_b: Array,
+) -> None:
     """`sum_by_latent` of two weights in one pass, and the sums of the second weight alone."""
     shares = _shares(begin, TASKS)
     for task in prange(TASKS):
@@ -332,9 +348,18 @@ def gradient_norms(g: Array, w: Array, remove_along: bool, along: Array, square:
 
 @njit(parallel=True, **HOW)
 def adam(
-    w: Array, g: Array, along: Array, mean: Array, square: Array, factor: float, beta1: float, beta2: float,
-    rate: float, root: float, eps: float,
-) -> None:  # fmt: skip
+    w: Array,
+    g: Array,
+    along: Array,
+    mean: Array,
+    square: Array,
+    factor: float,
+    beta1: float,
+    beta2: float,
+    rate: float,
+    root: float,
+    eps: float,
+) -> None:
     """One Adam step of every row, idle ones too: g becomes factor (g - along w), then the moments and w move."""
     b1, b2, c1, c2 = np.float32(beta1), np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
     scale, lr, r, e = np.float32(factor), np.float32(rate), np.float32(root), np.float32(eps)

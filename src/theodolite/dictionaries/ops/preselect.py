@@ -23,7 +23,7 @@ SLACK = 0.8  # how far below that all entries are collected
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16 products; without them they are emulated, and slow."""
+    """Return whether this processor multiplies bfloat16 natively; elsewhere products are emulated, and slow."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
 
 

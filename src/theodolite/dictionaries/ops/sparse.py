@@ -15,7 +15,7 @@ from torch.nn.functional import embedding_bag, pad
 
 
 def on_kernels(*tensors: Tensor) -> bool:
-    """Whether the kernels take these: CPU, float32, and no autograd that has to follow."""
+    """Return whether the kernels take these: CPU, float32, and no autograd that has to follow."""
     followed = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     return not followed and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 
@@ -58,7 +58,7 @@ def exceeding(pre_nf: Tensor, low_f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def padded_starts(idx_nk: Tensor) -> Tensor:
-    """Where the rows of a padded code begin once it is flat."""
+    """Starts of the rows of a padded code once it is flat."""
     n, k = idx_nk.shape
     return torch.arange(n + 1, device=idx_nk.device) * k
 

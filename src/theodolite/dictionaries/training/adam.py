@@ -37,9 +37,12 @@ def gradient_norm(gradients: dict[str, Tensor], along: dict[str, Tensor]) -> tup
 
 
 def step(
-    optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], gradients: dict[str, Tensor], factor: float,
+    optimizer: torch.optim.Optimizer,
+    parameters: dict[str, Tensor],
+    gradients: dict[str, Tensor],
+    factor: float,
     taken: dict[str, Tensor],
-) -> None:  # fmt: skip
+) -> None:
     """One step of `optimizer`, an Adam, along `factor` times what `gradient_norm` has left of the gradients."""
     if not taken:
         for name, parameter in parameters.items():

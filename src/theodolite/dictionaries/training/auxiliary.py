@@ -8,9 +8,17 @@ from theodolite.dictionaries.ops.codes import Codes
 
 
 def add_auxiliary(
-    g: dict[str, Tensor], w: dict[str, Tensor], inputs_nd: Tensor, error: Tensor, dead: Tensor, k_aux: int,
-    alpha: float, *, signed: bool = False, weight_f: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+    g: dict[str, Tensor],
+    w: dict[str, Tensor],
+    inputs_nd: Tensor,
+    error: Tensor,
+    dead: Tensor,
+    k_aux: int,
+    alpha: float,
+    *,
+    signed: bool = False,
+    weight_f: Tensor | None = None,
+) -> Tensor:
     """Add the gradients of alpha min(|D|/k_aux, 1) |e - ê|² / |e - ē|² to `g`; returns the unweighted loss.
 
     ê is the decoder's output, *without* b_dec, for the k_aux largest of the latents D, numbered in `dead`; e is held

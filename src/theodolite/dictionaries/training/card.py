@@ -14,16 +14,18 @@ from theodolite.dictionaries.training.learner import frozen_part
 from theodolite.dictionaries.training.stream import LAST, PROMPT, TEXT, Rows
 
 DOMAINS = {run.DOMAINS["documents"]: TEXT, run.DOMAINS["content"]: PROMPT, run.DOMAINS["last"]: LAST}
-# where the cross-entropy and the plateau are judged, and the format of texts there
+# where the cross-entropy and the plateau are measured, and the format of texts there
 FORMATS = {run.DOMAINS["documents"]: "raw", run.DOMAINS["content"]: "chat"}
 STILL_FALLING = 0.05
 OFF_TARGET = 0.1  # held-out rows differ a little from those the L0 was steered on
 
 
 def measure(
-    dictionary: Dictionary, rows: Rows, inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+    dictionary: Dictionary,
+    rows: Rows,
+    inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
     ce: CrossEntropy | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """FVU with interval and L0 for each domain that has rows, and the cross-entropy recovered where it is measured.
 
     inputs: what the dictionary is given of rows by site: its rows, or its rows and those it should predict.
@@ -38,10 +40,10 @@ def measure(
     return {"domains": measured, "cross_entropy": None if ce is None else ce_recovered(ce, dictionary)}
 
 
-def judged_on(formats: Iterable[str]) -> str:
-    """The domain that cross-entropy and plateau speak of: running text, or prompts where a corpus has nothing else.
+def main_domain(formats: Iterable[str]) -> str:
+    """Domain on which cross-entropy and plateau are measured: running text, or prompts where a corpus has nothing else.
 
-    >>> judged_on(["chat", "raw"]), judged_on(["chat"])
+    >>> main_domain(["chat", "raw"]), main_domain(["chat"])
     ('held-out documents', 'prompt content')
     """
     there = set(formats)
@@ -49,7 +51,7 @@ def judged_on(formats: Iterable[str]) -> str:
 
 
 def still_falling(curve: list[dict[str, float]], domain: str, decay_begins: float) -> float | None:
-    """By what share FVU fell over the last doubling of tokens before the learning rate decayed; None on a short curve.
+    """Share by which FVU fell over the last doubling of tokens before the learning rate decayed; None on a short curve.
 
     FVU at half the tokens is read off the line between its neighbours, axes in logs: points lie where blocks ended.
     Only the last points that share an L0 count: FVU rises while an L0 is steered down.
@@ -75,7 +77,7 @@ def _of_one_l0(curve: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def undertrained(card: dict[str, Any], target_l0: float | None) -> bool | None:
-    """Whether FVU still falls, or the L0 is still on its way to where it was to be steered; None on a short curve."""
+    """Return whether FVU still falls, or L0 has not reached its target; None on a short curve."""
     if _off_target(card, target_l0):
         return True
     fell = card["fell_over_last_doubling"]
@@ -83,19 +85,19 @@ def undertrained(card: dict[str, Any], target_l0: float | None) -> bool | None:
 
 
 def _off_target(card: dict[str, Any], target_l0: float | None) -> bool:
-    judged = card["domains"].get(_judged(card))
-    return bool(target_l0 and judged and abs(judged["l0"] / target_l0 - 1) > OFF_TARGET)
+    main = card["domains"].get(_domain(card))
+    return bool(target_l0 and main and abs(main["l0"] / target_l0 - 1) > OFF_TARGET)
 
 
 def summary(infos: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Dictionaries beside each other, by their names: what their cards say of the rows they are judged on."""
+    """Dictionaries beside each other, by their names: what their cards say of their main rows."""
     width = max(len(name) for name in infos)
     (first, *_) = infos.values()
-    judged = first["card"]["domains"].get(_judged(first["card"]))
-    n = f" ({judged['n']:,} rows of {judged['n_groups']:,} texts)" if judged else ""
+    main = first["card"]["domains"].get(_domain(first["card"]))
+    n = f" ({main['n']:,} rows of {main['n_groups']:,} texts)" if main else ""
     head = f"{'':{width}s}  {'FVU [95 %]':>20s} {'L0':>6s} {'dead':>6s}  {'CE recovered [95 %]':>20s}"
     return [
-        f"On {_judged(first['card'])}{n}. FVU: share of the variance missed; L0: latents active per row; CE recovered: "
+        f"On {_domain(first['card'])}{n}. FVU: share of the variance missed; L0: latents active per row; CE recovered: "
         "of the model's cross-entropy, 1 as if untouched, 0 as with the site set to zero.",
         head,
         *(f"{name:{width}s}  {_beside(info)}".rstrip() for name, info in infos.items()),
@@ -104,9 +106,9 @@ def summary(infos: Mapping[str, dict[str, Any]]) -> list[str]:
 
 def _beside(info: dict[str, Any]) -> str:
     card = info["card"]
-    judged, ce = card["domains"].get(_judged(card)), card["cross_entropy"]
-    fvu = "{value:.3f} [{lo:.3f}, {hi:.3f}]".format(**judged["fvu"]) if judged and judged["fvu"] else ""
-    l0 = f"{judged['l0']:.1f}" if judged else ""
+    main, ce = card["domains"].get(_domain(card)), card["cross_entropy"]
+    fvu = "{value:.3f} [{lo:.3f}, {hi:.3f}]".format(**main["fvu"]) if main and main["fvu"] else ""
+    l0 = f"{main['l0']:.1f}" if main else ""
     recovered = f"{ce['recovered']:.3f}{_span(ce, 'recovered')}" if ce else ""
     late = {True: "  undertrained", None: "  too short a run to say whether more tokens help"}.get(
         card["undertrained"], ""
@@ -131,16 +133,16 @@ def markdown(info: dict[str, Any]) -> str:
 
 
 def _kind(info: dict[str, Any]) -> str:
-    """In words; dictionaries of version 0.1 name no variant, all of them are TopK.
+    """Kind of a dictionary in words; those of version 0.1 name no variant, all of them are TopK.
 
     >>> _kind({"variant": "jumprelu", "frozen": "decoder", "frozen_encoder": False})
-    'frozen-decoder twin of a jumprelu dictionary'
+    'frozen-decoder control of a jumprelu dictionary'
     """
     variant = {"topk": "TopK"}.get(info.get("variant", "topk"), info.get("variant"))
     frozen = frozen_part(info)
     if not frozen:
         return f"{variant} dictionary"
-    return f"frozen-{frozen} twin".replace("frozen-soft_", "soft-frozen-") + f" of a {variant} dictionary"
+    return f"frozen-{frozen} control".replace("frozen-soft_", "soft-frozen-") + f" of a {variant} dictionary"
 
 
 def _options(info: dict[str, Any]) -> str:
@@ -174,7 +176,7 @@ def _latents_and_loss(card: dict[str, Any]) -> str:
     if ce is None:
         return idle + "Cross-entropy was not measured: there is no text to run the model on, or there are two sites."
     return idle + (
-        f"Cross-entropy recovered on {_judged(card)}: {ce['recovered']:.3f}{_span(ce, 'recovered')} (nats per token: "
+        f"Cross-entropy recovered on {_domain(card)}: {ce['recovered']:.3f}{_span(ce, 'recovered')} (nats per token: "
         f"untouched {ce['untouched']:.3f}, reconstructed {ce['reconstructed']:.3f}, content rows set to zero "
         f"{ce['zeroed']:.3f}{_lost(ce)})."
     )
@@ -191,16 +193,16 @@ def _lost(ce: dict[str, Any]) -> str:
     return f"; lost {ce['lost']:.3f}{_span(ce, 'lost')}; {ce['n']:,} tokens of {ce['n_groups']} texts"
 
 
-def _judged(card: dict[str, Any]) -> str:
-    """Cards of version 0.1 do not say; all of them were of running text."""
+def _domain(card: dict[str, Any]) -> str:
+    """Domain of the card's main numbers; cards of version 0.1 name none, all of them were of running text."""
     return str(card.get("judged_on", next(iter(FORMATS))))
 
 
 def _verdict(card: dict[str, Any], target_l0: float | None) -> str:
     if _off_target(card, target_l0):
-        l0 = card["domains"][_judged(card)]["l0"]
+        l0 = card["domains"][_domain(card)]["l0"]
         return (
-            f"Undertrained: L0 on {_judged(card)} is {l0:.1f}, where {target_l0:g} was asked for. It is steered there "
+            f"Undertrained: L0 on {_domain(card)} is {l0:.1f}, where {target_l0:g} was asked for. It is steered there "
             "while training, and this run had too few steps."
         )
     fell = card["fell_over_last_doubling"]
@@ -208,7 +210,7 @@ def _verdict(card: dict[str, Any], target_l0: float | None) -> str:
         return "The run was too short to say whether more tokens would help."
     state = "Undertrained" if card["undertrained"] else "Trained to a plateau"
     return (
-        f"{state}: over the last doubling of tokens at a constant learning rate, FVU on {_judged(card)} fell by "
+        f"{state}: over the last doubling of tokens at a constant learning rate, FVU on {_domain(card)} fell by "
         f"{fell:.1%} (limit {STILL_FALLING:.0%})."
     )
 

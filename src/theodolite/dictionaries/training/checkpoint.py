@@ -34,28 +34,30 @@ def claim(folder: Path, request: dict[str, Any]) -> None:
     there = {"dtype": here.get("dtype")} | _of_now(read_json(path))  # version 0.1 named no dtype: any may go on
     differing = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     if differing:
-        said = "; ".join(
+        differences = "; ".join(
             f"another {key}, {_short(there.get(key))} and not {_short(here.get(key))}" for key in differing
         )
-        raise UserError(f"{folder} holds a training run with {said}: choose another folder")
+        raise UserError(f"{folder} holds a training run with {differences}: choose another folder")
 
 
 def _short(value: Any) -> str:
-    said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return said if len(said) <= 100 else said[:100] + "..."
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def _of_now(request: dict[str, Any]) -> dict[str, Any]:
-    """A request of version 0.1, which knew one TopK and its twin, in today's words."""
+    """A request of an earlier version in today's words: controls were called twins, and one TopK was all there was."""
+    if "twins" in request:
+        return {"controls" if key == "twins" else key: value for key, value in request.items()}
     if "saes" in request or "k" not in request:
         return request
     saes = [f"topk(k={request['k']}, lr={request['lr']}, width={request['width']})"]
-    now = {"saes": saes, "seeds": [request["seed"]], "twins": ["encoder"] if request["twin"] else []}
+    now = {"saes": saes, "seeds": [request["seed"]], "controls": ["encoder"] if request["twin"] else []}
     return {key: v for key, v in request.items() if key not in ("width", "k", "lr", "seed", "twin")} | now
 
 
-def said(folder: Path) -> str:
-    """Where a run that stops here can go on, in words."""
+def progress_text(folder: Path) -> str:
+    """Say from which checkpoint a run that stops here can go on."""
     found = _committed(folder)
     return f"The last checkpoint is whole: {found[-1]}" if found else "No checkpoint was written yet"
 

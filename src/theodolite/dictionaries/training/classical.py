@@ -1,4 +1,4 @@
-"""What the classical baselines share: they sum statistics of batches and solve, where others follow gradients."""
+"""Base of the classical baselines, which sum statistics of batches and solve, where others follow gradients."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Classical(Learner):
                 raise UserError(f"{name}={given!r}: {type(self).__name__} follows no gradient, leave this option out")
 
     def options(self) -> dict[str, Any]:
-        """Those that it has: none of a gradient's."""
+        """Options that the baseline has: none of a gradient's."""
         return {name: value for name, value in super().options().items() if name not in GRADIENT_OPTIONS}
 
     @abstractmethod

@@ -28,7 +28,7 @@ from theodolite.data.near_duplicates import canonical
 Near = Callable[[Sequence[str]], np.ndarray]
 
 
-class Part(Strict):
+class CorpusPart(Strict):
     """Texts of one format; `share` is their part of the training rows."""
 
     name: str
@@ -38,14 +38,14 @@ class Part(Strict):
 
 
 class CorpusRecipe(Strict):
-    """What a dictionary reads.
+    """Texts on which a dictionary is trained.
 
     Texts under `min_chars` leave; a share `held_out` of documents, chosen by a hash of the text, is kept for the card.
     """
 
     name: str
     title: str
-    parts: list[Part]
+    parts: list[CorpusPart]
     max_tokens: int = 256
     piece_chars: int = 1000
     min_chars: int = 15

@@ -127,7 +127,7 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, w: dict[str, Tensor
 
 @torch.no_grad()
 def _scale(dictionary: Dictionary, kl: KL) -> float:
-    """What brings the first batch's rows to unit mean square distance from their mean; 1 where rows are normalised."""
+    """Factor from the first batch's rows to unit mean square distance from their mean; 1 where rows are normalised."""
     if dictionary.normalise in ("layer_norm", "constant_norm"):
         return 1.0
     found: list[float] = []

@@ -1,4 +1,4 @@
-"""What a training run will take, from one small block and a few steps: the dry run of `theodolite train`."""
+"""Needs of a training run, from one small block and a few steps: the dry run of `theodolite train`."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from theodolite.dictionaries.training.allocator import keep_freed_memory
 from theodolite.dictionaries.training.corpus import Corpus
 from theodolite.dictionaries.training.material import Texts
-from theodolite.dictionaries.training.plan import Member, Plan, kind
+from theodolite.dictionaries.training.plan import Member, TrainingPlan, kind
 from theodolite.dictionaries.training.stored import StoredRows
 from theodolite.dictionaries.training.stream import Rows
 from theodolite.dictionaries.training.train import FIRST, material_of
@@ -20,7 +20,7 @@ TRIAL = 4  # texts on which a pass for the cross-entropy is timed
 
 @dataclass(frozen=True)
 class _Cost:
-    """What one dictionary takes: seconds per row learnt and coded; bytes of its state, gradients and finished file."""
+    """Cost of one dictionary: seconds per row learnt and coded; bytes of its state, gradients and finished file."""
 
     seconds: float
     coding: float
@@ -32,7 +32,7 @@ class _Cost:
 def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
     keep_freed_memory()  # as `train` does: half of a dense step can be page faults
-    material, plan = material_of(model, rows), Plan(tuple(map(str, sites)), **options)
+    material, plan = material_of(model, rows), TrainingPlan(tuple(map(str, sites)), **options)
     members = plan.members(material.check(plan.reads))
     stream = material.stream(plan.reads, plan.seed, min(plan.block, max(2 * plan.batch, FIRST)))
     begun = time.perf_counter()
@@ -61,15 +61,15 @@ def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **opti
     }
 
 
-def _cost_once(known: dict[Any, _Cost], member: Member, plan: Plan, block: Rows) -> _Cost:
+def _cost_once(known: dict[Any, _Cost], member: Member, plan: TrainingPlan, block: Rows) -> _Cost:
     key = (str(member.spec), member.frozen)
     if key not in known:
         known[key] = _cost(member, plan, block)
     return known[key]
 
 
-def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
-    """From two steps, the second one timed."""
+def _cost(member: Member, plan: TrainingPlan, block: Rows) -> _Cost:
+    """Cost from two steps, the second one timed."""
     d_model = next(iter(block.at.values())).shape[1]
     trial = member.learner(d_model, plan.steps)
     trial.start(*member.inputs({site: x[:FIRST] for site, x in block.at.items()}))
@@ -85,20 +85,20 @@ def _cost(member: Member, plan: Plan, block: Rows) -> _Cost:
     return _Cost(seconds, coding, _bytes(trial.state()), weights, weights // 2)
 
 
-def _seconds_of_cross_entropy(texts: Texts, plan: Plan, members: Sequence[Member]) -> float:
-    """Of `metrics.ce_recovered` for all: untouched and zeroed once per site, and one pass with every dictionary."""
+def _seconds_of_cross_entropy(texts: Texts, plan: TrainingPlan, members: Sequence[Member]) -> float:
+    """Seconds of `metrics.ce_recovered` for all: untouched and zeroed once per site, a pass per dictionary."""
     sites = [member.site for member in members if kind(member.site) == "one"]
     if not sites:
         return 0.0
-    judged = texts.judged_texts(plan.seed)
+    texts_read = texts.main_texts(plan.seed)
     for _ in ("to warm up", "timed"):
         begun = time.perf_counter()
-        texts.cross_entropy_of(sites[0], judged[:TRIAL], plan.seed)(None)
-    seconds = (time.perf_counter() - begun) / len(judged[:TRIAL]) * len(judged)
+        texts.cross_entropy_of(sites[0], texts_read[:TRIAL], plan.seed)(None)
+    seconds = (time.perf_counter() - begun) / len(texts_read[:TRIAL]) * len(texts_read)
     return (2 * len(set(sites)) + len(sites)) * seconds
 
 
-def _carried(block: Rows, plan: Plan) -> int:
+def _carried(block: Rows, plan: TrainingPlan) -> int:
     """The rows that do not fill a batch: a checkpoint holds up to a batch of them."""
     return plan.batch * _bytes(block.at) // len(block)
 

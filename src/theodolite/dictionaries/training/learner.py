@@ -1,4 +1,4 @@
-"""What all dictionaries share that learn batch by batch: scale, start, Adam, learning rate, idle latents, state.
+"""Base of all dictionaries that learn batch by batch: scale, start, Adam, learning rate, idle latents, state.
 
 A variant is one file in `variants/`. It says which parameters it has (`_parameters`), what a batch costs and how the
 parameters should change (`_step`), and what dictionary they make (`_dictionary`). One that does not follow gradients
@@ -37,7 +37,7 @@ def frozen_part(info: dict[str, Any]) -> str:
 
 @dataclass
 class Step:
-    """What one batch gave.
+    """Results of one batch.
 
     losses: by name, with `fvu` (error energy over the batch's variance) among them. gradients: by parameter, of the
     loss that is minimised. fired: which latents were active (f). l0: active latents per row.
@@ -57,9 +57,10 @@ class Learner(ABC):
     factor and `dictionary()` folds it. Decoder rows keep norm 1 where `unit_decoder`: gradients lose their component
     along the row, and rows are renormalised after each Adam step.
 
-    frozen: "encoder" gives the twin of the sanity check in 2602.14111: the encoder keeps its seeded random directions
-    while all else trains on the same rows and steps (the paper freezes the encoder's bias too; training it makes the
-    twin a harder control). "decoder" keeps the decoder's, "soft_decoder" lets every row of it stray to a cosine of .8.
+    frozen: "encoder" gives the control of the sanity check in 2602.14111: the encoder keeps its seeded random
+    directions while all else trains on the same rows and steps (the paper freezes the encoder's bias too; training it
+    makes the control harder to beat). "decoder" keeps the decoder's, "soft_decoder" lets every row of it stray to a
+    cosine of .8.
     lr, steps, warm_up, decay: the learning rate rises to `lr` over the first share of the steps and falls to 0 over the
     last; it is constant if `steps` is not given. Without `lr` it is the variant's own. clip: largest norm of all
     gradients together. dead_after: rows without firing after which a latent counts as dead. weight_decay: the loss
@@ -93,7 +94,7 @@ class Learner(ABC):
         self.buffers_: dict[str, Tensor] = {}
 
     def _widths(self) -> tuple[int, ...]:
-        """How many numbers of a row belong to each site; every site has its own centre and scale."""
+        """Numbers of a row that belong to each site; every site has its own centre and scale."""
         return (self.d_in,)
 
     def _seeded(self, name: str) -> Tensor:
@@ -184,7 +185,7 @@ class Learner(ABC):
 
     @property
     def dead_(self) -> Tensor:
-        """Which latents count as dead, (f) bool."""
+        """Mask (f) of the latents that count as dead."""
         return self.unused_for_ >= self.dead_after
 
     def encode(self, x_nd: Tensor) -> Tensor:
@@ -257,7 +258,7 @@ class Learner(ABC):
 
     @property
     def _unit_rows(self) -> bool:
-        """Whether decoder rows have norm 1: a soft-frozen decoder's cone is one of unit rows."""
+        """Return whether decoder rows have norm 1: a soft-frozen decoder's cone is one of unit rows."""
         return self.unit_decoder or self.frozen == "soft_decoder"
 
     def learning_rate(self) -> float:

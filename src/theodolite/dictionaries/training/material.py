@@ -1,4 +1,4 @@
-"""What a run learns from: texts that a model reads as it goes, or rows that were harvested before."""
+"""Material of a training run: texts that a model reads as it goes, or rows that were harvested before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Texts:
     corpus: Corpus
 
     def check(self, sites: Sequence[str]) -> int:
-        """What cannot be trained on is refused; returns the width of a row."""
+        """Refuse rows that cannot be trained on; returns the width of a row."""
         parts_of(self.corpus)
         held_out_documents(self.corpus, 0)
         return int(self.model.d_model)
 
     def about(self) -> dict[str, Any]:
-        """What the rows depend on beside the plan, in the words of a request."""
+        """Facts that the rows depend on beside the plan, as a request names them."""
         return {"model": self.model.hash, "dtype": str(self.model.dtype), "corpus": self.corpus.digest()}
 
     @property
@@ -52,9 +52,9 @@ class Texts:
         documents = held_out_documents(self.corpus, seed)
         return held_out_rows(self.model, sites, documents, self.corpus.recipe.max_tokens)
 
-    def judged_on(self, seed: int) -> str:
+    def main_domain(self, seed: int) -> str:
         """The domain that cross-entropy and plateau speak of."""
-        return card.judged_on(d.format for d in held_out_documents(self.corpus, seed))
+        return card.main_domain(d.format for d in held_out_documents(self.corpus, seed))
 
     def n_held_out(self, seed: int) -> int:
         """About how many rows `held_out` has: as many as are read for it."""
@@ -69,17 +69,17 @@ class Texts:
 
     def cross_entropy(self, site: str, seed: int) -> CrossEntropy:
         """The model's cross-entropy on held-out texts, with rows at the site replaced."""
-        return self.cross_entropy_of(site, self.judged_texts(seed), seed)
+        return self.cross_entropy_of(site, self.main_texts(seed), seed)
 
-    def judged_texts(self, seed: int) -> list[str]:
+    def main_texts(self, seed: int) -> list[str]:
         """The texts that the card's cross-entropy is measured on."""
-        format = card.FORMATS[self.judged_on(seed)]
+        format = card.FORMATS[self.main_domain(seed)]
         return [d.text for d in held_out_documents(self.corpus, seed) if d.format == format][:CE_TEXTS]
 
     def cross_entropy_of(self, site: str, texts: list[str], seed: int) -> CrossEntropy:
-        """The same on any texts of that format."""
+        """Cross-entropy on any texts of the main domain's format."""
         longest = self.corpus.recipe.max_tokens
-        return cross_entropy(self.model, site, texts, longest, card.FORMATS[self.judged_on(seed)])
+        return cross_entropy(self.model, site, texts, longest, card.FORMATS[self.main_domain(seed)])
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Harvested:
     named: str = ""
 
     def check(self, sites: Sequence[str]) -> int:
-        """What cannot be trained on is refused; returns the width of a row."""
+        """Refuse rows that cannot be trained on; returns the width of a row."""
         for site in sites:
             if site not in self.rows.sites:
                 raise unknown("harvested site", site, self.rows.sites)
@@ -101,7 +101,7 @@ class Harvested:
         return int(self.rows.read(units[0], [sites[0]], self.rows.texts(0)[0]).at[sites[0]].shape[1])
 
     def about(self) -> dict[str, Any]:
-        """What the rows depend on beside the plan, in the words of a request."""
+        """Facts that the rows depend on beside the plan, as a request names them."""
         fields = self.rows.fields
         return {"model": fields["model"], "dtype": fields["dtype"], "corpus": self.rows.digest()}
 
@@ -121,9 +121,9 @@ class Harvested:
         """Rows of texts that no dictionary trains on."""
         return self.rows.held_out(sites, seed)
 
-    def judged_on(self, seed: int) -> str:
+    def main_domain(self, seed: int) -> str:
         """The domain that the plateau speaks of."""
-        return card.judged_on([self.rows.format])
+        return card.main_domain([self.rows.format])
 
     def n_held_out(self, seed: int) -> int:
         """About how many rows `held_out` has."""

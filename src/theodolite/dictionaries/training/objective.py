@@ -26,10 +26,19 @@ def step(w: Weights, x_nd: Tensor, k: int, dead: Tensor, *, k_aux: int, alpha: f
 
 
 def step_of(
-    w: Weights, x_nd: Tensor, centred: Tensor, codes: Codes, dead: Tensor, *, k_aux: int, alpha: float,
-    train_encoder: bool, nested: dict[int, float] | None = None, signed: bool = False,
-) -> Step:  # fmt: skip
-    """The same for any choice of active latents; `centred` is x - b_dec.
+    w: Weights,
+    x_nd: Tensor,
+    centred: Tensor,
+    codes: Codes,
+    dead: Tensor,
+    *,
+    k_aux: int,
+    alpha: float,
+    train_encoder: bool,
+    nested: dict[int, float] | None = None,
+    signed: bool = False,
+) -> Step:
+    """Step for any choice of active latents; `centred` is x - b_dec.
 
     nested: weight of the error that latents below a number leave, by that number, ascending. signed: latents may be
     negative, and AuxK takes the largest absolute values.

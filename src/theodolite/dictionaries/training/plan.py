@@ -1,8 +1,9 @@
-"""What one training run makes: every dictionary at every site, of every seed, and its twins."""
+"""The plan of one training run: every dictionary at every site, of every seed, and its controls."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,37 +14,39 @@ from theodolite.core.site import Site
 from theodolite.dictionaries.names import Spec, parse
 from theodolite.dictionaries.training.learner import DECAY, FROZEN, Learner
 
-TWINS = tuple(name for name in FROZEN if name)
-TWIN_SUFFIX = ".twin"  # of the folder of a frozen-encoder twin
+CONTROLS = tuple(name for name in FROZEN if name)
+CONTROL_SUFFIX = ".control"  # of the folder of a frozen-encoder control
+_OLD_SUFFIX = ".twin"  # what version 0.1 called it
 _JOINT = {"->": "pair", "+": "joined"}  # between sites: reads the first and writes the second; reads both
 _WRITTEN = {"one": "SITE", "pair": "SITE->SITE", "joined": "SITE+SITE"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Everything the weights depend on beside model and rows.
 
-    saes: specs as `names.parse` reads them. twins: which frozen twins each gets, unless it has nothing to freeze (PCA).
-    seeds: of the draws; the first also orders the rows, which all dictionaries of a run see alike.
+    saes: specs as `names.parse` reads them. controls: the part that each control of a dictionary keeps frozen; a
+    variant with nothing to freeze (PCA) has none. seeds: of the draws; the first also orders the rows, which all
+    dictionaries of a run see alike.
     """
 
     sites: tuple[str, ...]
     saes: tuple[str, ...] = ("topk",)
-    twins: tuple[str, ...] = ("encoder",)
+    controls: tuple[str, ...] = ("encoder",)
     seeds: tuple[int, ...] = (0,)
     tokens: int = 2_000_000
     batch: int = 2048
     block_rows: int = 65_536
 
     def __post_init__(self) -> None:
-        for name in ("sites", "saes", "twins", "seeds"):
+        for name in ("sites", "saes", "controls", "seeds"):
             given = tuple(getattr(self, name))
             object.__setattr__(self, name, tuple(map(site_of, given)) if name == "sites" else given)
             if twice := {value for value in getattr(self, name) if getattr(self, name).count(value) > 1}:
                 raise UserError(f"{name}: {', '.join(map(str, twice))} is named twice")
-        for twin in self.twins:
-            if twin not in TWINS:
-                raise unknown("twin", twin, TWINS)
+        for control in self.controls:
+            if control not in CONTROLS:
+                raise unknown("control", control, CONTROLS)
         for name in ("sites", "saes", "seeds"):
             if not getattr(self, name):
                 raise UserError(f"nothing to train: give at least one of {name}")
@@ -52,7 +55,7 @@ class Plan:
 
     @property
     def seed(self) -> int:
-        """That of the rows' order and of what is held out."""
+        """Seed of the rows' order and of what is held out."""
         return self.seeds[0]
 
     @property
@@ -71,7 +74,7 @@ class Plan:
 
     @property
     def curve(self) -> list[int]:
-        """Where the learning curve is read: by factors of sqrt 2 up to the learning-rate decay, and at the end."""
+        """Points of the learning curve, in tokens: by factors of sqrt 2 up to the learning-rate decay, and the end."""
         return [*sorted({int((1 - DECAY) * self.tokens / 2 ** (j / 2)) for j in range(9)}), self.steps * self.batch]
 
     def request(self) -> dict[str, Any]:
@@ -89,9 +92,20 @@ class Plan:
                 one.learner(d_model, self.steps)
                 if one.name in found:
                     raise UserError(f"dictionary {str(spec)!r} is named twice")
-                twins = [replace(one, frozen=frozen) for frozen in self.twins]
-                found |= {m.name: m for m in (one, *twins) if not m.frozen or m.freezes(d_model, self.steps)}
+                controls = [replace(one, frozen=frozen) for frozen in self.controls]
+                found |= {m.name: m for m in (one, *controls) if not m.frozen or m.freezes(d_model, self.steps)}
         return found
+
+
+def existing(path: Path) -> Path:
+    """The folder of a trained dictionary: `path`, or the one that version 0.1 wrote in its place (`.twin`).
+
+    >>> existing(Path("runs/blocks.9.resid_post.control")).name
+    'blocks.9.resid_post.control'
+    """
+    site, found, part = path.name.rpartition(CONTROL_SUFFIX)
+    old = path.with_name(site + _OLD_SUFFIX + part)
+    return old if found and old.is_dir() and not path.exists() else path
 
 
 @dataclass(frozen=True)
@@ -106,13 +120,15 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its folder: the site, what tells it from its sisters, and `.twin` (that of the encoder) or `.twin-PART`."""
-        twin = {"": "", "encoder": TWIN_SUFFIX}.get(self.frozen, f"{TWIN_SUFFIX}-{self.frozen}")
-        return self.site.replace("->", "--to--") + self.tail + twin
+        """Name of its folder: the site, options where there are several, and `.control` (frozen encoder) or
+        `.control-PART`.
+        """
+        control = {"": "", "encoder": CONTROL_SUFFIX}.get(self.frozen, f"{CONTROL_SUFFIX}-{self.frozen}")
+        return self.site.replace("->", "--to--") + self.tail + control
 
     @property
     def where(self) -> dict[str, Any]:
-        """Its sites for its record; that of a transcoder is the one it writes."""
+        """Sites for its record; a transcoder's is the one it writes."""
         several = parts(self.site)
         if kind(self.site) == "pair":
             return {"read_site": several[0], "site": several[1]}
@@ -124,7 +140,7 @@ class Member:
         return self.spec.learner(d_in, seed=self.seed, frozen=self.frozen, steps=steps)
 
     def freezes(self, d_model: int, steps: int) -> bool:
-        """Whether the variant has the part that this twin keeps frozen; without it, it is known to be sound."""
+        """Return whether the variant has the part that this control freezes; without it, it is known to be sound."""
         try:
             self.learner(d_model, steps)
         except UserError:
@@ -132,7 +148,7 @@ class Member:
         return True
 
     def inputs(self, at: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """What `partial_fit` is given of rows by site: (x,), of a pair (x, y), of joined sites both side by side."""
+        """Arguments of `partial_fit` from rows by site: (x,), of a pair (x, y), of joined sites both side by side."""
         rows = tuple(at[part] for part in parts(self.site))
         return (torch.cat(rows, dim=1),) if kind(self.site) == "joined" else rows
 

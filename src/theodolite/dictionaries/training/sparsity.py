@@ -1,4 +1,4 @@
-"""What variants share that trade error against a sparsity penalty: its coefficient, warm-up, and steering to an L0."""
+"""Base of the variants with a sparsity penalty: its coefficient, warm-up, and steering to an L0."""
 
 from dataclasses import KW_ONLY, dataclass
 

@@ -48,7 +48,7 @@ class StoredRows:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the rows were made of, as the harvest wrote it down: model (hash), dtype, token_sites."""
+        """Facts of the rows as the harvest wrote them down: model (hash), dtype, token_sites."""
         return dict(read_json(self.store.folder / "manifest.json")["fields"])
 
     @property
@@ -83,7 +83,7 @@ class StoredRows:
         return np.sort(order[kept_back:]), np.sort(order[:kept_back])
 
     def n_rows(self) -> int:
-        """How many there are."""
+        """Number of stored rows."""
         return sum(self.store.commit(unit).rows["token_doc"] for unit in self.store.units())
 
     def held_out(self, sites: Sequence[str], seed: int) -> Rows:
@@ -118,7 +118,7 @@ class StoredStream:
         return kept.take(torch.from_numpy(order))
 
     def passes(self) -> dict[str, float]:
-        """How often the store has been read."""
+        """Number of times the store has been read."""
         return {PART: self.cursor.taken[PART] / len(self.units)}
 
     def state(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ READ = {"raw": Positions("content"), "chat": Positions("content+suffix")}
 
 @dataclass
 class Cursor:
-    """How far the stream has come, per part; plain numbers, stored in every checkpoint."""
+    """Position of the stream, per part; plain numbers, stored in every checkpoint."""
 
     blocks: int = 0
     taken: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Rows:
         return Rows({s: x[index.to(x.device)] for s, x in self.at.items()}, self.domain[index], self.document[index])
 
     def to(self, device: str) -> "Rows":
-        """The same rows with their activations on another device."""
+        """Return these rows with their activations on another device."""
         return Rows({s: x.to(device) for s, x in self.at.items()}, self.domain, self.document)
 
 
@@ -102,7 +102,7 @@ class Stream:
         return kept.take(torch.from_numpy(order))
 
     def passes(self) -> dict[str, float]:
-        """How often each part has been read."""
+        """Number of times each part has been read."""
         return {p: self.cursor.taken.get(p, 0) / len(self.parts[p]) for p in self.shares}
 
     def available(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a run says while it lasts: one line of numbers per block, on disk and to whoever else wants it."""
+"""Log of a training run: one line of numbers per block, on disk and to whoever else wants it."""
 
 import json
 import math
@@ -14,7 +14,7 @@ Watch = Callable[[Line], None]
 
 
 class Tracker(Protocol):
-    """What is used of Weights & Biases: `import wandb; train(..., tracker=wandb)`, or any object with these three."""
+    """Part of Weights & Biases that is used: `import wandb; train(..., tracker=wandb)`, or any such object."""
 
     def init(self, *, project: str, name: str, config: dict[str, Any]) -> Any: ...
 
@@ -43,7 +43,7 @@ class Means:
         return float(self.sums[name][key]) / self.steps
 
     def losses(self, widths: dict[str, int]) -> dict[str, dict[str, float | None]]:
-        """By dictionary and loss; `dead` is the share of latents."""
+        """Losses by dictionary and name; `dead` is the share of latents."""
         means = {n: {k: float(v) / self.steps for k, v in losses.items()} for n, losses in self.sums.items()}
         for name, found in means.items():
             found["dead"] /= widths[name]

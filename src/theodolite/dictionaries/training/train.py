@@ -1,4 +1,4 @@
-"""Many dictionaries (variants, widths, sites, seeds and twins) in one pass over rows; resumable to the bit."""
+"""Many dictionaries (variants, widths, sites, seeds and controls) in one pass over rows; resumable to the bit."""
 
 import math
 import time
@@ -22,7 +22,7 @@ from theodolite.dictionaries.training import card, checkpoint
 from theodolite.dictionaries.training.allocator import keep_freed_memory
 from theodolite.dictionaries.training.corpus import Corpus
 from theodolite.dictionaries.training.material import Harvested, Material, Texts
-from theodolite.dictionaries.training.plan import Member, Plan, kind
+from theodolite.dictionaries.training.plan import Member, TrainingPlan, existing, kind
 from theodolite.dictionaries.training.prefetch import Ahead
 from theodolite.dictionaries.training.stored import StoredRows
 from theodolite.dictionaries.training.stream import Rows, concatenate
@@ -49,20 +49,21 @@ def train(
     checkpoint_seconds: float = 300.0,
     **options: Any,
 ) -> dict[str, Path]:
-    """Train every dictionary of a plan; returns the folder of each, `SITE` and `SITE.twin` if there is one per site.
+    """Train every dictionary of a plan; returns the folder of each, `SITE` and `SITE.control` if there is one per site.
 
     model: anything with `tokens`, `read`, `loss`, `hash`, `dtype`, `name`, `d_model`, `device` and `tokenizer` as in
-    `theodolite.Model`; may be None where `rows` are stored ones. options: fields of `plan.Plan`. A finished folder is
-    returned as it is; a stopped run goes on from its last checkpoint and ends with the same weights, bit for bit, as
-    one that was never stopped (same machine, same number of threads). Weights that are not those written are refused.
+    `theodolite.Model`; may be None where `rows` are stored ones. options: fields of `plan.TrainingPlan`. A finished
+    folder is returned as it is; a stopped run goes on from its last checkpoint and ends with the same weights, bit for
+    bit, as one that was never stopped (same machine, same number of threads). Weights other than those written are
+    refused.
     measuring: told after the last step how many dictionaries have their card. watch: is given every line of
     `log.jsonl`. prefetch: whether a thread reads the next block while this one is trained on (default: on a GPU).
     """
-    material, plan, folder = material_of(model, rows), Plan(tuple(map(str, sites)), **options), Path(folder)
+    material, plan, folder = material_of(model, rows), TrainingPlan(tuple(map(str, sites)), **options), Path(folder)
     members = plan.members(material.check(plan.reads))  # what cannot be trained is refused before the folder is claimed
     request = material.about() | plan.request()
     checkpoint.claim(folder, request)
-    results = {name: folder / name for name in members}
+    results = {name: existing(folder / name) for name in members}
     if all((path / "config.json").is_file() for path in results.values()):
         for path in results.values():
             native.verify(path)
@@ -100,12 +101,12 @@ def material_of(model: Any, rows: Corpus | StoredRows) -> Material:
 class Training:
     """One training run: the stream, the dictionaries, and the rows that did not fill a batch."""
 
-    def __init__(self, material: Material, plan: Plan, members: dict[str, Member], folder: Path, log: Log):
+    def __init__(self, material: Material, plan: TrainingPlan, members: dict[str, Member], folder: Path, log: Log):
         self.material, self.plan, self.members, self.folder, self.log = material, plan, members, folder, log
         self.device = material.device
         self.stream = material.stream(plan.reads, plan.seed, plan.block)
         self.held_out = material.held_out(plan.reads, plan.seed).to(self.device)
-        self.judged_on = material.judged_on(plan.seed)
+        self.main_domain = material.main_domain(plan.seed)
         d_model = self.held_out.at[plan.reads[0]].shape[1]
         self.dictionaries = {name: member.learner(d_model, plan.steps) for name, member in members.items()}
         self.step, self.seconds = 0, 0.0
@@ -149,7 +150,7 @@ class Training:
             block, self.cursor = ahead.take()
         except UserError as error:
             where = f"step {self.step}, block {self.cursor['blocks']}"
-            raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
+            raise UserError(f"{where}: {error}. {checkpoint.progress_text(self.folder)}") from None
         if not len(block):
             raise UserError(f"a block of {self.material.name} gave no row at all: its texts have no token to read")
         return block
@@ -159,7 +160,7 @@ class Training:
         return block if self.carry is None else concatenate([self.carry, block])
 
     def _train_on(self, rows: Rows) -> Means:
-        """As many steps as the rows fill; the rest is carried over."""
+        """Train as many steps as the rows fill; the rest is carried over."""
         batch = self.plan.batch
         means = Means(min(len(rows) // batch, self.plan.steps - self.step))
         if self.step == 0 and means.steps:
@@ -191,7 +192,7 @@ class Training:
             return self.dictionaries[name].partial_fit(*self.members[name].inputs(at))
         except UserError as error:
             where = f"{name}, step {self.step + batch}, batch {batch} of block {self.cursor['blocks'] - 1}"
-            raise UserError(f"{where}: {error}. {checkpoint.said(self.folder)}") from None
+            raise UserError(f"{where}: {error}. {checkpoint.progress_text(self.folder)}") from None
 
     def _read_curve(self, means: Means) -> None:
         """FVU on held-out rows, and L0 on the block's, if it passed a point of the curve."""
@@ -249,7 +250,8 @@ class Training:
             (self.folder / "log.jsonl").unlink(missing_ok=True)
             return
         numbers, tensors = found
-        if numbers.get("code", self._code()) != self._code():  # version 0.1 kept none
+        named = set(tensors) - {checkpoint.CARRY} == set(self.dictionaries)  # version 0.1 called controls twins
+        if numbers.get("code", self._code()) != self._code() or not named:  # and recorded no code
             raise UserError(
                 f"the checkpoint in {self.folder} was written by other code or libraries than these, so going on would "
                 "mix two trainings: install that version again, or delete the folder and train anew"
@@ -271,13 +273,13 @@ class Training:
         options = fitted.options()
         stored = native.as_stored(fitted.dictionary())
         fell = card.still_falling(
-            self.curve[name], self.judged_on, (1 - fitted.decay) * self.plan.steps * self.plan.batch
+            self.curve[name], self.main_domain, (1 - fitted.decay) * self.plan.steps * self.plan.batch
         )
         measured = card.measure(stored, self.held_out, member.inputs, self._cross_entropy(member.site))
         measured |= {
             "dead": card.dead_latents(fitted.unused_for_, self.step * self.plan.batch),
             "curve": self.curve[name],
-            "judged_on": self.judged_on,
+            "judged_on": self.main_domain,
             "fell_over_last_doubling": fell,
         }
         measured["undertrained"] = card.undertrained(measured, options.get("target_l0"))

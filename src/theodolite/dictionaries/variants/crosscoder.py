@@ -95,9 +95,15 @@ class Crosscoder(Learner):
 
 
 def _step(
-    w: dict[str, Tensor], x_nd: Tensor, weight_f: Tensor, k: int, dead: Tensor, k_aux: int, alpha: float,
+    w: dict[str, Tensor],
+    x_nd: Tensor,
+    weight_f: Tensor,
+    k: int,
+    dead: Tensor,
+    k_aux: int,
+    alpha: float,
     train_encoder: bool,
-) -> Step:  # fmt: skip
+) -> Step:
     """Loss and gradients of |x - x̂|² / |x - x̄|² + AuxK; no gradient goes through the choice of latents."""
     centred = x_nd - w["b_dec"]
     pre = torch.addmm(w["b_enc"], centred, w["W_enc"].T)

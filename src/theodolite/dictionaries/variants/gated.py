@@ -13,7 +13,7 @@ from theodolite.dictionaries.training.sparsity import Penalised, linear_gradient
 
 
 @dataclass(eq=False)
-class Gated(Penalised):
+class GatedSAE(Penalised):
     """A gate decides which latents fire, a second path how much; the penalty sees the gate alone, so nothing shrinks.
 
     With π = W_enc (x - b_dec) + b_gate: z = 1[π > 0] relu(exp(r_mag) W_enc (x - b_dec) + b_mag); the loss is the
@@ -23,7 +23,7 @@ class Gated(Penalised):
 
     >>> import torch
     >>> rows = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
-    >>> few, many = (Gated(8, width=16, coefficient=c, lr=1e-2).fit([rows] * 50) for c in (0.3, 0.01))
+    >>> few, many = (GatedSAE(8, width=16, coefficient=c, lr=1e-2).fit([rows] * 50) for c in (0.3, 0.01))
     >>> bool((few.encode(rows) > 0).sum() < (many.encode(rows) > 0).sum())
     True
     """

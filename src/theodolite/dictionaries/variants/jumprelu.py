@@ -17,7 +17,7 @@ PENALTIES = ("step", "tanh", "target")
 
 
 class _Settings(NamedTuple):
-    """What the fields say, or the papers where they say None, in units of the scaled rows."""
+    """Values of the fields, or those of the papers where a field is None, in units of the scaled rows."""
 
     coefficient: float
     bandwidth: float

@@ -67,7 +67,7 @@ class MatchingPursuit(Learner):
         return Step({"fvu": fvu}, {"W_dec": g_W, "b_dec": -g.sum(0)}, fired, l0)
 
     def _active(self, taken: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Which latents any row took, and how many different ones a row took."""
+        """Latents that any row took, and how many different ones a row took."""
         idx_nk, val_nk = (torch.cat(part, dim=1) for part in zip(*taken, strict=True))
         idx_nk = torch.where(val_nk > 0, idx_nk, -1).sort(dim=1).values
         new = (idx_nk >= 0) & (idx_nk.diff(dim=1, prepend=torch.full_like(idx_nk[:, :1], -1)) != 0)

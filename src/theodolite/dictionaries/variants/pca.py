@@ -64,6 +64,6 @@ def _moments(x_nd: Tensor) -> dict[str, Tensor]:
 def _combined(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
     """The moments of two sets of rows together."""
     n = a["n"] + b["n"]
-    apart = b["mean"] - a["mean"]
-    scatter = a["scatter"] + b["scatter"] + torch.outer(apart, apart) * (a["n"] * b["n"] / n)
-    return {"n": n, "mean": a["mean"] + apart * (b["n"] / n), "scatter": scatter}
+    gap = b["mean"] - a["mean"]
+    scatter = a["scatter"] + b["scatter"] + torch.outer(gap, gap) * (a["n"] * b["n"] / n)
+    return {"n": n, "mean": a["mean"] + gap * (b["n"] / n), "scatter": scatter}

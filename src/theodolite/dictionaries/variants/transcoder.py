@@ -85,9 +85,15 @@ class Transcoder(Learner):
 
 
 def _step(
-    w: dict[str, Tensor], x_nd: Tensor, y_nd: Tensor, k: int, dead: Tensor, k_aux: int, alpha: float,
+    w: dict[str, Tensor],
+    x_nd: Tensor,
+    y_nd: Tensor,
+    k: int,
+    dead: Tensor,
+    k_aux: int,
+    alpha: float,
     train_encoder: bool,
-) -> Step:  # fmt: skip
+) -> Step:
     """Loss and gradients of |y - ŷ|² / |y - ȳ|² + AuxK, from active latents only; `dead` holds latents' numbers."""
     W_dec, width = w["W_dec"], len(w["W_dec"])
     idx, val = preselect.top_k(x_nd, w["W_enc"], w["b_enc"], k)
