@@ -6,7 +6,7 @@ PEERS := .bench-venv
 # uv does not see the CPU build of torch that some machines carry on disk, pip does; hence pip.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: compare test check slow bench gpu clean
+.PHONY: compare test check slow bench gpu docs clean
 
 compare: $(VENV)/installed           ## harmful intent, head to head, on the embedded default model
 	$(BIN)/theodolite compare harmful-intent
@@ -15,8 +15,8 @@ test: $(VENV)/installed check        ## every fast test (tiny models, no network
 	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --ignore tests/guards  # guards: check ran them
 
 check: $(VENV)/installed             ## format, lint, types, guards; under 30 s
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/build_api.py
+	$(BIN)/ruff check src tests benchmarks docs/build_api.py
 	$(BIN)/mypy
 	$(BIN)/pytest tests/guards
 
@@ -39,6 +39,9 @@ bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries besi
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/sae_step.py build/rows.safetensors --json build/sae_step.json
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/sae_quality.py build/rows.safetensors --json build/sae_quality.json
 
+docs:                                ## the API reference, docs/api/*.md, from docstrings; needs no installed package
+	$(PYTHON) docs/build_api.py
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
@@ -53,4 +56,4 @@ $(PEERS)/installed: benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) dist build
+	rm -rf $(VENV) $(PEERS) dist build docs/api
