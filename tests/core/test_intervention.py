@@ -11,7 +11,7 @@ from theodolite.core.basis import Direction, Identity, Subspace, pack, unpack
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, Mean, Scale, Zero
+from theodolite.core.rules import Add, Clamp, Mean, Patch, Scale, Zero
 from theodolite.core.site import Site
 
 D = 6
@@ -147,6 +147,15 @@ def test_arrays_survive_json_bit_by_bit() -> None:
 def test_a_form_from_a_stranger_is_refused_with_its_fault(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Intervention.from_json(EXAMPLES[0].to_json() | change)
+
+
+def test_names_are_as_good_as_the_values_that_they_stand_for() -> None:
+    named = Intervention(
+        "model.layers.1", Patch("blocks.0.hook_resid_post"), positions="content", read_site="hook_embed"
+    )  # type: ignore[arg-type]
+    meant = Intervention(SITE, Patch(Site(0, "resid_post")), Identity(), Positions("content"), Site(None, "embed"))
+    assert named.to_json() == meant.to_json()
+    assert (named.site, named.sources()) == (meant.site, meant.sources())
 
 
 def test_impossible_interventions_are_refused() -> None:

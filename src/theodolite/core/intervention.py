@@ -32,6 +32,11 @@ class Intervention:
     read_site: Site | None = None
 
     def __post_init__(self) -> None:
+        # names are as good as the values they stand for
+        object.__setattr__(self, "site", Site.parse(self.site))
+        object.__setattr__(self, "positions", Positions.parse(self.positions))
+        if self.read_site is not None:
+            object.__setattr__(self, "read_site", Site.parse(self.read_site))
         for source in self.sources():
             if self.site < source:
                 raise UserError(f"{str(source)!r} comes after {str(self.site)!r} and cannot be read there")
@@ -54,7 +59,6 @@ class Intervention:
     @classmethod
     def patch(cls, site: Any, source: Any, basis: Basis | None = None, positions: Any = "all") -> "Intervention":
         """Put in the states of a donor, in the whole stream or in the coordinates of a basis."""
-        source = Site.parse(source) if isinstance(source, str) else source
         return cls(Site.parse(site), Patch(source), basis or Identity(), Positions.parse(positions))
 
     @classmethod

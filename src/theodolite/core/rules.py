@@ -104,7 +104,7 @@ class Mean:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """z becomes that of a donor: states of another run, or of an earlier site of this one.
+    """z becomes that of a donor: states of another run, or of an earlier site of this one (a Site or its name).
 
     States have shape (d), (t, d) or (n, t, d), tokens counted as in the run that they are patched into.
     """
@@ -112,6 +112,8 @@ class Patch:
     source: Any
 
     def __post_init__(self) -> None:
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", Site.parse(self.source))
         if not isinstance(self.source, Site):
             _check_finite("donor", self.source)
 

@@ -3,20 +3,34 @@
 import re
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import Any, Generic, TypeVar
 
 from theodolite.core.errors import UserError, unknown
+
+T = TypeVar("T")
 
 PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 _ENDS = ("embed", "final_norm")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.hook_(\w+)")
 _BRIDGE = {"in": "resid_pre", "out": "resid_post"}  # a block's own hooks in TransformerLens 3
+# Module paths that are the same site in every family: a block's two ends, the embedding and the final norm. A module
+# inside a block is not: the MLP's output is `mlp_out` in Llama, but in Gemma 2 a norm lies behind it.
+_MODULE = re.compile(
+    r"(?:[a-z_.]+\.)?(?:model|language_model|transformer|gpt_neox)\.(?:layers|h)\.(\d+)(\.input|\.output)?"
+)
+_MODULE_ENDS = {
+    **dict.fromkeys(["model.embed_tokens", "transformer.wte", "gpt_neox.embed_in"], "embed"),
+    **dict.fromkeys(["model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm"], "final_norm"),
+}
 
 
 @total_ordering
 @dataclass(frozen=True)
 class Site:
     """A place in the residual stream; sites sort in the order in which a forward pass reaches them.
+
+    Wherever theodolite takes a site it also takes its name, or what TransformerLens and transformers call it.
 
     `embed` is the token embedding (before GPT-2's position embedding), `final_norm` the normalised stream that the
     unembedding reads. `attn_out` and `mlp_out` are what is added to the stream, after Gemma's post-norms.
@@ -40,15 +54,31 @@ class Site:
 
     @classmethod
     def parse(cls, text: "str | Site") -> "Site":
-        """A site from its text form; a Site is returned as it is."""
+        """Return the site that a name stands for; a Site is returned as it is.
+
+        Names of other tools are those that mean the same in every family of models. A module inside a block, such as
+        `model.layers.3.mlp`, is not among them: `Model.site` knows the family and takes it.
+
+        >>> [str(Site.parse(name)) for name in ("blocks.3.hook_resid_mid", "model.layers.3", "transformer.h.3.input")]
+        ['blocks.3.resid_mid', 'blocks.3.resid_post', 'blocks.3.resid_pre']
+        """
         if isinstance(text, Site):
             return text
         if text in _ENDS:
             return cls(None, text)
         if found := _BLOCK.fullmatch(text):
+            if found[2].startswith("hook_"):
+                return cls.from_transformer_lens(text)
             return cls(int(found[1]), found[2])
+        if text == "hook_embed":
+            return cls(None, "embed")
+        if found := _MODULE.fullmatch(text):
+            return cls(int(found[1]), "resid_pre" if found[2] == ".input" else "resid_post")
+        if end := _MODULE_ENDS.get(text.removesuffix(".output")):
+            return cls(None, end)
         raise UserError(
-            f"{text!r} is not a site: write 'embed', 'final_norm' or 'blocks.N.PART', PART one of {', '.join(PARTS)}"
+            f"{text!r} is not a site: write 'embed', 'final_norm' or 'blocks.N.PART', PART one of {', '.join(PARTS)}; "
+            "the path of a module inside a block becomes a site by model.site(path)"
         )
 
     def __str__(self) -> str:
@@ -137,3 +167,31 @@ class Site:
         if layer < 1:
             raise UserError(f"control vectors have layers from 1 on, not {layer}")
         return cls(layer, "resid_post")
+
+
+class MissingSite(UserError, KeyError):
+    """Nothing is held at the site that was asked for."""
+
+    __str__ = UserError.__str__  # KeyError's would quote the message
+
+
+class AtSites(dict[Site, T], Generic[T]):
+    """Values by site; a site may be given by any name that `Site.parse` knows.
+
+    >>> held = AtSites({Site.parse("blocks.1.resid_post"): 7})
+    >>> held["blocks.1.resid_post"], held["model.layers.1"], "embed" in held
+    (7, 7, False)
+    """
+
+    def __getitem__(self, site: Site | str) -> T:
+        found = Site.parse(site)
+        if not dict.__contains__(self, found):
+            raise MissingSite(f"nothing was read at {str(found)!r}: held are {', '.join(map(str, self)) or 'no sites'}")
+        return super().__getitem__(found)
+
+    def __contains__(self, site: object) -> bool:
+        return super().__contains__(Site.parse(site) if isinstance(site, str) else site)
+
+    def get(self, site: Site | str, default: Any = None) -> Any:
+        """Return the value at a site, or the default where nothing is held there."""
+        return super().get(Site.parse(site), default)

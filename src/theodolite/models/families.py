@@ -59,6 +59,21 @@ class Family:
                     return Site(int(number), part)
         raise UserError(f"the {side} of module {path!r} is not a site")
 
+    def parse(self, text: str | Site) -> Site:
+        """Return the site that any of its names stands for, modules inside a block of this family included.
+
+        >>> str(LLAMA.parse("model.layers.3.mlp")), str(GEMMA_2.parse("blocks.3.ln2_post.hook_out"))
+        ('blocks.3.mlp_out', 'blocks.3.mlp_out')
+        """
+        try:
+            return Site.parse(text)
+        except UserError as unknown_everywhere:
+            hook = str(text)
+            try:
+                return self.named(hook)
+            except UserError as unknown_here:
+                raise (unknown_here if "hook_" in hook else unknown_everywhere) from None
+
     def named(self, hook: str) -> Site:
         """The site of a hook as SAELens, TransformerLens (2 and 3) or transformers call it.
 

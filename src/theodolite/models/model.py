@@ -13,7 +13,8 @@ from theodolite.core.activations import Activations
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions, Role
-from theodolite.core.site import PARTS, Site
+from theodolite.core.several import several
+from theodolite.core.site import PARTS, AtSites, Site
 from theodolite.models import generate as generation
 from theodolite.models import preflight, scoring
 from theodolite.models import read as reading
@@ -36,7 +37,9 @@ from theodolite.models.tokens import (
     pad,
 )
 
-Interventions = Sequence[Intervention]
+Texts = str | Sequence[str]  # a bare string is a list of one
+Sites = Site | str | Iterable[Site | str]
+Interventions = Intervention | Sequence[Intervention]
 
 
 class Model:
@@ -44,8 +47,9 @@ class Model:
 
     Everything goes through `run`: tokens in, states at sites out, changed on the way by interventions. `read`,
     `loss`, `logprobs` and `generate` are what one asks of it with texts; each takes `interventions=[...]`. Texts are
-    a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`). More than `max_tokens` of a text are cut; where
-    none are given it is 256, and a warning (`Truncated`) counts the texts that were longer.
+    a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`). Where a list of texts, sites or interventions is
+    expected, one alone is a list of one. More than `max_tokens` of a text are cut; where none are given it is 256, and
+    a warning (`Truncated`) counts the texts that were longer.
 
     hash: what tells these weights from all others; taken from the module where none is given.
 
@@ -146,9 +150,9 @@ class Model:
                 return "", ""
             raise
 
-    def control_tokens_in(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    def control_tokens_in(self, texts: Texts) -> list[tuple[str, ...]]:
         """The strings of control tokens that each text holds; they are read as text, never as that token."""
-        return control_tokens_in(self.tokenizer, texts)
+        return control_tokens_in(self.tokenizer, several(texts))
 
     def most_tokens(self, format: Format, max_tokens: int) -> int:
         """How many tokens of a text are read: `max_tokens`, or what the model's context leaves beside the template."""
@@ -159,8 +163,8 @@ class Model:
         check_ids(encodings, self.network.module.get_input_embeddings().weight.shape[0], self.tokenizer)
 
     def site(self, site: Site | str) -> Site:
-        """The site, or an error if this model lacks it."""
-        found = Site.parse(site).check(self.n_blocks)
+        """The site, by any name of it or the path of its module, or an error if this model lacks it."""
+        found = self.network.family.parse(site).check(self.n_blocks)
         self.network.family.locate(found)
         return found
 
@@ -175,7 +179,7 @@ class Model:
         deepest = self._last_block(max(sites)) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
-    def tokens(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
+    def tokens(self, texts: Texts, *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
         """Token ids with the role of every token, padded on the right; `truncated` says whose text was cut.
 
         Texts are cut at `max_tokens`, or where the model's context ends (`most_tokens`).
@@ -185,7 +189,7 @@ class Model:
     def run(
         self,
         tokens: Tokens,
-        capture: Iterable[Site | str] = (),
+        capture: Sites = (),
         interventions: Interventions = (),
         grad: bool = False,
         logits: bool = True,
@@ -194,7 +198,7 @@ class Model:
 
         Without logits the pass ends at the deepest captured site. With `grad` the states stay in the graph.
         """
-        wanted = [self.site(site) for site in capture]
+        wanted = [self.site(site) for site in several(capture)]
         if not wanted and not logits:
             raise UserError("nothing to run for: capture a site or ask for logits")
         effects = self._effects(interventions)
@@ -204,8 +208,8 @@ class Model:
 
     def read(
         self,
-        texts: Sequence[str],
-        sites: Iterable[Site | str] | Site | str,
+        texts: Texts,
+        sites: Sites,
         *,
         positions: Positions | str = "content",
         pooling: str | None = "mean",
@@ -213,12 +217,12 @@ class Model:
         format: Format = "chat",
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
-    ) -> dict[Site, Activations]:
+    ) -> AtSites[Activations]:
         """Rows at sites: one per text, pooled over the positions, or with `pooling=None` one per token; float32.
 
         `pooling="last"` is the last token of all, in a chat the template's, whatever the positions: as in a harvest.
         """
-        wanted = [self.site(site) for site in ([sites] if isinstance(sites, str | Site) else sites)]
+        wanted = [self.site(site) for site in several(sites)]
         return reading.read(
             self,
             self._pad(self._encoded(texts, format, max_tokens)),
@@ -229,7 +233,7 @@ class Model:
             batch_tokens or self.batch_tokens(wanted),
         )
 
-    def embed(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int | None = None) -> np.ndarray:
+    def embed(self, texts: Texts, *, format: Format = "chat", max_tokens: int | None = None) -> np.ndarray:
         """Mean of the model's own input embeddings over the content of each text; (n, d) float32, no block runs."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
         content = select(tokens, Positions("content"))
@@ -241,7 +245,7 @@ class Model:
 
     def loss(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         positions: Positions | str = "content",
         interventions: Interventions = (),
@@ -256,7 +260,7 @@ class Model:
 
     def kl(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         interventions: Interventions,
         positions: Positions | str = "content",
@@ -274,8 +278,8 @@ class Model:
 
     def logprobs(
         self,
-        prompts: Sequence[str],
-        continuations: Sequence[str],
+        prompts: Texts,
+        continuations: Texts,
         *,
         interventions: Interventions = (),
         format: Format = "chat",
@@ -286,6 +290,7 @@ class Model:
 
         Continuations are tokenised by themselves, so a raw one normally begins with a space.
         """
+        prompts, continuations = several(prompts), several(continuations)
         if len(prompts) != len(continuations):
             raise UserError(f"{len(prompts)} prompts and {len(continuations)} continuations: give one for each")
         check_texts(continuations, "continuation")
@@ -298,7 +303,7 @@ class Model:
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Texts,
         *,
         max_new_tokens: int = 64,
         interventions: Interventions = (),
@@ -331,12 +336,12 @@ class Model:
             return site.block
         return -1 if site.part == "embed" else self.n_blocks - 1
 
-    def _encode(self, texts: Sequence[str], format: Format, max_tokens: int) -> list[Encoding]:
-        encodings = encode(self.tokenizer, texts, format, max_tokens, running.context(self.network.module))
+    def _encode(self, texts: Texts, format: Format, max_tokens: int) -> list[Encoding]:
+        encodings = encode(self.tokenizer, several(texts), format, max_tokens, running.context(self.network.module))
         self.check_ids(encodings)
         return encodings
 
-    def _encoded(self, texts: Sequence[str], format: Format, max_tokens: int | None) -> list[Encoding]:
+    def _encoded(self, texts: Texts, format: Format, max_tokens: int | None) -> list[Encoding]:
         """Texts as tokens; those cut at a limit that the caller did not give are counted in a warning."""
         asked = MAX_TOKENS if max_tokens is None else max_tokens
         encodings = self._encode(texts, format, asked)
@@ -350,10 +355,11 @@ class Model:
         return encodings
 
     def _effects(self, interventions: Interventions) -> running.Effects:
-        for intervention in interventions:
+        chosen = several(interventions)
+        for intervention in chosen:
             for site in (intervention.site, *intervention.sources()):
                 self.site(site)
-        return running.Effects(interventions)
+        return running.Effects(chosen)
 
     def _pad(self, encodings: Sequence[Encoding]) -> Tokens:
         return pad(encodings, self.tokenizer.pad_token_id or 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from theodolite.core.activations import Activations
 from theodolite.core.positions import Positions, check_pooling, pooled_over
-from theodolite.core.site import Site
+from theodolite.core.site import AtSites, Site
 from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.run import Effects
 from theodolite.models.sweep import Columns, pooled, select, sweep
@@ -25,7 +25,7 @@ def read(
     pooling: str | None,
     effects: Effects,
     batch_tokens: int,
-) -> dict[Site, Activations]:
+) -> AtSites[Activations]:
     """States at the chosen tokens (or one pooled row per text) of a `Model`: float32, in the order of the texts."""
     wanted = sorted(set(sites))
     weights = model.hash  # reads all weights, and refuses what they do not describe: once for all sites, and first
@@ -49,7 +49,9 @@ def read(
     doc = np.concatenate([_docs(columns, pooling) for columns, _ in parts])
     order = doc.argsort(kind="stable")
     rows = {site: torch.cat([kept[site] for _, kept in parts]).numpy()[order] for site in wanted}
-    return {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
+    return AtSites(
+        {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
+    )
 
 
 def _docs(columns: Columns, pooling: str | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
-from theodolite.core.site import Site
+from theodolite.core.site import AtSites, Site
 from theodolite.models.families import Network
 from theodolite.models.hooks import Reached, attached
 from theodolite.models.tokens import Tokens
@@ -25,15 +25,16 @@ class NoEffect(UserWarning):
 class Trace:
     """What a run saw: states (n, t, d) by site, after any intervention there, and logits (n, t, vocabulary).
 
-    `changed` counts, per intervention, the tokens that it altered.
+    `trace["blocks.1.resid_post"]` is short for `trace.activations["blocks.1.resid_post"]`. `changed` counts, per
+    intervention, the tokens that it altered.
     """
 
-    activations: dict[Site, Tensor]
+    activations: AtSites[Tensor]
     logits: Tensor | None
     changed: tuple[int, ...] = ()
 
     def __getitem__(self, site: Site | str) -> Tensor:
-        return self.activations[Site.parse(site)]
+        return self.activations[site]
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class _Pass:
     ) -> None:
         self.batch = batch
         self.capture, self.effects, self.deepest, self.reduce = capture, effects, deepest, reduce
-        self.captured: dict[Site, Any] = {}
+        self.captured: AtSites[Any] = AtSites()
         self.columns = slice(started, tokens.ids.shape[1])
         self._states: dict[Site, Tensor] = {}
         self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
