@@ -2,21 +2,26 @@
 
 import base64
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.discover import Registry, registered
+from theodolite.core.errors import UserError
+from theodolite.core.latents import LatentBasis
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Basis(Protocol):
-    """z = E(h) and W_D: anything with these two methods is a basis.
+    """z = E(h) and W_D: anything with these methods is a basis.
 
-    `decode` is linear and takes a *change* of z, so that a bias or a reconstruction error never enters.
+    `decode` is linear and takes a *change* of z, so that a bias or a reconstruction error never enters. One that is to
+    be read from JSON has a `name` and a class method `from_json(form, dictionaries)`; a package of yours registers it
+    as an entry point of that name in the group `theodolite.bases`.
     """
 
     @property
@@ -30,7 +35,7 @@ class Basis(Protocol):
         """What a change of the coordinates adds to the stream."""
 
     def to_json(self) -> dict[str, Any]:
-        """The form `from_json` reads."""
+        """The form that `basis_from_json` reads: at least {"basis": name}."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Identity:
     """The stream itself: h' = g(h)."""
 
     d_model = None
+    name: ClassVar[str] = "identity"
 
     def encode(self, h: "Tensor") -> "Tensor":
         return h
@@ -46,7 +52,12 @@ class Identity:
         return change
 
     def to_json(self) -> dict[str, Any]:
-        return {"basis": "identity"}
+        return {"basis": self.name}
+
+    @classmethod
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Identity":
+        """Return the basis that a JSON form describes."""
+        return cls()
 
 
 class Subspace:
@@ -83,6 +94,11 @@ class Subspace:
         read = {"read": pack(self.read_kd)} if self._given else {}
         return {"basis": self.name, "write": pack(self.write_kd)} | read
 
+    @classmethod
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Subspace":
+        """Return the basis that a JSON form describes."""
+        return cls(unpack(form.get("write", {})), unpack(form["read"]) if "read" in form else None)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={len(self.write_kd)}, d_model={self.d_model})"
 
@@ -98,15 +114,15 @@ class Direction(Subspace):
             raise UserError(f"a direction is one vector, not {len(self.write_kd)}: use a subspace")
 
 
-def basis_from_json(form: dict[str, Any]) -> Basis:
-    """The basis a JSON form describes."""
-    kinds = {"direction": Direction, "subspace": Subspace}
-    name = form.get("basis")
-    if name == "identity":
-        return Identity()
-    if name not in kinds:
-        raise unknown("basis", str(name), ["identity", *kinds])
-    return kinds[name](unpack(form["write"]), unpack(form["read"]) if "read" in form else None)
+def bases() -> Registry:
+    """Return the class of every basis that has a JSON form, by name: ours and those of installed packages."""
+    return registered([Identity, Direction, Subspace, LatentBasis], "theodolite.bases", "basis")
+
+
+def basis_from_json(form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> Basis:
+    """Return the basis that a JSON form describes; latents need their dictionary among those given."""
+    cls: Any = bases()[str(form.get("basis"))]
+    return cls.from_json(form, dictionaries)
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A change to a forward pass: h' = h + W_D (g(z) - z) with z = E(h), at one site and on chosen tokens."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class Intervention:
         for source in self.sources():
             if self.site < source:
                 raise UserError(f"{str(source)!r} comes after {str(self.site)!r} and cannot be read there")
+        if self.read_site is None and getattr(self.basis, "reads_elsewhere", False):
+            raise UserError(f"{self.basis} are latents of a transcoder: say by read_site which site it reads")
 
     @classmethod
     def add(cls, site: Any, vector: Any, strength: float = 1.0, positions: Any = "all") -> "Intervention":
@@ -91,12 +94,12 @@ class Intervention:
         return where | {"rule": rule_to_json(self.rule), "basis": self.basis.to_json()} | read
 
     @classmethod
-    def from_json(cls, form: dict[str, Any]) -> "Intervention":
-        """The intervention that a JSON form describes."""
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Intervention":
+        """Return the intervention that a JSON form describes; latents are those of a dictionary among the given."""
         if extra := set(form) - {"site", "positions", "rule", "basis", "read_site"}:
             raise UserError(f"an intervention has no {sorted(extra)}")
         read = Site.parse(form["read_site"]) if "read_site" in form else None
-        rule, basis = rule_from_json(form["rule"]), basis_from_json(form["basis"])
+        rule, basis = rule_from_json(form["rule"]), basis_from_json(form["basis"], dictionaries)
         return cls(Site.parse(form["site"]), rule, basis, Positions.parse(form["positions"]), read)
 
     def __repr__(self) -> str:

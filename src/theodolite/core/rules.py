@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from theodolite.core.basis import pack, unpack
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.discover import Registry, name_in_json, registered
+from theodolite.core.errors import UserError
 from theodolite.core.site import Site
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ class Now(Protocol):
 
 
 class Rule(Protocol):
-    """z' = g(z)."""
+    """z' = g(z).
+
+    A dataclass of numbers, arrays and sites has a JSON form once it is registered: a package of yours names it as an
+    entry point, the class's name in lower case, in the group `theodolite.rules`.
+    """
 
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
         """The new coordinates; `z` is left as it is."""
@@ -122,31 +127,32 @@ class Patch:
         return now.encode(donor).to(z.dtype).expand_as(z)
 
 
-RULES: dict[str, type] = {rule.__name__.lower(): rule for rule in (Add, Clamp, Scale, Zero, Mean, Patch)}
+def rules() -> Registry:
+    """Return the class of every rule that has a JSON form, by name: ours and those of installed packages."""
+    return registered([Add, Clamp, Scale, Zero, Mean, Patch], "theodolite.rules", "rule")
 
 
 def rule_to_json(rule: Any) -> dict[str, Any]:
-    """The JSON form of a rule of this module.
+    """Return the JSON form of a registered rule.
 
     >>> rule_to_json(Add(2.5)), rule_to_json(Patch(Site.parse("blocks.1.resid_pre")))
     ({'rule': 'add', 'strength': 2.5}, {'rule': 'patch', 'source': {'site': 'blocks.1.resid_pre'}})
     """
-    name = type(rule).__name__.lower()
-    if RULES.get(name) is not type(rule):
-        raise UserError(f"rule {rule!r} has no JSON form: only {', '.join(sorted(RULES))} have")
-    return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(RULES[name])}
+    name, known = name_in_json(type(rule)), rules()
+    if name not in known or known[name] is not type(rule):
+        raise UserError(f"rule {rule!r} has no JSON form: only {', '.join(known)} have")
+    return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(rule)}
 
 
 def rule_from_json(form: dict[str, Any]) -> Any:
-    """The rule that a JSON form describes."""
+    """Return the rule that a JSON form describes."""
     values = dict(form)
     name = str(values.pop("rule", ""))
-    if name not in RULES:
-        raise unknown("rule", name, RULES)
-    known = [field.name for field in fields(RULES[name])]
+    cls: Any = rules()[name]
+    known = [field.name for field in fields(cls)]
     if sorted(values) != sorted(known):
         raise UserError(f"rule {name!r} takes {known}, got {sorted(values)}")
-    return RULES[name](**{key: _value_from_json(value) for key, value in values.items()})
+    return cls(**{key: _value_from_json(value) for key, value in values.items()})
 
 
 def _check_finite(name: str, value: Any) -> None:
