@@ -9,6 +9,7 @@ from theodolite.core.basis import pack, unpack
 from theodolite.core.discover import Registry, name_in_json, registered
 from theodolite.core.errors import UserError
 from theodolite.core.site import Site
+from theodolite.core.tensors import detached, is_tensor, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +24,10 @@ class Now(Protocol):
     def at(self, site: Site) -> "Tensor":
         """The state at an earlier site of the same pass."""
 
-    def aligned(self, values: np.ndarray) -> "Tensor":
+    def aligned(self, values: "np.ndarray | Tensor") -> "Tensor":
         """Donor states (d), (t, d) or (n, t, d) on the tokens of this pass."""
 
-    def per_text(self, values: np.ndarray, z: "Tensor") -> "Tensor":
+    def per_text(self, values: "np.ndarray | Tensor", z: "Tensor") -> "Tensor":
         """Numbers of each text of the call, (n) or (n, 1 or t, 1 or k), on the texts and tokens of this pass."""
 
 
@@ -46,13 +47,17 @@ class Add:
     """z + strength.
 
     Here and in Clamp and Scale a strength is a number, one per coordinate (k), or one per text: (n) where there is
-    one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call.
+    one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call. A tensor gets its
+    gradient in a pass with gradients. `at` is the same rule with another strength.
     """
 
     strength: Any = 1.0
 
     def __post_init__(self) -> None:
         _check_finite("strength", self.strength)
+
+    def at(self, strength: Any) -> "Add":
+        return Add(strength)
 
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
         return z + _on(self.strength, z, now)
@@ -67,6 +72,9 @@ class Clamp:
     def __post_init__(self) -> None:
         _check_finite("value", self.value)
 
+    def at(self, value: Any) -> "Clamp":
+        return Clamp(value)
+
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
         return _on(self.value, z, now).expand_as(z)
 
@@ -79,6 +87,9 @@ class Scale:
 
     def __post_init__(self) -> None:
         _check_finite("factor", self.factor)
+
+    def at(self, factor: Any) -> "Scale":
+        return Scale(factor)
 
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
         return z * _on(self.factor, z, now)
@@ -104,7 +115,7 @@ class Mean:
         _check_finite("reference", self.reference)
 
     def __call__(self, z: "Tensor", now: Now) -> "Tensor":
-        return now.encode(z.new_tensor(self.reference)).mean(0).expand_as(z)
+        return now.encode(like(self.reference, z)).mean(0).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,28 +168,29 @@ def rule_from_json(form: dict[str, Any]) -> Any:
 
 def _check_finite(name: str, value: Any) -> None:
     """Refuse NaN and what is infinite in float32, in which states are changed."""
-    tensor = value.detach().cpu().numpy() if hasattr(value, "detach") else value
     try:
+        numbers = detached(value)
         with np.errstate(over="ignore"):
-            bad = int((~np.isfinite(np.asarray(tensor, np.float32))).sum())
+            bad = int((~np.isfinite(np.asarray(numbers, np.float32))).sum())
     except (TypeError, ValueError):
         raise UserError(f"{name} is {value!r}: give a number or an array of numbers") from None
     if bad:
-        raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {np.size(tensor)}, as float32)")
+        raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {numbers.size}, as float32)")
 
 
 def _on(value: Any, z: "Tensor", now: Now) -> "Tensor":
     """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
-    numbers = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    numbers = value if is_tensor(value) else np.asarray(value)
     if numbers.ndim == 0 or numbers.shape == z.shape[-1:]:
-        return z.new_tensor(numbers)
+        return like(numbers, z)
     return now.per_text(numbers, z)
 
 
 def _value_to_json(value: Any) -> Any:
     if isinstance(value, Site):
         return {"site": str(value)}
-    return float(value) if np.ndim(value) == 0 else pack(np.asarray(value))
+    numbers = detached(value)
+    return float(numbers) if numbers.ndim == 0 else pack(numbers)
 
 
 def _value_from_json(value: Any) -> Any:

@@ -98,6 +98,12 @@ class Site:
             raise UserError(f"site {str(self)!r} does not exist: the model has blocks 0 to {n_blocks - 1}")
         return self
 
+    def last_block(self, n_blocks: int) -> int:
+        """Return the last block that runs for this site: -1 (none) for the embedding, all for the final norm."""
+        if self.block is not None:
+            return self.block
+        return -1 if self.part == "embed" else n_blocks - 1
+
     def to_hidden_states(self, n_blocks: int) -> int:
         """Index into `output_hidden_states` of transformers, whose last entry is taken after the final norm.
 
