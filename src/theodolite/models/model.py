@@ -19,7 +19,9 @@ from theodolite.models import generate as generation
 from theodolite.models import preflight, scoring
 from theodolite.models import read as reading
 from theodolite.models import run as running
+from theodolite.models.constant import weights_constant
 from theodolite.models.families import Network
+from theodolite.models.generate import Decoding, Generation
 from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
 from theodolite.models.scoring import Scored
@@ -176,7 +178,7 @@ class Model:
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
         """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
-        deepest = self._last_block(max(sites)) if sites is not None else None
+        deepest = max(sites).last_block(self.n_blocks) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
     def tokens(self, texts: Texts, *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
@@ -196,13 +198,14 @@ class Model:
     ) -> running.Trace:
         """One forward pass: states (n, t, d) at the captured sites, after interventions there, and logits.
 
-        Without logits the pass ends at the deepest captured site. With `grad` the states stay in the graph.
+        Without logits the pass ends at the deepest captured site. With `grad`, gradients reach the captured states and
+        the tensors in the interventions; the weights count as constants, so that no parameter's `grad` is filled.
         """
         wanted = [self.site(site) for site in several(capture)]
         if not wanted and not logits:
             raise UserError("nothing to run for: capture a site or ask for logits")
         effects = self._effects(interventions)
-        with torch.set_grad_enabled(grad):
+        with weights_constant(self.network) if grad else torch.no_grad():
             trace = running.run(self.network, tokens, wanted, effects, logits=logits)
         return replace(trace, changed=effects.check())
 
@@ -235,13 +238,7 @@ class Model:
 
     def embed(self, texts: Texts, *, format: Format = "chat", max_tokens: int | None = None) -> np.ndarray:
         """Mean of the model's own input embeddings over the content of each text; (n, d) float32, no block runs."""
-        tokens = self._pad(self._encoded(texts, format, max_tokens))
-        content = select(tokens, Positions("content"))
-        module = self.network.module.get_input_embeddings()
-        with torch.inference_mode(), self.network.lock:  # another thread may have its hook on the embedding
-            states = module(tokens.ids[content].to(module.weight.device)).float().cpu().numpy()
-        starts = np.concatenate([[0], content.sum(1).cumsum(0)[:-1].numpy()])
-        return np.add.reduceat(states, starts) / content.sum(1, keepdim=True).numpy().astype(np.float32)
+        return reading.embed(self.network, self._pad(self._encoded(texts, format, max_tokens)))
 
     def loss(
         self,
@@ -269,12 +266,27 @@ class Model:
     ) -> torch.Tensor:
         """Mean KL divergence, in nats, of the next-token predictions at the positions from those without interventions.
 
-        The value can be differentiated by tensors inside the interventions' rules: a dictionary is trained on it. All
-        texts run in one pass, whose logits are held in memory, so give few at a time.
+        The value can be differentiated by tensors inside the interventions: a dictionary is trained on it. All texts
+        run in one pass, whose logits are held in memory, so give few at a time, or take `kl_per_text`.
         """
         tokens = self._pad(self._encoded(texts, format, max_tokens))
         targets = select(tokens, Positions.parse(positions))
         return scoring.divergence(self.network, tokens, targets, self._effects(interventions))
+
+    def kl_per_text(
+        self,
+        texts: Texts,
+        *,
+        interventions: Interventions,
+        positions: Positions | str = "content",
+        format: Format = "raw",
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> np.ndarray:
+        """Mean KL divergence of each text in nats per token, where `kl` has that of all; (n) float64, no gradient."""
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
+        targets, size = select(tokens, Positions.parse(positions)), batch_tokens or self.batch_tokens(None)
+        return scoring.divergence_per_text(self.network, tokens, targets, self._effects(interventions), size)
 
     def logprobs(
         self,
@@ -318,23 +330,27 @@ class Model:
         An intervention on `prompt` positions acts while the prompt is read, on `generated` while the new tokens are;
         the first new token is predicted at `last`, the last token of the prompt.
         """
-        new = generation.generate(
-            self.network,
-            self._encoded(prompts, format, max_tokens),
-            max_new_tokens=max_new_tokens,
-            effects=self._effects(interventions),
-            stop_ids=self._stop_ids(),
-            temperature=temperature,
-            seed=seed,
-            batch_tokens=batch_tokens or self.batch_tokens(None),
-        )
-        return self.tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        how = Decoding(max_new_tokens, temperature, seed)
+        found = self._generate(self._encoded(prompts, format, max_tokens), how, interventions, batch_tokens)
+        return [one.text for one in found]
 
-    def _last_block(self, site: Site) -> int:
-        """The last block that runs for a site: -1 (none) for the embedding, all for the final norm."""
-        if site.block is not None:
-            return site.block
-        return -1 if site.part == "embed" else self.n_blocks - 1
+    def generations(
+        self,
+        prompts: Texts,
+        how: Decoding | None = None,
+        *,
+        interventions: Interventions = (),
+        format: Format = "chat",
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> list[Generation]:
+        """New text after each prompt as in `generate`, with token ids, log-probabilities and why it stopped.
+
+        `how` also takes a callback for each piece of text and one that cancels.
+        """
+        return self._generate(
+            self._encoded(prompts, format, max_tokens), how or Decoding(), interventions, batch_tokens
+        )
 
     def _encode(self, texts: Texts, format: Format, max_tokens: int) -> list[Encoding]:
         encodings = encode(self.tokenizer, several(texts), format, max_tokens, running.context(self.network.module))
@@ -355,11 +371,7 @@ class Model:
         return encodings
 
     def _effects(self, interventions: Interventions) -> running.Effects:
-        chosen = several(interventions)
-        for intervention in chosen:
-            for site in (intervention.site, *intervention.sources()):
-                self.site(site)
-        return running.Effects(chosen)
+        return running.Effects.checked(several(interventions), self.site)
 
     def _pad(self, encodings: Sequence[Encoding]) -> Tokens:
         return pad(encodings, self.tokenizer.pad_token_id or 0)
@@ -368,11 +380,19 @@ class Model:
         effects = self._effects(interventions)
         return scoring.score(self.network, tokens, targets, effects, batch_tokens or self.batch_tokens(None))
 
-    def _stop_ids(self) -> list[int]:
-        config = self.network.module.generation_config
-        stop = config.eos_token_id if config is not None else None
-        ids = stop if isinstance(stop, list) else [stop]
-        return [i for i in (*ids, self.tokenizer.eos_token_id) if i is not None]
+    def _generate(
+        self, prompts: Sequence[Encoding], how: Decoding, interventions: Interventions, batch_tokens: int | None
+    ) -> list[Generation]:
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return generation.generate(
+            self.network,
+            prompts,
+            how,
+            effects=self._effects(interventions),
+            stop_ids=generation.stop_ids(self.network.module, self.tokenizer),
+            batch_tokens=batch_tokens or self.batch_tokens(None),
+            decode=lambda ids: self.tokenizer.decode(ids, **options),
+        )
 
     def __repr__(self) -> str:
         kept = f", {self.quantisation}" if self.quantisation else ""

@@ -10,6 +10,7 @@ from torch import Tensor
 from theodolite.core.activations import Activations
 from theodolite.core.positions import Positions, check_pooling, pooled_over
 from theodolite.core.site import AtSites, Site
+from theodolite.models.families import Network
 from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.run import Effects
 from theodolite.models.sweep import Columns, pooled, select, sweep
@@ -52,6 +53,17 @@ def read(
     return AtSites(
         {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
     )
+
+
+@torch.inference_mode()
+def embed(network: Network, tokens: Tokens) -> np.ndarray:
+    """Mean of the input embeddings over the content of each text; (n, d) float32, no block runs."""
+    content = select(tokens, Positions("content"))
+    module = network.module.get_input_embeddings()
+    with network.lock:  # another thread may have its hook on the embedding
+        states = module(tokens.ids[content].to(module.weight.device)).float().cpu().numpy()
+    starts = np.concatenate([[0], content.sum(1).cumsum(0)[:-1].numpy()])
+    return np.add.reduceat(states, starts) / content.sum(1, keepdim=True).numpy().astype(np.float32)
 
 
 def _docs(columns: Columns, pooling: str | None) -> np.ndarray:
