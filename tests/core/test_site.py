@@ -3,7 +3,7 @@
 import pytest
 
 from theodolite.core.errors import UserError
-from theodolite.core.site import PARTS, AtSites, MissingSite, Site
+from theodolite.core.site import ALL_PARTS, AtSites, MissingSite, Site
 
 N = 12
 
@@ -14,6 +14,13 @@ TABLE = [
     ("blocks.0.attn_out", None, "blocks.0.hook_attn_out", None),
     ("blocks.0.resid_mid", None, "blocks.0.hook_resid_mid", None),
     ("blocks.0.mlp_out", None, "blocks.0.hook_mlp_out", None),
+    ("blocks.2.q", None, "blocks.2.attn.hook_q", None),
+    ("blocks.2.k", None, "blocks.2.attn.hook_k", None),
+    ("blocks.2.v", None, "blocks.2.attn.hook_v", None),
+    ("blocks.2.z", None, "blocks.2.attn.hook_z", None),
+    ("blocks.2.mlp_act", None, "blocks.2.mlp.hook_post", None),
+    ("blocks.2.attn_in", None, None, None),
+    ("blocks.2.mlp_in", None, None, None),
     ("blocks.0.resid_post", 1, "blocks.0.hook_resid_post", None),  # llama.cpp refuses layer 0
     ("blocks.7.resid_pre", 7, "blocks.7.hook_resid_pre", None),
     ("blocks.7.resid_post", 8, "blocks.7.hook_resid_post", 7),
@@ -50,7 +57,7 @@ def test_hidden_states_have_one_site_each_and_negative_indices_count_from_the_en
 
 
 def test_sites_sort_in_the_order_of_a_forward_pass() -> None:
-    order = ["embed", *(f"blocks.{i}.{part}" for i in (0, 2, 10) for part in PARTS), "final_norm"]
+    order = ["embed", *(f"blocks.{i}.{part}" for i in (0, 2, 10) for part in ALL_PARTS), "final_norm"]
     assert [str(site) for site in sorted(map(Site.parse, reversed(order)))] == order
 
 
@@ -61,6 +68,8 @@ def test_sites_sort_in_the_order_of_a_forward_pass() -> None:
         ("blocks.3.hook_resid_pots", "has no site here"),
         ("model.layers.3.mlp", r"by model\.site\(path\)"),
         ("model.layers", "is not a site"),
+        ("blocks.3.hook_attn_in", "has no site here"),  # before the norm, once for each head
+        ("blocks.3.mlp.hook_q", "has no site here"),
         ("blocks.-1.resid_post", "is not a site"),
         ("layers.3", "is not a site"),
         ("blocks.3.embed", "unknown part of a block"),

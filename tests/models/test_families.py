@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.core.site import PARTS, Site
+from theodolite.core.site import INNER, PARTS, Site
 from theodolite.models.families import FAMILIES as KNOWN
 from theodolite.models.families import Network
 from theodolite.models.hooks import attached
@@ -166,3 +166,4 @@ def test_a_site_that_the_pass_never_reaches_is_an_error() -> None:
 def test_every_part_has_a_place_in_every_family() -> None:
     for family in KNOWN.values():
         assert set(family.parts) == set(PARTS)
+        assert set(family.inner) == set(INNER)

@@ -11,6 +11,7 @@ import numpy as np
 from theodolite.core.discover import Registry, registered
 from theodolite.core.errors import UserError
 from theodolite.core.latents import LatentBasis
+from theodolite.core.neurons import Neurons
 from theodolite.core.tensors import detached, is_tensor, like
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Direction(Subspace):
 
 def bases() -> Registry:
     """Return the class of every basis that has a JSON form, by name: ours and those of installed packages."""
-    return registered([Identity, Direction, Subspace, LatentBasis], "theodolite.bases", "basis")
+    return registered([Identity, Direction, Subspace, LatentBasis, Neurons], "theodolite.bases", "basis")
 
 
 def basis_from_json(form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> Basis:

@@ -14,7 +14,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions, Role
 from theodolite.core.several import several
-from theodolite.core.site import PARTS, AtSites, Site
+from theodolite.core.site import ALL_PARTS, PARTS, AtSites, Site
 from theodolite.models import generate as generation
 from theodolite.models import preflight, scoring
 from theodolite.models import read as reading
@@ -170,11 +170,11 @@ class Model:
         self.network.family.locate(found)
         return found
 
-    def sites(self) -> list[Site]:
-        """Every site of this model, in the order of a forward pass."""
-        absent = self.network.family.absent
-        inner = [Site(n, part) for n in range(self.n_blocks) for part in PARTS if part not in absent]
-        return [Site(None, "embed"), *inner, Site(None, "final_norm")]
+    def sites(self, *, inner: bool = False) -> list[Site]:
+        """Every site of the residual stream, in the order of a forward pass; with `inner` those inside blocks too."""
+        parts = [part for part in (ALL_PARTS if inner else PARTS) if part not in self.network.family.absent]
+        blocks = [Site(n, part) for n in range(self.n_blocks) for part in parts]
+        return [Site(None, "embed"), *blocks, Site(None, "final_norm")]
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
         """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
