@@ -16,7 +16,7 @@ _ROWS = 4096
 
 
 class LatentDictionary(Protocol):
-    """What `LatentBasis` needs of a dictionary; `dictionaries.dictionary.Dictionary` has it."""
+    """A dictionary as far as `LatentBasis` needs it; `dictionaries.dictionary.Dictionary` is one."""
 
     @property
     def W_dec(self) -> "Tensor":
@@ -24,7 +24,7 @@ class LatentDictionary(Protocol):
 
     @property
     def normalise(self) -> str:
-        """What is done to every row before encoding."""
+        """Name of the treatment of every row before encoding."""
 
     @property
     def is_transcoder(self) -> bool:
@@ -37,7 +37,7 @@ class LatentDictionary(Protocol):
         """sha256 over all that its latents depend on."""
 
     def to(self, device: Any) -> "LatentDictionary":
-        """The same dictionary on another device."""
+        """Return this dictionary on another device."""
 
 
 class LatentBasis:

@@ -234,7 +234,7 @@ class Network:
         return self.module.get_submodule(path), side
 
     def columns(self, site: Site) -> list[int] | None:
-        """Which columns of its module's tensor make up a site; None where all do."""
+        """Return the columns of its module's tensor that make up a site; None where all do."""
         if site.part not in "qkv" or not self.family.fused:
             return None
         heads, d_head, which = self._heads(site), self.d_head, "qkv".index(site.part)

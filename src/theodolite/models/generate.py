@@ -50,7 +50,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Generation:
-    """What was generated after one prompt.
+    """New text after one prompt.
 
     ids: the new tokens, without a stop token. log_probs: the log-probability of each, in nats, under the model as it
     was changed, at temperature 1 whatever the temperature of the sample; (t) float64. stopped: by a stop token

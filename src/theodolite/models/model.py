@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -205,7 +206,8 @@ class Model:
         if not wanted and not logits:
             raise UserError("nothing to run for: capture a site or ask for logits")
         effects = self._effects(interventions)
-        with weights_constant(self.network) if grad else torch.no_grad():
+        recording: AbstractContextManager[Any] = weights_constant(self.network) if grad else torch.no_grad()
+        with recording:
             trace = running.run(self.network, tokens, wanted, effects, logits=logits)
         return replace(trace, changed=effects.check())
 
