@@ -1,11 +1,17 @@
 """Gradients by what a caller gave to a pass, with the weights of the network as constants."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 
 from theodolite.models.families import Network
+
+
+def gradients(network: Network, wanted: bool) -> AbstractContextManager[Any]:
+    """Return a context that records gradients with the weights as constants, or one that records none."""
+    return weights_constant(network) if wanted else torch.no_grad()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,7 +19,7 @@ from theodolite.models import generate as generation
 from theodolite.models import preflight, scoring
 from theodolite.models import read as reading
 from theodolite.models import run as running
-from theodolite.models.constant import weights_constant
+from theodolite.models.constant import gradients
 from theodolite.models.families import Network
 from theodolite.models.generate import Decoding, Generation
 from theodolite.models.identity import WeightsState, fingerprint, identity
@@ -206,8 +205,7 @@ class Model:
         if not wanted and not logits:
             raise UserError("nothing to run for: capture a site or ask for logits")
         effects = self._effects(interventions)
-        recording: AbstractContextManager[Any] = weights_constant(self.network) if grad else torch.no_grad()
-        with recording:
+        with gradients(self.network, grad):
             trace = running.run(self.network, tokens, wanted, effects, logits=logits)
         return replace(trace, changed=effects.check())
 
