@@ -79,7 +79,7 @@ def test_a_strength_gets_the_gradient_of_its_own_text() -> None:
 def test_no_parameter_gets_a_gradient_and_captured_states_do(family: str) -> None:
     model = make(family, torch.float32)
     before = [p.requires_grad for p in model.network.module.parameters()]
-    trace = model.run(model.tokens(TEXTS), capture=model.sites(), grad=True)
+    trace = model.run(model.tokens(TEXTS), capture=model.sites(inner=True), grad=True)
     assert trace.logits is not None
     for state in trace.activations.values():
         state.retain_grad()

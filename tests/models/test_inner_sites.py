@@ -173,6 +173,20 @@ def test_an_edit_inside_a_block_is_the_same_with_and_without_a_cache(family: str
         assert with_cache == without
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hooks_inside_a_block_never_outlive_a_call(family: str) -> None:
+    def fail(z: Tensor, now: Any) -> Tensor:
+        raise RuntimeError("in the middle of attention")
+
+    model = make(family)
+    plain = logits(model)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        model.run(model.tokens(TEXTS), capture=model.sites(inner=True), interventions=Intervention(Site(1, "v"), fail))
+    modules = list(model.network.module.modules())
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules) == 0
+    assert torch.equal(logits(model), plain)
+
+
 def test_what_has_no_heads_or_neurons_of_that_number_is_refused() -> None:
     model = make()
     with pytest.raises(UserError, match="has no heads"):
