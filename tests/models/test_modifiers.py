@@ -77,5 +77,5 @@ def test_a_condition_of_another_width_is_refused() -> None:
 def test_a_dose_of_nothing_is_the_model_and_a_greater_one_moves_it_further(family: str) -> None:
     model = make(family)
     dose = Intervention.add("blocks.1.resid_post", V)
-    moved = [model.kl_per_text(TEXTS, interventions=dose.at(s)).mean() for s in (0.1, 0.5, 1.0)]
+    moved = [model.kl_per_text(TEXTS, interventions=dose.at(s), format="chat").mean() for s in (0.1, 0.5, 1.0)]
     assert 0 < moved[0] < moved[1] < moved[2]
