@@ -98,21 +98,27 @@ def test_without_being_asked_nothing_is_recorded() -> None:
     assert trace.logits is not None
     assert not trace.logits.requires_grad
     assert not trace[SITE].requires_grad
-    array = Intervention.add(SITE, V, 0.5)
-    assert torch.equal(model.run(model.tokens(TEXTS), interventions=array).logits, trace.logits)
-    np.testing.assert_array_equal(model.loss(TEXTS, interventions=change), model.loss(TEXTS, interventions=array))
+    array = Intervention.add(SITE, V, 0.5)  # kept in float32
+    plain = model.run(model.tokens(TEXTS), interventions=array).logits
+    torch.testing.assert_close(plain, trace.logits, atol=1e-5, rtol=1e-5)
+    losses = (model.loss(TEXTS, interventions=i).log_prob for i in (change, array))
+    np.testing.assert_allclose(*losses, rtol=1e-6)
     assert model.generate(TEXTS, max_new_tokens=3, interventions=change)
     assert not hasattr(model.read(TEXTS, SITE, interventions=change)[SITE].rows, "grad_fn")
 
 
 def test_a_strength_is_trained_to_a_divergence() -> None:
-    """The use that gradients have: Adam finds the strength at which the predictions have moved by .05 nat."""
-    model, strength = make(), tensor(0.05)
-    optimiser = torch.optim.Adam([strength], lr=0.05)
-    for _ in range(60):
+    """The use that gradients have: descent finds the strength at which the predictions have moved by .05 nat.
+
+    The divergence grows with the square of a small strength, so that its logarithm is linear in that of the strength.
+    """
+    model, log_strength = make(), tensor(-1.0)
+    optimiser = torch.optim.SGD([log_strength], lr=0.1)
+    for _ in range(15):
         optimiser.zero_grad()
-        (model.kl(TEXTS, interventions=Intervention.add(SITE, V, strength)).log() - np.log(0.05)).square().backward()
+        divergence = model.kl(TEXTS, interventions=Intervention.add(SITE, V, log_strength.exp()))
+        (divergence.log() - np.log(0.05)).square().backward()
         optimiser.step()
-    reached = model.kl_per_text(TEXTS, interventions=Intervention.add(SITE, V, float(strength.detach())))
+    reached = model.kl_per_text(TEXTS, interventions=Intervention.add(SITE, V, float(log_strength.detach().exp())))
     n = model.loss(TEXTS).n_tokens
-    assert float(reached @ n / n.sum()) == pytest.approx(0.05, rel=0.05)
+    assert float(reached @ n / n.sum()) == pytest.approx(0.05, rel=0.02)
