@@ -150,9 +150,10 @@ def rule_to_json(rule: Any) -> dict[str, Any]:
     ({'rule': 'add', 'strength': 2.5}, {'rule': 'patch', 'source': {'site': 'blocks.1.resid_pre'}})
     """
     name, known = name_in_json(type(rule)), rules()
-    if name not in known or known[name] is not type(rule):
+    cls: Any = known[name] if name in known else None
+    if cls is not type(rule):
         raise UserError(f"rule {rule!r} has no JSON form: only {', '.join(known)} have")
-    return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(rule)}
+    return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(cls)}
 
 
 def rule_from_json(form: dict[str, Any]) -> Any:

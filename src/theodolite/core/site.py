@@ -223,6 +223,6 @@ class AtSites(dict[Site, T], Generic[T]):
     def __contains__(self, site: object) -> bool:
         return super().__contains__(Site.parse(site) if isinstance(site, str) else site)
 
-    def get(self, site: Site | str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, site: Site | str, default: Any = None) -> Any:
         """Return the value at a site, or the default where nothing is held there."""
         return super().get(Site.parse(site), default)
