@@ -150,9 +150,9 @@ def rule_to_json(rule: Any) -> dict[str, Any]:
     ({'rule': 'add', 'strength': 2.5}, {'rule': 'patch', 'source': {'site': 'blocks.1.resid_pre'}})
     """
     name, known = name_in_json(type(rule)), rules()
-    cls: Any = known[name] if name in known else None
-    if cls is not type(rule):
+    if name not in known or known[name] is not type(rule):
         raise UserError(f"rule {rule!r} has no JSON form: only {', '.join(known)} have")
+    cls: Any = known[name]
     return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(cls)}
 
 
