@@ -3,8 +3,10 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from theodolite.core import discover as module
 from theodolite.core.discover import discover, load_file, name_of, origin
 from theodolite.core.errors import UserError
+from theodolite.core.intervention import Intervention
+from theodolite.core.site import Site
 from theodolite.readers.logistic import Logistic
 
 MINE = "from theodolite.readers.ridge import Ridge\nclass Mine(Ridge):\n    'Mine.'\n"
@@ -71,6 +75,50 @@ def test_an_entry_point_is_called_as_its_file(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "entry_points", lambda group: [entry])
     with pytest.raises(UserError, match=r"entry point 'probe' .* its file's stem, 'logistic'"):
         discover()["probe"]
+
+
+@dataclass(frozen=True)
+class Double:
+    """A rule of somebody else's package."""
+
+    times: float = 2.0
+
+    def __call__(self, z: object, now: object) -> object:
+        return z * self.times  # type: ignore[operator]
+
+
+class Mirror:
+    """A basis of somebody else's package."""
+
+    name = "mirror"
+    d_model = None
+
+    def to_json(self) -> dict:
+        return {"basis": "mirror"}
+
+    @classmethod
+    def from_json(cls, form: dict, dictionaries: object = ()) -> "Mirror":
+        return cls()
+
+
+def test_rules_and_bases_of_an_installed_package_have_a_json_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = Intervention(Site(1, "resid_post"), Double(3.0), Mirror())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no JSON form: only add, clamp, mean"):
+        change.to_json()
+    found = {"theodolite.rules": ("double", Double), "theodolite.bases": ("mirror", Mirror)}
+
+    def entry_points(group: str) -> list:
+        name, cls = found[group]
+        return [SimpleNamespace(name=name, value=f"mine:{cls.__name__}", load=lambda: cls)]
+
+    monkeypatch.setattr(module, "entry_points", entry_points)
+    form = change.to_json()
+    assert form["rule"] == {"rule": "double", "times": 3.0}
+    again = Intervention.from_json(form)
+    assert (again.rule, type(again.basis), again.to_json()) == (Double(3.0), Mirror, form)
+    found["theodolite.rules"] = ("add", Double)
+    with pytest.raises(UserError, match=r"two methods are called 'add': theodolite\.core\.rules\.Add and mine:Double"):
+        Intervention.from_json(form)
 
 
 def test_a_file_that_clashes(tmp_path: Path) -> None:

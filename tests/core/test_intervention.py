@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from theodolite.core.basis import Direction, Identity, Subspace, pack, unpack
+from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, Mean, Scale, Zero
+from theodolite.core.rules import Add, Clamp, Mean, Patch, Scale, Zero
 from theodolite.core.site import Site
 
 D = 6
@@ -110,6 +111,8 @@ EXAMPLES = [
     Intervention.patch(SITE, _states().numpy()),
     Intervention.skip(2),
     Intervention(SITE, Clamp(1.0), Direction(V, read=TWO[1:]), Positions("all"), Site(1, "resid_mid")),
+    Intervention.add(SITE, V, 3.0, keep_norm=True),
+    Intervention.project_out(SITE, TWO, when=Condition(Direction(V), above=-1.0, below=np.float32(4), site="embed")),  # type: ignore[arg-type]
 ]
 
 
@@ -142,11 +145,93 @@ def test_arrays_survive_json_bit_by_bit() -> None:
         ({"code": "print()"}, "has no"),
         ({"site": "blocks.1.resid"}, "unknown part"),
         ({"positions": "everywhere"}, "unknown position"),
+        ({"keep_norm": 1}, "true or false"),
+        ({"when": {"basis": {"basis": "identity"}}}, "above, below or both"),
+        ({"when": {"basis": {"basis": "identity"}, "above": "1"}}, "above, below or both"),
+        ({"when": {"basis": {"basis": "identity"}, "above": 1.0, "code": ""}}, "a condition has no"),
     ],
 )
 def test_a_form_from_a_stranger_is_refused_with_its_fault(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Intervention.from_json(EXAMPLES[0].to_json() | change)
+
+
+def test_a_kept_norm_leaves_the_direction_and_a_no_op_exact() -> None:
+    h = _states()
+    h[0, 0] = 0  # which has no direction
+    plain, kept = (_apply(Intervention.add(SITE, V, 3.0, keep_norm=on), h) for on in (False, True))
+    torch.testing.assert_close(kept.norm(dim=-1), h.norm(dim=-1))
+    cosine = torch.nn.functional.cosine_similarity(kept, plain, dim=-1)
+    torch.testing.assert_close(cosine.flatten()[1:], torch.ones(5))
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for basis in (Identity(), Direction(V), Subspace(TWO)):
+            assert torch.equal(_apply(Intervention(SITE, Scale(1.0), basis, keep_norm=True), h.to(dtype)), h.to(dtype))
+
+
+def test_a_condition_decides_token_by_token_by_the_state_before_the_change() -> None:
+    h = torch.arange(6.0).reshape(2, 3, 1) * torch.tensor(V)  # z is 0, 1, 2 and 3, 4, 5
+    for bounds, chosen in [
+        ({"above": 1.5}, [2, 3, 4, 5]),
+        ({"below": 1.5}, [0, 1]),
+        ({"above": 0.5, "below": 3.5}, [1, 2, 3]),
+    ]:
+        new = _apply(Intervention.add(SITE, V, 9.0, when=Condition(Direction(V), **bounds)), h)  # type: ignore[arg-type]
+        assert (new != h).any(-1).flatten().nonzero().flatten().tolist() == chosen
+        torch.testing.assert_close(new.reshape(6, D)[chosen], (h + 9 * torch.tensor(V)).reshape(6, D)[chosen])
+    elsewhere = Intervention.add(SITE, V, 9.0, when=Condition(Direction(V), above=1.5, site=Site(0, "resid_post")))
+    assert elsewhere.sources() == [Site(0, "resid_post")]
+    assert torch.equal(_apply(elsewhere, h), h)  # the other site's states are zeros here
+    both = Condition(Subspace(TWO), above=0.5)  # every coordinate has to lie in the range
+    assert both(torch.tensor(TWO)[None] + torch.tensor(TWO).flip(0)[None]).tolist() == [[True, True]]
+    assert both(torch.tensor(TWO)[None]).tolist() == [[False, False]]
+
+
+def test_a_condition_without_a_range_is_refused() -> None:
+    for bounds in ({}, {"above": np.nan}, {"below": np.inf}, {"above": "much"}):
+        with pytest.raises(UserError, match="above, below or both"):
+            Condition(Identity(), **bounds)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="nothing lies above"):
+        Condition(Identity(), above=2.0, below=2.0)
+    with pytest.raises(UserError, match="comes after"):
+        Intervention.add(SITE, V, when=Condition(Direction(V), above=0.0, site=Site(2, "resid_pre")))
+
+
+@pytest.mark.parametrize("rule", [Add, Clamp, Scale])
+def test_another_strength_is_another_rule_and_nothing_else(rule: Any) -> None:
+    first = Intervention(SITE, rule(1.0), Direction(V), Positions("content"), keep_norm=True)
+    for strength in (0.0, -2.5, np.array([1.0, 2.0])):
+        wanted = Intervention(SITE, rule(strength), Direction(V), Positions("content"), keep_norm=True)
+        assert first.at(strength).to_json() == wanted.to_json()
+    assert first.rule.at(1.0) is not first.rule
+    with pytest.raises(UserError, match=r"Zero\(\) has no strength"):
+        Intervention.project_out(SITE, V).at(2.0)
+
+
+def test_vectors_in_a_tensor_act_as_in_an_array_and_are_read_anew() -> None:
+    h = _states()
+    for vectors, basis in ((V, Direction), (TWO, Subspace)):
+        tensor = torch.tensor(vectors, requires_grad=True)
+        one, other = basis(tensor), basis(vectors)
+        for rule in (Add(2.0), Zero(), Clamp(3.0)):
+            found = _apply(Intervention(SITE, rule, one), h)
+            torch.testing.assert_close(found, _apply(Intervention(SITE, rule, other), h))
+            assert found.requires_grad
+        assert one.to_json() == other.to_json()
+        with torch.no_grad():
+            tensor *= 2
+        torch.testing.assert_close(torch.from_numpy(one.write_kd), 2 * torch.from_numpy(other.write_kd))
+        torch.testing.assert_close(one.encode(h), other.encode(h) / 2)
+    for dtype in (torch.bfloat16, torch.float64):
+        assert Direction(torch.tensor(V, dtype=dtype)).decode(torch.ones(1, 1)).dtype == torch.float32
+
+
+def test_names_are_as_good_as_the_values_that_they_stand_for() -> None:
+    named = Intervention(
+        "model.layers.1", Patch("blocks.0.hook_resid_post"), positions="content", read_site="hook_embed"
+    )  # type: ignore[arg-type]
+    meant = Intervention(SITE, Patch(Site(0, "resid_post")), Identity(), Positions("content"), Site(None, "embed"))
+    assert named.to_json() == meant.to_json()
+    assert (named.site, named.sources()) == (meant.site, meant.sources())
 
 
 def test_impossible_interventions_are_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from theodolite.core.errors import UserError
-from theodolite.core.site import PARTS, Site
+from theodolite.core.site import INNER, PARTS, Site
 from theodolite.models.families import FAMILIES as KNOWN
 from theodolite.models.families import Network
 from theodolite.models.hooks import attached
@@ -61,6 +61,26 @@ def test_module_paths(family: str) -> None:
         assert net.family.site(path, side) == site
         assert net.family.site(path.partition(".")[2], side) == site  # sparsify's hookpoints have no root
         assert net.locate(site)[0] is net.module.get_submodule(path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_site_has_the_same_name_in_every_tool(family: str) -> None:
+    """Its own, that of TransformerLens and its module's path lead to one site and one state."""
+    model, tokens, trace = _traced(family)
+    for site in model.sites():
+        path, side = model.network.family.locate(site)
+        names = [str(site), f"{path}.{side}", *([path] if side == "output" else [])]
+        names += [] if site.part == "final_norm" else [site.to_transformer_lens()]
+        assert {model.site(name) for name in names} == {site}
+        for name in names:
+            assert torch.equal(model.run(tokens, capture=[name], logits=False)[site], trace[site])
+    for site in (Site(1, "resid_post"), Site(2, "resid_pre"), Site(None, "embed"), Site(None, "final_norm")):
+        path, side = model.network.family.locate(site)
+        assert Site.parse(f"{path}.{side}") == site
+        assert trace[f"{path}.{side}"] is trace.activations[f"{path}.{side}"] is trace[site]
+    assert model.read(TEXTS, "blocks.1.hook_resid_post")["blocks.1.resid_post"].site == Site(1, "resid_post")
+    with pytest.raises(UserError, match="is not a site"):
+        model.site("model.layers.1.o_proj")
 
 
 def _traced(family: str) -> tuple:
@@ -146,3 +166,4 @@ def test_a_site_that_the_pass_never_reaches_is_an_error() -> None:
 def test_every_part_has_a_place_in_every_family() -> None:
     for family in KNOWN.values():
         assert set(family.parts) == set(PARTS)
+        assert set(family.inner) == set(INNER)

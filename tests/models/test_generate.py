@@ -6,13 +6,15 @@ import torch
 
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
+from theodolite.core.positions import Positions, Role
 from theodolite.models import generate as generation
 from theodolite.models import preflight
-from theodolite.models.generate import generate
+from theodolite.models.generate import Decoding, generate
 from theodolite.models.model import Model
 from theodolite.models.run import Effects, run
+from theodolite.models.scoring import score
 from theodolite.models.tokens import Encoding, encode, pad
-from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
 PROMPTS = ["one", "a longer prompt", "x y"]
 V = np.random.default_rng(2).normal(size=32).astype(np.float32)
@@ -24,8 +26,11 @@ def make(family: str = "llama") -> Model:
 
 
 def new_ids(model: Model, prompts: list[Encoding], *interventions: Intervention, **options: object) -> list[list[int]]:
-    settings = {"max_new_tokens": N, "effects": Effects(interventions)} | options
-    return generate(model.network, prompts, **settings)  # type: ignore[arg-type]
+    asked = {"max_new_tokens": N} | {
+        k: options.pop(k) for k in ("max_new_tokens", "temperature", "seed") if k in options
+    }
+    found = generate(model.network, prompts, Decoding(**asked), effects=Effects(interventions), **options)  # type: ignore[arg-type]
+    return [one.ids for one in found]
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +146,79 @@ def test_an_answer_that_would_pass_the_context_is_refused_before_it_begins(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = 512 - max(len(row) for row in encode(model.tokenizer, ["a", "x" * 400], max_tokens=999)) + 1
-    monkeypatch.setattr(generation, "_batch", lambda network, prompts, *rest: [[0]] * len(prompts))
+    monkeypatch.setattr(generation, "_write", lambda network, answers, *rest: [a.end("length") for a in answers])
     assert len(model.generate(["a", "x" * 400], max_new_tokens=room, max_tokens=999, batch_tokens=1)) == 2
     with pytest.raises(UserError, match="new ones behind it exceed the model's context of 512"):
         model.generate(["a", "x" * 400], max_new_tokens=room + 1, max_tokens=999, batch_tokens=1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_log_probabilities_are_those_of_the_whole_text_read_at_once(family: str, temperature: float) -> None:
+    model = make(family)
+    change = Intervention.add("blocks.1.resid_post", V, 2.0, "last+generated")
+    how = Decoding(max_new_tokens=N, temperature=temperature, seed=3)
+    found = model.generations(PROMPTS, how, interventions=change, batch_tokens=40)
+    joined = [
+        row.extend(one.ids, Role.GENERATED) for row, one in zip(encode(model.tokenizer, PROMPTS), found, strict=True)
+    ]
+    tokens = pad(joined, 0)
+    targets = torch.from_numpy(Positions("generated").mask(tokens.roles.numpy()))
+    scored = score(model.network, tokens, targets, Effects([change]), batch_tokens=4096)
+    np.testing.assert_allclose([one.log_probs.sum() for one in found], scored.log_prob, atol=1e-3)
+    for one in found:
+        assert len(one.log_probs) == len(one.ids) == N
+        assert (one.log_probs <= 0).all()
+        assert one.stopped == "length"
+
+
+def test_a_generation_says_why_it_stopped(model: Model, prompts: list[Encoding]) -> None:
+    plain = new_ids(model, prompts)
+    stop = plain[0][3]
+    model.network.module.generation_config.eos_token_id = [stop]
+    try:
+        found = model.generations(PROMPTS, Decoding(max_new_tokens=N))
+    finally:
+        model.network.module.generation_config.eos_token_id = 2
+    assert [one.stopped for one in found] == ["stop" if stop in row else "length" for row in plain]
+    assert [one.ids for one in found] == [row[: row.index(stop)] if stop in row else row for row in plain]
+    assert [one.text for one in model.generations(PROMPTS)] == model.generate(PROMPTS)
+
+
+def test_the_pieces_of_a_stream_are_the_text(model: Model) -> None:
+    """One token is one byte here: a character of several bytes comes in one piece, and never as a replacement first."""
+    pieces: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    how = Decoding(max_new_tokens=30, temperature=1.0, stream=lambda number, text: pieces[number].append(text))
+    found = model.generations(PROMPTS, how, batch_tokens=40)
+    assert ["".join(pieces[i]) for i in range(3)] == [one.text for one in found]
+    assert min(map(len, pieces.values())) > 3
+    word = model.tokenizer("né€!")["input_ids"]
+    shown: list[str] = []
+    answer = generation._Answer(
+        7,
+        encode(model.tokenizer, ["x"])[0],
+        Decoding(stream=lambda n, text: shown.append(text)),
+        model.tokenizer.decode,
+    )
+    for token in word[:-2]:
+        answer.take(token, -1.0, [])
+    assert shown == ["n", "é"]
+    answer.end("cancelled")
+    assert "".join(shown) == answer.finished().text == "né\ufffd"
+    answer.take(word[-1], -1.0, [])
+    assert answer.finished().ids == word[:-2]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_a_cancelled_generation_keeps_what_it_has(model: Model, prompts: list[Encoding], batch_tokens: int) -> None:
+    plain, asked = new_ids(model, prompts), iter([False] * 5 + [True] * 99)
+    change = Intervention.add("blocks.1.resid_post", V, 0.0, "generated[50]")  # never reached, and no error
+    found = model.generations(
+        PROMPTS, Decoding(max_new_tokens=N, cancel=lambda: next(asked)), interventions=change, batch_tokens=batch_tokens
+    )
+    assert {one.stopped for one in found} == {"cancelled"}
+    lengths = sorted(len(one.ids) for one in found)
+    assert lengths == ([5, 5, 5] if batch_tokens > 1 else [0, 0, 5])
+    for one, row in zip(found, plain, strict=True):
+        assert one.ids == row[: len(one.ids)]
+        assert len(one.log_probs) == len(one.ids)

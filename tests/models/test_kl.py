@@ -11,7 +11,7 @@ from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.models.model import Model
 from theodolite.models.run import NoEffect
-from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
 TEXTS = ["hello there", "how are you, all of you?", "xyz"]
 D = 32
@@ -65,6 +65,40 @@ def test_gradient_is_that_of_finite_differences_at_every_site(family: str) -> No
         ends = [float(model.kl(TEXTS, interventions=at(site, v.detach() + s * axis))) for s in (step, -step)]
         assert float(gradient @ axis) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=5e-3, abs=1e-5), site
         assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_divergence_of_each_text_is_that_of_its_full_logits(family: str) -> None:
+    """By hand, text by text, from the whole logits; in batches of any size, with a strength for each text."""
+    model = make(family, torch.float32)
+    v, strengths = shift().numpy(), np.array([0.5, -1.0, 2.0])
+    change = Intervention.add("blocks.1.resid_post", v, strengths, "content")
+    for positions in ("content", "content[-1]"):
+        expected = []
+        for text, strength in zip(TEXTS, strengths, strict=True):
+            tokens = model.tokens(text, format="raw")
+            chosen = torch.from_numpy(Positions(positions).mask(tokens.roles.numpy()))
+            clean, changed = (
+                model.run(tokens, interventions=i).logits[chosen].double().log_softmax(-1)
+                for i in ((), change.at(float(strength)))
+            )
+            expected.append(float((clean.exp() * (clean - changed)).sum(-1).mean()))
+        for size in (1, 30, None):
+            found = model.kl_per_text(TEXTS, interventions=change, positions=positions, batch_tokens=size)
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+        assert min(expected) > 1e-4
+
+
+def test_the_divergence_of_all_texts_is_the_mean_over_their_tokens() -> None:
+    model, change = make(), at("blocks.1.resid_post", shift())
+    per_text = model.kl_per_text(TEXTS, interventions=change)
+    n = model.loss(TEXTS).n_tokens
+    assert float(model.kl(TEXTS, interventions=change)) == pytest.approx(float(per_text @ n / n.sum()), rel=1e-6)
+    v = shift().requires_grad_()
+    assert not torch.is_tensor(model.kl_per_text(TEXTS, interventions=at("blocks.1.resid_post", v)))
+    with pytest.warns(NoEffect):
+        nothing = model.kl_per_text(TEXTS, interventions=Intervention.add("embed", shift().numpy(), 0.0))
+    assert nothing.tolist() == [0.0] * 3
 
 
 def test_the_model_stays_as_it_was() -> None:

@@ -1,9 +1,11 @@
 """The model's own facts, and the arguments it refuses."""
 
+import numpy as np
 import pytest
 import torch
 
 from theodolite.core.errors import UserError
+from theodolite.core.intervention import Intervention
 from theodolite.core.site import Site
 from theodolite.models import preflight
 from theodolite.models.model import Model
@@ -32,6 +34,27 @@ def test_a_model_put_together_by_hand_has_the_hash_of_its_weights() -> None:
     module, tokenizer = tiny_model(), byte_tokenizer()
     assert Model(module, tokenizer).hash == Model.from_pretrained(module, tokenizer=tokenizer).hash != ""
     assert Model(module, tokenizer, hash="known").hash == "known"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_alone_is_a_list_of_one(family: str) -> None:
+    """A bare string, not its letters: texts, prompts, continuations, sites; and an intervention by itself."""
+    model = Model.from_pretrained(tiny_model(family), tokenizer=byte_tokenizer())
+    text, site, change = "one text", "blocks.1.resid_post", Intervention.add("blocks.0.mlp_out", np.ones(32), 0.5)
+    assert torch.equal(model.tokens(text).ids, model.tokens([text]).ids)
+    one, many = model.tokens(text), {"interventions": [change]}
+    lone = model.run(one, capture=site, interventions=change)
+    assert torch.equal(lone[site], model.run(one, capture=[site], **many)[site])
+    assert model.read(text, site, interventions=change)[site].rows.shape == (1, 32)
+    np.testing.assert_array_equal(model.read(text, site)[site].rows, model.read([text], [site])[site].rows)
+    np.testing.assert_array_equal(model.embed(text), model.embed([text]))
+    np.testing.assert_array_equal(model.loss(text, interventions=change).log_prob, model.loss([text], **many).log_prob)
+    assert model.kl(text, interventions=change) == model.kl([text], **many)
+    np.testing.assert_array_equal(model.logprobs(text, " yes").log_prob, model.logprobs([text], [" yes"]).log_prob)
+    assert model.generate(text, max_new_tokens=3) == model.generate([text], max_new_tokens=3)
+    assert model.control_tokens_in("a <|im_end|>") == [("<|im_end|>",)]
+    with pytest.raises(UserError, match="1 prompts and 2 continuations"):
+        model.logprobs(text, [" yes", " no"])
 
 
 def test_sites_are_checked_by_name() -> None:

@@ -22,8 +22,8 @@ def test_plain_passes_stay_plain_while_another_thread_steers(ask: str) -> None:
     def answer() -> Any:
         if ask == "embed":
             return torch.from_numpy(plain.embed(["the old mill"]))
-        trace = plain.run(tokens, grad=ask == "kl")
-        # `kl` takes the gradient away from the weights while it runs
+        trace = plain.run(tokens, capture="embed", grad=ask == "kl")
+        # both take the gradient away from the weights while they run; that of a captured state is left
         assert ask != "kl" or trace.logits.requires_grad
         return trace.logits.detach()
 
@@ -44,6 +44,7 @@ def test_plain_passes_stay_plain_while_another_thread_steers(ask: str) -> None:
         stop.set()
         thread.join()
     assert wrong == 0
+    assert all(p.requires_grad for p in module.parameters())
     if ask != "kl":
         reference = changed[0]
         assert all(torch.equal(logits, reference) for logits in changed)

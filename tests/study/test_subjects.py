@@ -226,3 +226,13 @@ def test_named_dictionaries_of_two_variants_share_no_row(model: Model, save: Sav
     found = open_subjects(recipe(dictionaries=[first, second, other]), model)
     assert families(found) == [("a", ""), ("b", ""), ("c", "c")]
     assert families(open_subjects(recipe(dictionaries=[second, frozen]), model)) == [("b", ""), ("d", "d")]
+
+
+def test_a_recipe_may_name_its_sites_as_other_tools_do() -> None:
+    """A dictionary is found by our name of its site: under another one its rows would silently be absent."""
+    asked = recipes.load("harmful-intent").model_copy(
+        update={"site": "blocks.1.hook_resid_post", "sites": ["model.layers.1", "blocks.0.mlp_out"]}
+    )
+    found = settled(asked, SimpleNamespace(n_blocks=3))
+    assert (found.site, found.sites) == (SITE, [SITE, "blocks.0.mlp_out"])
+    assert settled(found, SimpleNamespace(n_blocks=3)) == found

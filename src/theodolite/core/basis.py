@@ -2,21 +2,28 @@
 
 import base64
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.discover import Registry, registered
+from theodolite.core.errors import UserError
+from theodolite.core.latents import LatentBasis
+from theodolite.core.neurons import Neurons
+from theodolite.core.tensors import detached, is_tensor, like
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Basis(Protocol):
-    """z = E(h) and W_D: anything with these two methods is a basis.
+    """z = E(h) and W_D: anything with these methods is a basis.
 
-    `decode` is linear and takes a *change* of z, so that a bias or a reconstruction error never enters.
+    `decode` is linear and takes a *change* of z, so that a bias or a reconstruction error never enters. One that is to
+    be read from JSON has a `name` and a class method `from_json(form, dictionaries)`; a package of yours registers it
+    as an entry point of that name in the group `theodolite.bases`.
     """
 
     @property
@@ -30,7 +37,7 @@ class Basis(Protocol):
         """Return the change of the stream that a change of the coordinates makes."""
 
     def to_json(self) -> dict[str, Any]:
-        """The form `from_json` reads."""
+        """The form that `basis_from_json` reads: at least {"basis": name}."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Identity:
     """The stream itself: h' = g(h)."""
 
     d_model = None
+    name: ClassVar[str] = "identity"
 
     def encode(self, h: "Tensor") -> "Tensor":
         return h
@@ -46,14 +54,20 @@ class Identity:
         return change
 
     def to_json(self) -> dict[str, Any]:
-        return {"basis": "identity"}
+        return {"basis": self.name}
+
+    @classmethod
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Identity":
+        """Return the basis that a JSON form describes."""
+        return cls()
 
 
 class Subspace:
     """The span of k vectors; coordinates are in units of those vectors, whatever their length or angles.
 
     E is the pseudo-inverse of the written vectors unless `read` names other ones: the removal of a weight component
-    u v^T is `Subspace(u, read=v)` with a rule of zero.
+    u v^T is `Subspace(u, read=v)` with a rule of zero. Vectors that are a tensor stay that tensor: they get their
+    gradient in a pass with gradients, and what is written into them later counts.
 
     >>> Subspace([[0.0, 4.0]]).read_kd.tolist()  # v / |v|^2, so that z = 1 at h = v
     [[0.0, 0.25]]
@@ -62,26 +76,45 @@ class Subspace:
     name = "subspace"
 
     def __init__(self, write: Any, read: Any = None) -> None:
-        self.write_kd = _matrix("write", write)
-        exact = np.linalg.pinv(self.write_kd.astype(np.float64)).T if read is None else read
-        self.read_kd = _matrix("read", exact)
+        self._write, self._read = _vectors("write", write), None if read is None else _vectors("read", read)
         self._given = read is not None
+        if self._read is None and not is_tensor(self._write):
+            self._read = _vectors("read", _pseudo_inverse(self._write))  # once: it does not change
         if self.write_kd.shape != self.read_kd.shape:
             raise UserError(f"read has shape {self.read_kd.shape}, write has {self.write_kd.shape}: they must agree")
 
     @property
+    def write_kd(self) -> np.ndarray:
+        """The written vectors as they are now, (k, d) float32."""
+        return np.atleast_2d(np.asarray(detached(self._write), np.float32))
+
+    @property
+    def read_kd(self) -> np.ndarray:
+        """The vectors that z is read with as they are now, (k, d) float32."""
+        if self._read is not None:
+            return np.atleast_2d(np.asarray(detached(self._read), np.float32))
+        return _pseudo_inverse(self.write_kd)
+
+    @property
     def d_model(self) -> int:
-        return self.write_kd.shape[1]
+        return int(self._write.shape[-1])
 
     def encode(self, h: "Tensor") -> "Tensor":
-        return h @ h.new_tensor(self.read_kd).T
+        if self._read is not None:
+            return h @ _rows(like(self._read, h)).mT
+        return h @ _rows(self._write).pinverse().to(h)
 
     def decode(self, change: "Tensor") -> "Tensor":
-        return change @ change.new_tensor(self.write_kd)
+        return change @ _rows(like(self._write, change))
 
     def to_json(self) -> dict[str, Any]:
         read = {"read": pack(self.read_kd)} if self._given else {}
         return {"basis": self.name, "write": pack(self.write_kd)} | read
+
+    @classmethod
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Subspace":
+        """Return the basis that a JSON form describes."""
+        return cls(unpack(form.get("write", {})), unpack(form["read"]) if "read" in form else None)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(k={len(self.write_kd)}, d_model={self.d_model})"
@@ -98,15 +131,15 @@ class Direction(Subspace):
             raise UserError(f"a direction is one vector, not {len(self.write_kd)}: use a subspace")
 
 
-def basis_from_json(form: dict[str, Any]) -> Basis:
-    """The basis a JSON form describes."""
-    kinds = {"direction": Direction, "subspace": Subspace}
-    name = form.get("basis")
-    if name == "identity":
-        return Identity()
-    if name not in kinds:
-        raise unknown("basis", str(name), ["identity", *kinds])
-    return kinds[name](unpack(form["write"]), unpack(form["read"]) if "read" in form else None)
+def bases() -> Registry:
+    """Return the class of every basis that has a JSON form, by name: ours and those of installed packages."""
+    return registered([Identity, Direction, Subspace, LatentBasis, Neurons], "theodolite.bases", "basis")
+
+
+def basis_from_json(form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> Basis:
+    """Return the basis that a JSON form describes; latents need their dictionary among those given."""
+    cls: Any = bases()[str(form.get("basis"))]
+    return cls.from_json(form, dictionaries)
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
@@ -131,11 +164,24 @@ def unpack(form: dict[str, Any]) -> np.ndarray:
     return _finite("array", np.frombuffer(data, "<f4").reshape(shape).astype(np.float32))
 
 
-def _matrix(name: str, value: Any) -> np.ndarray:
-    rows_kd = np.atleast_2d(np.asarray(value, np.float32))
+def _vectors(name: str, value: Any) -> Any:
+    """Return vectors as rows (k, d) in float32, or the tensor that they are, once they are checked."""
+    rows_kd = np.atleast_2d(np.asarray(detached(value), np.float32))
     if rows_kd.ndim != 2 or not rows_kd.any(axis=-1).all():
         raise UserError(f"{name}: expected vectors other than zero as rows (k, d), got shape {rows_kd.shape}")
-    return _finite(name, rows_kd)
+    _finite(name, rows_kd)
+    return value if is_tensor(value) else rows_kd
+
+
+def _rows(tensor: "Tensor") -> "Tensor":
+    """Return one vector (d) as a row (1, d), several as they are; half precision as float32, to be inverted."""
+    wide = tensor.float() if tensor.dtype.itemsize < 4 else tensor
+    return wide.reshape(-1, tensor.shape[-1])
+
+
+def _pseudo_inverse(write_kd: np.ndarray) -> np.ndarray:
+    """Return the vectors (k, d) that read the coordinates in units of the written ones."""
+    return np.linalg.pinv(write_kd.astype(np.float64)).T.astype(np.float32)
 
 
 def _finite(name: str, array: np.ndarray) -> np.ndarray:

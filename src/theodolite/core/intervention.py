@@ -1,9 +1,11 @@
 """A change to a forward pass: h' = h + W_D (g(z) - z) with z = E(h), at one site and on chosen tokens."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from theodolite.core.basis import Basis, Direction, Identity, Subspace, basis_from_json
+from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
 from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, rule_from_json, rule_to_json
@@ -21,6 +23,9 @@ class Intervention:
     cannot express stays in h. With `read_site`, z is read there and the change is written at `site` (a transcoder's
     form). Several interventions at one site act in the order of their list.
 
+    keep_norm: the changed state is scaled to the length that it had before.
+    when: a `Condition`; tokens that do not fulfil it are left as they were.
+
     >>> Intervention.project_out("blocks.3.resid_post", [1.0, 0.0], positions="content")
     Intervention(blocks.3.resid_post, Zero(), Subspace(k=1, d_model=2), on content)
     """
@@ -30,45 +35,68 @@ class Intervention:
     basis: Basis = field(default_factory=Identity)
     positions: Positions = field(default_factory=lambda: Positions("all"))
     read_site: Site | None = None
+    keep_norm: bool = False
+    when: Condition | None = None
 
     def __post_init__(self) -> None:
+        # names are as good as the values they stand for
+        object.__setattr__(self, "site", Site.parse(self.site))
+        object.__setattr__(self, "positions", Positions.parse(self.positions))
+        if self.read_site is not None:
+            object.__setattr__(self, "read_site", Site.parse(self.read_site))
         for source in self.sources():
             if self.site < source:
                 raise UserError(f"{str(source)!r} comes after {str(self.site)!r} and cannot be read there")
+        if self.read_site is None and getattr(self.basis, "reads_elsewhere", False):
+            raise UserError(f"{self.basis} are latents of a transcoder: say by read_site which site it reads")
 
     @classmethod
-    def add(cls, site: Any, vector: Any, strength: float = 1.0, positions: Any = "all") -> "Intervention":
-        """Add `strength` times a vector."""
-        return cls(Site.parse(site), Add(strength), Direction(vector), Positions.parse(positions))
+    def add(
+        cls, site: Any, vector: Any, strength: Any = 1.0, positions: Any = "all", **modifiers: Any
+    ) -> "Intervention":
+        """Add `strength` times a vector; either may be a tensor with a gradient. Modifiers: `keep_norm` and `when`."""
+        return cls(site, Add(strength), Direction(vector), positions, **modifiers)
 
     @classmethod
-    def project_out(cls, site: Any, vectors: Any, positions: Any = "all") -> "Intervention":
+    def project_out(cls, site: Any, vectors: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
         """Remove the component along a vector, or along the span of several."""
-        return cls(Site.parse(site), Zero(), Subspace(vectors), Positions.parse(positions))
+        return cls(site, Zero(), Subspace(vectors), positions, **modifiers)
 
     @classmethod
-    def clamp(cls, site: Any, vector: Any, value: float, positions: Any = "all") -> "Intervention":
+    def clamp(cls, site: Any, vector: Any, value: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
         """Set the component along a vector to `value` times that vector."""
-        return cls(Site.parse(site), Clamp(value), Direction(vector), Positions.parse(positions))
+        return cls(site, Clamp(value), Direction(vector), positions, **modifiers)
 
     @classmethod
-    def patch(cls, site: Any, source: Any, basis: Basis | None = None, positions: Any = "all") -> "Intervention":
+    def patch(
+        cls, site: Any, source: Any, basis: Basis | None = None, positions: Any = "all", **modifiers: Any
+    ) -> "Intervention":
         """Put in the states of a donor, in the whole stream or in the coordinates of a basis."""
-        source = Site.parse(source) if isinstance(source, str) else source
-        return cls(Site.parse(site), Patch(source), basis or Identity(), Positions.parse(positions))
+        return cls(site, Patch(source), basis or Identity(), positions, **modifiers)
 
     @classmethod
     def skip(cls, block: int, positions: Any = "all") -> "Intervention":
         """Leave out a block: its output becomes its input."""
         return cls.patch(Site(block, "resid_post"), Site(block, "resid_pre"), positions=positions)
 
+    def at(self, strength: Any) -> "Intervention":
+        """Return the same intervention with another strength: what `Add` adds, `Clamp` sets and `Scale` multiplies by.
+
+        >>> Intervention.add("blocks.3.resid_post", [1.0, 0.0]).at(-2.5).rule
+        Add(strength=-2.5)
+        """
+        if not hasattr(self.rule, "at"):
+            raise UserError(f"{self.rule} has no strength: the rules Add, Clamp and Scale have one")
+        return replace(self, rule=self.rule.at(strength))
+
     def sources(self) -> list[Site]:
         """Sites of the same pass that must be seen before this one can act."""
         source = getattr(self.rule, "source", None)
-        return [site for site in (self.read_site, source) if isinstance(site, Site)]
+        asked = self.when.site if self.when is not None else None
+        return [site for site in (self.read_site, source, asked) if isinstance(site, Site)]
 
     def apply(self, h: "Tensor", read: "Tensor", selected: "Tensor", context: PassContext) -> "Tensor":
-        """The changed state; `selected` (n, t) says which tokens, the others are returned untouched.
+        """Return the changed state; `selected` (n, t) says which tokens, the others are returned untouched.
 
         Half-precision states are changed in float32 and rounded once.
         """
@@ -78,27 +106,48 @@ class Intervention:
         else:
             z = self.basis.encode(seen)
             new = wide + self.basis.decode(self.rule(z, context) - z)
+        if self.keep_norm:
+            new = _with_norm_of(wide, new)
+        if self.when is not None:
+            asked = seen if self.when.site is None else context.at(self.when.site)
+            selected = selected & self.when(asked)
         return new.to(h.dtype).where(selected.unsqueeze(-1), h)
 
     def to_json(self) -> dict[str, Any]:
         """A form that `from_json` reads; basis and rule must be ones that have a JSON form."""
-        read = {"read_site": str(self.read_site)} if self.read_site else {}
         where = {"site": str(self.site), "positions": str(self.positions)}
-        return where | {"rule": rule_to_json(self.rule), "basis": self.basis.to_json()} | read
+        rarer: dict[str, Any] = {"read_site": str(self.read_site)} if self.read_site else {}
+        rarer |= {"keep_norm": True} if self.keep_norm else {}
+        rarer |= {"when": self.when.to_json()} if self.when is not None else {}
+        return where | {"rule": rule_to_json(self.rule), "basis": self.basis.to_json()} | rarer
 
     @classmethod
-    def from_json(cls, form: dict[str, Any]) -> "Intervention":
-        """The intervention that a JSON form describes."""
-        if extra := set(form) - {"site", "positions", "rule", "basis", "read_site"}:
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Intervention":
+        """Return the intervention that a JSON form describes; latents are those of a dictionary among the given."""
+        if extra := set(form) - {"site", "positions", "rule", "basis", "read_site", "keep_norm", "when"}:
             raise UserError(f"an intervention has no {sorted(extra)}")
-        read = Site.parse(form["read_site"]) if "read_site" in form else None
-        rule, basis = rule_from_json(form["rule"]), basis_from_json(form["basis"])
-        return cls(Site.parse(form["site"]), rule, basis, Positions.parse(form["positions"]), read)
+        keep_norm, when = form.get("keep_norm", False), form.get("when")
+        if not isinstance(keep_norm, bool):
+            raise UserError(f"keep_norm is {keep_norm!r}: give true or false")
+        condition = None if when is None else Condition.from_json(when, dictionaries)
+        rule, basis = rule_from_json(form["rule"]), basis_from_json(form["basis"], dictionaries)
+        return cls(form["site"], rule, basis, form["positions"], form.get("read_site"), keep_norm, condition)
 
     def __repr__(self) -> str:
-        read = f", read at {self.read_site}" if self.read_site else ""
-        return f"Intervention({self.site}, {self.rule}, {self.basis}, on {self.positions}{read})"
+        rarer = f", read at {self.read_site}" if self.read_site else ""
+        rarer += ", keep_norm" if self.keep_norm else ""
+        rarer += f", when {self.when}" if self.when is not None else ""
+        return f"Intervention({self.site}, {self.rule}, {self.basis}, on {self.positions}{rarer})"
 
 
 def _at_least_float32(x: "Tensor") -> "Tensor":
     return x.float() if x.dtype.itemsize < 4 else x
+
+
+def _with_norm_of(h: "Tensor", new: "Tensor") -> "Tensor":
+    """Return new states with the norms of the old; one that did not change has a ratio of exactly 1.
+
+    A state of zeros has no direction to scale: the smallest divisor leaves it at zero without a NaN.
+    """
+    old_norm, new_norm = (x.norm(dim=-1, keepdim=True) for x in (h, new))
+    return new * (old_norm / new_norm.clamp_min(1e-30))

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from theodolite.core.basis import pack, unpack
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.discover import Registry, name_in_json, registered
+from theodolite.core.errors import UserError
 from theodolite.core.site import Site
+from theodolite.core.tensors import detached, is_tensor, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +24,19 @@ class PassContext(Protocol):
     def at(self, site: Site) -> "Tensor":
         """The state at an earlier site of the same pass."""
 
-    def aligned(self, values: np.ndarray) -> "Tensor":
+    def aligned(self, values: "np.ndarray | Tensor") -> "Tensor":
         """Donor states (d), (t, d) or (n, t, d) on the tokens of this pass."""
 
-    def per_text(self, values: np.ndarray, z: "Tensor") -> "Tensor":
+    def per_text(self, values: "np.ndarray | Tensor", z: "Tensor") -> "Tensor":
         """Numbers of each text of the call, (n) or (n, 1 or t, 1 or k), on the texts and tokens of this pass."""
 
 
 class Rule(Protocol):
-    """z' = g(z)."""
+    """z' = g(z).
+
+    A dataclass of numbers, arrays and sites has a JSON form once it is registered: a package of yours names it as an
+    entry point, the class's name in lower case, in the group `theodolite.rules`.
+    """
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
         """The new coordinates; `z` is left as it is."""
@@ -41,13 +47,17 @@ class Add:
     """z + strength.
 
     Here and in Clamp and Scale a strength is a number, one per coordinate (k), or one per text: (n) where there is
-    one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call.
+    one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call. A tensor gets its
+    gradient in a pass with gradients. `at` is the same rule with another strength.
     """
 
     strength: Any = 1.0
 
     def __post_init__(self) -> None:
         _check_finite("strength", self.strength)
+
+    def at(self, strength: Any) -> "Add":
+        return Add(strength)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
         return z + _on(self.strength, z, context)
@@ -62,6 +72,9 @@ class Clamp:
     def __post_init__(self) -> None:
         _check_finite("value", self.value)
 
+    def at(self, value: Any) -> "Clamp":
+        return Clamp(value)
+
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
         return _on(self.value, z, context).expand_as(z)
 
@@ -74,6 +87,9 @@ class Scale:
 
     def __post_init__(self) -> None:
         _check_finite("factor", self.factor)
+
+    def at(self, factor: Any) -> "Scale":
+        return Scale(factor)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
         return z * _on(self.factor, z, context)
@@ -99,12 +115,12 @@ class Mean:
         _check_finite("reference", self.reference)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return context.encode(z.new_tensor(self.reference)).mean(0).expand_as(z)
+        return context.encode(like(self.reference, z)).mean(0).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """z becomes that of a donor: states of another run, or of an earlier site of this one.
+    """z becomes that of a donor: states of another run, or of an earlier site of this one (a Site or its name).
 
     States have shape (d), (t, d) or (n, t, d), tokens counted as in the run that they are patched into.
     """
@@ -112,6 +128,8 @@ class Patch:
     source: Any
 
     def __post_init__(self) -> None:
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", Site.parse(self.source))
         if not isinstance(self.source, Site):
             _check_finite("donor", self.source)
 
@@ -120,57 +138,60 @@ class Patch:
         return context.encode(donor).to(z.dtype).expand_as(z)
 
 
-RULES: dict[str, type] = {rule.__name__.lower(): rule for rule in (Add, Clamp, Scale, Zero, Mean, Patch)}
+def rules() -> Registry:
+    """Return the class of every rule that has a JSON form, by name: ours and those of installed packages."""
+    return registered([Add, Clamp, Scale, Zero, Mean, Patch], "theodolite.rules", "rule")
 
 
 def rule_to_json(rule: Any) -> dict[str, Any]:
-    """The JSON form of a rule of this module.
+    """Return the JSON form of a registered rule.
 
     >>> rule_to_json(Add(2.5)), rule_to_json(Patch(Site.parse("blocks.1.resid_pre")))
     ({'rule': 'add', 'strength': 2.5}, {'rule': 'patch', 'source': {'site': 'blocks.1.resid_pre'}})
     """
-    name = type(rule).__name__.lower()
-    if RULES.get(name) is not type(rule):
-        raise UserError(f"rule {rule!r} has no JSON form: only {', '.join(sorted(RULES))} have")
-    return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(RULES[name])}
+    name, known = name_in_json(type(rule)), rules()
+    if name not in known or known[name] is not type(rule):
+        raise UserError(f"rule {rule!r} has no JSON form: only {', '.join(known)} have")
+    cls: Any = known[name]
+    return {"rule": name} | {field.name: _value_to_json(getattr(rule, field.name)) for field in fields(cls)}
 
 
 def rule_from_json(form: dict[str, Any]) -> Any:
-    """The rule that a JSON form describes."""
+    """Return the rule that a JSON form describes."""
     values = dict(form)
     name = str(values.pop("rule", ""))
-    if name not in RULES:
-        raise unknown("rule", name, RULES)
-    known = [field.name for field in fields(RULES[name])]
+    cls: Any = rules()[name]
+    known = [field.name for field in fields(cls)]
     if sorted(values) != sorted(known):
         raise UserError(f"rule {name!r} takes {known}, got {sorted(values)}")
-    return RULES[name](**{key: _value_from_json(value) for key, value in values.items()})
+    return cls(**{key: _value_from_json(value) for key, value in values.items()})
 
 
 def _check_finite(name: str, value: Any) -> None:
     """Refuse NaN and what is infinite in float32, in which states are changed."""
-    tensor = value.detach().cpu().numpy() if hasattr(value, "detach") else value
     try:
+        numbers = detached(value)
         with np.errstate(over="ignore"):
-            bad = int((~np.isfinite(np.asarray(tensor, np.float32))).sum())
+            bad = int((~np.isfinite(np.asarray(numbers, np.float32))).sum())
     except (TypeError, ValueError):
         raise UserError(f"{name} is {value!r}: give a number or an array of numbers") from None
     if bad:
-        raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {np.size(tensor)}, as float32)")
+        raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {numbers.size}, as float32)")
 
 
 def _on(value: Any, z: "Tensor", context: PassContext) -> "Tensor":
     """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
-    numbers = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    numbers = value if is_tensor(value) else np.asarray(value)
     if numbers.ndim == 0 or numbers.shape == z.shape[-1:]:
-        return z.new_tensor(numbers)
+        return like(numbers, z)
     return context.per_text(numbers, z)
 
 
 def _value_to_json(value: Any) -> Any:
     if isinstance(value, Site):
         return {"site": str(value)}
-    return float(value) if np.ndim(value) == 0 else pack(np.asarray(value))
+    numbers = detached(value)
+    return float(numbers) if numbers.ndim == 0 else pack(numbers)
 
 
 def _value_from_json(value: Any) -> Any:

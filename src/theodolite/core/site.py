@@ -3,23 +3,57 @@
 import re
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import Any, Generic, TypeVar
 
 from theodolite.core.errors import UserError, unknown
 
+T = TypeVar("T")
+
+# Parts of a block in the order of a pass: what the stream holds or receives, and what lies inside attention and MLP
+ALL_PARTS = (
+    "resid_pre",
+    "attn_in",
+    "q",
+    "k",
+    "v",
+    "z",
+    "attn_out",
+    "resid_mid",
+    "mlp_in",
+    "mlp_act",
+    "mlp_out",
+    "resid_post",
+)
 PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+INNER = tuple(part for part in ALL_PARTS if part not in PARTS)
 _ENDS = ("embed", "final_norm")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
-_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.hook_(\w+)")
+_TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.((?:attn\.|mlp\.)?hook_(\w+))")
+_INNER_HOOKS = {**{f"attn.hook_{part}": part for part in ("q", "k", "v", "z")}, "mlp.hook_post": "mlp_act"}
 _BRIDGE = {"in": "resid_pre", "out": "resid_post"}  # a block's own hooks in TransformerLens 3
+# Module paths that are the same site in every family: a block's two ends, the embedding and the final norm. A module
+# inside a block is not: the MLP's output is `mlp_out` in Llama, but in Gemma 2 a norm lies behind it.
+_MODULE = re.compile(
+    r"(?:[a-z_.]+\.)?(?:model|language_model|transformer|gpt_neox)\.(?:layers|h)\.(\d+)(\.input|\.output)?"
+)
+_MODULE_ENDS = {
+    **dict.fromkeys(["model.embed_tokens", "transformer.wte", "gpt_neox.embed_in"], "embed"),
+    **dict.fromkeys(["model.norm", "transformer.ln_f", "gpt_neox.final_layer_norm"], "final_norm"),
+}
 
 
 @total_ordering
 @dataclass(frozen=True)
 class Site:
-    """A place in the residual stream; sites sort in the order in which a forward pass reaches them.
+    """A place in the network; sites sort in the order in which a forward pass reaches them.
+
+    Wherever theodolite takes a site it also takes its name, or what TransformerLens and transformers call it.
 
     `embed` is the token embedding (before GPT-2's position embedding), `final_norm` the normalised stream that the
-    unembedding reads. `attn_out` and `mlp_out` are what is added to the stream, after Gemma's post-norms.
+    unembedding reads. `attn_out` and `mlp_out` are what is added to the stream, after Gemma's post-norms. Inside a
+    block, `attn_in` and `mlp_in` are what attention and MLP read (after the norm), `q`, `k` and `v` what the
+    projections give (all heads side by side, before any norm and rotation of them), `z` what the heads hand to the
+    output projection, and `mlp_act` the neurons that the MLP's last projection reads.
 
     >>> site = Site.parse("blocks.12.resid_post")
     >>> site, str(site)
@@ -32,7 +66,7 @@ class Site:
     part: str
 
     def __post_init__(self) -> None:
-        known = _ENDS if self.block is None else PARTS
+        known = _ENDS if self.block is None else ALL_PARTS
         if self.part not in known:
             raise unknown("site" if self.block is None else "part of a block", self.part, known)
         if self.block is not None and self.block < 0:
@@ -40,15 +74,29 @@ class Site:
 
     @classmethod
     def parse(cls, text: "str | Site") -> "Site":
-        """A site from its text form; a Site is returned as it is."""
+        """Return the site that a name stands for; a Site is returned as it is.
+
+        Names of other tools are those that mean the same in every family of models. A module inside a block, such as
+        `model.layers.3.mlp`, is not among them: `Model.site` knows the family and takes it.
+
+        >>> [str(Site.parse(name)) for name in ("blocks.3.hook_resid_mid", "model.layers.3", "transformer.h.3.input")]
+        ['blocks.3.resid_mid', 'blocks.3.resid_post', 'blocks.3.resid_pre']
+        """
         if isinstance(text, Site):
             return text
         if text in _ENDS:
             return cls(None, text)
+        if text == "hook_embed" or _TRANSFORMER_LENS.fullmatch(text):
+            return cls.from_transformer_lens(text)
         if found := _BLOCK.fullmatch(text):
             return cls(int(found[1]), found[2])
+        if found := _MODULE.fullmatch(text):
+            return cls(int(found[1]), "resid_pre" if found[2] == ".input" else "resid_post")
+        if end := _MODULE_ENDS.get(text.removesuffix(".output")):
+            return cls(None, end)
         raise UserError(
-            f"{text!r} is not a site: write 'embed', 'final_norm' or 'blocks.N.PART', PART one of {', '.join(PARTS)}"
+            f"{text!r} is not a site: write 'embed', 'final_norm' or 'blocks.N.PART', PART one of "
+            f"{', '.join(ALL_PARTS)}; the path of a module inside a block becomes a site by model.site(path)"
         )
 
     def __str__(self) -> str:
@@ -60,13 +108,19 @@ class Site:
     def _order(self) -> tuple[float, int]:
         if self.block is None:
             return (-1, 0) if self.part == "embed" else (float("inf"), 0)
-        return self.block, PARTS.index(self.part)
+        return self.block, ALL_PARTS.index(self.part)
 
     def check(self, n_blocks: int) -> "Site":
         """This site, or an error if the model has no such block."""
         if self.block is not None and self.block >= n_blocks:
             raise UserError(f"site {str(self)!r} does not exist: the model has blocks 0 to {n_blocks - 1}")
         return self
+
+    def last_block(self, n_blocks: int) -> int:
+        """Return the last block that runs for this site: -1 (none) for the embedding, all for the final norm."""
+        if self.block is not None:
+            return self.block
+        return -1 if self.part == "embed" else n_blocks - 1
 
     def to_hidden_states(self, n_blocks: int) -> int:
         """Index into `output_hidden_states` of transformers, whose last entry is taken after the final norm.
@@ -105,15 +159,22 @@ class Site:
         if self.part == "final_norm":
             # ln_final.hook_normalized: after the weights in its LayerNorm, before them in its RMSNorm
             raise UserError("TransformerLens has no hook that equals 'final_norm' in every family")
-        return "hook_embed" if self.block is None else f"blocks.{self.block}.hook_{self.part}"
+        if self.part in ("attn_in", "mlp_in"):
+            # hook_attn_in and hook_mlp_in are the stream before the norm; hook_normalized lacks an RMSNorm's weights
+            raise UserError(f"TransformerLens has no hook that equals {self.part!r} in every family")
+        inner = {part: hook for hook, part in _INNER_HOOKS.items()}
+        hook = inner.get(self.part, f"hook_{self.part}")
+        return "hook_embed" if self.block is None else f"blocks.{self.block}.{hook}"
 
     @classmethod
     def from_transformer_lens(cls, hook: str) -> "Site":
-        """The site of a TransformerLens (or SAELens) hook name."""
+        """Return the site of a TransformerLens (or SAELens) hook name; of heads it has an axis more than our state."""
         if hook == "hook_embed":
             return cls(None, "embed")
         found = _TRANSFORMER_LENS.fullmatch(hook)
-        part = _BRIDGE.get(found[2], found[2]) if found else None
+        if found and found[2] in _INNER_HOOKS:
+            return cls(int(found[1]), _INNER_HOOKS[found[2]])
+        part = _BRIDGE.get(found[3], found[3]) if found and "." not in found[2] else None
         if not found or part not in PARTS:
             raise UserError(f"TransformerLens hook {hook!r} has no site here: known parts are {', '.join(PARTS)}")
         return cls(int(found[1]), part)
@@ -137,3 +198,31 @@ class Site:
         if layer < 1:
             raise UserError(f"control vectors have layers from 1 on, not {layer}")
         return cls(layer, "resid_post")
+
+
+class MissingSite(UserError, KeyError):
+    """Nothing is held at the site that was asked for."""
+
+    __str__ = UserError.__str__  # KeyError's would quote the message
+
+
+class AtSites(dict[Site, T], Generic[T]):
+    """Values by site; a site may be given by any name that `Site.parse` knows.
+
+    >>> held = AtSites({Site.parse("blocks.1.resid_post"): 7})
+    >>> held["blocks.1.resid_post"], held["model.layers.1"], "embed" in held
+    (7, 7, False)
+    """
+
+    def __getitem__(self, site: Site | str) -> T:
+        found = Site.parse(site)
+        if not dict.__contains__(self, found):
+            raise MissingSite(f"nothing was read at {str(found)!r}: held are {', '.join(map(str, self)) or 'no sites'}")
+        return super().__getitem__(found)
+
+    def __contains__(self, site: object) -> bool:
+        return super().__contains__(Site.parse(site) if isinstance(site, str) else site)
+
+    def get(self, site: Site | str, default: Any = None) -> Any:
+        """Return the value at a site, or the default where nothing is held there."""
+        return super().get(Site.parse(site), default)

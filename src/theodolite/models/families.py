@@ -3,11 +3,13 @@
 import re
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.latents import distinct_indices
+from theodolite.core.neurons import Neurons
 from theodolite.core.site import Site
 
 Side = Literal["input", "output"]
@@ -17,8 +19,10 @@ Side = Literal["input", "output"]
 class Family:
     """Module paths of one architecture: each part of a block is the input or the output of a module in it.
 
-    `resid_mid` is the *input* of the norm before the MLP. `absent` says why a part does not exist. `removes_mean`:
-    every norm subtracts the mean over d_model (LayerNorm), so that the stream's own mean changes nothing.
+    `resid_mid` is the *input* of the norm before the MLP. `inner`: parts inside attention and MLP; where q, k and v
+    share a projection, `fused` says how they lie in its output: one behind the other, or so within each head. `absent`
+    says why a part does not exist. `removes_mean`: every norm subtracts the mean over d_model (LayerNorm), so that the
+    stream's own mean changes nothing.
     """
 
     root: str
@@ -26,6 +30,8 @@ class Family:
     blocks: str
     final_norm: str
     parts: Mapping[str, tuple[str, Side]]
+    inner: Mapping[str, tuple[str, Side]]
+    fused: Literal["", "whole", "by head"] = ""
     absent: Mapping[str, str] = field(default_factory=dict)
     removes_mean: bool = False
 
@@ -39,7 +45,7 @@ class Family:
             return f"{self.root}.{self.embed if site.part == 'embed' else self.final_norm}", "output"
         if site.part in self.absent:
             raise UserError(f"site {str(site)!r} does not exist in this model: {self.absent[site.part]}")
-        module, side = self.parts[site.part]
+        module, side = self.parts[site.part] if site.part in self.parts else self.inner[site.part]
         return f"{self.root}.{self.blocks}.{site.block}" + (f".{module}" if module else ""), side
 
     def site(self, path: str, side: Side = "output") -> Site:
@@ -58,6 +64,21 @@ class Family:
                 if place == (module, side) and part not in self.absent:
                     return Site(int(number), part)
         raise UserError(f"the {side} of module {path!r} is not a site")
+
+    def parse(self, text: str | Site) -> Site:
+        """Return the site that any of its names stands for, modules inside a block of this family included.
+
+        >>> str(LLAMA.parse("model.layers.3.mlp")), str(GEMMA_2.parse("blocks.3.ln2_post.hook_out"))
+        ('blocks.3.mlp_out', 'blocks.3.mlp_out')
+        """
+        try:
+            return Site.parse(text)
+        except UserError as unknown_everywhere:
+            hook = str(text)
+            try:
+                return self.named(hook)
+            except UserError as unknown_here:
+                raise (unknown_here if "hook_" in hook else unknown_everywhere) from None
 
     def named(self, hook: str) -> Site:
         """The site of a hook as SAELens, TransformerLens (2 and 3) or transformers call it.
@@ -117,17 +138,58 @@ def _parts(attention: str, mlp: str, before_mlp: str, after: tuple[str, str] | N
     }
 
 
-LLAMA = Family("model", "embed_tokens", "layers", "norm", _parts("self_attn", "mlp", "post_attention_layernorm"))
+def _inner(norms: tuple[str, str], attention: tuple[str, ...], last_of_mlp: str) -> dict[str, tuple[str, Side]]:
+    """Parts inside a block: its two norms, the projections of q, k, v and of the heads, the MLP's last projection."""
+    q, k, v, out = attention
+    return {
+        "attn_in": (norms[0], "output"),
+        "q": (q, "output"),
+        "k": (k, "output"),
+        "v": (v, "output"),
+        "z": (out, "input"),
+        "mlp_in": (norms[1], "output"),
+        "mlp_act": (last_of_mlp, "input"),
+    }
+
+
+_LLAMA_ATTENTION = tuple(f"self_attn.{name}_proj" for name in "qkvo")
+LLAMA = Family(
+    "model",
+    "embed_tokens",
+    "layers",
+    "norm",
+    _parts("self_attn", "mlp", "post_attention_layernorm"),
+    _inner(("input_layernorm", "post_attention_layernorm"), _LLAMA_ATTENTION, "mlp.down_proj"),
+)
 # Gemma 2 and 3 normalise what attention and MLP add: the stream receives the norms' outputs
 _GEMMA_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
-GEMMA_2 = replace(LLAMA, parts=_parts("self_attn", "mlp", "pre_feedforward_layernorm", _GEMMA_NORMS))
-GPT_2 = Family("transformer", "wte", "h", "ln_f", _parts("attn", "mlp", "ln_2"), removes_mean=True)
+GEMMA_2 = replace(
+    LLAMA,
+    parts=_parts("self_attn", "mlp", "pre_feedforward_layernorm", _GEMMA_NORMS),
+    inner=_inner(("input_layernorm", "pre_feedforward_layernorm"), _LLAMA_ATTENTION, "mlp.down_proj"),
+)
+GPT_2 = Family(
+    "transformer",
+    "wte",
+    "h",
+    "ln_f",
+    _parts("attn", "mlp", "ln_2"),
+    _inner(("ln_1", "ln_2"), (*["attn.c_attn"] * 3, "attn.c_proj"), "mlp.c_proj"),
+    "whole",
+    removes_mean=True,
+)
 GPT_NEOX = Family(
     "gpt_neox",
     "embed_in",
     "layers",
     "final_layer_norm",
     _parts("attention", "mlp", "post_attention_layernorm"),
+    _inner(
+        ("input_layernorm", "post_attention_layernorm"),
+        (*["attention.query_key_value"] * 3, "attention.dense"),
+        "mlp.dense_4h_to_h",
+    ),
+    "by head",
     removes_mean=True,
 )
 _PARALLEL = {"resid_mid": "attention and MLP run in parallel (GPT-NeoX), nothing lies between them"}
@@ -170,6 +232,39 @@ class Network:
         """The module at which a site is seen, and on which side of it."""
         path, side = self.family.locate(site)
         return self.module.get_submodule(path), side
+
+    def columns(self, site: Site) -> list[int] | None:
+        """Return the columns of its module's tensor that make up a site; None where all do."""
+        if site.part not in "qkv" or not self.family.fused:
+            return None
+        heads, d_head, which = self._heads(site), self.d_head, "qkv".index(site.part)
+        if self.family.fused == "whole":
+            return list(range(which * heads * d_head, (which + 1) * heads * d_head))
+        return [(3 * head + which) * d_head + i for head in range(heads) for i in range(d_head)]
+
+    @property
+    def d_head(self) -> int:
+        """Width of one attention head."""
+        config = self.module.config
+        return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+    def heads(self, site: Site | str, chosen: int | Iterable[int]) -> Neurons:
+        """Return the slice of some attention heads at q, k, v or z as a basis; k and v count their own, fewer heads.
+
+        >>> network.heads("blocks.3.z", [0, 5])  # doctest: +SKIP
+        Neurons(128 of 576)
+        """
+        where = self.family.parse(site)
+        if where.part not in ("q", "k", "v", "z"):
+            raise UserError(f"site {str(where)!r} has no heads: q, k, v and z have")
+        n, d_head = self._heads(where), self.d_head
+        rows = [head * d_head + i for head in distinct_indices("head", chosen, n) for i in range(d_head)]
+        return Neurons(rows, n * d_head)
+
+    def _heads(self, site: Site) -> int:
+        config = self.module.config
+        shared = site.part in ("k", "v") and not self.family.fused  # by several query heads
+        return int((getattr(config, "num_key_value_heads", None) if shared else None) or config.num_attention_heads)
 
     def unembed(self, states: Any) -> Any:
         """Logits of states (..., d) at `final_norm`."""

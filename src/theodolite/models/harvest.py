@@ -14,6 +14,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions, check_pooling, pooled_over
+from theodolite.core.several import several
 from theodolite.core.site import Site
 from theodolite.core.tick import Tick
 from theodolite.models.prefix import Prefix, shared_start
@@ -98,12 +99,12 @@ class Harvest:
 @torch.inference_mode()
 def harvest(
     model: Any,
-    texts: Sequence[str],
+    texts: str | Sequence[str],
     folder: str | Path,
     *,
-    token_sites: Iterable[Site | str] = (),
-    pooled_sites: Iterable[Site | str] = (),
-    poolings: Sequence[str] = ("mean", "last"),
+    token_sites: Site | str | Iterable[Site | str] = (),
+    pooled_sites: Site | str | Iterable[Site | str] = (),
+    poolings: str | Sequence[str] = ("mean", "last"),
     positions: Positions | str = "content",
     format: Format = "chat",
     max_tokens: int = 256,
@@ -116,8 +117,8 @@ def harvest(
     The forward pass ends at the deepest site. Units are slices of the texts sorted by length, so that little is
     padded; the start that all texts share runs once. `progress(done, total)` counts tokens.
     """
-    sites = (tuple(map(model.site, token_sites)), tuple(map(model.site, pooled_sites)))
-    plan = HarvestPlan(*sites, tuple(map(check_pooling, poolings)), Positions.parse(positions), unit)
+    sites = (tuple(map(model.site, several(token_sites))), tuple(map(model.site, several(pooled_sites))))
+    plan = HarvestPlan(*sites, tuple(map(check_pooling, several(poolings))), Positions.parse(positions), unit)
     if not plan.sites:
         raise UserError("nothing to harvest: give token_sites or pooled_sites")
     work = _Work(model, model.tokens(texts, format=format, max_tokens=max_tokens), plan)

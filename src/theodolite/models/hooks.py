@@ -47,6 +47,8 @@ def attached(network: Network, sites: Iterable[Site], visit: Visit) -> Iterator[
 
 def _hook(network: Network, site: Site, visit: Visit) -> Any:
     module, side = network.locate(site)
+    if (columns := network.columns(site)) is not None:
+        return module.register_forward_hook(_some_columns(site, visit, columns))
     if site.part == "resid_mid":
         return module.register_forward_pre_hook(_in_place(site, visit))
     if side == "input":
@@ -65,8 +67,18 @@ def _after(site: Site, visit: Visit) -> Callable:
     return hook
 
 
+def _some_columns(site: Site, visit: Visit, columns: list[int]) -> Callable:
+    """Hook on some columns of a module's output, as where q, k and v come from one projection."""
+
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        where = torch.tensor(columns, device=output.device)
+        return output.index_copy(-1, where, visit(site, output.index_select(-1, where)))
+
+    return hook
+
+
 def _before(site: Site, visit: Visit) -> Callable:
-    """Hook on a block's input."""
+    """Hook on the input of a block or of a projection."""
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         if args:

@@ -13,13 +13,15 @@ from theodolite.core.activations import Activations
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions, Role
-from theodolite.core.site import PARTS, Site
+from theodolite.core.several import several
+from theodolite.core.site import ALL_PARTS, PARTS, AtSites, Site
 from theodolite.models import preflight, scoring
+from theodolite.models.constant import gradients
 from theodolite.models.families import Network
-from theodolite.models.generate import generate
+from theodolite.models.generate import Decoding, Generation, generate, stop_ids
 from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
-from theodolite.models.read import read
+from theodolite.models.read import embed, read
 from theodolite.models.run import Effects, Trace, context, run
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
@@ -36,7 +38,9 @@ from theodolite.models.tokens import (
     pad,
 )
 
-Interventions = Sequence[Intervention]
+Texts = str | Sequence[str]  # a bare string is a list of one
+Sites = Site | str | Iterable[Site | str]
+Interventions = Intervention | Sequence[Intervention]
 
 
 class Model:
@@ -44,8 +48,9 @@ class Model:
 
     Everything goes through `run`: tokens in, states at sites out, changed on the way by interventions. `read`,
     `loss`, `logprobs` and `generate` are what one asks of it with texts; each takes `interventions=[...]`. Texts are
-    a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`). More than `max_tokens` of a text are cut; where
-    none are given it is 256, and a warning (`Truncated`) counts the texts that were longer.
+    a user's turn in a chat (`format="chat"`) or stand alone (`"raw"`). Where a list of texts, sites or interventions is
+    expected, one alone is a list of one. More than `max_tokens` of a text are cut; where none are given it is 256, and
+    a warning (`Truncated`) counts the texts that were longer.
 
     hash: what tells these weights from all others; taken from the module where none is given.
 
@@ -146,9 +151,9 @@ class Model:
                 return "", ""
             raise
 
-    def control_tokens_in(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    def control_tokens_in(self, texts: Texts) -> list[tuple[str, ...]]:
         """The strings of control tokens that each text holds; they are read as text, never as that token."""
-        return control_tokens_in(self.tokenizer, texts)
+        return control_tokens_in(self.tokenizer, several(texts))
 
     def most_tokens(self, format: Format, max_tokens: int) -> int:
         """Return how many tokens of a text are read: `max_tokens`, or what the context leaves beside the template."""
@@ -159,23 +164,23 @@ class Model:
         check_ids(encodings, self.network.module.get_input_embeddings().weight.shape[0], self.tokenizer)
 
     def site(self, site: Site | str) -> Site:
-        """The site, or an error if this model lacks it."""
-        found = Site.parse(site).check(self.n_blocks)
+        """The site, by any name of it or the path of its module, or an error if this model lacks it."""
+        found = self.network.family.parse(site).check(self.n_blocks)
         self.network.family.locate(found)
         return found
 
-    def sites(self) -> list[Site]:
-        """Every site of this model, in the order of a forward pass."""
-        absent = self.network.family.absent
-        inner = [Site(n, part) for n in range(self.n_blocks) for part in PARTS if part not in absent]
-        return [Site(None, "embed"), *inner, Site(None, "final_norm")]
+    def sites(self, *, inner: bool = False) -> list[Site]:
+        """Every site of the residual stream, in the order of a forward pass; with `inner` those inside blocks too."""
+        parts = [part for part in (ALL_PARTS if inner else PARTS) if part not in self.network.family.absent]
+        blocks = [Site(n, part) for n in range(self.n_blocks) for part in parts]
+        return [Site(None, "embed"), *blocks, Site(None, "final_norm")]
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
-        """Number of tokens that fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
-        deepest = self._last_block(max(sites)) if sites is not None else None
+        """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
+        deepest = max(sites).last_block(self.n_blocks) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 
-    def tokens(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
+    def tokens(self, texts: Texts, *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
         """Token ids with the role of every token, padded on the right; `truncated` says whose text was cut.
 
         Texts are cut at `max_tokens`, or where the model's context ends (`most_tokens`).
@@ -185,27 +190,28 @@ class Model:
     def run(
         self,
         tokens: Tokens,
-        capture: Iterable[Site | str] = (),
+        capture: Sites = (),
         interventions: Interventions = (),
         grad: bool = False,
         logits: bool = True,
     ) -> Trace:
         """One forward pass: states (n, t, d) at the captured sites, after interventions there, and logits.
 
-        Without logits the pass ends at the deepest captured site. With `grad` the states stay in the graph.
+        Without logits the pass ends at the deepest captured site. With `grad`, gradients reach the captured states and
+        the tensors in the interventions; the weights count as constants, so that no parameter's `grad` is filled.
         """
-        wanted = [self.site(site) for site in capture]
+        wanted = [self.site(site) for site in several(capture)]
         if not wanted and not logits:
             raise UserError("nothing to run for: capture a site or ask for logits")
         effects = self._effects(interventions)
-        with torch.set_grad_enabled(grad):
+        with gradients(self.network, grad):
             trace = run(self.network, tokens, wanted, effects, logits=logits)
         return replace(trace, changed=effects.check())
 
     def read(
         self,
-        texts: Sequence[str],
-        sites: Iterable[Site | str] | Site | str,
+        texts: Texts,
+        sites: Sites,
         *,
         positions: Positions | str = "content",
         pooling: str | None = "mean",
@@ -213,12 +219,12 @@ class Model:
         format: Format = "chat",
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
-    ) -> dict[Site, Activations]:
+    ) -> AtSites[Activations]:
         """Rows at sites: one per text, pooled over the positions, or with `pooling=None` one per token; float32.
 
         `pooling="last"` is the last token of all, in a chat the template's, whatever the positions: as in a harvest.
         """
-        wanted = [self.site(site) for site in ([sites] if isinstance(sites, str | Site) else sites)]
+        wanted = [self.site(site) for site in several(sites)]
         return read(
             self,
             self._pad(self._encoded(texts, format, max_tokens)),
@@ -229,19 +235,13 @@ class Model:
             batch_tokens or self.batch_tokens(wanted),
         )
 
-    def embed(self, texts: Sequence[str], *, format: Format = "chat", max_tokens: int | None = None) -> np.ndarray:
+    def embed(self, texts: Texts, *, format: Format = "chat", max_tokens: int | None = None) -> np.ndarray:
         """Mean of the model's own input embeddings over the content of each text; (n, d) float32, no block runs."""
-        tokens = self._pad(self._encoded(texts, format, max_tokens))
-        content = select(tokens, Positions("content"))
-        module = self.network.module.get_input_embeddings()
-        with torch.inference_mode(), self.network.lock:  # another thread may have its hook on the embedding
-            states = module(tokens.ids[content].to(module.weight.device)).float().cpu().numpy()
-        starts = np.concatenate([[0], content.sum(1).cumsum(0)[:-1].numpy()])
-        return np.add.reduceat(states, starts) / content.sum(1, keepdim=True).numpy().astype(np.float32)
+        return embed(self.network, self._pad(self._encoded(texts, format, max_tokens)))
 
     def loss(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         positions: Positions | str = "content",
         interventions: Interventions = (),
@@ -256,7 +256,7 @@ class Model:
 
     def kl(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         interventions: Interventions,
         positions: Positions | str = "content",
@@ -265,17 +265,32 @@ class Model:
     ) -> torch.Tensor:
         """Mean KL divergence, in nats, of the next-token predictions at the positions from those without interventions.
 
-        The value can be differentiated by tensors inside the interventions' rules: a dictionary is trained on it. All
-        texts run in one pass, whose logits are held in memory, so give few at a time.
+        The value can be differentiated by tensors inside the interventions: a dictionary is trained on it. All texts
+        run in one pass, whose logits are held in memory, so give few at a time, or take `kl_per_text`.
         """
         tokens = self._pad(self._encoded(texts, format, max_tokens))
         targets = select(tokens, Positions.parse(positions))
         return scoring.divergence(self.network, tokens, targets, self._effects(interventions))
 
+    def kl_per_text(
+        self,
+        texts: Texts,
+        *,
+        interventions: Interventions,
+        positions: Positions | str = "content",
+        format: Format = "raw",
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> np.ndarray:
+        """Mean KL divergence of each text in nats per token, where `kl` has that of all; (n) float64, no gradient."""
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
+        targets, size = select(tokens, Positions.parse(positions)), batch_tokens or self.batch_tokens(None)
+        return scoring.divergence_per_text(self.network, tokens, targets, self._effects(interventions), size)
+
     def logprobs(
         self,
-        prompts: Sequence[str],
-        continuations: Sequence[str],
+        prompts: Texts,
+        continuations: Texts,
         *,
         interventions: Interventions = (),
         format: Format = "chat",
@@ -286,6 +301,7 @@ class Model:
 
         Continuations are tokenised by themselves, so a raw one normally begins with a space.
         """
+        prompts, continuations = several(prompts), several(continuations)
         if len(prompts) != len(continuations):
             raise UserError(f"{len(prompts)} prompts and {len(continuations)} continuations: give one for each")
         check_texts(continuations, "continuation")
@@ -298,7 +314,7 @@ class Model:
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Texts,
         *,
         max_new_tokens: int = 64,
         interventions: Interventions = (),
@@ -313,30 +329,34 @@ class Model:
         An intervention on `prompt` positions acts while the prompt is read, on `generated` while the new tokens are;
         the first new token is predicted at `last`, the last token of the prompt.
         """
-        new = generate(
-            self.network,
-            self._encoded(prompts, format, max_tokens),
-            max_new_tokens=max_new_tokens,
-            effects=self._effects(interventions),
-            stop_ids=self._stop_ids(),
-            temperature=temperature,
-            seed=seed,
-            batch_tokens=batch_tokens or self.batch_tokens(None),
+        how = Decoding(max_new_tokens, temperature, seed)
+        found = self._generate(self._encoded(prompts, format, max_tokens), how, interventions, batch_tokens)
+        return [one.text for one in found]
+
+    def generations(
+        self,
+        prompts: Texts,
+        how: Decoding | None = None,
+        *,
+        interventions: Interventions = (),
+        format: Format = "chat",
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> list[Generation]:
+        """New text after each prompt as in `generate`, with token ids, log-probabilities and why it stopped.
+
+        `how` also takes a callback for each piece of text and one that cancels.
+        """
+        return self._generate(
+            self._encoded(prompts, format, max_tokens), how or Decoding(), interventions, batch_tokens
         )
-        return self.tokenizer.batch_decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _last_block(self, site: Site) -> int:
-        """The last block that runs for a site: -1 (none) for the embedding, all for the final norm."""
-        if site.block is not None:
-            return site.block
-        return -1 if site.part == "embed" else self.n_blocks - 1
-
-    def _encode(self, texts: Sequence[str], format: Format, max_tokens: int) -> list[Encoding]:
-        encodings = encode(self.tokenizer, texts, format, max_tokens, context(self.network.module))
+    def _encode(self, texts: Texts, format: Format, max_tokens: int) -> list[Encoding]:
+        encodings = encode(self.tokenizer, several(texts), format, max_tokens, context(self.network.module))
         self.check_ids(encodings)
         return encodings
 
-    def _encoded(self, texts: Sequence[str], format: Format, max_tokens: int | None) -> list[Encoding]:
+    def _encoded(self, texts: Texts, format: Format, max_tokens: int | None) -> list[Encoding]:
         """Texts as tokens; those cut at a limit that the caller did not give are counted in a warning."""
         asked = MAX_TOKENS if max_tokens is None else max_tokens
         encodings = self._encode(texts, format, asked)
@@ -350,10 +370,7 @@ class Model:
         return encodings
 
     def _effects(self, interventions: Interventions) -> Effects:
-        for intervention in interventions:
-            for site in (intervention.site, *intervention.sources()):
-                self.site(site)
-        return Effects(interventions)
+        return Effects.checked(several(interventions), self.site)
 
     def _pad(self, encodings: Sequence[Encoding]) -> Tokens:
         return pad(encodings, self.tokenizer.pad_token_id or 0)
@@ -362,11 +379,19 @@ class Model:
         effects = self._effects(interventions)
         return scoring.score(self.network, tokens, targets, effects, batch_tokens or self.batch_tokens(None))
 
-    def _stop_ids(self) -> list[int]:
-        config = self.network.module.generation_config
-        stop = config.eos_token_id if config is not None else None
-        ids = stop if isinstance(stop, list) else [stop]
-        return [i for i in (*ids, self.tokenizer.eos_token_id) if i is not None]
+    def _generate(
+        self, prompts: Sequence[Encoding], how: Decoding, interventions: Interventions, batch_tokens: int | None
+    ) -> list[Generation]:
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return generate(
+            self.network,
+            prompts,
+            how,
+            effects=self._effects(interventions),
+            stop_ids=stop_ids(self.network.module, self.tokenizer),
+            batch_tokens=batch_tokens or self.batch_tokens(None),
+            decode=lambda ids: self.tokenizer.decode(ids, **options),
+        )
 
     def __repr__(self) -> str:
         kept = f", {self.quantisation}" if self.quantisation else ""

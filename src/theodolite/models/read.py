@@ -9,7 +9,8 @@ from torch import Tensor
 
 from theodolite.core.activations import Activations
 from theodolite.core.positions import Positions, check_pooling, pooled_over
-from theodolite.core.site import Site
+from theodolite.core.site import AtSites, Site
+from theodolite.models.families import Network
 from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.run import Effects
 from theodolite.models.sweep import Columns, pooled, select, sweep
@@ -25,7 +26,7 @@ def read(
     pooling: str | None,
     effects: Effects,
     batch_tokens: int,
-) -> dict[Site, Activations]:
+) -> AtSites[Activations]:
     """States at the chosen tokens (or one pooled row per text) of a `Model`: float32, in the order of the texts."""
     wanted = sorted(set(sites))
     weights = model.hash  # reads all weights, and refuses what they do not describe: once for all sites, and first
@@ -49,7 +50,20 @@ def read(
     doc = np.concatenate([_docs(columns, pooling) for columns, _ in parts])
     order = doc.argsort(kind="stable")
     rows = {site: torch.cat([kept[site] for _, kept in parts]).numpy()[order] for site in wanted}
-    return {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
+    return AtSites(
+        {site: Activations(rows[site], doc[order], site, positions, pooling, model.name, weights) for site in wanted}
+    )
+
+
+@torch.inference_mode()
+def embed(network: Network, tokens: Tokens) -> np.ndarray:
+    """Mean of the input embeddings over the content of each text; (n, d) float32, no block runs."""
+    content = select(tokens, Positions("content"))
+    module = network.module.get_input_embeddings()
+    with network.lock:  # another thread may have its hook on the embedding
+        states = module(tokens.ids[content].to(module.weight.device)).float().cpu().numpy()
+    starts = np.concatenate([[0], content.sum(1).cumsum(0)[:-1].numpy()])
+    return np.add.reduceat(states, starts) / content.sum(1, keepdim=True).numpy().astype(np.float32)
 
 
 def _docs(columns: Columns, pooling: str | None) -> np.ndarray:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from theodolite.core.basis import Basis
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
-from theodolite.core.site import Site
+from theodolite.core.site import AtSites, Site
+from theodolite.core.tensors import like
 from theodolite.models.families import Network
 from theodolite.models.hooks import Reached, attached
 from theodolite.models.tokens import Tokens
@@ -25,15 +27,16 @@ class NoEffect(UserWarning):
 class Trace:
     """Result of a run: states (n, t, d) by site, after any intervention there, and logits (n, t, vocabulary).
 
-    `changed` counts, per intervention, the tokens that it altered.
+    `trace["blocks.1.resid_post"]` is short for `trace.activations["blocks.1.resid_post"]`. `changed` counts, per
+    intervention, the tokens that it altered.
     """
 
-    activations: dict[Site, Tensor]
+    activations: AtSites[Tensor]
     logits: Tensor | None
     changed: tuple[int, ...] = ()
 
     def __getitem__(self, site: Site | str) -> Tensor:
-        return self.activations[Site.parse(site)]
+        return self.activations[site]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,14 @@ class Effects:
         self.interventions = list(interventions)
         self.matched = [0] * len(self.interventions)
         self._altered: list[Tensor | int] = [0] * len(self.interventions)  # on the device, until someone asks
+
+    @classmethod
+    def checked(cls, interventions: Sequence[Intervention], check: Callable[[Site], Any]) -> "Effects":
+        """Return those of interventions all of whose sites pass a check."""
+        for intervention in interventions:
+            for site in (intervention.site, *intervention.sources()):
+                check(site)
+        return cls(interventions)
 
     def add(self, number: int, matched: int, altered: Tensor) -> None:
         self.matched[number] += matched
@@ -131,7 +142,7 @@ class _Pass:
     ) -> None:
         self.batch = batch
         self.capture, self.effects, self.deepest, self.reduce = capture, effects, deepest, reduce
-        self.captured: dict[Site, Any] = {}
+        self.captured: AtSites[Any] = AtSites()
         self.columns = slice(started, tokens.ids.shape[1])
         self._states: dict[Site, Tensor] = {}
         self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
@@ -153,6 +164,8 @@ class _Pass:
         if site not in self._sources:
             del self._states[site]
         if site in self.capture:
+            if torch.is_grad_enabled() and not h.requires_grad:
+                h = h.detach().requires_grad_()  # a captured state has a gradient though nothing before it has one
             self.captured[site] = self.reduce(site, h) if self.reduce else h
         if site == self.deepest:
             raise Reached
@@ -163,7 +176,10 @@ class _Pass:
         matched = int(selected.sum())
         if not matched:
             return h
-        _check_width(intervention, h)
+        _check_width(intervention, intervention.basis, h)
+        if intervention.when is not None:
+            asked = intervention.when.site or intervention.read_site or intervention.site
+            _check_width(intervention, intervention.when.basis, self._states[asked])
         read = self._states[intervention.read_site] if intervention.read_site else h
         pass_context = _PassContext(self, intervention, h)
         new = intervention.apply(h, read.to(h.device), selected.to(h.device), pass_context)
@@ -196,7 +212,7 @@ class _PassContext:
         state = state.to(self.h.device)
         return state.float() if state.dtype.itemsize < 4 else state
 
-    def aligned(self, values: np.ndarray) -> Tensor:
+    def aligned(self, values: np.ndarray | Tensor) -> Tensor:
         donor = torch.as_tensor(values)
         if donor.ndim == 1:
             return self._wide(donor)
@@ -210,23 +226,24 @@ class _PassContext:
             donor = donor[torch.as_tensor(batch.index, device=donor.device)]
         return self._wide(donor[..., start:stop, :])
 
-    def per_text(self, values: np.ndarray, z: Tensor) -> Tensor:
+    def per_text(self, values: np.ndarray | Tensor, z: Tensor) -> Tensor:
         batch, columns, k = self.passing.batch, self.passing.columns, z.shape[-1]
         start, stop = columns.start + batch.skipped, columns.stop + batch.skipped
         numbers = values.reshape(-1, 1, 1) if values.ndim == 1 and k == 1 else values
         fits = numbers.ndim == 3 and len(numbers) in (1, batch.n_texts) and numbers.shape[2] in (1, k)
         if not fits or not (numbers.shape[1] == 1 or numbers.shape[1] >= stop):
+            shape = tuple(values.shape)
             raise UserError(
-                f"{self.intervention} has numbers of shape {values.shape}: this call has {batch.n_texts} texts of up "
-                f"to {stop} tokens and {k} coordinates; give one number, ({k},) for the coordinates, or "
+                f"{self.intervention} has numbers of shape {shape}: this call has {batch.n_texts} texts of "
+                f"up to {stop} tokens and {k} coordinates; give one number, ({k},) for the coordinates, or "
                 f"({batch.n_texts}, 1, 1) for the texts"
             )
         mine = numbers[batch.index] if len(numbers) > 1 else numbers
-        return z.new_tensor(mine[:, start:stop] if mine.shape[1] > 1 else mine)
+        return like(mine[:, start:stop] if mine.shape[1] > 1 else mine, z)
 
 
-def _check_width(intervention: Intervention, h: Tensor) -> None:
-    width = intervention.basis.d_model
+def _check_width(intervention: Intervention, basis: Basis, h: Tensor) -> None:
+    width = basis.d_model
     if width is not None and width != h.shape[-1]:
         raise UserError(f"{intervention} has vectors of {width} numbers, the model's states have {h.shape[-1]}")
 

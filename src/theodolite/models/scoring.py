@@ -1,14 +1,14 @@
 """Probability of texts and continuations under the model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from theodolite.core.errors import UserError
+from theodolite.core.site import Site
+from theodolite.models.constant import weights_constant
 from theodolite.models.families import Network
 from theodolite.models.run import Batch, Effects, run
 from theodolite.models.sweep import batches
@@ -59,10 +59,40 @@ def divergence(network: Network, tokens: Tokens, targets: Tensor, effects: Effec
     """
     with torch.no_grad():
         clean = _log_softmax(network, tokens, targets, None)
-    with torch.enable_grad(), network.lock, _constant(network.module):
+    with weights_constant(network):
         changed = _log_softmax(network, tokens, targets, effects)
     effects.check()
     return (clean.exp() * (clean - changed)).sum(1).mean()
+
+
+@torch.no_grad()
+def divergence_per_text(
+    network: Network, tokens: Tokens, targets: Tensor, effects: Effects, batch_tokens: int
+) -> np.ndarray:
+    """Mean KL(untouched || changed) in nats over the target tokens (n, t) of each text; (n) float64.
+
+    Only the states at the target tokens are unembedded, which is most of the work of a small model.
+    """
+    total, lengths = np.zeros(len(tokens)), tokens.lengths
+    vocabulary = network.module.get_input_embeddings().num_embeddings
+    for index in batches(lengths, min(batch_tokens, max(lengths.max(), _LOGITS // (2 * vocabulary)))):
+        part = tokens[index].first(lengths[index].max())
+        wanted = targets[index][:, : part.ids.shape[1]]
+        batch = Batch(index, len(tokens))
+        clean, changed = (_predictions(network, part, wanted, these, batch) for these in (None, effects))
+        per_token = torch.zeros(wanted.shape, dtype=torch.float64, device=clean.device)
+        per_token[wanted.to(clean.device)] = (clean.exp() * (clean - changed)).sum(1, dtype=torch.float64)
+        total[index] = per_token.sum(1).cpu().numpy()
+    effects.check()
+    return total / targets.sum(1).numpy()
+
+
+def _predictions(network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None, batch: Batch) -> Tensor:
+    """Log-probabilities of the next token at the targets, (rows, vocabulary)."""
+    end = Site(None, "final_norm")
+    chosen = run(network, tokens, [end], effects, batch=batch, reduce=lambda _, h: h[targets.to(h.device)])
+    logits = network.unembed(chosen.activations[end])
+    return (logits.float() if logits.dtype.itemsize < 4 else logits).log_softmax(1)
 
 
 def _log_softmax(network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None) -> Tensor:
@@ -70,19 +100,6 @@ def _log_softmax(network: Network, tokens: Tokens, targets: Tensor, effects: Eff
     assert logits is not None
     rows = logits[targets.to(logits.device)]
     return (rows.float() if rows.dtype.itemsize < 4 else rows).log_softmax(1)
-
-
-@contextmanager
-def _constant(module: nn.Module) -> Iterator[None]:
-    """No parameter requires a gradient inside; as it was afterwards. The caller holds the network's lock."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def _log_prob(logits_ntv: Tensor, ids_nt: Tensor, targets_nt: Tensor) -> np.ndarray:

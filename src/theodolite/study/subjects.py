@@ -117,11 +117,12 @@ def origin_notes(subjects: Subjects, max_tokens: int) -> list[tuple[str, int, st
 
 
 def settled(recipe: Recipe, model: Model) -> Recipe:
-    """The recipe with its sites spelt out, where it leaves them to the depth of the model."""
+    """The recipe with its sites by our own names, and spelt out where it leaves them to the depth of the model."""
+    sites = [str(Site.parse(site)) for site in recipe.sites]
     if recipe.site != AUTO:
-        return recipe
-    sites = default_sites(model.n_blocks)
-    return recipe.model_copy(update={"site": sites[0], "sites": recipe.sites or sites})
+        return recipe.model_copy(update={"site": str(Site.parse(recipe.site)), "sites": sites})
+    default = default_sites(model.n_blocks)
+    return recipe.model_copy(update={"site": default[0], "sites": sites or default})
 
 
 def default_sites(n_blocks: int) -> list[str]:

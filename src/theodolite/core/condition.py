@@ -1,0 +1,69 @@
+"""When an intervention acts: on the tokens whose coordinate lies in a range."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from theodolite.core.basis import Basis, basis_from_json
+from theodolite.core.errors import UserError
+from theodolite.core.site import Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Tokens at which every coordinate z of the basis is above and below the given numbers.
+
+    z is read at `site`, or where none is given, where the intervention reads; in both cases before the intervention.
+    Each token is decided by its own state, so that a prompt that is read at once and one that is read with a
+    key/value cache are treated alike.
+
+    >>> from theodolite.core.basis import Direction
+    >>> Condition(Direction([0.0, 2.0]), above=1.5, site="blocks.3.resid_post")
+    Condition(1.5 < Direction(k=1, d_model=2), at blocks.3.resid_post)
+    """
+
+    basis: Basis
+    above: float | None = None
+    below: float | None = None
+    site: Site | None = None
+
+    def __post_init__(self) -> None:
+        if self.site is not None:
+            object.__setattr__(self, "site", Site.parse(self.site))
+        bounds = [bound for bound in (self.above, self.below) if bound is not None]
+        if not bounds or not all(isinstance(bound, Real) and math.isfinite(bound) for bound in bounds):
+            raise UserError(
+                f"a condition needs a finite number above, below or both; it got {self.above}, {self.below}"
+            )
+        if len(bounds) == 2 and bounds[0] >= bounds[1]:
+            raise UserError(f"nothing lies above {self.above} and below {self.below}")
+
+    def __call__(self, h: "Tensor") -> "Tensor":
+        """Return which tokens (n, t) of states (n, t, d) fulfil it."""
+        low, high = (-math.inf if self.above is None else self.above, math.inf if self.below is None else self.below)
+        z = self.basis.encode(h)
+        return ((z > low) & (z < high)).all(-1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a form that `from_json` reads."""
+        bounds = {"above": self.above, "below": self.below}
+        found: dict[str, Any] = {name: float(bound) for name, bound in bounds.items() if bound is not None}
+        return {"basis": self.basis.to_json()} | found | ({} if self.site is None else {"site": str(self.site)})
+
+    @classmethod
+    def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Condition":
+        """Return the condition that a JSON form describes."""
+        if extra := set(form) - {"basis", "above", "below", "site"}:
+            raise UserError(f"a condition has no {sorted(extra)}")
+        basis = basis_from_json(form.get("basis", {}), dictionaries)
+        return cls(basis, form.get("above"), form.get("below"), form.get("site"))
+
+    def __repr__(self) -> str:
+        low = "" if self.above is None else f"{self.above} < "
+        high = "" if self.below is None else f" < {self.below}"
+        return f"Condition({low}{self.basis}{high}" + (f", at {self.site})" if self.site else ")")
