@@ -83,7 +83,7 @@ class Double:
 
     times: float = 2.0
 
-    def __call__(self, z: object, now: object) -> object:
+    def __call__(self, z: object, context: object) -> object:
         return z * self.times  # type: ignore[operator]
 
 

@@ -83,7 +83,7 @@ def conclude(
             "choices": [{"method": one.case.reader, "seed": one.case.seed} | one.record for one in results],
         },
     )
-    run.record("read_from", [f"views/{FRAMES}/{views.frame_path(name).name}" for name in views.given])
+    run.record("read_from", [f"views/{FRAMES}/{views.frame_path(name).name}" for name in views.inputs])
     for one in results:
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
