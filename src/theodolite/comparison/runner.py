@@ -316,12 +316,12 @@ def _conclude(
     matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
     shared = tables.common(recipe, subjects.model.name, subjects.model.hash)
-    names, dictionaries = ("train", *views.shifts), _dictionary_names(subjects)
-    costs = tables.with_costs(rows, fitted, dictionaries, tokens_read(views, names))
+    names, sources = ("train", *views.shifts), _dictionary_names(subjects)
+    costs = tables.with_costs(rows, fitted, sources, tokens_read(views, names))
     run.add_rows(shared | row for row in costs)
     if repooled:
         again = [f for other in repooled.values() for f in other.fitted]
-        found = tables.with_costs(other_poolings.rows(repooled), again, dictionaries, {})
+        found = tables.with_costs(other_poolings.rows(repooled), again, sources, {})
         run.add_rows(shared | row for row in found)
         run.write_json("poolings", other_poolings.facts(repooled, matched, recipe))
     run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))

@@ -126,7 +126,7 @@ class _Through:
 
     function: Replace
 
-    def __call__(self, z: Tensor, now: Any) -> Tensor:
+    def __call__(self, z: Tensor, context: Any) -> Tensor:
         return self.function(z.flatten(0, -2)).view_as(z)
 
 

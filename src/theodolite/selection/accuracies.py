@@ -153,8 +153,8 @@ def _matrices(admitted: Sequence[Admitted], matrix: ScoreMatrix) -> dict[Key, di
         for (judge, on, alpha), part in one.judgements.groupby(["judge", "map", "alpha"], sort=False):
             key = Key(one.case.reader, judge, on, alpha)
             empty = {name: np.full(matrix.sample.asked.shape, np.nan) for name in COLUMNS}
-            for name, matrix in found.setdefault(key, empty).items():
-                matrix[seed, place[part["at"]]] = part[name]
+            for name, values in found.setdefault(key, empty).items():
+                values[seed, place[part["at"]]] = part[name]
     return found
 
 

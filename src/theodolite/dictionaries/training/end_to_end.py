@@ -86,7 +86,7 @@ class _Rows:
     function: Replace
     chosen: Tensor
 
-    def __call__(self, z: Tensor, now: Any) -> Tensor:
+    def __call__(self, z: Tensor, context: Any) -> Tensor:
         chosen = self.chosen.to(z.device)
         rows = self.function(z[chosen]).to(z.dtype)
         return z.masked_scatter(chosen.unsqueeze(-1).expand_as(z), rows)
