@@ -111,7 +111,7 @@ def test_a_fit_depends_on_its_reader_and_the_numerics_and_not_on_report_or_model
     }
     for found in parts.values():
         rooms = {name.split(".")[1] for name in found.modules if "." in name}
-        assert rooms == {"core", "comparison", "data", "readers"}
+        assert rooms == {"core", "study", "comparison", "data", "readers"}
         assert {f"theodolite.{name}" for name in ("study.tune", "study.views", "data.splits", "core.newton")} <= (
             found.modules.keys()
         )

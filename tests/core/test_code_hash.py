@@ -227,15 +227,15 @@ def test_what_makes_each_cached_thing_stays_bounded() -> None:
     found = {name: closure(*entry) for name, entry in entries.items()}
     rooms = {name: {module.split(".")[1] for module in each.modules if "." in module} for name, each in found.items()}
     assert rooms == {
-        "state": {"core", "data", "store", "models", "comparison"},
-        "latents": {"core", "store", "models", "dictionaries", "comparison"},
-        "embedding": {"core", "data", "models", "comparison"} | (rooms["embedding"] & {"store"}),
-        "sentence": {"core", "data", "models", "comparison"},
-        "answer": {"core", "data", "models", "comparison"} | (rooms["answer"] & {"store"}),
-        "fits": {"core", "data", "readers", "comparison"},
-        "judgements": {"core", "data", "readers", "calibration", "comparison"},
-        "answers": {"core", "data", "models", "comparison"} | (rooms["answers"] & {"store"}),
-        "corpora": {"core", "data", "dictionaries", "comparison"},
+        "state": {"core", "data", "store", "models", "study"},
+        "latents": {"core", "store", "models", "dictionaries", "study"},
+        "embedding": {"core", "data", "models", "study"} | (rooms["embedding"] & {"store"}),
+        "sentence": {"core", "data", "models", "study"},
+        "answer": {"core", "data", "models", "study"} | (rooms["answer"] & {"store"}),
+        "fits": {"core", "data", "readers", "study", "comparison"},
+        "judgements": {"core", "data", "readers", "calibration", "study", "selection"},
+        "answers": {"core", "data", "models", "study"} | (rooms["answers"] & {"store"}),
+        "corpora": {"core", "data", "dictionaries", "study"},
     }
     assert {"theodolite.models.hooks", "theodolite.models.tokens", "theodolite.models.families"} <= (
         found["state"].modules.keys()
