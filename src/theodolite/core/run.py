@@ -36,6 +36,7 @@ from theodolite.core.visible import csv
 
 PROTOCOL = 2  # 1: theodolite 0.1, with other names of tasks, metrics and artefacts (docs/renames.md)
 LOCAL = "local.json"
+_OTHER = "open it with the version of theodolite that wrote it, or run `theodolite compare` again with another --out"
 _RESTORE = "restore it, or compare again with another --out"
 _AGAIN = "restore it, or run `theodolite compare` again with --force"
 IN_DISTRIBUTION = "in-distribution"  # the data set of every training set's own test rows
@@ -182,10 +183,7 @@ class Run:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{str(path)!r} is damaged ({error}): {_RESTORE}") from None
         if protocol != PROTOCOL:
-            raise UserError(
-                f"{str(path)!r} has protocol {protocol!r}, and this version reads {PROTOCOL}: open it with the version "
-                "of theodolite that wrote it, or run `theodolite compare` again with another --out"
-            )
+            raise UserError(f"{str(path)!r} has protocol {protocol!r}, and this version reads {PROTOCOL}: {_OTHER}")
         if not whole or documents.wrong_manifest(manifest) is not None:
             raise UserError(f"{str(path)!r} is not what this run wrote: {_RESTORE}")
         return cls(Path(folder), manifest)
