@@ -109,6 +109,13 @@ def test_claims_hold_on_the_same_rows_and_fail_where_labels_follow_another_rule(
     assert {c.family for c in evaluated[1] if c.dataset != "in-distribution"} == {3}
 
 
+def test_coverage_is_the_share_of_rows_that_the_chosen_rule_accepts(fitted, evaluated) -> None:
+    predictions = pd.concat([one.predictions for one in fitted[2]])
+    for dataset in ("same", "off-support", "flipped"):
+        accepted = predictions.loc[predictions["dataset"] == dataset, "reason"] == ""
+        assert figure(evaluated[0], dataset, CHOSEN, None, "coverage")["value"] == pytest.approx(accepted.mean())
+
+
 def test_rows_off_the_support_are_rejected_as_far(fitted) -> None:
     detail = pd.concat([one.predictions for one in fitted[2]])
     off = detail[detail["dataset"] == "off-support"]
