@@ -14,6 +14,8 @@ import pytest
 from cyclopts import App
 
 from theodolite.cli import app
+from theodolite.core import recipe
+from theodolite.data import concept
 
 ROOT = Path(__file__).parents[2]
 # docs/api is generated from docstrings and not committed; test_api_pages.py checks it
@@ -23,6 +25,7 @@ FENCE = re.compile(r"(?P<slow><!-- slow -->\s*\n)?^```(?P<language>\w*)\n(?P<cod
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 PYTHON = ("python", "py", "pycon")
 README = ROOT / "README.md"  # its slow example reads files that a test of its own writes
+NUMBER = re.compile(r"\d*\.\d+")
 PRIVATE = r"(?<![\w.~])/(?:work|root|home|mnt|tmp)/|\bpy(?:pi|thonhosted)\.org|index-url"
 
 
@@ -62,6 +65,21 @@ def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_examples_on_the_real_model_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(path, slow=True)
+
+
+@pytest.mark.slow
+def test_the_first_example_prints_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The README's table has one row per method, with a figure for the films and one for the products."""
+    monkeypatch.chdir(tmp_path)
+    found = concept.load(recipe.load("sentiment"))
+    for name, frame in (("films", found.train.frame), ("products", found.shifts["amazon"].frame)):
+        frame.sample(240, random_state=0)[["text", "label"]].to_csv(f"{name}.csv", index=False)
+    run(README, slow=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if NUMBER.search(line)]
+    assert len(lines) == 5
+    assert all(len(NUMBER.findall(line)) >= 2 for line in lines)
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if any(blocks(p, *PYTHON))], ids=page)
