@@ -1,6 +1,8 @@
 """What the pages promise: examples run, links lead somewhere, commands parse, and nothing names a private machine."""
 
 import doctest
+import importlib
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -12,6 +14,8 @@ import pytest
 from cyclopts import App
 
 from theodolite.cli import app
+from theodolite.core import recipe
+from theodolite.data import concept
 
 ROOT = Path(__file__).parents[2]
 # docs/api is generated from docstrings and not committed; test_api_pages.py checks it
@@ -20,6 +24,8 @@ PAGES = [path for path in FOUND if path.parent != ROOT / "docs" / "api"]
 FENCE = re.compile(r"(?P<slow><!-- slow -->\s*\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 PYTHON = ("python", "py", "pycon")
+README = ROOT / "README.md"  # its slow example reads files that a test of its own writes
+NUMBER = re.compile(r"\d*\.\d+")
 PRIVATE = r"(?<![\w.~])/(?:work|root|home|mnt|tmp)/|\bpy(?:pi|thonhosted)\.org|index-url"
 
 
@@ -55,10 +61,36 @@ def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in PAGES if any(blocks(p, *PYTHON, slow=True))], ids=page)
+@pytest.mark.parametrize("path", [p for p in PAGES if p != README and any(blocks(p, *PYTHON, slow=True))], ids=page)
 def test_examples_on_the_real_model_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(path, slow=True)
+
+
+@pytest.mark.slow
+def test_the_first_example_prints_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The README's table has one row per method, with a figure for the films and one for the products."""
+    monkeypatch.chdir(tmp_path)
+    found = concept.load(recipe.load("sentiment"))
+    for name, frame in (("films", found.train.frame), ("products", found.shifts["amazon"].frame)):
+        frame.sample(240, random_state=0)[["text", "label"]].to_csv(f"{name}.csv", index=False)
+    run(README, slow=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if NUMBER.search(line)]
+    assert len(lines) == 5
+    assert all(len(NUMBER.findall(line)) >= 2 for line in lines)
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if any(blocks(p, *PYTHON))], ids=page)
+def test_imports_of_examples_exist(path: Path) -> None:
+    """Of slow examples too, which a move of modules would break unseen."""
+    for line, code in blocks(path, *PYTHON):
+        for home, names in re.findall(r"^(?:>>> )?from (theodolite[\w.]*) import ([\w, ]+)$", code, re.M):
+            module = importlib.import_module(home)
+            for name in re.split(r",\s*", names):
+                below = hasattr(module, "__path__") and importlib.util.find_spec(f"{home}.{name}")
+                assert hasattr(module, name) or below, f"{page(path)}:{line}: {home} has no {name}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page)
