@@ -241,7 +241,7 @@ def test_what_makes_each_cached_thing_stays_bounded() -> None:
         found["state"].modules.keys()
     )
     assert {"torch", "transformers", "numpy"} <= found["state"].libraries.keys()
-    coding = {f"theodolite.dictionaries.{name}" for name in ("coding", "refit", "kernels", "pooled")}
+    coding = {f"theodolite.dictionaries.{name}" for name in ("coding", "refit", "ops.kernels", "pooled")}
     assert coding <= found["latents"].modules.keys()
     assert "numba" in found["latents"].libraries
     assert {"scikit-learn", "scipy"} <= found["judgements"].libraries.keys()
