@@ -130,7 +130,7 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
 
-@pytest.mark.parametrize("path", PAGES, ids=page)
+@pytest.mark.parametrize("path", [p for p in PAGES if p.name != "renames.md"], ids=page)  # it lists what is gone
 def test_flags_in_the_text_exist(path: Path) -> None:
     text = FENCE.sub("", path.read_text(encoding="utf-8"))
     for flag in re.findall(r"`(--[a-z-]+)", text):
