@@ -26,8 +26,8 @@ class TextBaseline:
 
     Fitted on other rows, the interval is of that one fit. Fitted on itself, it is of the fit that such rows give: there
     every pair of rows is scored twice, once each way round, and where the texts say nothing both scores are the same
-    luck. The bootstrap of the scores sees it once, so its variance counts twice: on simulated texts the interval
-    covers in 93 to 100 %, without the factor in 80 to 97 % (`benchmarks/text_baselines.py`).
+    luck. The bootstrap of the scores sees it once, so its variance counts twice: where labels are random the
+    interval covers .5 in 95 to 98 % (`benchmarks/text_baselines.py`).
     feature: one of `FEATURES`. fitted_on: "itself" (grouped cross-validation), "train", or "train without SOURCE".
     """
 
