@@ -32,7 +32,7 @@ def renamed() -> Iterator[tuple[str, str, bool]]:
             yield from ((*name, True) for name in names(new))
 
 
-@pytest.mark.parametrize(("module", "name", "exists"), renamed())
+@pytest.mark.parametrize(("module", "name", "exists"), [*renamed()])
 def test_new_names_exist_and_old_ones_are_gone(module: str, name: str, exists: bool) -> None:
     assert hasattr(importlib.import_module(f"theodolite.{module}"), name) == exists
 
