@@ -278,7 +278,7 @@ def audit(
     group: str | None = None,
     show_text: ShowText = False,
 ) -> None:
-    """What a user would otherwise discover too late: duplicates, conflicts, shortcuts, what length alone can do.
+    """Audit a data set before any model runs: duplicates, conflicts, shortcuts, what length alone can do.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, one clear line per error, and nothing where nobody reads on."""
+"""The end of a command: its exit code, one clear line per error, and silence where the output was closed."""
 
 import os
 import sys

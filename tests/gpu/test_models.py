@@ -61,7 +61,7 @@ def test_the_shipped_model() -> None:
     from theodolite.core.cache import cache_root
 
     if not (cache_root() / "models" / next(iter(SHIPPED))).is_dir():
-        pytest.skip("the shipped model is not in the cache")
+        pytest.skip("the default model is not in the cache, and this machine may have no network: load it once first")
     cpu, gpu = (Model.from_pretrained(next(iter(SHIPPED)), device=d, dtype="float32") for d in ("cpu", "cuda"))
     sites = ["blocks.0.resid_mid", "blocks.14.resid_post", "final_norm"]
     rows = [model.read(TEXTS, sites) for model in (cpu, gpu)]

@@ -22,7 +22,7 @@ StopReason = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How new tokens are chosen, and who follows.
+    """Settings of generation: the choice of new tokens, and callbacks that follow or cancel it.
 
     Greedy at temperature 0; a sample depends on the seed and its own prompt, not on the batch. `stream(number, text)`
     gets each new piece of text with the number of its prompt, as soon as its last character is complete; the pieces of

@@ -176,7 +176,7 @@ class Model:
         return [Site(None, "embed"), *blocks, Site(None, "final_norm")]
 
     def batch_tokens(self, sites: Iterable[Site] | None) -> int:
-        """How many tokens fit in a batch that ends at the deepest of the sites, or in one with logits (None)."""
+        """Return the number of tokens that fit in a batch up to the deepest of the sites, or with logits (None)."""
         deepest = max(sites).last_block(self.n_blocks) if sites is not None else None
         return preflight.batch_tokens(self.network.module, deepest_block=deepest)
 

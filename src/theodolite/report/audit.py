@@ -176,7 +176,7 @@ def _tried(search: dict[str, Any]) -> str:
 
 
 def _source_and_label(source: dict[str, Any] | None) -> str:
-    """How far the source alone tells the label; nothing to say of one source, or of a run that did not keep it."""
+    """Return the sentence on how far the source alone tells the label; "" for one source or a run without it."""
     if not source or source["n_sources"] < 2:
         return ""
     return (
@@ -187,7 +187,7 @@ def _source_and_label(source: dict[str, Any] | None) -> str:
 
 
 def _unseen(search: dict[str, Any]) -> str:
-    """What a search of so many rows cannot see; a run that did not keep it says nothing."""
+    """Return the sentence on what a search of so many rows cannot see; "" for a run that did not keep it."""
     if "detectable" not in search:
         return ""
     if search["detectable"] is None:
