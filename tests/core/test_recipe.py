@@ -1,5 +1,7 @@
 """Recipes: what a file may hold, and how a value out of bounds is said."""
 
+from pathlib import Path
+
 import pytest
 
 from theodolite.core import recipe as recipes
@@ -54,3 +56,15 @@ def test_a_source_to_leave_out_is_told_from_what_it_is_ranked_against() -> None:
     with pytest.raises(UserError, match="named up to ' vs ': 'a'"):
         recipes.validated(fields | {"train": train}, "mine")
     assert recipes.validated(fields | {"train": train, "leave_out": ["a"]}, "mine").leave_out == ["a"]
+
+
+def test_relative_data_files_lie_beside_the_recipe(tmp_path: Path) -> None:
+    source = "{source: s, file: rows.csv}"
+    wrapped = f"{{rows: [{source}], wrap: {{templates: {{source: t, file: sub/templates.txt}}}}}}"
+    text = YAML.replace("train: []", f"train: [{source}, {{source: o, file: /data/other.csv}}]")
+    (tmp_path / "mine.yaml").write_text(text % f", shifts: {{new: {wrapped}}}")
+    recipe = recipes.load(tmp_path / "mine.yaml")
+    assert [source.file for source in recipe.train] == [str(tmp_path / "rows.csv"), "/data/other.csv"]
+    assert recipe.shifts["new"].rows[0].file == str(tmp_path / "rows.csv")
+    assert recipe.shifts["new"].wrap is not None
+    assert recipe.shifts["new"].wrap.templates.file == str(tmp_path / "sub/templates.txt")

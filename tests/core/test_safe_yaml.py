@@ -39,6 +39,8 @@ LONG = "a: &a " + "x" * 1_000_000 + "\nb: &b [" + ", ".join(["*a"] * 400) + "]\n
         ("1: x", "the key 1 is no text"),
         ("true: x", "the key True is no text"),
         ("x: 1:30", "reads 1:30 as another number"),
+        ("positive: [yes]", "reads yes as true or false: put it in quotes"),
+        ("label: Off", "reads Off as true or false"),
         ("x: 010", "reads 010 as another number"),
         ("x: !!python/object/apply:os.system [id]", "not YAML"),
         ("x: *nothing", "not YAML"),

@@ -210,12 +210,26 @@ def load(name: str | Path) -> Recipe:
         if not path.is_file():
             raise UserError(f"no recipe file {str(path)!r}")
         try:
-            return parse(path.read_text(encoding="utf-8"), str(path))
+            return _beside(parse(path.read_text(encoding="utf-8"), str(path)), path.resolve().parent)
         except UnicodeDecodeError:
             raise UserError(f"recipe {str(path)!r} is not UTF-8: save it as UTF-8") from None
     if str(name) not in names():
         raise unknown("recipe", str(name), names())
     return parse((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), str(name))
+
+
+def _beside(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its relative data files taken from its own folder, wherever the command is run."""
+
+    def placed(source: Source) -> Source:
+        return source.model_copy(update={"file": source.file and str(folder / Path(source.file).expanduser())})
+
+    def placed_shift(shift: Shift) -> Shift:
+        wrap = shift.wrap and shift.wrap.model_copy(update={"templates": placed(shift.wrap.templates)})
+        return shift.model_copy(update={"rows": [placed(source) for source in shift.rows], "wrap": wrap})
+
+    shifts = {name: placed_shift(shift) for name, shift in recipe.shifts.items()}
+    return recipe.model_copy(update={"train": [placed(source) for source in recipe.train], "shifts": shifts})
 
 
 def parse(text: str, origin: str) -> Recipe:

@@ -15,6 +15,7 @@ from theodolite.core.errors import UserError
 DEEPEST = 64  # levels; our recipes have 6
 MOST = 100_000  # values of a recipe, its aliases written out
 LARGEST = 2**63  # whole numbers below fit every table and every JSON reader
+_TRUTHS = ("true", "false")  # YAML 1.1 also reads yes, no, on and off as one of these
 _MISREAD = re.compile(r":|^[+-]?0\d")  # 1:30 is 90 and 010 is 8
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -79,6 +80,11 @@ def _check_keys(node: yaml.Node, origin: str, seen: set[int]) -> None:
     if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")) and _MISREAD.search(node.value):
         raise UserError(
             f"{origin}: line {node.start_mark.line + 1}: YAML reads {node.value} as another number: put it in quotes"
+        )
+    if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":bool") and node.value.lower() not in _TRUTHS:
+        raise UserError(
+            f"{origin}: line {node.start_mark.line + 1}: YAML reads {node.value} as true or false: put it in quotes if "
+            "it is text, else write true or false"
         )
     if isinstance(node, yaml.MappingNode):
         known: set[str] = set()

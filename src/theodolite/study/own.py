@@ -116,6 +116,7 @@ def _words(positive: Sequence[Any] | None) -> tuple[str, ...]:
 
 def _source(path: Path, columns: FileColumns, **fields: Any) -> Source:
     path = path.expanduser()
+    file.refuse_pipe(path)
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}")
     return Source(

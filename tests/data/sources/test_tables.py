@@ -1,6 +1,7 @@
 """Every format gives the same rows; broken files are one clear error."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import zstandard
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.data.sources import rows
+from theodolite.study.own import from_files
 
 
 def source(**fields: Any) -> Source:
@@ -76,6 +78,21 @@ def test_another_encoding_is_used_only_when_named(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
     assert read(tmp_path / "f.csv", b"\xef\xbb\xbftext\nhello\n").text.tolist() == ["hello"]
+
+
+def test_the_separator_that_excel_is_told_is_no_row(tmp_path: Path) -> None:
+    frame = read(tmp_path / "f.csv", "sep=;\r\ntext;label\r\none, two;1\r\n")
+    assert frame.text.tolist() == ["one, two"]
+    assert frame.columns.tolist() == ["text", "label"]
+    assert read(tmp_path / "g.csv", "sep=;\ntext,n\na,1\n", options={"delimiter": ","}).text.tolist() == ["a"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        rows(source(file=str(tmp_path / "rows.csv")))
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        from_files(tmp_path / "rows.csv", [], text="text", label="label")
 
 
 @pytest.mark.parametrize(

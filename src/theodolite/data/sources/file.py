@@ -10,6 +10,7 @@ def read(name: str) -> bytes:
     path = Path(name).expanduser()
     if path.is_dir():
         raise UserError(f"{name!r} is a folder: give one CSV, JSONL or Parquet file")
+    refuse_pipe(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -18,3 +19,9 @@ def read(name: str) -> bytes:
         raise UserError(f"no file {name!r}: {hint}") from None
     except OSError as error:
         raise UserError(f"cannot read {name!r}: {error.strerror}") from None
+
+
+def refuse_pipe(path: Path) -> None:
+    """Refuse a pipe or a device: it can be read once only, and its content is hashed before it is parsed."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{str(path)!r} is a pipe or a device, which can be read only once: write it to a file first")

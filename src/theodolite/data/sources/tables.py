@@ -23,6 +23,7 @@ from theodolite.data.sources.cells import is_nested
 Records = list[dict[str, Any]]
 _SUFFIXES = {"yml": "yaml", "prompt": "yaml", "ndjson": "jsonl", "tsv": "csv"}
 _OPTIONS = {"comment", "delimiter", "encoding", "whole"}
+SEPARATOR_LINE = re.compile(r"sep=([;,|\t])\r?\n")  # before the header: how Excel is told to divide the fields
 SEPARATORS = (";", "|", "\t", ",")  # of tables that are not what their name says
 NULS = 4096  # bytes in which NULs are counted: every second one of UTF-16 without a mark is one
 _PACKED = (".gz", ".zst")
@@ -126,7 +127,9 @@ def _csv(content: bytes, origin: str, field: str, options: dict[str, Any]) -> pd
     if comment := options.get("comment"):
         text = re.sub(rf"\A(?:{re.escape(comment)}[^\n]*\n)+", "", text)
     _refuse_empty(text, origin)
-    delimiter = options.get("delimiter", ",")
+    announced = SEPARATOR_LINE.match(text)
+    delimiter = options.get("delimiter", announced[1] if announced else ",")
+    text = text[announced.end() :] if announced else text
     if not isinstance(delimiter, str) or (len(delimiter) != 1 and delimiter != r"\s+"):
         raise UserError(f"{origin}: the delimiter of a CSV table is one character, not {delimiter!r}")
     if delimiter == r"\s+":  # outside quotes, runs of spaces and tabs count as one
