@@ -1,6 +1,8 @@
 """The command line parses to the library's arguments."""
 
 from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,3 +74,35 @@ def test_a_mistyped_option_is_answered_with_the_one_that_was_meant() -> None:
     ended = theodolite("compare", "truth", "--modle", "m")
     assert ended.code != 0
     assert "Did you mean --model?" in ended.stdout + ended.stderr
+
+
+def test_the_cache_is_listed_and_cleared_after_a_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
+    assert "nothing in" in theodolite("cache", "list").stdout
+    (tmp_path / "fits").mkdir()
+    (tmp_path / "fits" / "a").write_bytes(b"x" * 2000)
+    listed = theodolite("cache", "list").stdout
+    assert "fits" in listed
+    assert "2.0 kB" in listed
+    refused = theodolite("cache", "clear", "fits")
+    assert refused.code == 2
+    assert "give --yes" in refused.stderr
+    for answer, left in (("n", True), ("y", False)):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert theodolite("cache", "clear", "all").code == (2 if left else 0)
+        assert (tmp_path / "fits" / "a").exists() is left
+
+
+def test_yes_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
+    (tmp_path / "fits").mkdir()
+    (tmp_path / "fits" / "a").write_bytes(b"x" * 2000)
+    assert "removed 2.0 kB" in theodolite("cache", "clear", "all", "--yes").stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shell_completes_the_options() -> None:
+    script = app.generate_completion(shell="bash")
+    for word in ("compare", "--batch-tokens", "--shifts", "cache", "drop-same"):
+        assert word in script

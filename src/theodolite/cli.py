@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from theodolite import __version__, ending
+from theodolite.cli_cache import cache
 from theodolite.cli_compare import command as compare
 from theodolite.cli_train import Many, train
 from theodolite.core.errors import UserError
@@ -20,6 +21,7 @@ app = App(
 )
 data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
+app.register_install_completion_command()
 
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
@@ -82,6 +84,7 @@ def read(
 
 
 app.command(train)
+app.command(cache)
 
 
 @app.command
