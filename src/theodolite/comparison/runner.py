@@ -30,7 +30,9 @@ from theodolite.study import own, pooling_choice, training_sets
 from theodolite.study.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.study.compare_request import CompareRequest, by_field
 from theodolite.study.datasets import at_chosen_positions, dictionary_texts, load_concept, template_notes
+from theodolite.study.given_methods import in_words
 from theodolite.study.hardware import Machine
+from theodolite.study.option import listed
 from theodolite.study.request import default_folder, local_paths, resolve
 from theodolite.study.saved_readers import READERS
 from theodolite.study.settle import adaptation_notes, adapted
@@ -62,6 +64,8 @@ def compare(request: CompareRequest) -> Result | ComparisonPlan:
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
     """
+    if request.methods is not None:
+        request = replace(request, methods=in_words(listed(request.methods) or ()))
     with automatic(request.progress) as progress:
         if isinstance(request.data, tuple):
             return _of_rows(request, progress)
