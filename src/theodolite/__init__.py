@@ -9,27 +9,66 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Intervention", "Model", "Positions", "Recipe", "Result", "Site", "UserError", "compare", "open_run"]
+__all__ = [
+    "Activations",
+    "CompareRequest",
+    "Condition",
+    "Decoding",
+    "Generation",
+    "Intervention",
+    "LatentBasis",
+    "Model",
+    "Positions",
+    "Reader",
+    "Recipe",
+    "Result",
+    "Run",
+    "Site",
+    "Trace",
+    "UserError",
+    "compare",
+    "load_dictionary",
+    "open_run",
+]
 
 if TYPE_CHECKING:
     from theodolite.comparison.runner import compare
+    from theodolite.core.activations import Activations
+    from theodolite.core.condition import Condition
     from theodolite.core.errors import UserError
     from theodolite.core.intervention import Intervention
+    from theodolite.core.latents import LatentBasis
     from theodolite.core.positions import Positions
+    from theodolite.core.reader import Reader
     from theodolite.core.recipe import Recipe
+    from theodolite.core.run import Run
     from theodolite.core.site import Site
+    from theodolite.dictionaries.load import load_dictionary
+    from theodolite.models.generate import Decoding, Generation
     from theodolite.models.model import Model
+    from theodolite.models.run import Trace
     from theodolite.report.result import Result, open_run
+    from theodolite.study.compare_request import CompareRequest
 
 _HOMES = {
+    "Activations": "core.activations",
+    "CompareRequest": "study.compare_request",
+    "Condition": "core.condition",
+    "Decoding": "models.generate",
+    "Generation": "models.generate",
     "Intervention": "core.intervention",
+    "LatentBasis": "core.latents",
     "Model": "models.model",
     "Positions": "core.positions",
+    "Reader": "core.reader",
     "Recipe": "core.recipe",
     "Result": "report.result",
+    "Run": "core.run",
     "Site": "core.site",
+    "Trace": "models.run",
     "UserError": "core.errors",
     "compare": "comparison.runner",
+    "load_dictionary": "dictionaries.load",
     "open_run": "report.result",
 }
 

@@ -1,6 +1,5 @@
 """The command line: parse, call the library, print. No logic of its own."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from theodolite import __version__, ending
-from theodolite.cli_train import Many, Sites, TextFormat, train
+from theodolite.cli_cache import cache
+from theodolite.cli_compare import command as compare
+from theodolite.cli_train import Many, train
 from theodolite.core.errors import UserError
 
 app = App(
@@ -20,119 +21,13 @@ app = App(
 )
 data = App(name="data", help="Look at recipes and files before any model runs.")
 app.command(data)
+app.register_install_completion_command()
 
-_POOLING = "one row of each text: mean, last, max, or auto, chosen on training rows (default: the recipe's)."
-_WHERE = "tokens that mean and max go over: content, all, content[-1], suffix or auto (default: the recipe's)."
-_LEAKS = (
-    "near-copies of training rows in the shifts: drop-same leaves out those with the same label (default), drop-all "
-    "all, keep-all none; they are counted by label either way."
-)
-_QUICK = "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report says so."
-_DRY_RUN = "print what would run, its cost and the smallest difference it could detect."
-_ADMIT = "selective prediction: also say which single predictions to accept, by certified and other selection rules."
-_ALPHA = "accuracies wanted of accepted predictions (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one)."
 _SHOW_TEXT = "show words and texts of the data also where they are harmful, private or not to be passed on."
-_QUESTION = (
-    "what prompting asks about each text, Yes meaning label 1 (default: the recipe's; a file of yours has none)."
-)
-_AS = "texts as a user's turn of a chat, or raw (default: the recipe's, else chat if the model has a template)."
-_MAX_TOKENS = "read at most this many tokens of a text (default: the recipe's, else 256 or what the context leaves)."
-Question = Annotated[str | None, Parameter(help=_QUESTION)]
-As = Annotated[TextFormat | None, Parameter(help=_AS)]
-MaxTokens = Annotated[int | None, Parameter(help=_MAX_TOKENS)]
-Admit = Annotated[bool, Parameter(name=("--admit", "--selective"), help=_ADMIT)]
-Alphas = Annotated[list[float] | None, Parameter(consume_multiple=True, help=_ALPHA)]
-Out = Annotated[Path | None, Parameter(help="Run folder (default: runs/NAME).")]
-Quick = Annotated[bool, Parameter(help=_QUICK)]
-Final = Annotated[bool, Parameter(help="also open the sealed shift; recorded in the Run.")]
-DryRun = Annotated[bool, Parameter(help=_DRY_RUN)]
-Force = Annotated[bool, Parameter(help="replace a Run of another recipe in the same folder.")]
-_MARGIN = "difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02)."
-Margin = Annotated[float | None, Parameter(help=_MARGIN)]
-Pooling = Annotated[str | None, Parameter(help=_POOLING)]
-Where = Annotated[str | None, Parameter(help=_WHERE)]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str | None, Parameter(help="auto, float32, bfloat16 (default: the recipe's).")]
-Limit = Annotated[int | None, Parameter(help="at most this many training rows and rows per shift (40 or more).")]
 ShowText = Annotated[bool, Parameter(help=_SHOW_TEXT)]
 Format = Literal["html", "latex", "svg", "csv"]
-Leaks = Annotated[Literal["drop-same", "drop-all", "keep-all"] | None, Parameter(help=_LEAKS)]
 
-
-@app.command
-def compare(
-    what: str,
-    *,
-    text: str | None = None,
-    label: str | None = None,
-    positive: Many = None,
-    group: str | None = None,
-    shift: Many = None,
-    question: Question = None,
-    model: str | None = None,
-    revision: str | None = None,
-    sae: Many = None,
-    sites: Sites = None,
-    method: Many = None,
-    device: Device = "auto",
-    dtype: Dtype = None,
-    format: As = None,
-    max_tokens: MaxTokens = None,
-    limit: Limit = None,
-    leaks: Leaks = None,
-    seeds: int | None = None,
-    margin: Margin = None,
-    pooling: Pooling = None,
-    positions: Where = None,
-    out: Out = None,
-    quick: Quick = False,
-    final: Final = False,
-    dry_run: DryRun = False,
-    force: Force = False,
-    admit: Admit = False,
-    alpha: Alphas = None,
-    show_text: ShowText = False,
-) -> None:
-    """Put every method on the same rows and write a Run folder with one report page.
-
-    Parameters
-    ----------
-    what
-        a recipe by name (`theodolite data list`) or file, or your .csv, .tsv, .jsonl, .json, .parquet (also .gz, .zst).
-    text
-        column of your file that holds the text (default: text).
-    label
-        column of your file that holds the labels (default: label): 0 and 1, or others with --positive.
-    positive
-        the labels that count as 1, by value (1 is 1.0); all others count as 0.
-    group
-        column whose rows must stay together when splitting.
-    shift
-        further labelled files the readers never train on; one may hold a single label (false alarms, or detection).
-    model
-        the default model, a Hugging Face id (--revision says which), a folder, or a .gguf file.
-    sae
-        dictionaries: shipped, a folder, or hub:REPO/PATH; `none` leaves them out.
-    sites
-        where in the network, for example blocks.17.resid_post.
-    method
-        only these methods, or your own as file.py or file.py:Class (added to the recipe's).
-    seeds
-        number of train/test splits; each refits everything.
-    """
-    from theodolite.comparison import runner
-    from theodolite.report import terminal
-
-    with terminal.progress() as progress:
-        result = runner.compare(
-            what, text=text, label=label, positive=positive, group=group, shifts=shift or (), question=question,
-            model=model, revision=revision, sae=sae, sites=sites, methods=method, device=device, dtype=dtype,
-            format=format, max_tokens=max_tokens, limit=limit, leaks=leaks, seeds=seeds, margin=margin, pooling=pooling,
-            positions=positions, out=out, quick=quick, final=final, dry_run=dry_run, force=force, admit=admit,
-            alpha=alpha or (), show_text=show_text, progress=progress,
-            command=shlex.join(["theodolite", *sys.argv[1:]]),
-        )  # fmt: skip
-    terminal.show(result)
+app.command(compare)
 
 
 @app.command
@@ -189,6 +84,7 @@ def read(
 
 
 app.command(train)
+app.command(cache)
 
 
 @app.command

@@ -12,10 +12,11 @@ from theodolite import cli
 SOURCE = Path(__file__).parents[2] / "src" / "theodolite"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 ARGUMENT = re.compile(r"\b([a-z_]+)=(?=['A-Z{]|$)")
-COMMANDS = ("compare", "read", "train", "convert", "report", "check", "data audit", "data verify")
+COMMANDS = ("compare", "read", "train", "convert", "report", "check", "data audit", "data verify", "cache clear")
 # Modules that one command alone reaches, by the start of their path; the options of others exist in some command.
 HOME = {
     "cli.py": "read",
+    "cli_cache.py": "cache clear",
     "comparison/reading.py": "read",
     "study/training.py": "train",
     "dictionaries/names.py": "train",

@@ -29,6 +29,16 @@ def test_table_is_methods_by_data_sets(run: Run) -> None:
     )
 
 
+def test_frame_is_the_table_in_numbers(run: Run) -> None:
+    result = open_run(run.folder)
+    frame = result.frame
+    assert not frame.duplicated(["method", "site", "dataset"]).any()
+    found = frame[(frame["method"] == "word_ngrams") & (frame["dataset"] == "health")].iloc[0]
+    wanted = result.table().loc[("Text alone", "Word n-grams"), ("health", "shift")]
+    assert wanted == "{:.3f} [{:.3f}, {:.3f}]".format(*found[["value", "lo", "hi"]]).replace("0.", ".")
+    assert frame.pivot(index="method", columns="dataset", values="value").notna().any(axis=None)
+
+
 def test_plots_and_latex_are_the_reports(run: Run) -> None:
     result = Result(run)
     assert result.plot("k-sparse").alt.startswith("AUROC by number of latents")

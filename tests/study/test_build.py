@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models import prompting, sentence
 from theodolite.models.model import Model
 from theodolite.study import build
+from theodolite.study.hardware import DEFAULT, Machine
 from theodolite.study.subjects import SiteDictionary, Subjects, open_subjects, unchecked_notes
 from theodolite.study.views import FROM_DICTIONARY, Views
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
@@ -67,13 +69,14 @@ def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         network: Model = model,
         control: Dictionary | None = None,
         note: Callable[[str, int, str], None] = lambda *_: None,
+        machine: Machine = DEFAULT,
         **changes: object,
     ) -> Views:
         wanted = recipe.model_copy(update=changes)
         site_dictionary = SiteDictionary("both", "", SITE, both_ways(), control)
         found = concept.load(wanted)
         return build.build_views(
-            wanted, found, Subjects(network, (site_dictionary,)), tmp_path / "cache", lambda *_: None, note
+            wanted, found, Subjects(network, (site_dictionary,)), tmp_path / "cache", lambda *_: None, note, machine
         )
 
     return build_them
@@ -297,3 +300,17 @@ def test_dictionaries_from_elsewhere_come_to_a_page_that_says_so(
     here = [run.local_path(name, "") for name in run.recipe["dictionaries"]]
     opened = open_subjects(Recipe.model_validate(run.recipe | {"dictionaries": here}), model)
     assert [note[:2] for note in unchecked_notes(opened)] == [("unchecked", 2)]
+
+
+def test_the_size_of_a_batch_reaches_the_harvest_and_no_key(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int | None] = []
+    harvest = build.harvest
+
+    def watched(*args: Any, **options: Any) -> Any:
+        seen.append(options["batch_tokens"])
+        return harvest(*args, **options)
+
+    monkeypatch.setattr(build, "harvest", watched)
+    one = made(machine=Machine(batch_tokens=64))
+    assert set(seen) == {64}
+    assert made().inputs == one.inputs

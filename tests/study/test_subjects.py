@@ -17,6 +17,7 @@ from theodolite.dictionaries import native, opening
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.study import training
+from theodolite.study.hardware import Machine
 from theodolite.study.subjects import (
     Subjects,
     available,
@@ -236,3 +237,20 @@ def test_a_recipe_may_name_its_sites_as_other_tools_do() -> None:
     found = settled(asked, SimpleNamespace(n_blocks=3))
     assert (found.site, found.sites) == (SITE, [SITE, "blocks.0.mlp_out"])
     assert settled(found, SimpleNamespace(n_blocks=3)) == found
+
+
+def test_the_machine_says_where_the_model_goes_and_a_loaded_one_is_not_moved(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def from_pretrained(name: str, **how: object) -> Model:
+        asked.append({key: how[key] for key in ("device", "device_map")})
+        return model
+
+    monkeypatch.setattr(Model, "from_pretrained", from_pretrained)
+    open_subjects(recipe(dictionaries=[]), machine=Machine(device="cpu"))
+    open_subjects(recipe(dictionaries=[]), machine=Machine(device_map="balanced"))
+    assert asked == [{"device": "cpu", "device_map": None}, {"device": "auto", "device_map": "balanced"}]
+    with pytest.raises(UserError, match="device_map places a model while it is loaded"):
+        open_subjects(recipe(dictionaries=[]), model, Machine(device_map="balanced"))

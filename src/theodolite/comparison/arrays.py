@@ -23,6 +23,7 @@ from theodolite.data.splits import require_splittable
 from theodolite.report import html
 from theodolite.report.result import Result
 from theodolite.study import training_sets
+from theodolite.study.compare_request import CompareRequest
 from theodolite.study.request import CONTRASTS, METHODS, file_hashes, local_paths, with_shuffles
 from theodolite.study.stages import Stages
 from theodolite.study.views import Views, frame_hash
@@ -33,39 +34,29 @@ NEIGHBOURS_OF = 2000  # rows among which near repeats are looked for
 NEAR = 0.5  # of the median distance between rows
 
 
-def compare_rows(
-    X: Any,
-    y: Any,
-    *,
-    groups: Any = None,
-    methods: Sequence[str] | None = None,
-    seeds: int | None = None,
-    margin: float | None = None,
-    out: str | Path | None = None,
-    force: bool = False,
-    progress: Tell,
-    command: str = "",
-) -> Result:
-    """Compare the readers of dense rows (n, d) with labels (n) in 0/1.
+def compare_rows(request: CompareRequest, progress: Tell) -> Result:
+    """Compare the readers of dense rows (n, d) with labels (n) in 0/1: the request's data are (X, y).
 
     groups: (n,), which rows belong together (tokens of one document, prompts of one template); they, and rows that are
     equal, stay on one side of every split and count as one in every interval. The order of the rows plays no role.
     """
-    rows, frame = _checked(X, y, groups)
+    assert isinstance(request.data, tuple)
+    X, y = request.data
+    rows, frame = _checked(X, y, request.groups)
     content = hashlib.sha256(rows.tobytes() + frame[["label", "cluster"]].to_numpy().tobytes()).hexdigest()
-    recipe = _recipe(content, methods, {"seeds": seeds, "margin": margin})
+    recipe = _recipe(content, request.methods, {"seeds": request.seeds, "margin": request.margin})
     require_splittable(frame, recipe.seeds)
     run = Run.create(
-        out or Path("runs") / f"rows-{content[:8]}",
+        request.out or Path("runs") / f"rows-{content[:8]}",
         recipe.model_dump(mode="json"),
         recipe.digest(),
-        force=force,
-        command=command,
+        force=request.force,
+        command=request.command,
         paths=local_paths(recipe),
     )
     if not run.finished:
         with run.alone():
-            _carry_out(rows, frame, content, recipe, run, progress, grouped=groups is not None)
+            _carry_out(rows, frame, content, recipe, run, progress, grouped=request.groups is not None)
     html.write(run)
     return Result(run)
 

@@ -29,9 +29,8 @@ from theodolite.core.run import IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.sealed import Note, no_note
 from theodolite.core.tick import Tick
 from theodolite.data.concept import Concept
-from theodolite.data.dataset import Dataset
 from theodolite.models.harvest import Harvest
-from theodolite.study.build import BuildStep, Made, code_part, control_encoded, encoded, harvested, made_part
+from theodolite.study.build import BuildStep, Made, Work, code_part, control_encoded, encoded, harvested, made_part
 from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.training_sets import UNMEASURED, Measured
 from theodolite.study.views import FROM_DICTIONARY, Views
@@ -101,12 +100,12 @@ def pooled_views(
         dictionaries={("", recipe.site): [s.key for s in dictionaries]} if dictionaries else {},
     )
     for name, dataset in {"train": concept.train, **concept.shifts}.items():
-        read = partial(harvested, recipe, subjects, views)
-        parts = [BuildStep("state", partial(_states, recipe.site, pooling, read))]
-        parts += [BuildStep(code_part(other, s), partial(_codes, s, pooling, read)) for s in dictionaries]
+        parts = [BuildStep("state", partial(_states, recipe.site, pooling))]
+        parts += [BuildStep(code_part(other, s), partial(_codes, s, pooling)) for s in dictionaries]
+        work = Work(recipe, subjects, other, name, dataset, lambda done, total: None, read=views)
         for part in parts:
             if not other.has_part(name, part.key, note):
-                made = made_part(part, other, name, dataset, lambda done, total: None, note, read=views)
+                made = made_part(part, work, note)
                 other.end_part(name, part.key, made.facts, made.files)
     return other
 
@@ -149,21 +148,15 @@ def _contrasted(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(m for c in recipe.contrasts for m in (c.method, c.than)))
 
 
-def _states(site: str, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
-    states = pooled_states(read(name, dataset, tick), site, pooling)
-    return Made({}, [views.put(name, "state", site, states)])
+def _states(site: str, pooling: str, work: Work) -> Made:
+    states = pooled_states(harvested(work), site, pooling)
+    return Made({}, [work.views.put(work.name, "state", site, states)])
 
 
-def _codes(
-    site_dictionary: SiteDictionary, pooling: str, read: Any, views: Views, name: str, dataset: Dataset, tick: Tick
-) -> Made:
-    rows = read(name, dataset, tick)
-    made = encoded(site_dictionary, rows, views, name, len(dataset), pooling)
-    control = (
-        []
-        if site_dictionary.control is None
-        else [control_encoded(site_dictionary, rows, views, name, len(dataset), pooling)]
-    )
+def _codes(site_dictionary: SiteDictionary, pooling: str, work: Work) -> Made:
+    rows = harvested(work)
+    made = encoded(site_dictionary, rows, work, pooling)
+    control = [] if site_dictionary.control is None else [control_encoded(site_dictionary, rows, work, pooling)]
     return Made(made.facts, [*made.files, *control])
 
 

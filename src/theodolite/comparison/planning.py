@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from theodolite.core import methods
 from theodolite.core.bootstrap import effective_groups
@@ -72,7 +73,9 @@ class ComparisonPlan:
         yield from self.foresight
 
 
-def plan(recipe: Recipe, subjects: Subjects, notes: Sequence[str] = ()) -> ComparisonPlan:
+def plan(
+    recipe: Recipe, subjects: Subjects, notes: Sequence[str] = (), batch_tokens: int | None = None
+) -> ComparisonPlan:
     """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches.
 
     notes: what is said before the foresight, of a recipe that was adapted to its model.
@@ -92,7 +95,8 @@ def plan(recipe: Recipe, subjects: Subjects, notes: Sequence[str] = ()) -> Compa
     sample = concept.train.texts[:TRIAL]
     seen = int(model.tokens(sample, format=recipe.format, max_tokens=recipe.max_tokens).mask.sum())
     start = time.perf_counter()
-    model.read(sample, subjects.blocks[-1], format=recipe.format, max_tokens=recipe.max_tokens)
+    how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens, "batch_tokens": batch_tokens}
+    model.read(sample, subjects.blocks[-1], **how)
     rate = seen / (time.perf_counter() - start)
     passes = 1 + sum(methods.parse(m).view == "answer" for m in recipe.methods)
     rows = {name: len(d) for name, d in datasets.items()}

@@ -1,8 +1,9 @@
 """The main job, top to bottom: recipe -> rows -> views -> fits -> figures -> one page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pandas as pd
 
@@ -13,20 +14,26 @@ from theodolite.comparison.planning import ComparisonPlan, plan
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.methods import parse
-from theodolite.core.recipe import LeakRule, Recipe
+from theodolite.core.recipe import Recipe
 from theodolite.core.run import Run
 from theodolite.core.slug import slug
-from theodolite.core.tick import Tell, silent
+from theodolite.core.tick import Tell
 from theodolite.data.audit import audit
 from theodolite.data.concept import Concept
 from theodolite.data.splits import require_splittable
 from theodolite.models.model import Model
 from theodolite.report import html
+from theodolite.report.automatic import automatic
 from theodolite.report.result import Result
 from theodolite.selection import accuracies, fitting, protocol
-from theodolite.study import own, pooling_choice, request, training_sets
+from theodolite.study import own, pooling_choice, training_sets
 from theodolite.study.build import build_views, code_part, cut_notes, tokens_read
+from theodolite.study.compare_request import CompareRequest, by_field
 from theodolite.study.datasets import at_chosen_positions, dictionary_texts, load_concept, template_notes
+from theodolite.study.given_methods import in_words
+from theodolite.study.hardware import Machine
+from theodolite.study.option import listed
+from theodolite.study.request import default_folder, local_paths, resolve
 from theodolite.study.saved_readers import READERS
 from theodolite.study.settle import adaptation_notes, adapted
 from theodolite.study.stages import Stages
@@ -40,142 +47,89 @@ from theodolite.study.subjects import (
 )
 from theodolite.study.views import Views
 
-Shifts: TypeAlias = Sequence[str | Path | pd.DataFrame] | pd.DataFrame | str | Path  # one or several
+# Of rows of the caller's own there is no text and no model to say anything about
+ROWS_TAKE = ("methods", "groups", "seeds", "margin", "out", "force", "progress", "command")
 
 
-def compare(
-    data: str | Path | pd.DataFrame | tuple[Any, Any],
-    *,
-    text: str | None = None,
-    label: str | None = None,
-    positive: Sequence[Any] | str | int | None = None,
-    group: str | None = None,
-    groups: Sequence[Any] | None = None,
-    shifts: Shifts = (),
-    question: str | None = None,
-    model: str | Path | Model | None = None,
-    revision: str | None = None,
-    sae: Sequence[str] | str | None = None,
-    sites: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
-    device: str = "auto",
-    dtype: str | None = None,
-    format: str | None = None,
-    max_tokens: int | None = None,
-    limit: int | None = None,
-    leaks: LeakRule | None = None,
-    seeds: int | None = None,
-    margin: float | None = None,
-    pooling: str | None = None,
-    positions: str | None = None,
-    out: str | Path | None = None,
-    quick: bool = False,
-    final: bool = False,
-    dry_run: bool = False,
-    force: bool = False,
-    admit: bool = False,
-    alpha: Sequence[float] = (),
-    show_text: bool = False,
-    progress: Tell = silent,
-    command: str = "",
-) -> Result | ComparisonPlan:
+@by_field(CompareRequest)
+def compare(request: CompareRequest) -> Result | ComparisonPlan:
     """Compare methods on one labelled concept and return the finished run, or with `dry_run` what it would take.
 
     data: a recipe's name, a recipe file, a CSV, TSV, JSONL, JSON or Parquet file, a DataFrame, or `(X, y)` with rows of
     your own (no model is read then; `groups`, one value per row, says which belong together). model: a name or a loaded
-    `theodolite.Model`. shifts: files or DataFrames. The others are those of `theodolite compare --help`; command: the
-    line typed there, for the record. A finished run of the same recipe is opened, an unfinished one goes on.
+    `theodolite.Model`. shifts: files or DataFrames. methods: names, files, or classes and instances of readers. One
+    value alone is a list of one; `shift`, `method` and `site` are accepted for their plurals. A finished run of the
+    same recipe is opened, an unfinished one goes on. `compare(CompareRequest(...), seeds=3)` takes a request, changed.
 
     >>> run = compare("mine.csv", text="prompt", label="harmful")   # doctest: +SKIP
     >>> run.table()                                                 # doctest: +SKIP
     """
-    if isinstance(data, tuple):
-        if len(data) != 2:
-            raise UserError(f"a tuple is (X, y), with groups=: got {len(data)} values")
-        _refuse(
-            text=text, label=label, positive=positive is not None, group=group, shifts=len(_listed(shifts)),
-            question=question, model=model, revision=revision, sae=sae, sites=sites, format=format, dtype=dtype,
-            device=device != "auto", max_tokens=max_tokens is not None, pooling=pooling, positions=positions,
-            limit=limit is not None, leaks=leaks, quick=quick, final=final, dry_run=dry_run, admit=admit, alpha=alpha,
-            show_text=show_text,
-        )  # fmt: skip
-        how: dict[str, Any] = {"methods": methods, "seeds": seeds, "margin": margin, "out": out, "force": force}
-        return compare_rows(*data, groups=groups, **how, progress=progress, command=command)
-    if groups is not None:
-        raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
-    loaded = model if isinstance(model, Model) else None
-    recipe = request.resolve(
-        own.as_path(data, cache_root(), text=text, label=label, group=group), text=text, label=label, group=group,
-        positive=_several(positive), shifts=_shift_paths(shifts, text, label, group), question=question, format=format,
-        model=_name(model), revision=revision, weights=loaded.identity if loaded else "",
-        sae=_several(sae), sites=sites, methods=methods, dtype=dtype, max_tokens=max_tokens, limit=limit, leaks=leaks,
-        seeds=seeds, margin=margin, pooling=pooling, positions=positions, quick=quick, final=final or None,
-        admit=admit, alpha=alpha,
-    )  # fmt: skip
-    if dry_run:
-        return _planned(recipe, loaded, device)
-    folder, asked = out or request.default_folder(recipe), recipe.model_dump(mode="json")
-    paths = request.local_paths(recipe)
-    run = Run.create(folder, asked, recipe.digest(), force=force, command=command, paths=paths)
-    if run.finished:
-        _check_dictionaries(run)
-    else:
-        _finish(recipe, run, loaded, device, Stages(run, progress))
-    html.write(run, show_text=show_text)  # anew each time: a page that was asked for with texts must not stay
-    return Result(run)
+    if request.methods is not None:
+        request = replace(request, methods=in_words(listed(request.methods) or ()))
+    with automatic(request.progress) as progress:
+        if isinstance(request.data, tuple):
+            return _of_rows(request, progress)
+        if request.groups is not None:
+            raise UserError("groups belongs to compare((X, y)): for a file or a recipe, group names a column")
+        return _of_texts(request, progress)
 
 
-def _shift_paths(shifts: Shifts, text: str | None, label: str | None, group: str | None) -> list[str]:
-    """Files as they are; a DataFrame as one of the cache, called by its number."""
-    return [
-        str(own.as_path(each, cache_root(), text=text, label=label, group=group, name=f"shift {number}"))
-        for number, each in enumerate(_listed(shifts), start=1)
-    ]
-
-
-def _listed(shifts: Shifts) -> Sequence[str | Path | pd.DataFrame]:
-    return [shifts] if isinstance(shifts, pd.DataFrame | str | Path) else shifts
-
-
-def _name(model: str | Path | Model | None) -> str | None:
-    if model is None or isinstance(model, str | Path):
-        return None if model is None else str(model)
-    if not isinstance(model, Model):
-        raise UserError(
-            f"model is a {type(model).__name__}: give a name, or wrap it: theodolite.Model(model, tokenizer)"
-        )
-    return model.name
-
-
-def _several(value: Any) -> Any:
-    """One word or number as a list of one."""
-    return [value] if isinstance(value, str | int | float) else value
-
-
-def _planned(recipe: Recipe, model: Model | None, device: str) -> ComparisonPlan:
-    """Plan of the recipe as this model can carry it out."""
-    subjects = open_subjects(recipe, model, device)
-    fitting = adapted(recipe, subjects.model)
-    adapted_notes = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
-    return plan(fitting, subjects, adapted_notes)
-
-
-def _finish(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
-    """Carry the recipe out, alone in the run's folder; a request that is refused leaves no trace of itself there."""
-    with run.alone():
-        try:
-            _carry_out(recipe, run, model, device, stages)
-        except UserError:
-            run.withdraw()
-            raise
-
-
-def _refuse(**arguments: object) -> None:
-    """Arguments that say something about texts or a model, where rows of the caller's own are compared."""
-    if given := [name for name, value in arguments.items() if value]:
+def _of_rows(request: CompareRequest, progress: Tell) -> Result:
+    """Compare readers of rows; what says something about texts or a model is refused."""
+    assert isinstance(request.data, tuple)
+    if len(request.data) != 2:
+        raise UserError(f"a tuple is (X, y), with groups=: got {len(request.data)} values")
+    if given := [name for name in request.given() if name not in ROWS_TAKE]:
         raise UserError(
             f"compare((X, y)) reads no text and no model, so {', '.join(given)} cannot apply: leave out, or give a file"
         )
+    return compare_rows(request, progress)
+
+
+def _of_texts(request: CompareRequest, progress: Tell) -> Result | ComparisonPlan:
+    """Plan the run of a recipe or table, or make it, or open the one that is there."""
+    loaded = request.model if isinstance(request.model, Model) else None
+    named = replace(own.on_disk(request, cache_root()), model=_name(request.model))
+    recipe, machine = resolve(named, loaded.identity if loaded else ""), request.machine
+    if request.dry_run:
+        return _planned(recipe, loaded, machine)
+    folder, asked = request.out or default_folder(recipe), recipe.model_dump(mode="json")
+    run = Run.create(
+        folder, asked, recipe.digest(), force=request.force, command=request.command, paths=local_paths(recipe)
+    )
+    if run.finished:
+        _check_dictionaries(run)
+    else:
+        _finish(recipe, run, loaded, machine, Stages(run, progress))
+    html.write(run, show_text=request.show_text)  # anew each time: a page that was asked for with texts must not stay
+    return Result(run)
+
+
+def _name(model: object) -> str | None:
+    """The name of a model that may be loaded already."""
+    if isinstance(model, Model):
+        return model.name
+    if model is None or isinstance(model, str | Path):
+        return None if model is None else str(model)
+    raise UserError(f"model is a {type(model).__name__}: give a name, or wrap it: theodolite.Model(model, tokenizer)")
+
+
+def _planned(recipe: Recipe, model: Model | None, machine: Machine) -> ComparisonPlan:
+    """Plan of the recipe as this model can carry it out."""
+    subjects = open_subjects(recipe, model, machine)
+    fitting = adapted(recipe, subjects.model)
+    adapted_notes = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
+    return plan(fitting, subjects, adapted_notes, machine.batch_tokens)
+
+
+def _finish(recipe: Recipe, run: Run, model: Model | None, machine: Machine, stages: Stages) -> None:
+    """Carry the recipe out, alone in the run's folder; a request that is refused leaves no trace of itself there."""
+    with run.alone():
+        try:
+            _carry_out(recipe, run, model, machine, stages)
+        except UserError:
+            run.withdraw()
+            raise
 
 
 def _check_dictionaries(run: Run) -> None:
@@ -197,9 +151,9 @@ def _check_dictionaries(run: Run) -> None:
         )
 
 
-def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stages: Stages) -> None:
+def _carry_out(recipe: Recipe, run: Run, model: Model | None, machine: Machine, stages: Stages) -> None:
     with stages("model and data") as tick:
-        subjects = open_subjects(recipe, model, device, tick.tell)
+        subjects = open_subjects(recipe, model, machine, tick.tell)
         asked, recipe = recipe, adapted(recipe, subjects.model)
         tick.tell("fetching the text that dictionaries were trained on")
         read = _dictionary_texts(recipe, subjects, run)
@@ -219,7 +173,7 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, device: str, stage
         for note in changed_texts + adaptation_notes(asked, recipe, subjects.model):
             run.note(*note)
     with stages("reading the model") as tick:
-        views = build_views(recipe, concept, subjects, cache_root(), tick, run.note)
+        views = build_views(recipe, concept, subjects, cache_root(), tick, run.note, machine)
     for note in cut_notes(views):
         run.note(*note)
     with stages("audit"):

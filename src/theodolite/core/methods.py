@@ -79,7 +79,7 @@ def written(name: str, params: Mapping[str, Any]) -> str:
     >>> written("k_sparse", {"k": 4, "column": "few_shot"})
     'k_sparse(k=4, column=few_shot)'
     """
-    inside = ", ".join(f"{k}={v if isinstance(v, str) else repr(v)}" for k, v in params.items())
+    inside = ", ".join(f"{k}={v if isinstance(v, str) and v.isidentifier() else repr(v)}" for k, v in params.items())
     return name + (f"({inside})" if inside else "")
 
 

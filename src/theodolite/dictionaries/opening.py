@@ -88,15 +88,20 @@ def open_dictionary(
     site = str(Site.parse(site))
     if spec == "shipped":
         return _shipped(model, site, seed, control, corpus)
+    return _matching(read_named(spec), model, site, spec)
+
+
+def read_named(spec: str) -> Dictionary:
+    """Read the dictionary of a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID`, whatever model it is for."""
     if spec.startswith("saelens:"):
         release = releases.find(spec.removeprefix("saelens:"))
-        return _matching(release.read(from_hub(release.path)), model, site, spec)
+        return release.read(from_hub(release.path))
     folder = from_hub(spec.removeprefix("hub:")) if spec.startswith("hub:") else Path(spec)
     if not folder.is_dir():
         raise UserError(
             f"no dictionary folder {spec!r}: write 'shipped', a folder, hub:OWNER/REPO/PATH or saelens:RELEASE/ID"
         )
-    return _matching(formats.read(folder), model, site, spec)
+    return formats.read(folder)
 
 
 def control_folder(spec: str) -> Path:

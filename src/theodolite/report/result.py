@@ -28,6 +28,19 @@ class Result:
         """Every number with its interval, n and cost: the columns of rows.csv."""
         return self.run.rows
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """AUROC of each method at the matched site on each data set, as numbers: value, interval, rows and groups.
+
+        One row per method and data set, over all training sets; lo and hi are NaN where no interval can be given.
+
+        >>> run.frame.pivot(index="method", columns="dataset", values="value")  # doctest: +SKIP
+        """
+        rows = self.rows
+        wanted = (rows["task"] == "matched") & (rows["metric"] == "auroc") & (rows["seed"].astype(str) == "all")
+        columns = ["method", "site", "dataset", "value", "lo", "hi", "n", "n_groups", "n_unscored"]
+        return rows.loc[wanted, columns].reset_index(drop=True)
+
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Every method's score of every text, by content hash."""
@@ -39,7 +52,7 @@ class Result:
         return self.run.notes
 
     def table(self, task: str = "matched") -> pd.DataFrame:
-        """AUROC and interval as written in the report, methods by data sets; numbers to compute with are in `rows`."""
+        """AUROC and interval as written in the report, methods by data sets; numbers to compute with are in `frame`."""
         self._check(task)
         lines = tables.auroc(self._sheet, task, self._sheet.columns(task), "")
         group, index, cells = "", [], []

@@ -26,6 +26,7 @@ from theodolite.dictionaries.origin import other_model
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
+from theodolite.study.hardware import DEFAULT, Machine
 from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.views import FROM_DICTIONARY, Views, frame_hash
 
@@ -36,11 +37,18 @@ LITTLE = 0.05  # what a part takes beside one pass of the model over the same te
 
 
 def build_views(
-    recipe: Recipe, concept: Concept, subjects: Subjects, cache: Path, tick: Tick, note: Note = no_note
+    recipe: Recipe,
+    concept: Concept,
+    subjects: Subjects,
+    cache: Path,
+    tick: Tick,
+    note: Note = no_note,
+    machine: Machine = DEFAULT,
 ) -> Views:
     """Every view of every data set. What is on disk is not made again: a new dictionary only adds its own views.
 
-    Every file is read and compared with its hash; what is damaged is made again, and counted in a note.
+    Every file is read and compared with its hash; what is damaged is made again, and counted in a note. machine: in
+    which portions the model reads, which no view depends on.
     """
     sweep(cache)
     datasets = {"train": concept.train, **concept.shifts}
@@ -63,7 +71,7 @@ def build_views(
         inside = partial(_tell, tick, ends[number], ends[number + 1])
         inside(0, 1)
         if not views.has_part(name, part.key, note):
-            made = made_part(part, views, name, datasets[name], inside, note)
+            made = made_part(part, Work(recipe, subjects, views, name, datasets[name], inside, machine), note)
             if subjects.model.template_around(recipe.format) != rendered:
                 raise UserError(
                     "the model's chat template printed another text than when the run began, such as another date: "
@@ -74,19 +82,36 @@ def build_views(
     return views
 
 
-def made_part(
-    part: "BuildStep", views: Views, name: str, dataset: Dataset, tick: Tick, note: Note, read: Views | None = None
-) -> "Made":
-    """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once.
+@dataclass(frozen=True)
+class Work:
+    """One data set as a step finds it: what is asked for, of whom, where its views lie, and whom to tell.
 
-    read: the views whose harvest the part is made from, where these are not `views` themselves.
+    read: the views whose harvest rows are taken from, where these are not `views` themselves.
     """
+
+    recipe: Recipe
+    subjects: Subjects
+    views: Views
+    name: str
+    dataset: Dataset
+    tick: Tick
+    machine: Machine = DEFAULT
+    read: Views | None = None
+
+    @property
+    def harvest_folder(self) -> Path:
+        """Where the rows lie that were read from the model."""
+        return (self.read or self.views).home(self.name) / "harvest"
+
+
+def made_part(part: "BuildStep", work: Work, note: Note) -> "Made":
+    """Make a part; where a unit of rows on disk is damaged, all of that data set's are read anew, once."""
     try:
-        return part.make(views, name, dataset, tick)
+        return part.make(work)
     except Damaged:
         note("remade", 1, "damaged entries of the cache were made again: harvested rows")
-        shutil.rmtree(_harvest_folder(read or views, name))
-        return part.make(views, name, dataset, tick)
+        shutil.rmtree(work.harvest_folder)
+        return part.make(work)
 
 
 def _tell(tick: Tick, start: int, end: int, done: int, total: int) -> None:
@@ -110,31 +135,27 @@ class BuildStep:
     """
 
     key: str
-    make: Callable[[Views, str, Dataset, Tick], Made]
+    make: Callable[[Work], Made]
     passes: float = LITTLE
 
 
 def _parts(recipe: Recipe, subjects: Subjects, views: Views, name: str, note: Note) -> list[BuildStep]:
-    parts = [BuildStep(_part(views, "state"), partial(_states, recipe, subjects), passes=1.0)]
+    parts = [BuildStep(_part(views, "state"), _states, passes=1.0)]
     for s in subjects.dictionaries:
         if name == "train":  # a part of its own: the same texts may have been another run's shift, and not checked
-            parts.append(BuildStep(f"{code_part(views, s)}.checked", partial(_check, recipe, subjects, s)))
-        parts.append(BuildStep(code_part(views, s), partial(_codes, recipe, subjects, s)))
+            parts.append(BuildStep(f"{code_part(views, s)}.checked", partial(_check, s)))
+        parts.append(BuildStep(code_part(views, s), partial(_codes, s)))
         if s.control is not None:
-            control = partial(_control, recipe, subjects, s)
+            control = partial(_control, s)
             parts.append(BuildStep(f"{s.site}.{views.control(s.key)}.{_part(views, 'control')}", control))
-    makers: dict[str, Callable[..., Made]] = {
+    makers: dict[str, Callable[[Work], Made]] = {
         "embedding": _embedding,
         "sentence": partial(_sentence, note),
         "answer": _answer,
     }
     asked = {methods.parse(spec).view for spec in recipe.methods}  # a user's own file says itself what it reads
     passes = {"answer": 2.0 if recipe.few_shot else 1.0}
-    return parts + [
-        BuildStep(_part(views, v), partial(make, recipe, subjects), passes.get(v, LITTLE))
-        for v, make in makers.items()
-        if v in asked
-    ]
+    return parts + [BuildStep(_part(views, v), make, passes.get(v, LITTLE)) for v, make in makers.items() if v in asked]
 
 
 def tokens_read(views: Views, names: Sequence[str]) -> dict[str, int]:
@@ -192,98 +213,68 @@ def makers(recipe: Recipe, subjects: Subjects) -> dict[str, str]:
     }
 
 
-def harvested(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Harvest:
+def harvested(work: Work) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
+    recipe = work.recipe
     return harvest(
-        subjects.model,
-        dataset.texts,
-        _harvest_folder(views, name),
+        work.subjects.model,
+        work.dataset.texts,
+        work.harvest_folder,
         token_sites=_token_sites(recipe),
-        pooled_sites=subjects.blocks,
+        pooled_sites=work.subjects.blocks,
         poolings=(recipe.pooling,),
         positions=recipe.positions,
         format=recipe.format,
         max_tokens=recipe.max_tokens,
-        progress=tick,
+        batch_tokens=work.machine.batch_tokens,
+        progress=work.tick,
     )
-
-
-def _harvest_folder(views: Views, name: str) -> Path:
-    return views.home(name) / "harvest"
 
 
 def _token_sites(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys([recipe.site, *recipe.sites]))
 
 
-def _states(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
-    rows = harvested(recipe, subjects, views, name, dataset, tick)
-    files = [views.put(name, "state", block, rows.pooled(block, recipe.pooling)) for block in subjects.blocks]
+def _states(work: Work) -> Made:
+    rows, pooling = harvested(work), work.recipe.pooling
+    files = [work.views.put(work.name, "state", block, rows.pooled(block, pooling)) for block in work.subjects.blocks]
     return Made({"tokens": rows.n_tokens}, files)
 
 
-def _codes(
-    recipe: Recipe,
-    subjects: Subjects,
-    site_dictionary: SiteDictionary,
-    views: Views,
-    name: str,
-    dataset: Dataset,
-    tick: Tick,
-) -> Made:
+def _codes(site_dictionary: SiteDictionary, work: Work) -> Made:
     """Latents, reconstruction and error of one dictionary; encoded per token, then pooled."""
-    rows = harvested(recipe, subjects, views, name, dataset, tick)
-    return encoded(site_dictionary, rows, views, name, len(dataset), recipe.pooling)
+    return encoded(site_dictionary, harvested(work), work, work.recipe.pooling)
 
 
-def encoded(
-    site_dictionary: SiteDictionary, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str
-) -> Made:
+def encoded(site_dictionary: SiteDictionary, rows: Harvest, work: Work, pooling: str) -> Made:
     """The views that a dictionary gives of these token rows."""
-    seen = pooled_latents(site_dictionary.dictionary, rows.tokens(site_dictionary.site), n_texts, pooling)
+    site, key = site_dictionary.site, site_dictionary.key
+    seen = pooled_latents(site_dictionary.dictionary, rows.tokens(site), len(work.dataset), pooling)
     files = [
-        views.put(name, view, site_dictionary.site, getattr(seen, view), site_dictionary.key)
+        work.views.put(work.name, view, site, getattr(seen, view), key)
         for view in ("latents", "reconstruction", "error")
     ]
     return Made({"fvu": seen.fvu}, files)
 
 
-def _control(
-    recipe: Recipe,
-    subjects: Subjects,
-    site_dictionary: SiteDictionary,
-    views: Views,
-    name: str,
-    dataset: Dataset,
-    tick: Tick,
-) -> Made:
+def _control(site_dictionary: SiteDictionary, work: Work) -> Made:
     """Latents of a dictionary's control."""
-    rows = harvested(recipe, subjects, views, name, dataset, tick)
-    return Made({}, [control_encoded(site_dictionary, rows, views, name, len(dataset), recipe.pooling)])
+    return Made({}, [control_encoded(site_dictionary, harvested(work), work, work.recipe.pooling)])
 
 
-def control_encoded(
-    site_dictionary: SiteDictionary, rows: Harvest, views: Views, name: str, n_texts: int, pooling: str
-) -> Path:
+def control_encoded(site_dictionary: SiteDictionary, rows: Harvest, work: Work, pooling: str) -> Path:
     """The file of what a dictionary's control gives of these token rows."""
     assert site_dictionary.control is not None
-    seen = pooled_latents(site_dictionary.control, rows.tokens(site_dictionary.site), n_texts, pooling)
-    return views.put(name, "control", site_dictionary.site, seen.latents, views.control(site_dictionary.key))
+    site, key = site_dictionary.site, work.views.control(site_dictionary.key)
+    seen = pooled_latents(site_dictionary.control, rows.tokens(site), len(work.dataset), pooling)
+    return work.views.put(work.name, "control", site, seen.latents, key)
 
 
-def _check(
-    recipe: Recipe,
-    subjects: Subjects,
-    site_dictionary: SiteDictionary,
-    views: Views,
-    name: str,
-    dataset: Dataset,
-    tick: Tick,
-) -> Made:
+def _check(site_dictionary: SiteDictionary, work: Work) -> Made:
     """Refuse a dictionary that does not fit real rows of its site; rows of the other sites help to name the cause."""
-    rows = harvested(recipe, subjects, views, name, dataset, tick)
-    samples = {site: _first_rows(rows.tokens(site)) for site in _token_sites(recipe)}
-    trained_on = other_model(site_dictionary.dictionary, subjects.model)
+    rows = harvested(work)
+    samples = {site: _first_rows(rows.tokens(site)) for site in _token_sites(work.recipe)}
+    trained_on = other_model(site_dictionary.dictionary, work.subjects.model)
     self_check(
         site_dictionary.dictionary,
         samples,
@@ -294,28 +285,29 @@ def _check(
     return Made({}, [])
 
 
-def _embedding(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
-    how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
-    file = views.put(name, "embedding", "", subjects.model.embed(dataset.texts, **how))
-    return Made({"tokens": int(subjects.model.tokens(dataset.texts, **how).mask.sum())}, [file])
+def _embedding(work: Work) -> Made:
+    how: dict[str, Any] = {"format": work.recipe.format, "max_tokens": work.recipe.max_tokens}
+    model, texts = work.subjects.model, work.dataset.texts
+    file = work.views.put(work.name, "embedding", "", model.embed(texts, **how))
+    return Made({"tokens": int(model.tokens(texts, **how).mask.sum())}, [file])
 
 
-def _sentence(
-    note: Note, recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick
-) -> Made:
-    file = views.put(name, "sentence", "", sentence.embed(dataset.texts, note=note))
-    return Made({"cut": sentence.truncated(dataset.texts)}, [file])
+def _sentence(note: Note, work: Work) -> Made:
+    texts = work.dataset.texts
+    file = work.views.put(work.name, "sentence", "", sentence.embed(texts, note=note))
+    return Made({"cut": sentence.truncated(texts)}, [file])
 
 
-def _answer(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Made:
+def _answer(work: Work) -> Made:
     """The model asked outright: zero-shot, and with the recipe's examples where it has any."""
+    recipe, model = work.recipe, work.subjects.model
     ways: list[list[tuple[str, int]]] = [[]]
     # examples may not fit into the context; that depends on what names this view on disk, the recipe's methods do not
-    if recipe.few_shot and not prompting.unaskable(subjects.model, recipe.question, recipe.few_shot):
+    if recipe.few_shot and not prompting.unaskable(model, recipe.question, recipe.few_shot):
         ways.append(recipe.few_shot)
-    asked = (subjects.model, dataset.texts, recipe.question)
+    asked = (model, work.dataset.texts, recipe.question)
     columns = [prompting.answer_log_odds(*asked, few_shot=shots, max_tokens=recipe.max_tokens) for shots in ways]
-    file = views.put(name, "answer", "", np.column_stack(columns))
+    file = work.views.put(work.name, "answer", "", np.column_stack(columns))
     read = [prompting.prompts(*asked, shots, max_tokens=recipe.max_tokens) for shots in ways]
     cut = int(read[0].truncated.sum())
     return Made({"tokens": sum(int(tokens.mask.sum()) for tokens in read), "cut": cut}, [file])

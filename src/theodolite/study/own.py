@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import Recipe, Shift, Source, validated
 from theodolite.data.sources import cells, file
 from theodolite.data.sources.tables import column_of, parse, stem_of
+from theodolite.study.compare_request import CompareRequest
+from theodolite.study.option import listed
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,18 @@ class FileColumns:
     group: str | None = None
 
 
+def on_disk(request: CompareRequest, cache: Path) -> CompareRequest:
+    """The request with every table as a file: the named columns of a DataFrame in the cache, a shift by its number."""
+    columns: dict[str, Any] = {"text": request.text, "label": request.label, "group": request.group}
+    shifts = [
+        as_path(each, cache, **columns, name=f"shift {number}")
+        for number, each in enumerate(listed(request.shifts) or (), start=1)
+    ]
+    return replace(request, data=as_path(request.data, cache, **columns), shifts=shifts)
+
+
 def as_path(
-    data: str | Path | pd.DataFrame,
+    data: Any,
     cache: Path,
     *,
     text: str | None = None,

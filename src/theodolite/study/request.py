@@ -18,6 +18,8 @@ from theodolite.data.sources.tables import form_of
 from theodolite.dictionaries.opening import control_folder
 from theodolite.dictionaries.training import corpus
 from theodolite.study import own
+from theodolite.study.compare_request import CompareRequest
+from theodolite.study.option import listed
 
 # Files of a model's folder that decide, with the weights, what it computes of a text
 BESIDE_WEIGHTS = (
@@ -67,64 +69,72 @@ QUICK = {"seeds": 2, "limit": 240}
 QUICK_LEAVES_OUT = ("mlp", "prompting", "lda", "ridge@", "difference_in_means@")
 
 
-def resolve(
-    what: str | Path,
-    *,
-    text: str | None = None,
-    label: str | None = None,
-    positive: Sequence[Any] | None = None,
-    group: str | None = None,
-    shifts: Sequence[str] = (),
-    sae: Sequence[str] | None = None,
-    sites: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
-    quick: bool = False,
-    admit: bool = False,
-    alpha: Sequence[float] = (),
-    weights: str = "",
-    **overrides: object,
-) -> Recipe:
+# Fields of a request that, where given, take the place of the recipe's of the same name
+OVERRIDES = (
+    *("question", "model", "revision", "format", "dtype", "max_tokens"),
+    *("limit", "leaks", "seeds", "margin", "pooling", "positions"),
+)
+
+
+def resolve(request: CompareRequest, weights: str = "") -> Recipe:
     """The recipe a request stands for; a value of None leaves the recipe's own. The first site is the matched one.
 
-    weights: identity of a model that is already loaded. Whatever is named by a path has its content in the recipe's
-    `files`, so that other weights under the same name are another recipe.
+    Data, shifts and model are names or paths here, and methods are words. weights: identity of a model that is already
+    loaded. Whatever is named by a path has its content in the recipe's `files`, so that other weights under the same
+    name are another recipe.
     """
-    path = Path(what)
-    if is_table(what):
-        recipe = own.from_files(
-            path, shifts, text=text or "text", label=label or "label", positive=positive, group=group
-        )
-    elif text or label or positive or group or shifts:
-        raise UserError(
-            f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
-        )
-    else:
-        recipe = named(what)
-    changes: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
-    if sites:
-        changes |= {"site": sites[0], "sites": list(sites)}
+    recipe, quick = _base(request), request.quick
+    changes = {name: value for name in OVERRIDES if (value := getattr(request, name)) is not None}
+    if request.final:
+        changes["final"] = True
+    if request.sites:
+        changes |= {"site": request.sites[0], "sites": list(request.sites)}
     if quick:
         changes = {**QUICK, **changes, "quick": True}
-    if alpha and not (admit or recipe.admit):
-        raise UserError("--alpha gives the accuracies wanted of accepted predictions: give --admit too")
-    if admit or alpha:
-        changes["admit"] = list(alpha or recipe.admit or LADDER)
-    if sae is not None:
-        changes["dictionaries"] = [] if list(sae) == ["none"] else list(sae)
+    changes |= _admitted(recipe, request)
+    if request.sae is not None:
+        changes["dictionaries"] = [] if list(request.sae) == ["none"] else list(request.sae)
     for name in ("model", "dictionaries") if not weights else ("dictionaries",):
         changes[name] = _absolute(changes.get(name, getattr(recipe, name)))
     known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]
-    changes["methods"] = _methods(known, methods, quick)
+    changes["methods"] = _methods(known, request.methods, quick)
     dictionaries = [d for d in changes.get("dictionaries", recipe.dictionaries) if d != "shipped"]
     pinned = _weights(str(changes.get("model", recipe.model)), weights) | _folders(dictionaries)
     changes["files"] = pinned | file_hashes(changes["methods"]) | _data(recipe)
     if FEW_SHOT in changes["methods"] and not recipe.few_shot:
         raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
-    for method in methods or ():
+    for method in request.methods or ():
         if parse(method).view == "answer" and not changes.get("question", recipe.question).strip():
             raise UserError(f"{method} asks the model a question about each text: give it with --question")
     changes["contrasts"] = _contrasts(recipe.contrasts or CONTRASTS, known, changes["methods"])
     return validated(recipe.model_copy(update=changes).model_dump(), recipe.name)
+
+
+def _base(request: CompareRequest) -> Recipe:
+    """The recipe that the data stands for, before anything else that is asked for: a file's own, or one by name."""
+    what, columns = request.data, (request.text, request.label, request.positive, request.group)
+    assert isinstance(what, str | Path), "a table is written to a file first: own.on_disk"
+    if is_table(what):
+        return own.from_files(
+            Path(what),
+            [str(shift) for shift in listed(request.shifts) or ()],
+            text=request.text or "text",
+            label=request.label or "label",
+            positive=listed(request.positive),
+            group=request.group,
+        )
+    if any(columns) or request.shifts:
+        raise UserError(
+            f"--text, --label, --positive, --group and --shift belong to a file of yours, and {str(what)!r} is a recipe"
+        )
+    return named(what)
+
+
+def _admitted(recipe: Recipe, request: CompareRequest) -> dict[str, list[float]]:
+    """The accuracies wanted of accepted predictions, where there is to be selective prediction."""
+    if request.alpha and not (request.admit or recipe.admit):
+        raise UserError("--alpha gives the accuracies wanted of accepted predictions: give --admit too")
+    return {"admit": list(listed(request.alpha) or recipe.admit or LADDER)} if request.admit or request.alpha else {}
 
 
 def local_paths(recipe: Recipe) -> dict[str, str]:
@@ -145,7 +155,7 @@ def local_paths(recipe: Recipe) -> dict[str, str]:
 
 def default_folder(recipe: Recipe) -> Path:
     """`runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide."""
-    plain = recipe.name in recipe_names() and recipe == resolve(recipe.name)
+    plain = recipe.name in recipe_names() and recipe == resolve(CompareRequest(recipe.name))
     return Path("runs") / (recipe.name if plain else f"{slug(recipe.name)}-{recipe.digest()[:8]}")
 
 

@@ -19,6 +19,7 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.training import corpus
 from theodolite.dictionaries.training.learner import frozen_part
 from theodolite.models.model import Model
+from theodolite.study.hardware import DEFAULT, Machine
 
 MAIN_CORPUS = "text-chat"
 DEPTHS = (0.57, 0.3, 0.43)  # of a model whose recipe names no site; the first is the matched one
@@ -71,7 +72,9 @@ class Subjects:
         return [s for s in self.dictionaries if (s.site, s.family) == (site, family)]
 
 
-def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "auto", tell: Tell = silent) -> Subjects:
+def open_subjects(
+    recipe: Recipe, model: Model | None = None, machine: Machine = DEFAULT, tell: Tell = silent
+) -> Subjects:
     """Open the model of a recipe (or take one already loaded) and the dictionaries it names.
 
     `shipped` stands for what the package carries and whatever `theodolite train` made for these weights. Nothing
@@ -81,7 +84,10 @@ def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "aut
     if model is None:
         tell(f"loading {recipe.model}", 0, 0)
         dtype = compute_dtype(recipe.dtype)
-        model = Model.from_pretrained(recipe.model, revision=recipe.revision, device=device, dtype=dtype)
+        where: dict[str, Any] = {"device": machine.device, "device_map": machine.device_map}
+        model = Model.from_pretrained(recipe.model, revision=recipe.revision, dtype=dtype, **where)
+    elif machine.device_map is not None:
+        raise UserError("device_map places a model while it is loaded, and this one is: load it with device_map=")
     recipe = settled(recipe, model)
     sites = {recipe.site, *recipe.sites}
     if unknown := [site for site in sorted(sites) if (Site.parse(site).block or 0) >= model.n_blocks]:
