@@ -1,6 +1,6 @@
 """A language model that is read, changed, scored and sampled at named sites."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +9,10 @@ import torch
 
 from theodolite.core.activations import Activations
 from theodolite.core.errors import UserError
-from theodolite.core.intervention import Intervention
+from theodolite.core.language_model import Format, Interventions, LanguageModel, Sites, Texts
 from theodolite.core.positions import Positions, Role
 from theodolite.core.several import several
-from theodolite.core.site import AtSites, Site
+from theodolite.core.site import AtSites
 from theodolite.models import scoring
 from theodolite.models.constant import gradients
 from theodolite.models.generate import Decoding, Generation, generate, stop_ids
@@ -22,11 +22,8 @@ from theodolite.models.run import Effects, Trace, run
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
 from theodolite.models.tokenise import check_texts, encode_texts
-from theodolite.models.tokenised import Texts, TokenisedModel
-from theodolite.models.tokens import Encoding, Format, Tokens
-
-Sites = Site | str | Iterable[Site | str]
-Interventions = Intervention | Sequence[Intervention]
+from theodolite.models.tokenised import TokenisedModel
+from theodolite.models.tokens import Encoding, Tokens
 
 
 class Model(TokenisedModel):
@@ -254,3 +251,6 @@ class Model(TokenisedModel):
     def __repr__(self) -> str:
         kept = f", {self.quantisation}" if self.quantisation else ""
         return f"Model({self.name!r}, {self.n_blocks} blocks, d_model {self.d_model}, {self.dtype}{kept})"
+
+
+_A_MODEL_IS_ONE: type[LanguageModel] = Model  # mypy checks the class against what other rooms are promised

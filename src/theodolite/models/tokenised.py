@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import Format, Texts
 from theodolite.core.several import several
 from theodolite.core.site import ALL_PARTS, PARTS, Site
 from theodolite.models import preflight
@@ -18,7 +19,6 @@ from theodolite.models.tokenise import clock, control_tokens_in, set_clock, temp
 from theodolite.models.tokens import (
     MAX_TOKENS,
     Encoding,
-    Format,
     Tokens,
     Truncated,
     check_ids,
@@ -26,8 +26,6 @@ from theodolite.models.tokens import (
     most_tokens,
     pad,
 )
-
-Texts = str | Sequence[str]  # a bare string is a list of one
 
 
 class TokenisedModel:

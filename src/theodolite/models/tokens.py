@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.language_model import Format
 from theodolite.core.positions import Role
 from theodolite.models.tokenise import check_texts, control_tokens, encode_chats, encode_texts
 
-Format = Literal["auto", "chat", "raw"]
 MAX_TOKENS = 256  # of a text, where nobody says another number
 # Three user texts that share neither first nor last token: what their renderings share is the template
 _PROBES = ("alpha", "7 zeta!", "(b")
