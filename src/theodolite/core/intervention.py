@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from theodolite.core.basis import Basis, Direction, Identity, Subspace, basis_from_json
+from theodolite.core.block_order import BlockOrder
 from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
@@ -76,7 +77,7 @@ class Intervention:
 
     @classmethod
     def skip(cls, block: int, positions: Any = "all") -> "Intervention":
-        """Leave out a block: its output becomes its input."""
+        """Leave out a block at some tokens: its output becomes its input. `BlockOrder.skip` does not compute it."""
         return cls.patch(Site(block, "resid_post"), Site(block, "resid_pre"), positions=positions)
 
     def at(self, strength: Any) -> "Intervention":
@@ -88,6 +89,12 @@ class Intervention:
         if not hasattr(self.rule, "at"):
             raise UserError(f"{self.rule} has no strength: the rules Add, Clamp and Scale have one")
         return replace(self, rule=self.rule.at(strength))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps something from one pass over a text to the next, and so has to see all of its tokens."""
+        latched = self.when is not None and self.when.since is not None
+        return latched or bool(getattr(self.rule, "remembers", False))
 
     def sources(self) -> list[Site]:
         """Sites of the same pass that must be seen before this one can act."""
@@ -110,7 +117,7 @@ class Intervention:
             new = _with_norm_of(wide, new)
         if self.when is not None:
             asked = seen if self.when.site is None else context.at(self.when.site)
-            selected = selected & self.when(asked)
+            selected = selected & self.when.chosen(asked, context)
         return new.to(h.dtype).where(selected.unsqueeze(-1), h)
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +145,11 @@ class Intervention:
         rarer += ", keep_norm" if self.keep_norm else ""
         rarer += f", when {self.when}" if self.when is not None else ""
         return f"Intervention({self.site}, {self.rule}, {self.basis}, on {self.positions}{rarer})"
+
+
+def change_from_json(form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> Intervention | BlockOrder:
+    """Return the change of a pass that a JSON form describes: an intervention, or another order of blocks."""
+    return BlockOrder.from_json(form) if "blocks" in form else Intervention.from_json(form, dictionaries)
 
 
 def _at_least_float32(x: "Tensor") -> "Tensor":

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from theodolite.core.activations import Activations
+from theodolite.core.block_order import BlockOrder
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
 from theodolite.core.site import AtSites, Site
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 Format = Literal["auto", "chat", "raw"]
 Texts = str | Sequence[str]  # a bare string is a list of one
 Sites = Site | str | Iterable[Site | str]
-Interventions = Intervention | Sequence[Intervention]
+# what a pass is changed by: interventions on states, and another order of blocks
+Interventions = Intervention | BlockOrder | Sequence[Intervention | BlockOrder]
 
 
 class LanguageModel(Protocol):
@@ -58,7 +60,17 @@ class LanguageModel(Protocol):
     def batch_tokens(self, sites: Iterable[Site] | None) -> int: ...
     def tokens(self, texts: Texts, *, format: Format = "chat", max_tokens: int = 256) -> Any: ...
 
-    def run(self, tokens: Any, capture: Sites = (), interventions: Interventions = (), grad: bool = False) -> Any: ...
+    def start(self, tokens: Any, block: int, interventions: Interventions = ()) -> Any: ...
+
+    def run(
+        self,
+        tokens: Any,
+        capture: Sites = (),
+        interventions: Interventions = (),
+        grad: bool = False,
+        logits: bool | Literal["last"] = True,
+        start: Any = None,
+    ) -> Any: ...
 
     def read(
         self,

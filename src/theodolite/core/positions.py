@@ -86,8 +86,8 @@ class Positions:
     def __str__(self) -> str:
         return self.text
 
-    def mask(self, roles_nt: np.ndarray) -> np.ndarray:
-        """True where a token is selected; padding never is."""
+    def mask(self, roles_nt: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """True where a token is selected; padding never is. `rows` are the numbers of these texts in their call."""
         return np.logical_or.reduce([term.mask(roles_nt) for term in self._terms()])
 
     def _terms(self) -> list[_Term]:

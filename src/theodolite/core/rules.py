@@ -8,6 +8,7 @@ import numpy as np
 from theodolite.core.basis import pack, unpack
 from theodolite.core.discover import Registry, name_in_json, registered
 from theodolite.core.errors import UserError
+from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.core.tensors import detached, is_tensor, like
 
@@ -18,8 +19,21 @@ if TYPE_CHECKING:
 class PassContext(Protocol):
     """The forward pass under way, as far as a rule may see it."""
 
+    @property
+    def selected(self) -> "Tensor":
+        """The tokens (n, t) of this pass at the intervention's positions; padding is none of them."""
+
     def encode(self, h: "Tensor") -> "Tensor":
         """Coordinates of states in the intervention's basis."""
+
+    def tokens_at(self, positions: Positions) -> "Tensor":
+        """The tokens (n, t) of this pass at other positions."""
+
+    def recall(self, name: str = "") -> "Tensor | None":
+        """Return what this intervention kept at the columns before those of this pass, None before a text's first."""
+
+    def keep(self, value: "Tensor", name: str = "") -> None:
+        """Keep a value, one row per text (n, ...), for the next pass over these texts."""
 
     def at(self, site: Site) -> "Tensor":
         """The state at an earlier site of the same pass."""
@@ -36,6 +50,10 @@ class Rule(Protocol):
 
     A dataclass of numbers, arrays and sites has a JSON form once it is registered: a package of yours names it as an
     entry point, the class's name in lower case, in the group `theodolite.rules`.
+
+    A rule with `remembers = True` is also called where none of its tokens is in a pass, and may keep values between
+    the passes over a text by the context's `keep` and `recall`. What it makes of a token may depend on that token and
+    those before it only: then a key/value cache changes the speed and nothing else.
     """
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from theodolite.core.errors import UserError
 from theodolite.core.language_model import Format, Interventions, LanguageModel, Sites, Texts
 from theodolite.core.positions import Positions, Role
 from theodolite.core.several import several
-from theodolite.core.site import AtSites
+from theodolite.core.site import AtSites, Site
 from theodolite.models import scoring
 from theodolite.models.constant import gradients
 from theodolite.models.generate import Decoding, Generation, generate, stop_ids
 from theodolite.models.load import load
 from theodolite.models.read import embed, read
-from theodolite.models.run import Effects, Trace, run
+from theodolite.models.run import Effects, Start, Trace, run
 from theodolite.models.scoring import Scored
 from theodolite.models.sweep import select
 from theodolite.models.tokenise import check_texts, encode_texts
@@ -69,20 +69,60 @@ class Model(TokenisedModel):
         capture: Sites = (),
         interventions: Interventions = (),
         grad: bool = False,
-        logits: bool = True,
+        logits: bool | Literal["last"] = True,
+        start: Start | None = None,
     ) -> Trace:
         """One forward pass: states (n, t, d) at the captured sites, after interventions there, and logits.
 
-        Without logits the pass ends at the deepest captured site. With `grad`, gradients reach the captured states and
-        the tensors in the interventions; the weights count as constants, so that no parameter's `grad` is filled.
+        `logits="last"` gives those of each text's last token, (n, 1, vocabulary). Without logits the pass ends at the
+        deepest captured site. With `grad`, gradients reach the captured states and the tensors in the interventions;
+        the weights count as constants, so that no parameter's `grad` is filled. With a `start` (see there) no block
+        before it runs.
+
+        >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+        >>> model = Model(tiny_model(), byte_tokenizer())
+        >>> tokens = model.tokens(["a text", "another one"])
+        >>> trace = model.run(tokens, "blocks.1.resid_post", Intervention.add("blocks.0.resid_post", [1.0] * 32))
+        >>> trace["blocks.1.resid_post"].shape, trace.logits.shape, trace.changed
+        (torch.Size([2, 30, 32]), torch.Size([2, 30, 260]), (55,))
+        >>> model.run(tokens, logits="last").logits.shape
+        torch.Size([2, 1, 260])
         """
         wanted = [self.site(site) for site in several(capture)]
-        if not wanted and not logits:
+        if not wanted and logits is False:
             raise UserError("nothing to run for: capture a site or ask for logits")
+        if not isinstance(logits, bool) and logits != "last":
+            raise UserError(f"logits={logits!r}: give True, False or 'last'")
         effects = self._effects(interventions)
+        last = tokens.last_columns
+        columns = sorted(set((last - tokens.ids.shape[1]).tolist()))  # counted from the end, so that one is [-1]
         with gradients(self.network, grad):
-            trace = run(self.network, tokens, wanted, effects, logits=logits)
-        return replace(trace, changed=effects.check())
+            kept = columns if logits == "last" else bool(logits)
+            trace = run(self.network, tokens, wanted, effects, logits=kept, start=start)
+        found = trace.logits
+        if logits == "last" and found is not None and len(columns) > 1:
+            place = torch.searchsorted(torch.tensor(columns), last - tokens.ids.shape[1]).to(found.device)
+            found = found[torch.arange(len(found), device=found.device), place].unsqueeze(1)
+        return replace(trace, logits=found, changed=effects.check())
+
+    def start(self, tokens: Tokens, block: int, interventions: Interventions = ()) -> Start:
+        """Compute the stream at the input of a block once, for passes over the same tokens that change what follows.
+
+        `run(tokens, start=...)` gives what the whole pass gives, bit for bit, at the cost of the blocks from there on.
+        Interventions given here have acted; those of the passes must lie at the block's input or behind it.
+
+        >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+        >>> model = Model(tiny_model(), byte_tokenizer())
+        >>> tokens = model.tokens("a text")
+        >>> start, change = model.start(tokens, 2), Intervention.add("blocks.2.attn_out", [1.0] * 32)
+        >>> resumed = model.run(tokens, interventions=change, start=start)
+        >>> torch.equal(resumed.logits, model.run(tokens, interventions=change).logits)
+        True
+        """
+        if block == 0:
+            raise UserError("a pass that starts at block 0 is a whole one: give a block from 1 on")
+        site = self.site(Site(block, "resid_pre"))
+        return Start(block, self.run(tokens, site, interventions, logits=False)[site], tokens)
 
     def read(
         self,

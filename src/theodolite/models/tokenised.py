@@ -58,7 +58,8 @@ class TokenisedModel:
         Its value for weights as loaded is that of their files, whatever the dtype that they are computed in. A network
         with foreign hooks, in training mode or with parametrizations is refused: see `identity.check_untouched`.
         """
-        return self._weights.hash()
+        with self.network.lock:  # another thread's pass may have hooks on it, or its blocks in another order
+            return self._weights.hash()
 
     @property
     def identity(self) -> str:
@@ -71,7 +72,8 @@ class TokenisedModel:
 
     def fingerprint(self) -> dict[str, str]:
         """The parts of `identity` by name, to say which of them differs."""
-        return fingerprint(self.network.module, self.tokenizer, self.hash)
+        with self.network.lock:
+            return fingerprint(self.network.module, self.tokenizer, self.hash)
 
     @property
     def has_template(self) -> bool:

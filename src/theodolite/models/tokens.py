@@ -58,6 +58,11 @@ class Tokens:
         """Tokens per text, padding left out; (n) int64."""
         return self.mask.sum(1).numpy()
 
+    @property
+    def last_columns(self) -> Tensor:
+        """Column of each text's last token; (n) int64."""
+        return self.ids.shape[1] - 1 - self.mask.flip(1).long().argmax(1)
+
     def __len__(self) -> int:
         return len(self.ids)
 
