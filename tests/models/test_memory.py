@@ -50,7 +50,9 @@ def make(family: str = "llama") -> Model:
 
 def generations(model: Model, change: Any, **options: Any) -> list[Generation]:
     prompts = encode(model.tokenizer, TEXTS)
-    return generate(model.network, prompts, Decoding(10), effects=Effects([change] if change else []), stop_ids=[], **options)
+    return generate(
+        model.network, prompts, Decoding(10), effects=Effects([change] if change else []), stop_ids=[], **options
+    )
 
 
 def answers(model: Model, change: Any) -> list[list[int]]:

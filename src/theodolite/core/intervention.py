@@ -9,7 +9,7 @@ from theodolite.core.block_order import BlockOrder
 from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, rule_from_json, rule_to_json
+from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, is_alike, rule_from_json, rule_to_json
 from theodolite.core.site import Site
 
 if TYPE_CHECKING:
@@ -95,6 +95,16 @@ class Intervention:
         """Whether it keeps something from one pass over a text to the next, and so has to see all of its tokens."""
         latched = self.when is not None and self.when.since is not None
         return latched or bool(getattr(self.rule, "remembers", False))
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it is sure to do the same to texts that are equal, up to where they differ."""
+        return is_alike(self.rule)
+
+    def places(self) -> list[Positions]:
+        """Return all positions that it asks for: where it acts, and where its condition is decided."""
+        since = self.when.since if self.when is not None else None
+        return [self.positions, *([since] if since is not None else [])]
 
     def sources(self) -> list[Site]:
         """Sites of the same pass that must be seen before this one can act."""

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class Positions:
     """
 
     text: str
+    per_text: ClassVar[bool] = False  # whether equal texts may have other tokens chosen
 
     def __post_init__(self) -> None:
         self._terms()

@@ -161,6 +161,18 @@ def rules() -> Registry:
     return registered([Add, Clamp, Scale, Zero, Mean, Patch], "theodolite.rules", "rule")
 
 
+def is_alike(rule: Any) -> bool:
+    """Return whether a rule is sure to do the same to equal texts: it is ours, and holds no numbers of each text.
+
+    An array counts as such numbers, whatever its shape: how many coordinates there are, only a basis knows.
+    """
+    if isinstance(rule, Zero | Mean):
+        return True
+    ours = isinstance(rule, Add | Clamp | Scale | Patch)
+    values = [getattr(rule, field.name) for field in fields(rule)] if ours else []
+    return ours and all(isinstance(value, Site) or np.ndim(detached(value)) == 0 for value in values)
+
+
 def rule_to_json(rule: Any) -> dict[str, Any]:
     """Return the JSON form of a registered rule.
 

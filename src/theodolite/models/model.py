@@ -15,6 +15,7 @@ from theodolite.core.several import several
 from theodolite.core.site import AtSites, Site
 from theodolite.models import scoring
 from theodolite.models.constant import gradients
+from theodolite.models.continuations import score_continuations
 from theodolite.models.generate import Decoding, Generation, generate, stop_ids
 from theodolite.models.load import load
 from theodolite.models.read import embed, read
@@ -215,7 +216,8 @@ class Model(TokenisedModel):
     ) -> Scored:
         """Log-probability of each continuation after its prompt (in a chat: as the answer).
 
-        Continuations are tokenised by themselves, so a raw one normally begins with a space.
+        Continuations are tokenised by themselves, so a raw one normally begins with a space. A prompt that comes
+        several times is read once for all its continuations.
         """
         prompts, continuations = several(prompts), several(continuations)
         if len(prompts) != len(continuations):
@@ -225,8 +227,9 @@ class Model(TokenisedModel):
         encodings = self._encoded(prompts, format, max_tokens)
         joined = [row.extend(ids, Role.GENERATED) for row, ids in zip(encodings, answers, strict=True)]
         self.check_ids(joined)
-        tokens = self._pad(joined)
-        return self._score(tokens, select(tokens, Positions("generated")), interventions, batch_tokens)
+        tokens, size = self._pad(joined), batch_tokens or self.batch_tokens(None)
+        targets, effects = select(tokens, Positions("generated")), self._effects(interventions)
+        return score_continuations(self.network, encodings, tokens, targets, effects, size)
 
     def generate(
         self,
