@@ -10,7 +10,7 @@ from theodolite.core.discover import Registry, name_in_json, registered
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
 from theodolite.core.site import Site
-from theodolite.core.tensors import detached, is_tensor, like
+from theodolite.core.tensors import Constant, detached, is_tensor, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 class PassContext(Protocol):
     """The forward pass under way, as far as a rule may see it."""
+
+    @property
+    def basis(self) -> Any:
+        """The intervention's basis."""
 
     @property
     def selected(self) -> "Tensor":
@@ -72,13 +76,13 @@ class Add:
     strength: Any = 1.0
 
     def __post_init__(self) -> None:
-        _check_finite("strength", self.strength)
+        _keep(self, "strength")
 
     def at(self, strength: Any) -> "Add":
         return Add(strength)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return z + _on(self.strength, z, context)
+        return z + _on(self, z, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +92,13 @@ class Clamp:
     value: Any
 
     def __post_init__(self) -> None:
-        _check_finite("value", self.value)
+        _keep(self, "value")
 
     def at(self, value: Any) -> "Clamp":
         return Clamp(value)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return _on(self.value, z, context).expand_as(z)
+        return _on(self, z, context).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +108,13 @@ class Scale:
     factor: Any
 
     def __post_init__(self) -> None:
-        _check_finite("factor", self.factor)
+        _keep(self, "factor")
 
     def at(self, factor: Any) -> "Scale":
         return Scale(factor)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return z * _on(self.factor, z, context)
+        return z * _on(self, z, context)
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,17 @@ class Mean:
     def __post_init__(self) -> None:
         if np.ndim(self.reference) != 2:
             raise UserError(f"the reference of a mean has rows (n, d), not shape {np.shape(self.reference)}")
-        _check_finite("reference", self.reference)
+        _keep(self, "reference")
+        object.__setattr__(self, "_means", {})
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return context.encode(like(self.reference, z)).mean(0).expand_as(z)
+        # a mean over many rows, at every pass: kept for each basis, as long as nothing in it can change
+        key, means = (context.basis, z.device, z.dtype), vars(self)["_means"]
+        if is_tensor(self.reference) or not getattr(context.basis, "is_constant", False):
+            return context.encode(like(self.reference, z)).mean(0).expand_as(z)
+        if key not in means:
+            means[key] = Constant(context.encode(like(vars(self)["_numbers"], z)).mean(0).detach().cpu())
+        return like(means[key], z).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,12 +220,26 @@ def _check_finite(name: str, value: Any) -> None:
         raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {numbers.size}, as float32)")
 
 
-def _on(value: Any, z: "Tensor", context: PassContext) -> "Tensor":
+def _keep(rule: Any, name: str) -> None:
+    """Check the numbers of a rule, and keep an array as one that nobody can write into."""
+    value = getattr(rule, name)
+    _check_finite(name, value)
+    if not is_tensor(value):
+        numbers = Constant(value)
+        object.__setattr__(rule, "_numbers", numbers)
+        if np.ndim(value):
+            object.__setattr__(rule, name, numbers.array)
+    else:
+        object.__setattr__(rule, "_numbers", value)
+
+
+def _on(rule: Any, z: "Tensor", context: PassContext) -> "Tensor":
     """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
-    numbers = value if is_tensor(value) else np.asarray(value)
-    if numbers.ndim == 0 or numbers.shape == z.shape[-1:]:
+    numbers = vars(rule)["_numbers"]
+    shape = (numbers if is_tensor(numbers) else numbers.array).shape
+    if not shape or shape == z.shape[-1:]:
         return like(numbers, z)
-    return context.per_text(numbers, z)
+    return context.per_text(numbers if is_tensor(numbers) else numbers.array, z)
 
 
 def _value_to_json(value: Any) -> Any:

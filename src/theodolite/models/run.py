@@ -188,19 +188,21 @@ class _Pass:
         self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
         self._roles = tokens.roles.numpy()
         self._masks: dict[tuple[Any, Any], Tensor] = {}
+        self._matched: dict[Any, int] = {}
+        self._at: dict[Site, list[tuple[int, Intervention]]] = {}
+        for number, intervention in enumerate(effects.interventions):
+            self._at.setdefault(intervention.site, []).append((number, intervention))
 
     def sites(self) -> list[Site]:
-        written = {intervention.site for intervention in self.effects.interventions}
-        sites = sorted(self.capture | written | self._sources)
+        sites = sorted(self.capture | self._at.keys() | self._sources)
         if self.deepest is not None and sites[-1] != self.deepest:
             raise UserError(f"an intervention at {sites[-1]} cannot reach {self.deepest}, where the pass ends")
         return sites
 
     def visit(self, site: Site, h: Tensor) -> Tensor:
         self._states[site] = h  # an intervention may read the very site that it changes
-        for number, intervention in enumerate(self.effects.interventions):
-            if intervention.site == site:
-                self._states[site] = h = self._change(number, intervention, h)
+        for number, intervention in self._at.get(site, ()):
+            self._states[site] = h = self._change(number, intervention, h)
         if site not in self._sources:
             del self._states[site]
         if site in self.capture:
@@ -212,7 +214,10 @@ class _Pass:
         return h
 
     def _change(self, number: int, intervention: Intervention, h: Tensor) -> Tensor:
-        matched = int(self.selected(intervention.positions).sum())
+        where = intervention.positions
+        if where not in self._matched:
+            self._matched[where] = int(self.selected(where).sum())
+        matched = self._matched[where]
         if not matched and not intervention.remembers:
             return h
         _check_width(intervention, intervention.basis, h)
@@ -248,6 +253,10 @@ class _PassContext:
     number: int
     intervention: Intervention
     h: Tensor
+
+    @property
+    def basis(self) -> Basis:
+        return self.intervention.basis
 
     @property
     def selected(self) -> Tensor:
