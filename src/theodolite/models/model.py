@@ -21,6 +21,7 @@ from theodolite.models.load import load
 from theodolite.models.read import embed, read
 from theodolite.models.run import Effects, Start, Trace, run
 from theodolite.models.scoring import Scored
+from theodolite.models.spans import found_in, placed
 from theodolite.models.sweep import select
 from theodolite.models.tokenise import check_texts, encode_texts
 from theodolite.models.tokenised import TokenisedModel
@@ -94,7 +95,7 @@ class Model(TokenisedModel):
             raise UserError("nothing to run for: capture a site or ask for logits")
         if not isinstance(logits, bool) and logits != "last":
             raise UserError(f"logits={logits!r}: give True, False or 'last'")
-        effects = self._effects(interventions)
+        effects = self._effects(interventions, tokens)
         last = tokens.last_columns
         columns = sorted(set((last - tokens.ids.shape[1]).tolist()))  # counted from the end, so that one is [-1]
         with gradients(self.network, grad):
@@ -142,13 +143,14 @@ class Model(TokenisedModel):
         `pooling="last"` is the last token of all, in a chat the template's, whatever the positions: as in a harvest.
         """
         wanted = [self.site(site) for site in several(sites)]
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
         return read(
             self,
-            self._pad(self._encoded(texts, format, max_tokens)),
+            tokens,
             wanted,
-            Positions.parse(positions),
+            found_in(Positions.parse(positions), self.tokenizer, tokens),
             pooling,
-            self._effects(interventions),
+            self._effects(interventions, tokens),
             batch_tokens or self.batch_tokens(wanted),
         )
 
@@ -168,7 +170,7 @@ class Model(TokenisedModel):
     ) -> Scored:
         """Score each text: log-probability of its tokens at the positions, given all before them."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
-        targets = select(tokens, Positions.parse(positions))
+        targets = self._targets(tokens, positions)
         return self._score(tokens, targets, interventions, batch_tokens)
 
     def kl(
@@ -186,8 +188,8 @@ class Model(TokenisedModel):
         run in one pass, whose logits are held in memory, so give few at a time, or take `kl_per_text`.
         """
         tokens = self._pad(self._encoded(texts, format, max_tokens))
-        targets = select(tokens, Positions.parse(positions))
-        return scoring.divergence(self.network, tokens, targets, self._effects(interventions))
+        targets = self._targets(tokens, positions)
+        return scoring.divergence(self.network, tokens, targets, self._effects(interventions, tokens))
 
     def kl_per_text(
         self,
@@ -201,8 +203,8 @@ class Model(TokenisedModel):
     ) -> np.ndarray:
         """Mean KL divergence of each text in nats per token, where `kl` has that of all; (n) float64, no gradient."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
-        targets, size = select(tokens, Positions.parse(positions)), batch_tokens or self.batch_tokens(None)
-        return scoring.divergence_per_text(self.network, tokens, targets, self._effects(interventions), size)
+        targets, size = self._targets(tokens, positions), batch_tokens or self.batch_tokens(None)
+        return scoring.divergence_per_text(self.network, tokens, targets, self._effects(interventions, tokens), size)
 
     def logprobs(
         self,
@@ -228,7 +230,7 @@ class Model(TokenisedModel):
         joined = [row.extend(ids, Role.GENERATED) for row, ids in zip(encodings, answers, strict=True)]
         self.check_ids(joined)
         tokens, size = self._pad(joined), batch_tokens or self.batch_tokens(None)
-        targets, effects = select(tokens, Positions("generated")), self._effects(interventions)
+        targets, effects = select(tokens, Positions("generated")), self._effects(interventions, tokens)
         return score_continuations(self.network, encodings, tokens, targets, effects, size)
 
     def generate(
@@ -270,11 +272,15 @@ class Model(TokenisedModel):
             self._encoded(prompts, format, max_tokens), how or Decoding(), interventions, batch_tokens
         )
 
-    def _effects(self, interventions: Interventions) -> Effects:
-        return Effects.checked(several(interventions), self.site)
+    def _effects(self, interventions: Interventions, tokens: Tokens) -> Effects:
+        changes = [placed(change, self.tokenizer, tokens) for change in several(interventions)]
+        return Effects.checked(changes, self.site)
+
+    def _targets(self, tokens: Tokens, positions: Positions | str) -> torch.Tensor:
+        return select(tokens, found_in(Positions.parse(positions), self.tokenizer, tokens))
 
     def _score(self, tokens: Tokens, targets: Any, interventions: Interventions, batch_tokens: int | None) -> Scored:
-        effects = self._effects(interventions)
+        effects = self._effects(interventions, tokens)
         return scoring.score(self.network, tokens, targets, effects, batch_tokens or self.batch_tokens(None))
 
     def _generate(
@@ -285,7 +291,7 @@ class Model(TokenisedModel):
             self.network,
             prompts,
             how,
-            effects=self._effects(interventions),
+            effects=self._effects(interventions, self._pad(prompts)),
             stop_ids=stop_ids(self.network.module, self.tokenizer),
             batch_tokens=batch_tokens or self.batch_tokens(None),
             decode=lambda ids: self.tokenizer.decode(ids, **options),

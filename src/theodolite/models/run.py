@@ -237,7 +237,7 @@ class _Pass:
             if device is not None:
                 self._masks[key] = self.selected(positions).to(device)
             else:
-                mask = positions.mask(self._roles, self.batch.index)
+                mask = positions.mask(self._roles, self.batch.index, self.batch.n_texts)
                 self._masks[key] = torch.from_numpy(mask)[:, self.columns]
         return self._masks[key]
 
