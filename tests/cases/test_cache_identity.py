@@ -115,14 +115,14 @@ def test_a_template_that_prints_another_date_is_said_with_what_it_printed(
     assert read.code == 0
     with monkeypatch.context() as another_day:
         later = type("Later", (datetime,), {"now": classmethod(lambda cls: datetime(2091, 1, 2, 3, 4, 5))})
-        another_day.setattr("theodolite.models.model.datetime", later)
+        another_day.setattr("theodolite.models.tokenised.datetime", later)
         assert Model.from_pretrained(tmp_path / "dated").template_around()[0].startswith("Today: 02 Jan 2091")
         assert theodolite("read", "happy", "--run", tmp_path / "run") == read  # rendered as on the day of the run
     manifest = tmp_path / "run" / "manifest.json"
     around = Run.open(tmp_path / "run").facts["model"]["template"]
     assert re.search(r"Today: \d\d \w+ \d{4}\. $", around[0].partition("<|im_start|>")[0])
     monkeypatch.setattr(
-        "theodolite.models.model.template_around", lambda tokenizer: ("Today: 01 Jan 1970. ", around[1])
+        "theodolite.models.tokenised.template_around", lambda tokenizer: ("Today: 01 Jan 1970. ", around[1])
     )
     read = theodolite("read", "happy", "--run", tmp_path / "run")
     assert manifest.is_file()

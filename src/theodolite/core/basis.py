@@ -12,7 +12,7 @@ from theodolite.core.discover import Registry, registered
 from theodolite.core.errors import UserError
 from theodolite.core.latents import LatentBasis
 from theodolite.core.neurons import Neurons
-from theodolite.core.tensors import detached, is_tensor, like
+from theodolite.core.tensors import Constant, detached, is_tensor, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,7 @@ class Identity:
 
     d_model = None
     name: ClassVar[str] = "identity"
+    is_constant: ClassVar[bool] = True
 
     def encode(self, h: "Tensor") -> "Tensor":
         return h
@@ -78,34 +79,37 @@ class Subspace:
     def __init__(self, write: Any, read: Any = None) -> None:
         self._write, self._read = _vectors("write", write), None if read is None else _vectors("read", read)
         self._given = read is not None
-        if self._read is None and not is_tensor(self._write):
-            self._read = _vectors("read", _pseudo_inverse(self._write))  # once: it does not change
+        if self._read is None and isinstance(self._write, Constant):
+            self._read = _vectors("read", _pseudo_inverse(self._write.array))  # once: it does not change
         if self.write_kd.shape != self.read_kd.shape:
             raise UserError(f"read has shape {self.read_kd.shape}, write has {self.write_kd.shape}: they must agree")
 
     @property
     def write_kd(self) -> np.ndarray:
         """The written vectors as they are now, (k, d) float32."""
-        return np.atleast_2d(np.asarray(detached(self._write), np.float32))
+        return _array(self._write)
 
     @property
     def read_kd(self) -> np.ndarray:
         """The vectors that z is read with as they are now, (k, d) float32."""
-        if self._read is not None:
-            return np.atleast_2d(np.asarray(detached(self._read), np.float32))
-        return _pseudo_inverse(self.write_kd)
+        return _pseudo_inverse(self.write_kd) if self._read is None else _array(self._read)
 
     @property
     def d_model(self) -> int:
-        return int(self._write.shape[-1])
+        return int((self._write.array if isinstance(self._write, Constant) else self._write).shape[-1])
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no tensor is in it, which someone may write into."""
+        return isinstance(self._write, Constant) and isinstance(self._read, Constant)
 
     def encode(self, h: "Tensor") -> "Tensor":
         if self._read is not None:
-            return h @ _rows(like(self._read, h)).mT
-        return h @ _rows(self._write).pinverse().to(h)
+            return h @ _on(self._read, h).mT
+        return h @ _right_inverse(_rows(self._write)).to(h)
 
     def decode(self, change: "Tensor") -> "Tensor":
-        return change @ _rows(like(self._write, change))
+        return change @ _on(self._write, change)
 
     def to_json(self) -> dict[str, Any]:
         read = {"read": pack(self.read_kd)} if self._given else {}
@@ -165,12 +169,27 @@ def unpack(form: dict[str, Any]) -> np.ndarray:
 
 
 def _vectors(name: str, value: Any) -> Any:
-    """Return vectors as rows (k, d) in float32, or the tensor that they are, once they are checked."""
+    """Return vectors as constant rows (k, d) in float32, or the tensor that they are, once they are checked."""
     rows_kd = np.atleast_2d(np.asarray(detached(value), np.float32))
     if rows_kd.ndim != 2 or not rows_kd.any(axis=-1).all():
         raise UserError(f"{name}: expected vectors other than zero as rows (k, d), got shape {rows_kd.shape}")
     _finite(name, rows_kd)
-    return value if is_tensor(value) else rows_kd
+    return value if is_tensor(value) else Constant(rows_kd)
+
+
+def _array(vectors: Any) -> np.ndarray:
+    """Return vectors as they are now, (k, d) float32."""
+    return np.array(np.atleast_2d(detached(vectors)), np.float32)  # a copy, which its taker may write into
+
+
+def _right_inverse(rows_kd: "Tensor") -> "Tensor":
+    """Return the pseudo-inverse (d, k) of a tensor; of one row it needs no decomposition, at every pass."""
+    return rows_kd.mT / rows_kd.square().sum() if len(rows_kd) == 1 else rows_kd.pinverse()
+
+
+def _on(vectors: Any, h: "Tensor") -> "Tensor":
+    """Return vectors as rows (k, d) in the dtype and on the device of states."""
+    return vectors.like(h) if isinstance(vectors, Constant) else _rows(like(vectors, h))
 
 
 def _rows(tensor: "Tensor") -> "Tensor":

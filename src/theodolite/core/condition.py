@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from theodolite.core.basis import Basis, basis_from_json
 from theodolite.core.errors import UserError
+from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from theodolite.core.rules import PassContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,9 @@ class Condition:
 
     z is read at `site`, or where none is given, where the intervention reads; in both cases before the intervention.
     Each token is decided by its own state, so that a prompt that is read at once and one that is read with a
-    key/value cache are treated alike.
+    key/value cache are treated alike. With `since`, tokens at these positions decide for all that follow them: the
+    intervention acts from the first of them on that fulfils the condition, in each text by itself. So a decision that
+    is taken at `last`, the end of the prompt, holds while an answer is generated.
 
     >>> from theodolite.core.basis import Direction
     >>> Condition(Direction([0.0, 2.0]), above=1.5, site="blocks.3.resid_post")
@@ -31,10 +36,13 @@ class Condition:
     above: float | None = None
     below: float | None = None
     site: Site | None = None
+    since: Positions | None = None
 
     def __post_init__(self) -> None:
         if self.site is not None:
             object.__setattr__(self, "site", Site.parse(self.site))
+        if self.since is not None:
+            object.__setattr__(self, "since", Positions.parse(self.since))
         bounds = [bound for bound in (self.above, self.below) if bound is not None]
         if not bounds or not all(isinstance(bound, Real) and math.isfinite(bound) for bound in bounds):
             raise UserError(
@@ -49,21 +57,37 @@ class Condition:
         z = self.basis.encode(h)
         return ((z > low) & (z < high)).all(-1)
 
+    def chosen(self, h: "Tensor", context: "PassContext") -> "Tensor":
+        """Return at which tokens (n, t) of a pass the intervention acts, from the states (n, t, d) that are asked."""
+        fulfilled = self(h)
+        if self.since is None:
+            return fulfilled
+        here = context.tokens_at(self.since)
+        begun = (fulfilled.to(here.device) & here).cumsum(1) > 0
+        before = context.recall("when")  # of the columns that earlier passes have seen
+        if before is not None:
+            begun = begun | before.unsqueeze(1)
+        context.keep(begun[:, -1], "when")
+        return begun
+
     def to_json(self) -> dict[str, Any]:
         """Return a form that `from_json` reads."""
         bounds = {"above": self.above, "below": self.below}
         found: dict[str, Any] = {name: float(bound) for name, bound in bounds.items() if bound is not None}
-        return {"basis": self.basis.to_json()} | found | ({} if self.site is None else {"site": str(self.site)})
+        found |= {} if self.site is None else {"site": str(self.site)}
+        found |= {} if self.since is None else {"since": str(self.since)}
+        return {"basis": self.basis.to_json()} | found
 
     @classmethod
     def from_json(cls, form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> "Condition":
         """Return the condition that a JSON form describes."""
-        if extra := set(form) - {"basis", "above", "below", "site"}:
+        if extra := set(form) - {"basis", "above", "below", "site", "since"}:
             raise UserError(f"a condition has no {sorted(extra)}")
         basis = basis_from_json(form.get("basis", {}), dictionaries)
-        return cls(basis, form.get("above"), form.get("below"), form.get("site"))
+        return cls(basis, form.get("above"), form.get("below"), form.get("site"), form.get("since"))
 
     def __repr__(self) -> str:
         low = "" if self.above is None else f"{self.above} < "
         high = "" if self.below is None else f" < {self.below}"
-        return f"Condition({low}{self.basis}{high}" + (f", at {self.site})" if self.site else ")")
+        rarer = (f", at {self.site}" if self.site else "") + (f", since {self.since}" if self.since else "")
+        return f"Condition({low}{self.basis}{high}{rarer})"

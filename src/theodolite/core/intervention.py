@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from theodolite.core.basis import Basis, Direction, Identity, Subspace, basis_from_json
+from theodolite.core.block_order import BlockOrder
 from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, rule_from_json, rule_to_json
+from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, is_alike, rule_from_json, rule_to_json
 from theodolite.core.site import Site
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Intervention:
 
     @classmethod
     def skip(cls, block: int, positions: Any = "all") -> "Intervention":
-        """Leave out a block: its output becomes its input."""
+        """Leave out a block at some tokens: its output becomes its input. `BlockOrder.skip` does not compute it."""
         return cls.patch(Site(block, "resid_post"), Site(block, "resid_pre"), positions=positions)
 
     def at(self, strength: Any) -> "Intervention":
@@ -88,6 +89,22 @@ class Intervention:
         if not hasattr(self.rule, "at"):
             raise UserError(f"{self.rule} has no strength: the rules Add, Clamp and Scale have one")
         return replace(self, rule=self.rule.at(strength))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps something from one pass over a text to the next, and so has to see all of its tokens."""
+        latched = self.when is not None and self.when.since is not None
+        return latched or bool(getattr(self.rule, "remembers", False))
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it is sure to do the same to texts that are equal, up to where they differ."""
+        return is_alike(self.rule)
+
+    def places(self) -> list[Positions]:
+        """Return all positions that it asks for: where it acts, and where its condition is decided."""
+        since = self.when.since if self.when is not None else None
+        return [self.positions, *([since] if since is not None else [])]
 
     def sources(self) -> list[Site]:
         """Sites of the same pass that must be seen before this one can act."""
@@ -110,7 +127,7 @@ class Intervention:
             new = _with_norm_of(wide, new)
         if self.when is not None:
             asked = seen if self.when.site is None else context.at(self.when.site)
-            selected = selected & self.when(asked)
+            selected = selected & self.when.chosen(asked, context)
         return new.to(h.dtype).where(selected.unsqueeze(-1), h)
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +155,11 @@ class Intervention:
         rarer += ", keep_norm" if self.keep_norm else ""
         rarer += f", when {self.when}" if self.when is not None else ""
         return f"Intervention({self.site}, {self.rule}, {self.basis}, on {self.positions}{rarer})"
+
+
+def change_from_json(form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> Intervention | BlockOrder:
+    """Return the change of a pass that a JSON form describes: an intervention, or another order of blocks."""
+    return BlockOrder.from_json(form) if "blocks" in form else Intervention.from_json(form, dictionaries)
 
 
 def _at_least_float32(x: "Tensor") -> "Tensor":

@@ -20,19 +20,26 @@ class Neurons:
     """
 
     name = "neurons"
+    is_constant = True
 
     def __init__(self, neurons: int | Iterable[int], d_model: int) -> None:
         self.d_model = d_model
         self.neurons = distinct_indices("neuron", neurons, d_model)
+        self._columns: dict[Any, Tensor] = {}  # on each device, made once
 
     def encode(self, h: "Tensor") -> "Tensor":
-        return h[..., self.neurons]
+        return h.index_select(-1, self._on(h))
 
     def decode(self, change: "Tensor") -> "Tensor":
-        import torch
+        return change.new_zeros((*change.shape[:-1], self.d_model)).index_copy(-1, self._on(change), change)
 
-        columns = torch.tensor(self.neurons, device=change.device)
-        return change.new_zeros((*change.shape[:-1], self.d_model)).index_copy(-1, columns, change)
+    def _on(self, h: "Tensor") -> "Tensor":
+        if h.device not in self._columns:
+            import torch
+
+            with torch.inference_mode(False):  # else a later pass with gradients could not use it
+                self._columns[h.device] = torch.tensor(self.neurons, device=h.device)
+        return self._columns[h.device]
 
     def to_json(self) -> dict[str, Any]:
         return {"basis": self.name, "neurons": self.neurons, "d_model": self.d_model}

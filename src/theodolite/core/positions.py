@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class Positions:
     """
 
     text: str
+    per_text: ClassVar[bool] = False  # whether equal texts may have other tokens chosen
 
     def __post_init__(self) -> None:
         self._terms()
@@ -81,13 +82,44 @@ class Positions:
     @classmethod
     def parse(cls, text: "str | Positions") -> "Positions":
         """Positions from their text form; Positions are returned as they are."""
-        return text if isinstance(text, Positions) else cls(text.replace(" ", ""))
+        if isinstance(text, Positions):
+            return text
+        if text.lstrip().startswith("{"):
+            from theodolite.core.token_choice import TextSpan, TokenNumbers
+
+            return (TokenNumbers if '"tokens"' in text else TextSpan)(text)
+        return cls(text.replace(" ", ""))
+
+    @classmethod
+    def span(cls, span: Any) -> "Positions":
+        """Return the tokens that hold a string of the user's text, wherever it stands, or characters (start, stop).
+
+        A list has one of these for each text of a call. A text without such a token is an error.
+
+        >>> str(Positions.span("Paris")), Positions.parse('{"span": [3, 8]}') == Positions.span((3, 8))
+        ('{"span": "Paris"}', True)
+        """
+        from theodolite.core.token_choice import TextSpan
+
+        return TextSpan.of(span)
+
+    @classmethod
+    def where(cls, mask: Any) -> "Positions":
+        """Return the tokens at which a mask is true: one row for each text of a call, from its first token on.
+
+        >>> str(Positions.where([[False, True, True], [True]]))
+        '{"tokens": [[1, 2], [0]]}'
+        """
+        from theodolite.core.token_choice import TokenNumbers
+
+        return TokenNumbers.of(mask)
 
     def __str__(self) -> str:
         return self.text
 
-    def mask(self, roles_nt: np.ndarray) -> np.ndarray:
-        """True where a token is selected; padding never is."""
+    def mask(self, roles_nt: np.ndarray, rows: np.ndarray | None = None, n_texts: int | None = None) -> np.ndarray:
+        """True where a token is selected; padding never is. `rows`: the numbers of these texts among the `n_texts` of
+        their call."""
         return np.logical_or.reduce([term.mask(roles_nt) for term in self._terms()])
 
     def _terms(self) -> list[_Term]:

@@ -8,8 +8,9 @@ import numpy as np
 from theodolite.core.basis import pack, unpack
 from theodolite.core.discover import Registry, name_in_json, registered
 from theodolite.core.errors import UserError
+from theodolite.core.positions import Positions
 from theodolite.core.site import Site
-from theodolite.core.tensors import detached, is_tensor, like
+from theodolite.core.tensors import Constant, detached, is_tensor, like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +19,25 @@ if TYPE_CHECKING:
 class PassContext(Protocol):
     """The forward pass under way, as far as a rule may see it."""
 
+    @property
+    def basis(self) -> Any:
+        """The intervention's basis."""
+
+    @property
+    def selected(self) -> "Tensor":
+        """The tokens (n, t) of this pass at the intervention's positions; padding is none of them."""
+
     def encode(self, h: "Tensor") -> "Tensor":
         """Coordinates of states in the intervention's basis."""
+
+    def tokens_at(self, positions: Positions) -> "Tensor":
+        """The tokens (n, t) of this pass at other positions."""
+
+    def recall(self, name: str = "") -> "Tensor | None":
+        """Return what this intervention kept at the columns before those of this pass, None before a text's first."""
+
+    def keep(self, value: "Tensor", name: str = "") -> None:
+        """Keep a value, one row per text (n, ...), for the next pass over these texts."""
 
     def at(self, site: Site) -> "Tensor":
         """The state at an earlier site of the same pass."""
@@ -36,6 +54,10 @@ class Rule(Protocol):
 
     A dataclass of numbers, arrays and sites has a JSON form once it is registered: a package of yours names it as an
     entry point, the class's name in lower case, in the group `theodolite.rules`.
+
+    A rule with `remembers = True` is also called where none of its tokens is in a pass, and may keep values between
+    the passes over a text by the context's `keep` and `recall`. What it makes of a token may depend on that token and
+    those before it only: then a key/value cache changes the speed and nothing else.
     """
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
@@ -54,13 +76,13 @@ class Add:
     strength: Any = 1.0
 
     def __post_init__(self) -> None:
-        _check_finite("strength", self.strength)
+        _keep(self, "strength")
 
     def at(self, strength: Any) -> "Add":
         return Add(strength)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return z + _on(self.strength, z, context)
+        return z + _on(self, z, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +92,13 @@ class Clamp:
     value: Any
 
     def __post_init__(self) -> None:
-        _check_finite("value", self.value)
+        _keep(self, "value")
 
     def at(self, value: Any) -> "Clamp":
         return Clamp(value)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return _on(self.value, z, context).expand_as(z)
+        return _on(self, z, context).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +108,13 @@ class Scale:
     factor: Any
 
     def __post_init__(self) -> None:
-        _check_finite("factor", self.factor)
+        _keep(self, "factor")
 
     def at(self, factor: Any) -> "Scale":
         return Scale(factor)
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return z * _on(self.factor, z, context)
+        return z * _on(self, z, context)
 
 
 @dataclass(frozen=True)
@@ -112,10 +134,17 @@ class Mean:
     def __post_init__(self) -> None:
         if np.ndim(self.reference) != 2:
             raise UserError(f"the reference of a mean has rows (n, d), not shape {np.shape(self.reference)}")
-        _check_finite("reference", self.reference)
+        _keep(self, "reference")
+        object.__setattr__(self, "_means", {})
 
     def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
-        return context.encode(like(self.reference, z)).mean(0).expand_as(z)
+        # a mean over many rows, at every pass: kept for each basis, as long as nothing in it can change
+        key, means = (context.basis, z.device, z.dtype), vars(self)["_means"]
+        if is_tensor(self.reference) or not getattr(context.basis, "is_constant", False):
+            return context.encode(like(self.reference, z)).mean(0).expand_as(z)
+        if key not in means:
+            means[key] = Constant(context.encode(like(vars(self)["_numbers"], z)).mean(0).detach().cpu())
+        return like(means[key], z).expand_as(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +170,18 @@ class Patch:
 def rules() -> Registry:
     """Return the class of every rule that has a JSON form, by name: ours and those of installed packages."""
     return registered([Add, Clamp, Scale, Zero, Mean, Patch], "theodolite.rules", "rule")
+
+
+def is_alike(rule: Any) -> bool:
+    """Return whether a rule is sure to do the same to equal texts: it is ours, and holds no numbers of each text.
+
+    An array counts as such numbers, whatever its shape: how many coordinates there are, only a basis knows.
+    """
+    if isinstance(rule, Zero | Mean):
+        return True
+    ours = isinstance(rule, Add | Clamp | Scale | Patch)
+    values = [getattr(rule, field.name) for field in fields(rule)] if ours else []
+    return ours and all(isinstance(value, Site) or np.ndim(detached(value)) == 0 for value in values)
 
 
 def rule_to_json(rule: Any) -> dict[str, Any]:
@@ -179,12 +220,26 @@ def _check_finite(name: str, value: Any) -> None:
         raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {numbers.size}, as float32)")
 
 
-def _on(value: Any, z: "Tensor", context: PassContext) -> "Tensor":
+def _keep(rule: Any, name: str) -> None:
+    """Check the numbers of a rule, and keep an array as one that nobody can write into."""
+    value = getattr(rule, name)
+    _check_finite(name, value)
+    if not is_tensor(value):
+        numbers = Constant(value)
+        object.__setattr__(rule, "_numbers", numbers)
+        if np.ndim(value):
+            object.__setattr__(rule, name, numbers.array)
+    else:
+        object.__setattr__(rule, "_numbers", value)
+
+
+def _on(rule: Any, z: "Tensor", context: PassContext) -> "Tensor":
     """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
-    numbers = value if is_tensor(value) else np.asarray(value)
-    if numbers.ndim == 0 or numbers.shape == z.shape[-1:]:
+    numbers = vars(rule)["_numbers"]
+    shape = (numbers if is_tensor(numbers) else numbers.array).shape
+    if not shape or shape == z.shape[-1:]:
         return like(numbers, z)
-    return context.per_text(numbers, z)
+    return context.per_text(numbers if is_tensor(numbers) else numbers.array, z)
 
 
 def _value_to_json(value: Any) -> Any:

@@ -19,6 +19,8 @@ def detached(value: Any) -> np.ndarray:
     >>> detached([1.0, 2.0]).tolist()
     [1.0, 2.0]
     """
+    if isinstance(value, Constant):
+        return value.array
     if not is_tensor(value):
         return np.asarray(value)
     values = value.detach().cpu()
@@ -27,4 +29,36 @@ def detached(value: Any) -> np.ndarray:
 
 def like(value: Any, reference: "Tensor") -> "Tensor":
     """Return numbers in the dtype and on the device of a tensor; what is a tensor already keeps its gradient."""
+    if isinstance(value, Constant):
+        return value.like(reference)
     return value.to(reference) if is_tensor(value) else reference.new_tensor(value)
+
+
+class Constant:
+    """Numbers that never change, as a tensor that is made once for each device and dtype.
+
+    The array is a copy that cannot be written into, so a tensor that was made of it stays right, for all threads.
+
+    >>> import torch
+    >>> numbers = Constant([1.0, 2.0])
+    >>> numbers.like(torch.zeros(1)) is numbers.like(torch.ones(3))
+    True
+    """
+
+    def __init__(self, values: Any, dtype: Any = None) -> None:
+        self.array = np.array(values, dtype)
+        self.array.setflags(write=False)
+        self._made: dict[Any, Tensor] = {}
+
+    def like(self, reference: "Tensor") -> "Tensor":
+        """Return the numbers in the dtype and on the device of a tensor."""
+        key = reference.device, reference.dtype
+        if key not in self._made:
+            import torch
+
+            with torch.inference_mode(False):  # else a later pass with gradients could not use it
+                self._made[key] = torch.tensor(self.array, dtype=reference.dtype, device=reference.device)
+        return self._made[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"array": self.array, "_made": {}}  # another process has devices of its own

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from theodolite.core.bootstrap import bootstrap_weights
 from theodolite.core.intervention import Intervention
+from theodolite.core.language_model import Format, LanguageModel
 from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.dictionaries.dictionary import Dictionary
@@ -103,7 +104,7 @@ def _with_interval(name: str, values_b: np.ndarray) -> dict[str, float]:
 
 
 def cross_entropy(
-    model: Any, site: Any, texts: Sequence[str], max_tokens: int = 256, format: str = "raw"
+    model: LanguageModel, site: Any, texts: Sequence[str], max_tokens: int = 256, format: Format = "raw"
 ) -> CrossEntropy:
     """The model's cross-entropy on texts while every content row at the site passes through a function."""
 

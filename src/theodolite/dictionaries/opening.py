@@ -10,6 +10,7 @@ from torch import Tensor
 
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError, first_line
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.site import Site
 from theodolite.dictionaries import formats, native, origin
 from theodolite.dictionaries.dictionary import Dictionary
@@ -40,7 +41,7 @@ class Found:
         return self.site, self.corpus, self.label, self.width, self.k, self.seed
 
 
-def find(model: Any, site: Any = None, folder: str | Path | None = None) -> list[Found]:
+def find(model: LanguageModel, site: Any = None, folder: str | Path | None = None) -> list[Found]:
     """Dictionaries trained on this model's weights: those that ship with the package, then those in `folder`.
 
     `folder` is where `theodolite train` writes unless told otherwise.
@@ -72,13 +73,13 @@ def paired(found: Sequence[Found]) -> list[tuple[Found, Found | None]]:
     return [(one, controls.get(key)) for key, one in dictionaries.items()]
 
 
-def trained_folder(model: Any) -> Path:
+def trained_folder(model: LanguageModel) -> Path:
     """Folder of the dictionaries trained for this model."""
     return cache_root() / "dictionaries" / model.hash[:16]
 
 
 def open_dictionary(
-    spec: str, model: Any, site: Any, *, seed: int = 0, control: bool = False, corpus: str = "text-chat"
+    spec: str, model: LanguageModel, site: Any, *, seed: int = 0, control: bool = False, corpus: str = "text-chat"
 ) -> Dictionary:
     """Open a dictionary by `shipped`, a folder, `hub:OWNER/REPO/PATH` or `saelens:RELEASE/ID` for a site of a model.
 
@@ -215,7 +216,7 @@ def _card_l0(dictionary: Dictionary) -> float | None:
     return None if l0 is None else float(l0)
 
 
-def _shipped(model: Any, site: str, seed: int, control: bool, corpus: str) -> Dictionary:
+def _shipped(model: LanguageModel, site: str, seed: int, control: bool, corpus: str) -> Dictionary:
     here = find(model, site)
     chosen = [f for f in here if (f.seed, f.control, f.corpus) == (seed, control, corpus)]
     if not chosen:
@@ -227,7 +228,7 @@ def _shipped(model: Any, site: str, seed: int, control: bool, corpus: str) -> Di
     return native.load(chosen[0].path)
 
 
-def _matching(dictionary: Dictionary, model: Any, site: str, spec: str) -> Dictionary:
+def _matching(dictionary: Dictionary, model: LanguageModel, site: str, spec: str) -> Dictionary:
     """The dictionary, if site and width are not known to be others; of another model the self-check decides."""
     if dictionary.d_in != model.d_model:
         raise UserError(

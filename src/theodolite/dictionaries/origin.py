@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import LanguageModel
 from theodolite.dictionaries.dictionary import Dictionary
 
 OTHER_NAMES = {"gpt2-small": "gpt2"}  # what TransformerLens, and so SAELens, calls a model
@@ -16,7 +17,7 @@ CENTRED = "center_writing_weights"
 CHECKPOINTS = ("revision", "checkpoint_index", "checkpoint_value", "subfolder")
 
 
-def site_of(dictionary: Dictionary, model: Any) -> str | None:
+def site_of(dictionary: Dictionary, model: LanguageModel) -> str | None:
     """The site of this model at which a dictionary was trained, by the hook its file names; None if it names none.
 
     Which module writes to the stream depends on the family (Gemma 2 normalises what its MLP gives), so a hook is read
@@ -31,7 +32,7 @@ def site_of(dictionary: Dictionary, model: Any) -> str | None:
         return None
 
 
-def for_model(dictionary: Dictionary, model: Any) -> Dictionary:
+def for_model(dictionary: Dictionary, model: LanguageModel) -> Dictionary:
     """The dictionary as it reads this model's rows.
 
     TransformerLens centres the weights of models with LayerNorm, whose states then lose their mean over d_model, and
@@ -42,7 +43,7 @@ def for_model(dictionary: Dictionary, model: Any) -> Dictionary:
     return dictionary
 
 
-def other_model(dictionary: Dictionary, model: Any) -> str:
+def other_model(dictionary: Dictionary, model: LanguageModel) -> str:
     """Name of the model it was trained on, if that is not known to be this one; "" where it is, or nothing is known."""
     info = dictionary.info
     known, now = info.get("model_hash"), model.hash
@@ -58,7 +59,7 @@ def other_model(dictionary: Dictionary, model: Any) -> str:
     return ""
 
 
-def remarks(dictionary: Dictionary, model: Any, max_tokens: int) -> list[str]:
+def remarks(dictionary: Dictionary, model: LanguageModel, max_tokens: int) -> list[str]:
     """Differences between the rows that it was trained on and those that it gets, as far as its file names them."""
     found = []
     if other := other_model(dictionary, model):

@@ -228,6 +228,16 @@ class Network:
         """The network of a transformers causal language model."""
         return cls(module, family_of(module.config))
 
+    @property
+    def blocks(self) -> Any:
+        """The list of the blocks, as the body goes through it."""
+        return self.module.get_submodule(f"{self.family.root}.{self.family.blocks}")
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return int(self.module.config.get_text_config().num_hidden_layers)
+
     def locate(self, site: Site) -> tuple[Any, Side]:
         """The module at which a site is seen, and on which side of it."""
         path, side = self.family.locate(site)

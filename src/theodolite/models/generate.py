@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Role
 from theodolite.core.seeds import child_seed
 from theodolite.models.families import Network
+from theodolite.models.past import Past
 from theodolite.models.run import Batch, Effects, context, run
 from theodolite.models.sweep import batches
 from theodolite.models.tokens import Encoding, Tokens, pad
@@ -94,8 +94,8 @@ def generate(
         chosen = np.sort(index)
         together = [answers[i] for i in chosen]
         batch = Batch(chosen, len(prompts), skipped=longest - max(len(answer.prompt) for answer in together))
-        cache = DynamicCache(config=network.module.config) if use_cache else None
-        _write(network, together, batch, how, effects, stop_ids, cache)
+        past = Past.empty(network, effects.order) if use_cache else None
+        _write(network, together, batch, how, effects, stop_ids, past)
     if not any(answer.stopped == "cancelled" for answer in answers):  # else what was to be changed may not have run
         effects.check()
     return [answer.finished() for answer in answers]
@@ -150,7 +150,7 @@ def _write(
     how: Decoding,
     effects: Effects,
     stop_ids: Sequence[int],
-    cache: Any,
+    past: Past | None,
 ) -> None:
     """Write answers that run together to their ends, one step for all at a time."""
     tokens = pad([answer.prompt for answer in answers], pad_id=0, side="left")
@@ -159,7 +159,7 @@ def _write(
         if how.cancelled:
             reason = "cancelled"
             break
-        logits = run(network, tokens, effects=effects, logits=True, last_only=True, cache=cache, batch=batch).logits
+        logits = run(network, tokens, effects=effects, logits=[-1], past=past, batch=batch).logits
         assert logits is not None
         rows_nv = logits[:, -1].float().cpu()
         chosen = _choose(rows_nv, how.temperature, [answer.draw for answer in answers])

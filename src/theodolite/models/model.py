@@ -1,49 +1,34 @@
 """A language model that is read, changed, scored and sampled at named sites."""
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from theodolite.core.activations import Activations
 from theodolite.core.errors import UserError
-from theodolite.core.intervention import Intervention
+from theodolite.core.language_model import Format, Interventions, LanguageModel, Sites, Texts
 from theodolite.core.positions import Positions, Role
 from theodolite.core.several import several
-from theodolite.core.site import ALL_PARTS, PARTS, AtSites, Site
-from theodolite.models import preflight, scoring
+from theodolite.core.site import AtSites, Site
+from theodolite.models import scoring
 from theodolite.models.constant import gradients
-from theodolite.models.families import Network
+from theodolite.models.continuations import score_continuations
 from theodolite.models.generate import Decoding, Generation, generate, stop_ids
-from theodolite.models.identity import WeightsState, fingerprint, identity
 from theodolite.models.load import load
 from theodolite.models.read import embed, read
-from theodolite.models.run import Effects, Trace, context, run
+from theodolite.models.run import Effects, Start, Trace, run
 from theodolite.models.scoring import Scored
+from theodolite.models.spans import found_in, placed
 from theodolite.models.sweep import select
-from theodolite.models.tokenise import check_texts, clock, control_tokens_in, encode_texts, set_clock, template_around
-from theodolite.models.tokens import (
-    MAX_TOKENS,
-    Encoding,
-    Format,
-    Tokens,
-    Truncated,
-    check_ids,
-    encode,
-    most_tokens,
-    pad,
-)
-
-Texts = str | Sequence[str]  # a bare string is a list of one
-Sites = Site | str | Iterable[Site | str]
-Interventions = Intervention | Sequence[Intervention]
+from theodolite.models.tokenise import check_texts, encode_texts
+from theodolite.models.tokenised import TokenisedModel
+from theodolite.models.tokens import Encoding, Tokens
 
 
-class Model:
+class Model(TokenisedModel):
     """A causal language model of transformers with its tokenizer.
 
     Everything goes through `run`: tokens in, states at sites out, changed on the way by interventions. `read`,
@@ -58,18 +43,6 @@ class Model:
     passes run one after the other and no pass meets the interventions of another thread. Edits of the weights are not
     covered by it: make them while no other thread uses the model.
     """
-
-    def __init__(self, module: Any, tokenizer: Any, *, name: str = "", hash: str = "", quantisation: str = "") -> None:
-        self.network = Network.of(module)
-        self.tokenizer = tokenizer
-        self.name, self.quantisation = name, quantisation
-        self._weights = WeightsState(module, hash)
-        if clock(tokenizer) is None:  # a chat template that prints the time prints one time for all texts
-            set_clock(tokenizer, datetime.now().replace(microsecond=0))
-        text = module.config.get_text_config()
-        self.n_blocks: int = text.num_hidden_layers
-        self.d_model: int = text.hidden_size
-        self.parameters = sum(p.numel() for p in module.parameters())
 
     @classmethod
     def from_pretrained(
@@ -92,121 +65,66 @@ class Model:
         )
         return cls(loaded.model, loaded.tokenizer, name=loaded.name, hash=loaded.hash, quantisation=loaded.quantisation)
 
-    @property
-    def device(self) -> torch.device:
-        return self.network.module.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.network.module.dtype
-
-    @property
-    def hash(self) -> str:
-        """Hash of the weights as they are now; it reads all of them at every call.
-
-        Its value for weights as loaded is that of their files, whatever the dtype that they are computed in. A network
-        with foreign hooks, in training mode or with parametrizations is refused: see `identity.check_untouched`.
-        """
-        return self._weights.hash()
-
-    @property
-    def identity(self) -> str:
-        """Hash of everything that decides how this model reads a text; the key of all that is kept of it.
-
-        sha256 over `fingerprint`: weights as they are now, structure, code of a pass, configuration, compute dtype,
-        tokenizer, chat template.
-        """
-        return identity(self.fingerprint())
-
-    def fingerprint(self) -> dict[str, str]:
-        """The parts of `identity` by name, to say which of them differs."""
-        return fingerprint(self.network.module, self.tokenizer, self.hash)
-
-    @property
-    def has_template(self) -> bool:
-        """Return whether texts can be given in the format `chat`."""
-        return bool(getattr(self.tokenizer, "chat_template", None))
-
-    @property
-    def clock(self) -> datetime:
-        """The moment that a chat template prints which prints the date; that of loading, until `set_clock`."""
-        moment = clock(self.tokenizer)
-        assert moment is not None, "set when the model was made"
-        return moment
-
-    def set_clock(self, moment: datetime) -> None:
-        """Render texts as at another moment, such as that of a Run."""
-        set_clock(self.tokenizer, moment)
-
-    def template_around(self, format: Format = "chat") -> tuple[str, str]:
-        """Return the text that the chat template puts around a user's, with the date of `clock` where it writes one.
-
-        Two empty strings for a model without a chat template. One that leaves out, changes or repeats the text is an
-        error, but for texts that are read raw, which it plays no part in.
-        """
-        try:
-            return template_around(self.tokenizer) if self.has_template else ("", "")
-        except UserError:
-            if format == "raw":
-                return "", ""
-            raise
-
-    def control_tokens_in(self, texts: Texts) -> list[tuple[str, ...]]:
-        """The strings of control tokens that each text holds; they are read as text, never as that token."""
-        return control_tokens_in(self.tokenizer, several(texts))
-
-    def most_tokens(self, format: Format, max_tokens: int) -> int:
-        """Return how many tokens of a text are read: `max_tokens`, or what the context leaves beside the template."""
-        return most_tokens(self.tokenizer, format, max_tokens, context(self.network.module))
-
-    def check_ids(self, encodings: Sequence[Encoding]) -> None:
-        """Refuse token ids for which the model has no embedding (a tokenizer that is not its own)."""
-        check_ids(encodings, self.network.module.get_input_embeddings().weight.shape[0], self.tokenizer)
-
-    def site(self, site: Site | str) -> Site:
-        """The site, by any name of it or the path of its module, or an error if this model lacks it."""
-        found = self.network.family.parse(site).check(self.n_blocks)
-        self.network.family.locate(found)
-        return found
-
-    def sites(self, *, inner: bool = False) -> list[Site]:
-        """Every site of the residual stream, in the order of a forward pass; with `inner` those inside blocks too."""
-        parts = [part for part in (ALL_PARTS if inner else PARTS) if part not in self.network.family.absent]
-        blocks = [Site(n, part) for n in range(self.n_blocks) for part in parts]
-        return [Site(None, "embed"), *blocks, Site(None, "final_norm")]
-
-    def batch_tokens(self, sites: Iterable[Site] | None) -> int:
-        """Return the number of tokens that fit in a batch up to the deepest of the sites, or with logits (None)."""
-        deepest = max(sites).last_block(self.n_blocks) if sites is not None else None
-        return preflight.batch_tokens(self.network.module, deepest_block=deepest)
-
-    def tokens(self, texts: Texts, *, format: Format = "chat", max_tokens: int = MAX_TOKENS) -> Tokens:
-        """Token ids with the role of every token, padded on the right; `truncated` says whose text was cut.
-
-        Texts are cut at `max_tokens`, or where the model's context ends (`most_tokens`).
-        """
-        return self._pad(self._encode(texts, format, max_tokens))
-
     def run(
         self,
         tokens: Tokens,
         capture: Sites = (),
         interventions: Interventions = (),
         grad: bool = False,
-        logits: bool = True,
+        logits: bool | Literal["last"] = True,
+        start: Start | None = None,
     ) -> Trace:
         """One forward pass: states (n, t, d) at the captured sites, after interventions there, and logits.
 
-        Without logits the pass ends at the deepest captured site. With `grad`, gradients reach the captured states and
-        the tensors in the interventions; the weights count as constants, so that no parameter's `grad` is filled.
+        `logits="last"` gives those of each text's last token, (n, 1, vocabulary). Without logits the pass ends at the
+        deepest captured site. With `grad`, gradients reach the captured states and the tensors in the interventions;
+        the weights count as constants, so that no parameter's `grad` is filled. With a `start` (see there) no block
+        before it runs.
+
+        >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+        >>> model = Model(tiny_model(), byte_tokenizer())
+        >>> tokens = model.tokens(["a text", "another one"])
+        >>> trace = model.run(tokens, "blocks.1.resid_post", Intervention.add("blocks.0.resid_post", [1.0] * 32))
+        >>> trace["blocks.1.resid_post"].shape, trace.logits.shape, trace.changed
+        (torch.Size([2, 30, 32]), torch.Size([2, 30, 260]), (55,))
+        >>> model.run(tokens, logits="last").logits.shape
+        torch.Size([2, 1, 260])
         """
         wanted = [self.site(site) for site in several(capture)]
-        if not wanted and not logits:
+        if not wanted and logits is False:
             raise UserError("nothing to run for: capture a site or ask for logits")
-        effects = self._effects(interventions)
+        if not isinstance(logits, bool) and logits != "last":
+            raise UserError(f"logits={logits!r}: give True, False or 'last'")
+        effects = self._effects(interventions, tokens)
+        last = tokens.last_columns
+        columns = sorted(set((last - tokens.ids.shape[1]).tolist()))  # counted from the end, so that one is [-1]
         with gradients(self.network, grad):
-            trace = run(self.network, tokens, wanted, effects, logits=logits)
-        return replace(trace, changed=effects.check())
+            kept = columns if logits == "last" else bool(logits)
+            trace = run(self.network, tokens, wanted, effects, logits=kept, start=start)
+        found = trace.logits
+        if logits == "last" and found is not None and len(columns) > 1:
+            place = torch.searchsorted(torch.tensor(columns), last - tokens.ids.shape[1]).to(found.device)
+            found = found[torch.arange(len(found), device=found.device), place].unsqueeze(1)
+        return replace(trace, logits=found, changed=effects.check())
+
+    def start(self, tokens: Tokens, block: int, interventions: Interventions = ()) -> Start:
+        """Compute the stream at the input of a block once, for passes over the same tokens that change what follows.
+
+        `run(tokens, start=...)` gives what the whole pass gives, bit for bit, at the cost of the blocks from there on.
+        Interventions given here have acted; those of the passes must lie at the block's input or behind it.
+
+        >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+        >>> model = Model(tiny_model(), byte_tokenizer())
+        >>> tokens = model.tokens("a text")
+        >>> start, change = model.start(tokens, 2), Intervention.add("blocks.2.attn_out", [1.0] * 32)
+        >>> resumed = model.run(tokens, interventions=change, start=start)
+        >>> torch.equal(resumed.logits, model.run(tokens, interventions=change).logits)
+        True
+        """
+        if block == 0:
+            raise UserError("a pass that starts at block 0 is a whole one: give a block from 1 on")
+        site = self.site(Site(block, "resid_pre"))
+        return Start(block, self.run(tokens, site, interventions, logits=False)[site], tokens)
 
     def read(
         self,
@@ -225,13 +143,14 @@ class Model:
         `pooling="last"` is the last token of all, in a chat the template's, whatever the positions: as in a harvest.
         """
         wanted = [self.site(site) for site in several(sites)]
+        tokens = self._pad(self._encoded(texts, format, max_tokens))
         return read(
             self,
-            self._pad(self._encoded(texts, format, max_tokens)),
+            tokens,
             wanted,
-            Positions.parse(positions),
+            found_in(Positions.parse(positions), self.tokenizer, tokens),
             pooling,
-            self._effects(interventions),
+            self._effects(interventions, tokens),
             batch_tokens or self.batch_tokens(wanted),
         )
 
@@ -251,7 +170,7 @@ class Model:
     ) -> Scored:
         """Score each text: log-probability of its tokens at the positions, given all before them."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
-        targets = select(tokens, Positions.parse(positions))
+        targets = self._targets(tokens, positions)
         return self._score(tokens, targets, interventions, batch_tokens)
 
     def kl(
@@ -269,8 +188,8 @@ class Model:
         run in one pass, whose logits are held in memory, so give few at a time, or take `kl_per_text`.
         """
         tokens = self._pad(self._encoded(texts, format, max_tokens))
-        targets = select(tokens, Positions.parse(positions))
-        return scoring.divergence(self.network, tokens, targets, self._effects(interventions))
+        targets = self._targets(tokens, positions)
+        return scoring.divergence(self.network, tokens, targets, self._effects(interventions, tokens))
 
     def kl_per_text(
         self,
@@ -284,8 +203,8 @@ class Model:
     ) -> np.ndarray:
         """Mean KL divergence of each text in nats per token, where `kl` has that of all; (n) float64, no gradient."""
         tokens = self._pad(self._encoded(texts, format, max_tokens))
-        targets, size = select(tokens, Positions.parse(positions)), batch_tokens or self.batch_tokens(None)
-        return scoring.divergence_per_text(self.network, tokens, targets, self._effects(interventions), size)
+        targets, size = self._targets(tokens, positions), batch_tokens or self.batch_tokens(None)
+        return scoring.divergence_per_text(self.network, tokens, targets, self._effects(interventions, tokens), size)
 
     def logprobs(
         self,
@@ -299,7 +218,8 @@ class Model:
     ) -> Scored:
         """Log-probability of each continuation after its prompt (in a chat: as the answer).
 
-        Continuations are tokenised by themselves, so a raw one normally begins with a space.
+        Continuations are tokenised by themselves, so a raw one normally begins with a space. A prompt that comes
+        several times is read once for all its continuations.
         """
         prompts, continuations = several(prompts), several(continuations)
         if len(prompts) != len(continuations):
@@ -309,8 +229,9 @@ class Model:
         encodings = self._encoded(prompts, format, max_tokens)
         joined = [row.extend(ids, Role.GENERATED) for row, ids in zip(encodings, answers, strict=True)]
         self.check_ids(joined)
-        tokens = self._pad(joined)
-        return self._score(tokens, select(tokens, Positions("generated")), interventions, batch_tokens)
+        tokens, size = self._pad(joined), batch_tokens or self.batch_tokens(None)
+        targets, effects = select(tokens, Positions("generated")), self._effects(interventions, tokens)
+        return score_continuations(self.network, encodings, tokens, targets, effects, size)
 
     def generate(
         self,
@@ -351,32 +272,15 @@ class Model:
             self._encoded(prompts, format, max_tokens), how or Decoding(), interventions, batch_tokens
         )
 
-    def _encode(self, texts: Texts, format: Format, max_tokens: int) -> list[Encoding]:
-        encodings = encode(self.tokenizer, several(texts), format, max_tokens, context(self.network.module))
-        self.check_ids(encodings)
-        return encodings
+    def _effects(self, interventions: Interventions, tokens: Tokens) -> Effects:
+        changes = [placed(change, self.tokenizer, tokens) for change in several(interventions)]
+        return Effects.checked(changes, self.site)
 
-    def _encoded(self, texts: Texts, format: Format, max_tokens: int | None) -> list[Encoding]:
-        """Texts as tokens; those cut at a limit that the caller did not give are counted in a warning."""
-        asked = MAX_TOKENS if max_tokens is None else max_tokens
-        encodings = self._encode(texts, format, asked)
-        if cut := sum(row.truncated for row in encodings):
-            most = self.most_tokens(format, asked)
-            how_many = f"{cut} of {len(encodings)} texts have more than {most} tokens and were cut there"
-            if most < asked:
-                warnings.warn(f"{how_many}: the model's context leaves no more", Truncated, stacklevel=3)
-            elif max_tokens is None:
-                warnings.warn(f"{how_many}: give max_tokens= to say how many are read", Truncated, stacklevel=3)
-        return encodings
-
-    def _effects(self, interventions: Interventions) -> Effects:
-        return Effects.checked(several(interventions), self.site)
-
-    def _pad(self, encodings: Sequence[Encoding]) -> Tokens:
-        return pad(encodings, self.tokenizer.pad_token_id or 0)
+    def _targets(self, tokens: Tokens, positions: Positions | str) -> torch.Tensor:
+        return select(tokens, found_in(Positions.parse(positions), self.tokenizer, tokens))
 
     def _score(self, tokens: Tokens, targets: Any, interventions: Interventions, batch_tokens: int | None) -> Scored:
-        effects = self._effects(interventions)
+        effects = self._effects(interventions, tokens)
         return scoring.score(self.network, tokens, targets, effects, batch_tokens or self.batch_tokens(None))
 
     def _generate(
@@ -387,7 +291,7 @@ class Model:
             self.network,
             prompts,
             how,
-            effects=self._effects(interventions),
+            effects=self._effects(interventions, self._pad(prompts)),
             stop_ids=stop_ids(self.network.module, self.tokenizer),
             batch_tokens=batch_tokens or self.batch_tokens(None),
             decode=lambda ids: self.tokenizer.decode(ids, **options),
@@ -396,3 +300,6 @@ class Model:
     def __repr__(self) -> str:
         kept = f", {self.quantisation}" if self.quantisation else ""
         return f"Model({self.name!r}, {self.n_blocks} blocks, d_model {self.d_model}, {self.dtype}{kept})"
+
+
+_A_MODEL_IS_ONE: type[LanguageModel] = Model  # mypy checks the class against what other rooms are promised

@@ -1,15 +1,12 @@
 """The start that texts share, computed once: its keys and values are handed to every batch."""
 
-import copy
-from typing import Any
-
 import numpy as np
 from torch import Tensor
-from transformers import DynamicCache
 
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
 from theodolite.models.families import Network
+from theodolite.models.past import Past
 from theodolite.models.run import run
 from theodolite.models.tokens import Tokens
 
@@ -21,29 +18,16 @@ class Prefix:
     """Keys and values of a constant start (one row of tokens); `length` is 0 where no attention runs over it."""
 
     def __init__(self, network: Network, start: Tokens, deepest: Site) -> None:
-        self._cache = DynamicCache(config=network.module.config)
+        self._past = Past.empty(network)
+        assert self._past is not None, "without an order of blocks all of them run"
         if start.ids.shape[1]:
-            run(network, start, [deepest], cache=self._cache)
+            run(network, start, [deepest], past=self._past)
         # blocks past the deepest site never ran; if none did, there is nothing to hand on
-        layers: list[Any] = self._cache.layers
-        ran = any(layer.is_initialized for layer in layers)
-        self.length = start.ids.shape[1] if ran else 0
+        self.length = start.ids.shape[1] if self._past.is_used else 0
 
-    def cache(self, n: int) -> DynamicCache | None:
-        """A cache for a batch of n texts that continues from the start, or None where nothing is shared.
-
-        Layers are copied with their counters (a sliding window forgets keys but not how many there were); keys and
-        values are views until a batch appends its own.
-        """
-        if not self.length:
-            return None
-        cache = copy.copy(self._cache)
-        layers: list[Any] = [copy.copy(layer) for layer in self._cache.layers]
-        for layer in layers:
-            if layer.is_initialized:
-                layer.keys, layer.values = (x.expand(n, -1, -1, -1) for x in (layer.keys, layer.values))
-        cache.layers = layers
-        return cache
+    def past(self, n: int) -> Past | None:
+        """What a batch of n texts continues from, or None where nothing is shared."""
+        return self._past.rows([0] * n) if self._past and self.length else None
 
 
 def shared_start(tokens: Tokens, selected: Tensor) -> Tokens:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.positions import Role
 from theodolite.core.site import Site
 from theodolite.models.prefix import Prefix, alike_from_the_start, shared_start
@@ -22,7 +23,7 @@ NO = ("No", " No", "no", " no", "NO", " NO")
 
 @torch.inference_mode()
 def answer_log_odds(
-    model: Any,
+    model: LanguageModel,
     texts: Sequence[str],
     question: str,
     few_shot: Sequence[tuple[str, int]] = (),
@@ -55,7 +56,7 @@ def answer_log_odds(
     return found
 
 
-def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = ()) -> str:
+def unaskable(model: LanguageModel, question: str, few_shot: Sequence[tuple[str, int]] = ()) -> str:
     """Reason why this model cannot be asked the question with `YES` and `NO`; "" where it can."""
     if not question.strip():
         return "there is no question to ask the model (--question gives one)"
@@ -71,7 +72,12 @@ def unaskable(model: Any, question: str, few_shot: Sequence[tuple[str, int]] = (
 
 
 def prompts(
-    model: Any, texts: Sequence[str], question: str, few_shot: Sequence[tuple[str, int]] = (), *, max_tokens: int = 256
+    model: LanguageModel,
+    texts: Sequence[str],
+    question: str,
+    few_shot: Sequence[tuple[str, int]] = (),
+    *,
+    max_tokens: int = 256,
 ) -> Tokens:
     """Return the tokens that `answer_log_odds` lets the model read; `truncated` says whose text was cut.
 
@@ -99,7 +105,7 @@ def prompts(
     return pad(asked, pad_id=0)
 
 
-def _room(model: Any, question: str, few_shot: Sequence[tuple[str, int]]) -> int:
+def _room(model: LanguageModel, question: str, few_shot: Sequence[tuple[str, int]]) -> int:
     """Tokens of the model's context that question, examples and template leave to a text."""
     return context(model.network.module) - len(_prompt_ids(model.tokenizer, [""], question, few_shot)[0])
 

@@ -1,13 +1,13 @@
 """Rows of activations for texts, in memory."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from theodolite.core.activations import Activations
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.positions import Positions, check_pooling, pooled_over
 from theodolite.core.site import AtSites, Site
 from theodolite.models.families import Network
@@ -19,7 +19,7 @@ from theodolite.models.tokens import Tokens
 
 @torch.no_grad()
 def read(
-    model: Any,
+    model: LanguageModel,
     tokens: Tokens,
     sites: Iterable[Site],
     positions: Positions,
@@ -35,7 +35,7 @@ def read(
     select(tokens, positions)  # also `last` refuses a text without the tokens that are asked for, as a harvest does
     selected = select(tokens, pooled_over(positions, pooling))
     # an intervention may act on the template: then it must run with every text
-    start = tokens[:1].first(0) if effects.interventions else shared_start(tokens, selected)
+    start = tokens[:1].first(0) if effects else shared_start(tokens, selected)
     prefix = Prefix(model.network, start, wanted[-1])
 
     def keep(site: Site, h: Tensor, columns: Columns) -> Tensor:

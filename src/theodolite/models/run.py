@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from theodolite.core.basis import Basis
+from theodolite.core.block_order import BlockOrder
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
+from theodolite.core.positions import Positions
 from theodolite.core.site import AtSites, Site
 from theodolite.core.tensors import like
+from theodolite.models.arrange import arranged, check_sites
 from theodolite.models.families import Network
 from theodolite.models.hooks import Reached, attached
+from theodolite.models.past import Memory, Past
 from theodolite.models.tokens import Tokens
 
 
@@ -56,21 +60,47 @@ class Batch:
         return cls(np.arange(n), n)
 
 
-class Effects:
-    """Counts of the tokens each intervention matched and altered, over one pass or many."""
+@dataclass(frozen=True)
+class Start:
+    """The stream at the input of a block, (n, t, d), from which passes over the same tokens go on."""
 
-    def __init__(self, interventions: Sequence[Intervention]) -> None:
-        self.interventions = list(interventions)
+    block: int
+    state: Tensor
+    tokens: Tokens
+
+    def check(self, tokens: Tokens, sites: Iterable[Site], order: BlockOrder | None) -> None:
+        """Refuse a pass that this is no start of: other tokens, or a site or a change before the block."""
+        own = self.tokens
+        if tokens is not own and not (torch.equal(tokens.ids, own.ids) and torch.equal(tokens.roles, own.roles)):
+            raise UserError(f"start holds states of {tuple(own.ids.shape)} other tokens: give those it was made of")
+        for site in sites:
+            if site < Site(self.block, "resid_pre"):
+                raise UserError(f"{str(site)!r} lies before block {self.block}, where this pass starts")
+        early = [depth for depth in (order.changes if order else ()) if depth < self.block]
+        if early:
+            raise UserError(f"{order} changes depth {early[0]}, before block {self.block}, where this pass starts")
+
+
+class Effects:
+    """The changes of a pass, with counts of the tokens each intervention matched and altered, over one pass or many."""
+
+    def __init__(self, changes: Sequence[Intervention | BlockOrder]) -> None:
+        self.interventions = [change for change in changes if isinstance(change, Intervention)]
+        self.order = BlockOrder.merged(change for change in changes if isinstance(change, BlockOrder))
         self.matched = [0] * len(self.interventions)
         self._altered: list[Tensor | int] = [0] * len(self.interventions)  # on the device, until someone asks
 
+    def __bool__(self) -> bool:
+        return bool(self.interventions) or self.order is not None
+
     @classmethod
-    def checked(cls, interventions: Sequence[Intervention], check: Callable[[Site], Any]) -> "Effects":
-        """Return those of interventions all of whose sites pass a check."""
-        for intervention in interventions:
-            for site in (intervention.site, *intervention.sources()):
-                check(site)
-        return cls(interventions)
+    def checked(cls, changes: Sequence[Intervention | BlockOrder], check: Callable[[Site], Any]) -> "Effects":
+        """Return those of changes all of whose sites pass a check, and whose blocks exist."""
+        for change in changes:
+            if isinstance(change, Intervention):
+                for site in (change.site, *change.sources()):
+                    check(site)
+        return cls(changes)
 
     def add(self, number: int, matched: int, altered: Tensor) -> None:
         self.matched[number] += matched
@@ -97,34 +127,43 @@ def run(
     capture: Iterable[Site] = (),
     effects: Effects | None = None,
     *,
-    logits: bool = False,
-    last_only: bool = False,
-    cache: Any = None,
+    logits: bool | Sequence[int] = False,
+    past: Past | None = None,
     reduce: Callable[[Site, Tensor], Any] | None = None,
     batch: Batch | None = None,
+    start: Start | None = None,
 ) -> Trace:
     """One forward pass.
 
-    `tokens` describes the whole sequence; with a `cache`, its first columns have been seen and only the others run.
-    Without logits the pass ends at the deepest site of `capture`. `reduce` replaces a captured state by something
-    smaller at once, so that many sites fit in memory. Interventions are those of `effects`, which counts what they do
-    (the trace does not: a count makes the device wait, and this is called in loops). `batch` says which texts of a
-    larger call these are, so that each gets the states of its own donor.
+    `tokens` describes the whole sequence; with a `past`, its first columns have been seen and only the others run.
+    `logits` may be those of some columns alone, counted among the ones that run. Without any the pass ends at the
+    deepest site of `capture`. `reduce` replaces a captured state by something smaller at once, so that many sites fit
+    in memory. Changes are those of `effects`, which counts what interventions do (the trace does not: a count makes
+    the device wait, and this is called in loops). `batch` says which texts of a larger call these are, so that each
+    gets the states of its own donor. With a `start`, no block before it runs.
     """
     effects = effects or Effects(())
     wanted = set(capture)
-    deepest = None if logits else max(wanted, default=None)
-    assert logits or deepest is not None, "nothing was asked for"
-    started = cache.get_seq_length() if cache is not None else 0
-    passing = _Pass(tokens, started, wanted, effects, deepest, reduce, batch or Batch.whole(len(tokens)))
+    with_logits = logits is not False
+    deepest = None if with_logits else max(wanted, default=None)
+    assert with_logits or deepest is not None, "nothing was asked for"
+    passing = _Pass(tokens, past, wanted, effects, deepest, reduce, batch or Batch.whole(len(tokens)))
+    sites, order = passing.sites(), effects.order.check(network.n_blocks) if effects.order else None
+    check_sites(order, sites, network.n_blocks)
+    if start is not None:
+        assert past is None, "a pass that starts at a block begins at the first column"
+        start.check(tokens, sites, order)
+    first, state = (start.block, start.state) if start is not None else (0, None)
     output = None
-    with attached(network, passing.sites(), passing.visit):
-        body = network.module if logits else network.module.base_model
-        extra = {"logits_to_keep": 1} if last_only else {}
-        output = body(
-            **_inputs(network.module, tokens, started), past_key_values=cache, use_cache=cache is not None, **extra
-        )
-    return Trace(passing.captured, output.logits if logits and output is not None else None)
+    with arranged(network, order, first, state), attached(network, sites, passing.visit):
+        body = network.module if with_logits else network.module.base_model
+        # a list of columns is taken by transformers as indices, a number as that many from the end
+        kept = 1 if isinstance(logits, Sequence) and list(logits) == [-1] else logits
+        extra = {} if isinstance(logits, bool) else {"logits_to_keep": kept if kept == 1 else torch.tensor(kept)}
+        cache = past.cache if past is not None else None
+        inputs = _inputs(network.module, tokens, passing.columns.start)
+        output = body(**inputs, past_key_values=cache, use_cache=cache is not None, **extra)
+    return Trace(passing.captured, output.logits if with_logits and output is not None else None)
 
 
 class _Pass:
@@ -133,7 +172,7 @@ class _Pass:
     def __init__(
         self,
         tokens: Tokens,
-        started: int,
+        past: Past | None,
         capture: set[Site],
         effects: Effects,
         deepest: Site | None,
@@ -143,24 +182,27 @@ class _Pass:
         self.batch = batch
         self.capture, self.effects, self.deepest, self.reduce = capture, effects, deepest, reduce
         self.captured: AtSites[Any] = AtSites()
-        self.columns = slice(started, tokens.ids.shape[1])
+        self.memory = past.memory if past is not None else Memory()
+        self.columns = slice(past.length if past is not None else 0, tokens.ids.shape[1])
         self._states: dict[Site, Tensor] = {}
         self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
-        roles = tokens.roles.numpy()
-        self._selected = [torch.from_numpy(i.positions.mask(roles))[:, self.columns] for i in effects.interventions]
+        self._roles = tokens.roles.numpy()
+        self._masks: dict[tuple[Any, Any], Tensor] = {}
+        self._matched: dict[Any, int] = {}
+        self._at: dict[Site, list[tuple[int, Intervention]]] = {}
+        for number, intervention in enumerate(effects.interventions):
+            self._at.setdefault(intervention.site, []).append((number, intervention))
 
     def sites(self) -> list[Site]:
-        written = {intervention.site for intervention in self.effects.interventions}
-        sites = sorted(self.capture | written | self._sources)
+        sites = sorted(self.capture | self._at.keys() | self._sources)
         if self.deepest is not None and sites[-1] != self.deepest:
             raise UserError(f"an intervention at {sites[-1]} cannot reach {self.deepest}, where the pass ends")
         return sites
 
     def visit(self, site: Site, h: Tensor) -> Tensor:
         self._states[site] = h  # an intervention may read the very site that it changes
-        for number, intervention in enumerate(self.effects.interventions):
-            if intervention.site == site:
-                self._states[site] = h = self._change(number, intervention, h)
+        for number, intervention in self._at.get(site, ()):
+            self._states[site] = h = self._change(number, intervention, h)
         if site not in self._sources:
             del self._states[site]
         if site in self.capture:
@@ -172,19 +214,32 @@ class _Pass:
         return h
 
     def _change(self, number: int, intervention: Intervention, h: Tensor) -> Tensor:
-        selected = self._selected[number]
-        matched = int(selected.sum())
-        if not matched:
+        where = intervention.positions
+        if where not in self._matched:
+            self._matched[where] = int(self.selected(where).sum())
+        matched = self._matched[where]
+        if not matched and not intervention.remembers:
             return h
         _check_width(intervention, intervention.basis, h)
         if intervention.when is not None:
             asked = intervention.when.site or intervention.read_site or intervention.site
             _check_width(intervention, intervention.when.basis, self._states[asked])
         read = self._states[intervention.read_site] if intervention.read_site else h
-        pass_context = _PassContext(self, intervention, h)
-        new = intervention.apply(h, read.to(h.device), selected.to(h.device), pass_context)
+        pass_context = _PassContext(self, number, intervention, h)
+        new = intervention.apply(h, read.to(h.device), pass_context.selected, pass_context)
         self.effects.add(number, matched, (new != h).any(-1).sum())
         return new
+
+    def selected(self, positions: Any, device: Any = None) -> Tensor:
+        """Tokens (n, t) of this pass at positions; each mask is made once, and once more for each device."""
+        key = positions, device
+        if key not in self._masks:
+            if device is not None:
+                self._masks[key] = self.selected(positions).to(device)
+            else:
+                mask = positions.mask(self._roles, self.batch.index, self.batch.n_texts)
+                self._masks[key] = torch.from_numpy(mask)[:, self.columns]
+        return self._masks[key]
 
     def state(self, site: Site) -> Tensor:
         return self._states[site]
@@ -195,8 +250,32 @@ class _PassContext:
     """The parts of a pass that a rule may use (core.rules.PassContext)."""
 
     passing: _Pass
+    number: int
     intervention: Intervention
     h: Tensor
+
+    @property
+    def basis(self) -> Basis:
+        return self.intervention.basis
+
+    @property
+    def selected(self) -> Tensor:
+        return self.tokens_at(self.intervention.positions)
+
+    def tokens_at(self, positions: Positions) -> Tensor:
+        return self.passing.selected(positions, self.h.device)
+
+    def recall(self, name: str = "") -> Tensor | None:
+        kept = self.passing.memory.get((self.number, name))
+        return None if kept is None else kept.to(self.h.device)
+
+    def keep(self, value: Tensor, name: str = "") -> None:
+        if value.shape[:1] != self.h.shape[:1]:
+            raise UserError(
+                f"{self.intervention} keeps a value of shape {tuple(value.shape)} for {len(self.h)} texts: its first "
+                "axis is that of the texts"
+            )
+        self.passing.memory.set((self.number, name), value)
 
     def encode(self, h: Tensor) -> Tensor:
         if not h.ndim or h.shape[-1] != self.h.shape[-1]:

@@ -15,7 +15,7 @@ from theodolite.models.sweep import batches
 from theodolite.models.tokens import Tokens
 
 # float32 logits of a batch stay under 512 MiB
-_LOGITS = 2**27
+LOGITS = 2**27
 
 
 class Scored(NamedTuple):
@@ -38,17 +38,37 @@ class Scored(NamedTuple):
 @torch.no_grad()
 def score(network: Network, tokens: Tokens, targets: Tensor, effects: Effects, batch_tokens: int) -> Scored:
     """Log-probability of the target tokens (n, t), each given all tokens before it."""
+    check_targets(targets)
+    total = np.zeros(len(tokens))
+    score_rows(network, tokens, targets, effects, batch_tokens, np.arange(len(tokens)), total)
+    effects.check()
+    return Scored(total, targets.sum(1).numpy())
+
+
+def check_targets(targets: Tensor) -> None:
+    """Refuse target tokens (n, t) that stand first."""
     if targets[:, 0].any():
         raise UserError("the first token of a text has nothing before it and cannot be scored: choose other positions")
-    total, lengths = np.zeros(len(tokens)), tokens.lengths
+
+
+def score_rows(
+    network: Network,
+    tokens: Tokens,
+    targets: Tensor,
+    effects: Effects,
+    batch_tokens: int,
+    rows: np.ndarray,
+    total: np.ndarray,
+) -> None:
+    """Write the log-probability of the target tokens of some texts of a call into `total`, at their places."""
+    lengths = tokens.lengths[rows]
     vocabulary = network.module.get_input_embeddings().num_embeddings
-    for index in batches(lengths, min(batch_tokens, max(lengths.max(), _LOGITS // vocabulary))):
-        part = tokens[index].first(lengths[index].max())
+    for chosen in batches(lengths, min(batch_tokens, max(lengths.max(), LOGITS // vocabulary))):
+        index = rows[chosen]
+        part = tokens[index].first(lengths[chosen].max())
         logits = run(network, part, effects=effects, logits=True, batch=Batch(index, len(tokens))).logits
         assert logits is not None
         total[index] = _log_prob(logits, part.ids, targets[index][:, : part.ids.shape[1]])
-    effects.check()
-    return Scored(total, targets.sum(1).numpy())
 
 
 def divergence(network: Network, tokens: Tokens, targets: Tensor, effects: Effects) -> Tensor:
@@ -75,7 +95,7 @@ def divergence_per_text(
     """
     total, lengths = np.zeros(len(tokens)), tokens.lengths
     vocabulary = network.module.get_input_embeddings().num_embeddings
-    for index in batches(lengths, min(batch_tokens, max(lengths.max(), _LOGITS // (2 * vocabulary)))):
+    for index in batches(lengths, min(batch_tokens, max(lengths.max(), LOGITS // (2 * vocabulary)))):
         part = tokens[index].first(lengths[index].max())
         wanted = targets[index][:, : part.ids.shape[1]]
         batch = Batch(index, len(tokens))

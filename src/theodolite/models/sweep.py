@@ -58,8 +58,8 @@ def sweep(
         part = tokens[index].first(lengths[index].max())
         columns = slice(prefix.length, part.ids.shape[1])
         ran = Columns(index, part.roles[:, columns], selected[index][:, columns])
-        batch, cache = Batch(index, len(tokens)), prefix.cache(len(index))
-        kept = run(network, part, wanted, effects, cache=cache, reduce=_for(ran, reduce), batch=batch)
+        batch, past = Batch(index, len(tokens)), prefix.past(len(index))
+        kept = run(network, part, wanted, effects, past=past, reduce=_for(ran, reduce), batch=batch)
         yield ran, kept.activations
 
 

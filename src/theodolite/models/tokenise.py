@@ -92,15 +92,42 @@ def encode_chats(tokenizer: Any, chats: Sequence[Chat]) -> list[list[int]]:
         rows = tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
         for i, row in zip(plain, rows, strict=True):
             ids[i] = row
+    for i in careful:
+        ids[i] = _disguised(tokenizer).encode(_rendered_carefully(tokenizer, chats[i]), add_special_tokens=False).ids
+    return ids
+
+
+def encode_with_offsets(tokenizer: Any, text: str, *, chat: bool) -> tuple[list[int], np.ndarray]:
+    """Token ids as `encode_texts` or, in a chat of one turn, `encode_chats` makes them, and where each token lies.
+
+    Offsets (t, 2) are start and stop in characters of `text`; of a token outside of it they lie outside too.
+    """
+    careful, turn = bool(_careful(tokenizer, [text])), [{"role": "user", "content": text}]
+    disguise = _renaming(tuple(control_tokens(tokenizer)), "c") if careful else str
+    whole, begin = text, 0
+    if chat:
+        before, behind = (disguise(part) for part in template_around(tokenizer))
+        whole = _rendered_carefully(tokenizer, turn) if careful else render(tokenizer, [turn])[0]
+        inner = whole[len(before) : len(whole) - len(behind)]
+        # a template may drop the spaces at the ends of a text
+        begin = len(before) + len(inner) - len(inner.lstrip()) - (len(text) - len(text.lstrip()))
+    if careful:
+        found = _disguised(tokenizer).encode(whole, add_special_tokens=not chat)
+        ids, offsets = found.ids, found.offsets
+    else:
+        row = tokenizer(whole, add_special_tokens=not chat, return_offsets_mapping=True, verbose=False)
+        ids, offsets = row["input_ids"], row["offset_mapping"]
+    return ids, np.array(offsets).reshape(-1, 2) - begin
+
+
+def _rendered_carefully(tokenizer: Any, chat: Chat) -> str:
+    """A chat as the disguised tokenizer reads it: control tokens of the template have names that no text can hold."""
     names = tuple(control_tokens(tokenizer))
     hide, disguise = _renaming(names, "h"), _renaming(names, "c")
-    for i in careful:
-        hidden = [{**message, "content": hide(message["content"])} for message in chats[i]]
-        text = disguise(render(tokenizer, [hidden])[0])
-        for number, name in enumerate(names):
-            text = text.replace(_alias(number, "h"), name)
-        ids[i] = _disguised(tokenizer).encode(text, add_special_tokens=False).ids
-    return ids
+    text = disguise(render(tokenizer, [[{**m, "content": hide(m["content"])} for m in chat]])[0])
+    for number, name in enumerate(names):
+        text = text.replace(_alias(number, "h"), name)
+    return text
 
 
 def set_clock(tokenizer: Any, moment: datetime) -> None:

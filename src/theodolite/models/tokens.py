@@ -1,7 +1,7 @@
 """Token ids of texts, with a role for every token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.language_model import Format
 from theodolite.core.positions import Role
 from theodolite.models.tokenise import check_texts, control_tokens, encode_chats, encode_texts
 
-Format = Literal["auto", "chat", "raw"]
 MAX_TOKENS = 256  # of a text, where nobody says another number
 # Three user texts that share neither first nor last token: what their renderings share is the template
 _PROBES = ("alpha", "7 zeta!", "(b")
@@ -24,11 +24,12 @@ class Truncated(UserWarning):
 
 @dataclass(frozen=True)
 class Encoding:
-    """One text: ids (t) int64, roles (t) int8, and whether its content was cut."""
+    """One text: ids (t) int64, roles (t) int8, whether its content was cut, and the text itself where it is known."""
 
     ids: np.ndarray
     roles: np.ndarray
     truncated: bool = False
+    text: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,16 +38,20 @@ class Encoding:
         """This text with more tokens behind it."""
         more = np.full(len(ids), role, np.int8)
         joined = np.concatenate([self.ids, np.asarray(ids, np.int64)])
-        return Encoding(joined, np.concatenate([self.roles, more]), self.truncated)
+        return Encoding(joined, np.concatenate([self.roles, more]), self.truncated, self.text)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A padded batch: ids (n, t) int64, roles (n, t) int8 (padding is role 0), truncated (n) bool."""
+    """A padded batch: ids (n, t) int64, roles (n, t) int8 (padding is role 0), truncated (n) bool.
+
+    `texts` are those of the user, where all are known; parts of a batch do not keep them.
+    """
 
     ids: Tensor
     roles: Tensor
     truncated: Tensor
+    texts: tuple[str, ...] = ()
 
     @property
     def mask(self) -> Tensor:
@@ -57,6 +62,11 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         """Tokens per text, padding left out; (n) int64."""
         return self.mask.sum(1).numpy()
+
+    @property
+    def last_columns(self) -> Tensor:
+        """Column of each text's last token; (n) int64."""
+        return self.ids.shape[1] - 1 - self.mask.flip(1).long().argmax(1)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,10 +112,12 @@ def encode(
     most = most_tokens(tokenizer, format, max_tokens, context)
     special = np.array([*control_tokens(tokenizer).values()])
     if format == "raw":
-        return [_raw(np.asarray(row, np.int64), special, most) for row in encode_texts(tokenizer, texts)]
+        encoded = [_raw(np.asarray(row, np.int64), special, most) for row in encode_texts(tokenizer, texts)]
+        return [replace(row, text=text) for row, text in zip(encoded, texts, strict=True)]
     template = chat_template(tokenizer)
     rows = encode_chats(tokenizer, _chats(texts))
-    return [_chat(np.asarray(row, np.int64), template, special, most) for row in rows]
+    encoded = [_chat(np.asarray(row, np.int64), template, special, most) for row in rows]
+    return [replace(row, text=text) for row, text in zip(encoded, texts, strict=True)]
 
 
 def most_tokens(tokenizer: Any, format: Format, max_tokens: int, context: int | None) -> int:
@@ -169,7 +181,7 @@ def pad(encodings: Sequence[Encoding], pad_id: int, side: Literal["left", "right
         columns = slice(width - len(row), None) if side == "left" else slice(0, len(row))
         ids[i, columns], roles[i, columns] = row.ids, row.roles
     truncated = torch.tensor([row.truncated for row in encodings])
-    return Tokens(torch.from_numpy(ids), torch.from_numpy(roles), truncated)
+    return Tokens(torch.from_numpy(ids), torch.from_numpy(roles), truncated, tuple(row.text for row in encodings))
 
 
 def _chats(texts: Sequence[str]) -> list[list[dict[str, str]]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.methods import parse
 from theodolite.core.recipe import Recipe
 from theodolite.models.prompting import unaskable
@@ -12,7 +13,7 @@ from theodolite.models.tokens import Format, settled_format
 from theodolite.study.subjects import settled
 
 
-def adapted(recipe: Recipe, model: Any) -> Recipe:
+def adapted(recipe: Recipe, model: LanguageModel) -> Recipe:
     """The recipe as this model can carry it out: sites and `format` decided, `max_tokens` within its context, and
     without the methods that would ask it what it cannot be asked.
 
@@ -29,7 +30,7 @@ def adapted(recipe: Recipe, model: Any) -> Recipe:
     return settled(recipe.model_copy(update=changes), model)
 
 
-def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[tuple[str, int, str]]:
+def adaptation_notes(asked: Recipe, found: Recipe, model: LanguageModel) -> list[tuple[str, int, str]]:
     """Counted warnings of a run: where the model made something else of the recipe than it asks for."""
     notes: list[tuple[str, int, str]] = []
     if asked.format == "auto" and found.format == "raw":
@@ -42,13 +43,13 @@ def adaptation_notes(asked: Recipe, found: Recipe, model: Any) -> list[tuple[str
     return notes + [("absent", 1, f"{method}: {why}") for method, why in _unasked(asked, model).items()]
 
 
-def _format(recipe: Recipe, model: Any) -> Format:
+def _format(recipe: Recipe, model: LanguageModel) -> Format:
     if recipe.format == "chat" and not model.has_template:
         raise UserError(f"{model.name!r} has no chat template: use --format raw")
     return settled_format(model.tokenizer, recipe.format)
 
 
-def _unasked(recipe: Recipe, model: Any) -> dict[str, str]:
+def _unasked(recipe: Recipe, model: LanguageModel) -> dict[str, str]:
     """Reasons why this model cannot be asked outright, by method; empty where it can."""
     found = {}
     for method in recipe.methods:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
@@ -122,7 +123,7 @@ def origin_notes(subjects: Subjects, max_tokens: int) -> list[tuple[str, int, st
     ]
 
 
-def settled(recipe: Recipe, model: Model) -> Recipe:
+def settled(recipe: Recipe, model: LanguageModel) -> Recipe:
     """The recipe with its sites by our own names, and spelt out where it leaves them to the depth of the model."""
     sites = [str(Site.parse(site)) for site in recipe.sites]
     if recipe.site != AUTO:

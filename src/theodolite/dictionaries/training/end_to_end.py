@@ -17,6 +17,7 @@ from torch import Tensor
 
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
+from theodolite.core.language_model import Format, LanguageModel
 from theodolite.core.positions import Positions
 from theodolite.core.site import Site
 from theodolite.dictionaries.dictionary import Dictionary
@@ -67,7 +68,9 @@ def fine_tuned(
     return replace(found, **{name: getattr(dictionary, name) for name in kept}, info=info)
 
 
-def divergence(model: Any, site: Any, texts: Sequence[str], max_tokens: int = 256, format: str = "raw") -> KL:
+def divergence(
+    model: LanguageModel, site: Any, texts: Sequence[str], max_tokens: int = 256, format: Format = "raw"
+) -> KL:
     """The KL of a model (`theodolite.Model`) on these texts, for content rows at a site."""
     roles = model.tokens(texts, format=format, max_tokens=max_tokens).roles
     chosen = torch.from_numpy(Positions("content").mask(roles.numpy()))

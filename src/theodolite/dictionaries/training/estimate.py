@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from theodolite.core.language_model import LanguageModel
 from theodolite.dictionaries.training.allocator import keep_freed_memory
 from theodolite.dictionaries.training.corpus import Corpus
 from theodolite.dictionaries.training.material import Texts
@@ -29,7 +30,7 @@ class _Cost:
     file: int
 
 
-def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
+def estimate(model: LanguageModel, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
     keep_freed_memory()  # as `train` does: half of a dense step can be page faults
     material, plan = material_of(model, rows), TrainingPlan(tuple(map(str, sites)), **options)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.seeds import generator
 from theodolite.dictionaries.training.corpus import Corpus, Document
 from theodolite.dictionaries.training.stream import LAST, PROMPT, TEXT, Rows, harvest_rows, without_outliers
@@ -26,7 +27,7 @@ def held_out_documents(corpus: Corpus, seed: int, raw: int = 250, chat: int = 10
     return chosen
 
 
-def held_out_rows(model: Any, sites: Sequence[Any], documents: list[Document], max_tokens: int) -> Rows:
+def held_out_rows(model: LanguageModel, sites: Sequence[Any], documents: list[Document], max_tokens: int) -> Rows:
     """Rows of the three domains of a card; `document` is the document's number in the corpus."""
     rows = without_outliers(harvest_rows(model, sites, documents, max_tokens))
     numbers = torch.tensor([d.document for d in documents])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.language_model import LanguageModel
 from theodolite.dictionaries.metrics import CrossEntropy, cross_entropy
 from theodolite.dictionaries.training import card
 from theodolite.dictionaries.training.corpus import Corpus
@@ -19,7 +20,7 @@ CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over
 class Texts:
     """A corpus, read by the model block by block."""
 
-    model: Any
+    model: LanguageModel
     corpus: Corpus
 
     def check(self, sites: Sequence[str]) -> int:

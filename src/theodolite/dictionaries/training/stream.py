@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import Format, LanguageModel
 from theodolite.core.positions import Positions, Role
 from theodolite.core.seeds import generator
 from theodolite.dictionaries.training.corpus import Corpus, Document
@@ -22,7 +23,7 @@ from theodolite.dictionaries.training.corpus import Corpus, Document
 # domain of a row: raw text; a prompt's content; template after it; the last token
 TEXT, PROMPT, TEMPLATE, LAST = range(4)
 OUTLIER = 10.0
-READ = {"raw": Positions("content"), "chat": Positions("content+suffix")}
+READ: dict[Format, Positions] = {"raw": Positions("content"), "chat": Positions("content+suffix")}
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Stream:
     A part that runs out starts over in a new order.
     """
 
-    def __init__(self, model: Any, sites: Sequence[Any], corpus: Corpus, seed: int, block_rows: int):
+    def __init__(self, model: LanguageModel, sites: Sequence[Any], corpus: Corpus, seed: int, block_rows: int):
         self.model, self.sites, self.corpus, self.seed = model, sites, corpus, seed
         self.block_rows = block_rows
         self.parts, self.shares = parts_of(corpus)
@@ -146,7 +147,7 @@ class Stream:
         self.cursor = Cursor(**state)
 
 
-def harvest_rows(model: Any, sites: Sequence[Any], documents: Sequence[Document], max_tokens: int) -> Rows:
+def harvest_rows(model: LanguageModel, sites: Sequence[Any], documents: Sequence[Document], max_tokens: int) -> Rows:
     """Rows of all sites, documents in order, raw ones first; `document` counts from 0 in the order given.
 
     `model.read` sorts by length and runs the constant chat template once, which halves the cost of short prompts.

@@ -14,6 +14,7 @@ from torch import Tensor
 from theodolite.core.atomic import publish
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
+from theodolite.core.language_model import LanguageModel
 from theodolite.core.tick import Tick
 from theodolite.dictionaries import native
 from theodolite.dictionaries.metrics import CrossEntropy
@@ -36,7 +37,7 @@ class ConstantDimension(UserWarning):
 
 
 def train(
-    model: Any,
+    model: LanguageModel,
     sites: Sequence[Any],
     rows: Corpus | StoredRows,
     folder: str | Path,
@@ -87,7 +88,7 @@ def train(
     return results
 
 
-def material_of(model: Any, rows: Corpus | StoredRows) -> Material:
+def material_of(model: LanguageModel, rows: Corpus | StoredRows) -> Material:
     """The rows of a corpus through the model, or stored ones; those of another model are refused."""
     if isinstance(rows, Corpus):
         return Texts(model, rows)

@@ -1,0 +1,80 @@
+"""The columns that a pass continues from: keys and values of attention, and what interventions keep of them."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from theodolite.core.block_order import BlockOrder
+from theodolite.models.arrange import new_cache
+from theodolite.models.families import Network
+
+
+class Memory:
+    """Values that interventions keep from one pass over a batch of texts to the next; each is a row per text.
+
+    It belongs to one batch of one call, as the key/value cache does, so nothing of it reaches another.
+    """
+
+    def __init__(self, kept: dict[Any, Tensor] | None = None) -> None:
+        self._kept = dict(kept or {})
+
+    def get(self, key: Any) -> Tensor | None:
+        """The value kept under a key, None before the first column of a text."""
+        return self._kept.get(key)
+
+    def set(self, key: Any, value: Tensor) -> None:
+        """Keep a value for the next pass."""
+        self._kept[key] = value
+
+    def rows(self, index: Sequence[int]) -> "Memory":
+        """The values of some texts, in an order in which one may come several times."""
+        return Memory({key: value[torch.tensor(index, device=value.device)] for key, value in self._kept.items()})
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the passes over the first columns of a batch have left for the next pass."""
+
+    cache: DynamicCache
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def empty(cls, network: Network, order: BlockOrder | None = None) -> "Past | None":
+        """Nothing yet; None where no block runs, so that every pass has to begin at the first column."""
+        cache = new_cache(network, order)
+        return None if cache is None else cls(cache)
+
+    @property
+    def length(self) -> int:
+        """Number of columns that were seen."""
+        return int(self.cache.get_seq_length())
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any attention has run."""
+        return any(layer.is_initialized for layer in self.cache.layers)
+
+    def rows(self, index: Sequence[int]) -> "Past":
+        """The past of some texts, in an order in which one may come several times; this one stays as it is.
+
+        Layers are copied with their counters (a sliding window forgets keys but not how many there were). Keys and
+        values of one text alone are views until a batch appends its own.
+        """
+        cache = copy.copy(self.cache)
+        layers: list[Any] = [copy.copy(layer) for layer in self.cache.layers]
+        for layer in layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = (_rows(x, index) for x in (layer.keys, layer.values))
+        cache.layers = layers
+        return Past(cache, self.memory.rows(index))
+
+
+def _rows(x: Tensor, index: Sequence[int]) -> Tensor:
+    if len(x) == 1:
+        return x.expand(len(index), *[-1] * (x.ndim - 1))
+    return x[torch.tensor(index, device=x.device)]
