@@ -12,6 +12,17 @@ from theodolite.core.errors import UserError
 
 _NUMBER = (int, float)
 _CONTRAST = {"method": str, "than": str, "dataset": str, "verdict": str, "value": (*_NUMBER, type(None))}
+_DIFFERENCE = {key: kind for key, kind in _CONTRAST.items() if key not in {"dataset", "verdict"}} | {"why": str}
+_ANSWERED = {
+    "dataset": str,
+    "n": int,
+    "both_labels": bool,
+    "levels": [{"method": str, "why": str}],
+    "leader": str,
+    "leads": [_DIFFERENCE],
+    "model": [_DIFFERENCE],
+    "dictionary": [_DIFFERENCE],
+}
 _CLAIM = {"method": str, "dataset": str, "word": str}
 # By document its entries with their types; a list holds the one kind of entry that it must consist of.
 _DOCUMENTS: dict[str, dict[str, Any]] = {
@@ -20,6 +31,7 @@ _DOCUMENTS: dict[str, dict[str, Any]] = {
     "card": {"tokens": _NUMBER},
     "dictionary": {"datasets": [{"dataset": str}]},
     "selection": {"level": _NUMBER, "claims": [_CLAIM], "choices": [{"method": str}]},
+    "answers": {"margin": _NUMBER, "read_well_from": _NUMBER, "datasets": [_ANSWERED]},
     "baselines": {},
     "poolings": {},
 }
