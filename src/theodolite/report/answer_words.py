@@ -144,7 +144,7 @@ def why(line: Line, sheet: Sheet | None = None) -> str:
     about = " and ".join(sheet.phrase(m) for m in line.get("about", [])) if sheet else ""
     return {
         "seeds": f"Cannot be decided with {line['n_seeds']} training sets (an interval needs {FEWEST_SEEDS})",
-        "groups": f"Cannot be decided with {line['n_groups']} groups of rows",
+        "groups": f"Cannot be decided with {line['n_groups']} group{'s' * (line['n_groups'] != 1)} of rows",
         "unscored": "Cannot be decided: nothing was scored",
         "training sets": "Cannot be decided: the training sets share too much to tell how far they would differ",
         "inverted": f"Not compared: {about} ranks the classes the wrong way round",
