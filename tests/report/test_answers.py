@@ -256,12 +256,12 @@ def test_answers_open_the_page_the_terminal_and_a_cell_and_the_rest_folds(
             "n": N,
             "n_groups": GROUPS,
             "verdict": "undecided",
-            "needs": "",
+            "needs": {},
             "p": 0.5,
             "metric": "auroc",
         }
     ]
-    verdict = {"sentence": "Said.", "contrasts": [], "exploratory": exploratory}
+    verdict = {"contrasts": [], "exploratory": exploratory}
     run = build(tmp_path, only=ROWS, answers=document(inside, shift), verdict=verdict, recipe={"quick": True})
     shown = Sheet(run)
     words = [(a.question, a.word) for a in answers.headline(shown)]
@@ -281,7 +281,11 @@ def test_answers_open_the_page_the_terminal_and_a_cell_and_the_rest_folds(
     folded = [b for fold in blocks if isinstance(fold, Fold) for b in fold.blocks]
     assert any(isinstance(b, Table) and b.caption.startswith("Exploratory") for b in folded)
     page = html.page(run)
-    assert page.index('class="answers"') < page.index("Said.") < page.index("<details>\n<summary>Exploratory")
+    assert (
+        page.index('class="answers"')
+        < page.index("no contrast could be run")
+        < page.index("<details>\n<summary>Exploratory")
+    )
     assert "<script" not in page
     for answer in answers.headline(shown):
         assert f'<b class="word {answer.tone}">{answer.word}</b>' in page, "the word stands beside its colour"
@@ -289,7 +293,7 @@ def test_answers_open_the_page_the_terminal_and_a_cell_and_the_rest_folds(
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("Quick run")
     assert "Who is ahead? (primary shift, jailbreak-wrapped) NOT TOLD APART. Logistic" in printed
-    assert printed.index("Who is ahead?") < printed.index("Said.")
+    assert printed.index("Who is ahead?") < printed.index("no contrast could be run")
     assert "not told apart" in Result(run)._repr_html_()
     assert answers.answers_of(run) == answers.answers(shown)
     assert all(isinstance(a.n, int) and str(a).startswith(QUESTIONS[a.question]) for a in answers.answers_of(run))

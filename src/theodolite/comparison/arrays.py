@@ -104,7 +104,7 @@ def _carry_out(
         run.write_json("baselines", baselines.facts(matched, fitted, recipe))
         picked = baselines.chosen(fitted, recipe)
         run.write_json("answers", answers.facts(tables.matched_scores(fitted, recipe), recipe, picked, training))
-        conclusion.write(matched, recipe, f"{rows.shape[1]} columns of X", (), {}, run)
+        conclusion.write(matched, recipe, {"columns": rows.shape[1]}, (), {}, run)
     run.finish()
 
 

@@ -346,7 +346,8 @@ def _conclude(
     run.write_json("baselines", baselines.facts(matched, fitted, recipe))
     picked = baselines.chosen(fitted, recipe)
     run.write_json("answers", answers.facts(tables.matched_scores(fitted, recipe), recipe, picked, training))
-    conclusion.write(matched, recipe, conclusion.phrase(recipe, subjects.model, dictionaries), dictionaries, fvu, run)
+    read = conclusion.subject(recipe, subjects.model, dictionaries)
+    conclusion.write(matched, recipe, read, dictionaries, fvu, run)
 
 
 def _by_family(others: Sequence[SiteDictionary], fvu: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

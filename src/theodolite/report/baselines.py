@@ -3,6 +3,7 @@
 from typing import Any
 
 from theodolite.report.answer_words import short_place
+from theodolite.report.needs import needs_words
 from theodolite.report.numbers import difference, p_equals, share
 from theodolite.report.sheet import Sheet
 
@@ -46,7 +47,7 @@ def text_alone(sheet: Sheet) -> str:
     of = f"the highest of {line['n_text']} text-only methods on these rows" if line["n_text"] > 1 else "text only"
     adjusted = line["n_text"] > 1 and line["lo"] is not None
     picked = f", p {p_equals(line['p_adjusted'])} adjusted for that choice" if adjusted else ""
-    needs = f"; {line['needs']}" if line["needs"] else ""
+    needs = f"; {words}" if (words := needs_words(line)) else ""
     return (
         f"From the text alone: {sheet.phrase(line['than'])} (AUROC {share(line['than_level'])}), {of}. "
         f"Of the methods that read the model, the one with the lowest cross-validated log loss on training rows is "

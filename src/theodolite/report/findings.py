@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from theodolite.core.run import AGAINST, LEFT_OUT
-from theodolite.report import answers, baselines, everywhere, poolings, selective, tables
+from theodolite.report import answers, baselines, everywhere, poolings, selective, tables, verdict_words
 from theodolite.report.blocks import Answers, Block, Facts, Figure, Fold, Points, Section, Text, absent
 from theodolite.report.context import from_arrays, reads_dictionary
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
+from theodolite.report.needs import needs_words
 from theodolite.report.numbers import count, difference, p_equals, share, size, span, upper
 from theodolite.report.plots import k_sparse
 from theodolite.report.sheet import Column, Sheet
@@ -26,7 +27,12 @@ def verdict(sheet: Sheet) -> Section:
     if not found:
         nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
         return Section("Verdict", [*blocks, facts, nothing, *selected])
-    blocks += [Text(found["sentence"], "" if blocks else "lead"), *map(Text, beside(sheet)), facts, *selected]
+    blocks += [
+        Text(verdict_words.sentence(sheet), "" if blocks else "lead"),
+        *map(Text, beside(sheet)),
+        facts,
+        *selected,
+    ]
     if lines := found["contrasts"]:
         drawn = sheet.whiskers((line["lo"], line["hi"]) for line in lines)
         blocks += [
@@ -37,7 +43,7 @@ def verdict(sheet: Sheet) -> Section:
             tables.contrasts(sheet, lines, "The same contrasts in numbers."),
         ]
     blocks += _exploratory(sheet, found)
-    return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])
+    return Section("Verdict", [*blocks, *(Text(note, "warning") for note in verdict_words.notes(sheet))])
 
 
 def _answers(sheet: Sheet) -> list[Block]:
@@ -103,7 +109,7 @@ def _dictionary(sheet: Sheet) -> str:
 
 def sentence(sheet: Sheet, line: dict[str, Any]) -> str:
     """One contrast in words."""
-    needs = f" ({line['needs']})" if line.get("needs") else ""
+    needs = f" ({words})" if (words := needs_words(line)) else ""
     return (
         f"{upper(sheet.phrase(line['method']))} minus {sheet.phrase(line['than'])} on {line['dataset']}: AUROC "
         f"{difference(line)}, {_holm(line)}n = {count(line['n'])} in "

@@ -9,7 +9,7 @@ import jinja2
 from theodolite.core.atomic import publish
 from theodolite.core.run import Run
 from theodolite.core.visible import visible
-from theodolite.report import answers, context, findings, prose, tables
+from theodolite.report import answers, context, findings, prose, tables, verdict_words
 from theodolite.report.audit import audit
 from theodolite.report.blocks import Block, Figure, Fold, Section, Table
 from theodolite.report.selective import selective
@@ -54,12 +54,11 @@ def page(run: Run, *, show_text: bool = False) -> str:
 
 def fragment(sheet: Sheet) -> str:
     """Verdict and headline table, for a notebook's output cell."""
-    verdict = sheet.run.read_json("verdict") or {"sentence": "No contrasts were fixed, so nothing is decided."}
     headline = tables.auroc(sheet, "matched", sheet.headline("matched"), f"Matched site: {sheet.figures}.")
     template = _environment().get_template("fragment.html.j2")
     return template.render(
         answers=answers.headline(sheet),
-        sentence=verdict["sentence"],
+        sentence=verdict_words.sentence(sheet),
         headline=replace(headline, number=1),
         place=str(sheet.run.folder),
     )

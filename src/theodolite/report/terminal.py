@@ -44,22 +44,19 @@ def show(result: Any) -> None:
     if hasattr(result, "lines"):
         say(result.lines())
         return
-    from theodolite.report import answers, findings
+    from theodolite.report import answers, findings, verdict_words
     from theodolite.report.selective import answer as selective_answer
     from theodolite.report.sheet import Sheet
 
     run, sheet = result.run, Sheet(result.run)
-    verdict = run.read_json("verdict") or {
-        "sentence": "No contrasts were fixed, so nothing is decided.",
-        "contrasts": [],
-    }
+    verdict = run.read_json("verdict") or {"contrasts": []}
     if run.made_with:
         paragraph(run.made_with)
     if run.recipe.get("quick"):
         paragraph(findings.QUICK)
     for answer in answers.headline(sheet):
         show_answer(answer)
-    paragraph(verdict["sentence"])
+    paragraph(verdict_words.sentence(sheet))
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
     for words in findings.beside(sheet):
