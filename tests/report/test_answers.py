@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from planted_answers import GROUPS, MARGIN, WELL, N, document, entry, level, line, ranked
 from planted_run import PRIMARY, row
 
+from theodolite.cli import report
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.report import answers, findings, html, terminal
 from theodolite.report.answer_words import QUESTIONS, TONES, Answer
@@ -294,6 +295,10 @@ def test_answers_open_the_page_the_terminal_and_a_cell_and_the_rest_folds(
     assert printed.startswith("Quick run")
     assert "Who is ahead? (primary shift, jailbreak-wrapped) NOT TOLD APART. Logistic" in printed
     assert printed.index("Who is ahead?") < printed.index("no contrast could be run")
+    report([tmp_path])
+    again = " ".join(capsys.readouterr().out.split())
+    assert again.startswith("Quick run")
+    assert "NOT TOLD APART" in again.partition("wrote ")[0], "theodolite report opens with the same answers"
     assert "not told apart" in Result(run)._repr_html_()
     assert answers.answers_of(run) == answers.answers(shown)
     assert all(isinstance(a.n, int) and str(a).startswith(QUESTIONS[a.question]) for a in answers.answers_of(run))

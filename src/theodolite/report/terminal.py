@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # pandas and matplotlib cost seconds, and most commands print
     from theodolite.report.blocks import Block, Value
     from theodolite.report.sheet import Cell, Column, Sheet
 
-__all__ = ["progress", "say", "show", "show_audit", "show_laws", "show_scores", "show_tokens"]
+__all__ = ["progress", "say", "show", "show_answers", "show_audit", "show_laws", "show_scores", "show_tokens"]
 
 WIDE = 160  # columns of a log, which nobody resizes
 NAMES, CELL = 32, 20  # columns that the methods' names and one number with its interval take
@@ -44,7 +44,7 @@ def show(result: Any) -> None:
     if hasattr(result, "lines"):
         say(result.lines())
         return
-    from theodolite.report import answers, findings, verdict_words
+    from theodolite.report import findings, verdict_words
     from theodolite.report.selective import answer as selective_answer
     from theodolite.report.sheet import Sheet
 
@@ -52,10 +52,7 @@ def show(result: Any) -> None:
     verdict = run.read_json("verdict") or {"contrasts": []}
     if run.made_with:
         paragraph(run.made_with)
-    if run.recipe.get("quick"):
-        paragraph(findings.QUICK)
-    for answer in answers.headline(sheet):
-        show_answer(answer)
+    _answers(sheet)
     paragraph(verdict_words.sentence(sheet))
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
@@ -72,8 +69,25 @@ def show(result: Any) -> None:
     say([f"Report: {run.folder / 'report.html'}"])
 
 
-def show_answer(answer: "Answer") -> None:
-    """A plain answer on a line: where, its word in colour, and the sentence with its numbers."""
+def show_answers(folder: str | Path) -> None:
+    """Print the plain answers of the finished run in a folder."""
+    from theodolite.report.sheet import Sheet, open_finished
+
+    _answers(Sheet(open_finished(folder)))
+
+
+def _answers(sheet: "Sheet") -> None:
+    """The plain answers, a line each; a quick run says first that it is one."""
+    from theodolite.report import answers, findings
+
+    if sheet.run.recipe.get("quick"):
+        paragraph(findings.QUICK)
+    for answer in answers.headline(sheet):
+        _answer(answer)
+
+
+def _answer(answer: "Answer") -> None:
+    """Where, its word in colour, and the sentence with its numbers."""
     line = Text.assemble((f"{answer.title} ", "bold"), f"({visible(answer.place)}) ")
     line.append(answer.word.upper(), TONES[answer.tone])
     line.append(f". {visible(answer.sentence)}")
