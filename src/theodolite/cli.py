@@ -127,7 +127,10 @@ def report(
     """
     from theodolite.report import export, terminal
 
-    terminal.say([f"wrote {export.write(runs, format=format, out=out, show_text=show_text)}"])
+    written = export.write(runs, format=format, out=out, show_text=show_text)
+    if len(runs) == 1 and format == "html":
+        terminal.show_answers(runs[0])
+    terminal.say([f"wrote {written}"])
 
 
 @app.command

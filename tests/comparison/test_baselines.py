@@ -126,7 +126,7 @@ def test_easy_is_a_set_that_random_directions_read(draws: tuple[float, float], e
 def test_below_five_training_sets_no_verdict_is_given() -> None:
     rows = fitted({name: PLAN[name] for name in ("logistic", "sentence")}, seeds=2)
     line = of(baselines.facts(matched(rows, RECIPE), rows, RECIPE), "text", SHIFT)
-    assert (line["verdict"], line["needs"]) == ("undecided", "needs at least 5 seeds")
+    assert (line["verdict"], line["needs"]) == ("undecided", {"code": "seeds", "seeds": 5})
 
 
 def test_a_source_left_out_has_a_choice_of_its_own() -> None:
@@ -151,7 +151,7 @@ def test_on_rows_that_the_choice_has_seen_no_word_is_given() -> None:
     found = baselines.facts(matched(rows, RECIPE), rows, RECIPE)
     assert of(found, "text", SHIFT)["verdict"] == "better"
     inside = of(found, "text", "in-distribution")
-    assert (inside["verdict"], inside["needs"]) == ("undecided", baselines.CHOSEN_HERE)
+    assert (inside["verdict"], inside["needs"]) == ("undecided", {"code": "chosen here"})
     assert inside["value"] > 0.2
 
 
@@ -164,7 +164,8 @@ def test_a_text_baseline_without_a_score_is_not_the_strongest_wherever_it_stands
     line = of(baselines.facts(found, rows, RECIPE), "text", SHIFT)
     assert (line["than"], line["n_text"]) == ("sentence", 3)
     (nothing,) = [c for c in found.contrasts if (c.dataset, c.versus) == (SHIFT, "word_ngrams")]
-    assert str(nothing.verdict) == "undecided (nothing was scored)", "not: every row has one score"
+    assert nothing.verdict.word == "undecided"
+    assert nothing.verdict.needs.reason == "nothing was scored", "not: every row has one score"
 
 
 def test_what_is_picked_by_its_result_is_not_primary_even_where_the_recipe_asks_for_it() -> None:

@@ -13,7 +13,8 @@ from theodolite.core.errors import UserError
 from theodolite.core.run import differences
 from theodolite.dictionaries import opening
 from theodolite.models.model import Model
-from theodolite.report import html
+from theodolite.report import html, verdict_words
+from theodolite.report.sheet import Sheet
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 METHODS = ["difference_in_means", "logistic", "k_sparse@latents", "logistic@state+latents", "word_ngrams", "majority"]
@@ -88,7 +89,7 @@ def test_a_file_of_ones_own_becomes_a_finished_run(files, model, tmp_path) -> No
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     assert "zzzz" not in (tmp_path / "run" / "report.html").read_text()
     assert {n["kind"] for n in result.notes} >= {"absent"}
-    assert "no dictionary" in result.run.read_json("verdict")["sentence"]
+    assert "no dictionary" in verdict_words.sentence(Sheet(result.run))
 
 
 def test_a_second_run_equals_the_first_and_reopens(files, model, tmp_path, monkeypatch) -> None:

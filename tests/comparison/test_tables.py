@@ -1,6 +1,7 @@
 """What the tables of a run rest on: the constants that are used, and the test rows where no shift is primary."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from theodolite.comparison.jobs import Job
 from theodolite.comparison.tables import PROTOCOL, blocks, matched
 from theodolite.core import methods, run
 from theodolite.core.recipe import Contrast, Recipe
+from theodolite.core.verdict import Needs
 from theodolite.data.splits import folds
 from theodolite.dictionaries.training import card
-from theodolite.report.numbers import signed, span
 from theodolite.study.request import METHODS, with_shuffles
 
 SITE = "blocks.3.resid_post"
@@ -45,27 +46,39 @@ def fitted(
 
 
 @pytest.mark.parametrize(
-    ("primary", "where", "words"),
-    [(None, "in-distribution", "AUROC on the test rows (n = 120"), ("other", "other", "AUROC on other (n = 120")],
+    ("primary", "where"),
+    [(None, "in-distribution"), ("other", "other")],
 )
-def test_without_a_primary_shift_the_test_rows_decide(primary: str | None, where: str, words: str) -> None:
+def test_without_a_primary_shift_the_test_rows_decide(primary: str | None, where: str) -> None:
     rows = [fitted(m, gap, d) for m, gap in (("good", 2.0), ("poor", 0.3)) for d in ("in-distribution", "other")]
     found = matched(rows, RECIPE.model_copy(update={"primary": primary}))
     assert {c.dataset: c.primary for c in found.contrasts} == {"in-distribution": False, "other": False} | {where: True}
-    assert conclusion._sentence(found, RECIPE, "it").startswith(words)
+    (line,) = written(found, RECIPE.model_copy(update={"primary": primary}))["contrasts"]
+    assert (line["dataset"], line["n"]) == (where, 120)
 
 
-def test_the_sentence_writes_numbers_as_the_page_does_and_counts_the_class_with_fewer_groups() -> None:
+def written(found: Evaluation, recipe: Recipe) -> dict[str, Any]:
+    """The facts of verdict.json."""
+    kept: dict[str, Any] = {}
+    document = SimpleNamespace(facts={}, write_json=kept.__setitem__)
+    conclusion.write(found, recipe, {"columns": 3}, (), {}, document)  # type: ignore[arg-type]
+    return dict(kept["verdict"])
+
+
+def test_a_contrast_is_written_with_its_numbers_and_counts_the_class_with_fewer_groups() -> None:
     found = matched([fitted("good", 2.0), fitted("poor", 0.3)], RECIPE)
     d = found.contrasts[0].verdict.difference
-    said = conclusion._sentence(found, RECIPE, "it")
-    assert f"difference {signed(d.value)} {span(d.lo, d.hi, sign=True)})" in said
-    assert "(n = 120, at least 60 groups per class, 5 training sets)" in said
+    (line,) = written(found, RECIPE)["contrasts"]
+    assert [line[key] for key in ("value", "lo", "hi", "n", "n_groups", "n_seeds")] == [d.value, d.lo, d.hi, 120, 60, 5]
+    levels = {r["method"]: r["value"] for r in found.rows if conclusion._is_level(r)}
+    assert (line["level"], line["than_level"]) == (levels["good"], levels["poor"])
 
 
-def test_a_verdict_without_a_contrast_says_where_none_could_be_run() -> None:
-    empty = Evaluation([], [], [("good", "poor")])
-    assert conclusion._sentence(empty, RECIPE, "it") == "Mine, reading it: no contrast could be run on the test rows."
+def test_a_contrast_that_could_not_be_run_is_a_note() -> None:
+    facts = written(Evaluation([], [], [("good", "poor")]), RECIPE)
+    assert facts["contrasts"] == []
+    assert {"code": "not run", "method": "good", "than": "poor"} in facts["notes"]
+    assert facts["dataset"] == "in-distribution"
 
 
 def test_the_heat_map_is_the_metric_of_the_tables_and_leaves_out_one_class() -> None:
@@ -96,12 +109,9 @@ def test_methods_below_chance_are_called_inverted_and_not_compared() -> None:
     found = matched([fitted("good", -0.6), fitted("poor", -2.0)], RECIPE)
     (contrast,) = found.contrasts
     assert (contrast.verdict.word, contrast.verdict.inverted) == ("inverted", ("good", "poor"))
-    said = conclusion._sentence(found, RECIPE, "it")
-    assert "are not compared: good and poor inverted, AUROC below .5" in said
-    assert "better" not in said
+    assert written(found, RECIPE)["contrasts"][0]["inverted"] == ["good", "poor"]
     (note,) = conclusion._inverted_notes(found)
-    assert "good, poor is significantly below .5" in note
-    assert "negation" in note
+    assert note == {"code": "inverted", "dataset": "in-distribution", "methods": ["good", "poor"]}
 
 
 def test_one_method_below_chance_is_enough_and_chance_is_not() -> None:
@@ -136,8 +146,10 @@ def test_the_margin_of_the_recipe_decides_and_is_told_as_errors_near_one() -> No
     assert (verdict[0].word, verdict[0].margin) == ("equivalent", 0.1)
     assert verdict[1].word != "equivalent"
     (note,) = conclusion._margin_notes(matched(rows, RECIPE.model_copy(update={"margin": 0.1})))
-    assert note.startswith("good against poor: good puts ")
-    assert "of pairs in the wrong order; equivalent within .1 leaves room for 10 % of poor" in note
+    level = next(r["value"] for r in matched(rows, RECIPE).rows if conclusion._is_level(r) and r["method"] == "good")
+    assert note["error"] == 1 - level
+    names = ("code", "method", "than", "better", "other", "verdict", "margin")
+    assert [note[name] for name in names] == ["margin", "good", "poor", "good", "poor", "equivalent", 0.1]
     assert conclusion._margin_notes(matched([fitted("good", 1.0), fitted("poor", 0.99)], RECIPE)) == []
 
 
@@ -153,8 +165,9 @@ def test_a_method_that_gives_all_rows_one_score_is_compared_with_nothing() -> No
     for other in (dead[1], fitted("poor", 2.0)):
         (contrast,) = matched([dead[0], other], RECIPE).contrasts
         assert contrast.verdict.word == "undecided"
-        assert "good" in contrast.verdict.needs
-        assert "gives every row one score" in contrast.verdict.needs
+        assert contrast.verdict.needs.code == "no interval"
+        assert "good" in contrast.verdict.needs.reason
+        assert "gives every row one score" in contrast.verdict.needs.reason
         assert contrast.verdict.p == contrast.verdict.p_equivalent == 1.0
 
 
@@ -162,19 +175,17 @@ def test_non_inferior_is_told_as_errors_of_the_first_beside_those_of_the_second(
     """The first is ahead: what it may be worse by counts from the second's errors, not from its own."""
     found = matched([fitted("good", 3.0), fitted("poor", 2.5)], RECIPE)
     (c,) = found.contrasts
-    worded = replace(c, primary=True, verdict=replace(c.verdict, word="non-inferior", needs="needs more", margin=0.1))
+    worded = replace(c, primary=True, verdict=replace(c.verdict, word="non-inferior", needs=Needs("more"), margin=0.1))
     (note,) = conclusion._margin_notes(replace(found, contrasts=[worded]))
     error = 1 - next(r["value"] for r in found.rows if conclusion._is_level(r) and r["method"] == "poor")
-    assert f"poor puts {100 * error:.2g} % of pairs in the wrong order" in note
-    assert f"non-inferior within .1 leaves room for {100 * (error + 0.1):.2g} % of good." in note
-    assert "needs more" not in note
+    assert (note["better"], note["other"], note["error"]) == ("poor", "good", error)
 
 
-def test_the_sentence_says_why_there_is_no_interval_and_on_how_many_rows_each_contrast_rests() -> None:
+def test_a_contrast_says_why_there_is_no_interval_and_on_how_many_rows_it_rests() -> None:
     third = Contrast(method="good", than="silent")
     recipe = RECIPE.model_copy(update={"contrasts": [*RECIPE.contrasts, third]})
     silent = fitted("silent", 0.3)
     silent.scores["score"] = np.nan
-    said = conclusion._sentence(matched([fitted("good", 2.0), fitted("poor", 0.3), silent], recipe), recipe, "it")
-    assert "(n = 0 to 120, at least 0 groups per class" in said
-    assert said.endswith("no interval: nothing was scored).")
+    scored, nothing = written(matched([fitted("good", 2.0), fitted("poor", 0.3), silent], recipe), recipe)["contrasts"]
+    assert (scored["n"], nothing["n"], nothing["n_groups"]) == (120, 0, 0)
+    assert (scored["no_interval"], nothing["no_interval"]) == ("", "nothing was scored")

@@ -10,14 +10,18 @@ from theodolite.core import provenance
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
 
-LINE = {"method": "a", "than": "b", "dataset": "d", "verdict": "better", "value": 0.1}
+LINE = {"method": "a", "than": "b", "dataset": "d", "verdict": "better", "value": 0.1, "needs": {}}
 WRONG: list[tuple[str, Any, str]] = [
     ("verdict", [1], "it holds a list"),
-    ("verdict", {"contrasts": []}, "sentence is missing"),
-    ("verdict", {"sentence": 3, "contrasts": []}, "sentence is 3"),
-    ("verdict", {"sentence": "x", "contrasts": [3]}, "in contrasts, it holds a int"),
-    ("verdict", {"sentence": "x", "contrasts": [{**LINE, "value": "x"}]}, "in contrasts, value is 'x'"),
-    ("verdict", {"sentence": "x", "contrasts": [], "everywhere": 3}, "everywhere is 3"),
+    ("verdict", {}, "contrasts is missing"),
+    ("verdict", {"contrasts": [], "read": 3}, "read is 3"),
+    ("verdict", {"contrasts": [3]}, "in contrasts, it holds a int"),
+    ("verdict", {"contrasts": [{**LINE, "value": "x"}]}, "in contrasts, value is 'x'"),
+    ("verdict", {"contrasts": [{**LINE, "needs": "more rows"}]}, "in contrasts, needs is 'more rows'"),
+    ("verdict", {"contrasts": [], "everywhere": 3}, "everywhere is 3"),
+    ("verdict", {"contrasts": [], "notes": [{}]}, "in notes, code is missing"),
+    ("answers", {"margin": 0.02, "read_well_from": 0.7}, "datasets is missing"),
+    ("answers", {"margin": 0.02, "read_well_from": 0.7, "datasets": [{}]}, "in datasets, dataset is missing"),
     ("audit", {"overviews": 3}, "overviews is 3"),
     ("audit", {"overviews": [], "baselines": []}, "shortcuts is missing"),
     ("card", {"tokens": True}, "tokens is True"),
@@ -38,7 +42,7 @@ def test_a_document_of_another_shape_is_refused_by_name(tmp_path: Path, name: st
 
 def test_a_good_verdict_and_a_document_of_no_known_name_are_read(tmp_path: Path) -> None:
     run = Run.create(tmp_path, {"name": "weather"}, "a" * 64)
-    for name, value in (("verdict", {"sentence": "x", "contrasts": [LINE], "notes": None}), ("further", [1])):
+    for name, value in (("verdict", {"contrasts": [LINE], "notes": [{"code": "no dictionary"}]}), ("further", [1])):
         run.write_json(name, value)
         assert run.read_json(name) == value
 

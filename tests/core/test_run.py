@@ -162,13 +162,13 @@ def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, text: str) -> Non
 
 
 def test_a_run_of_another_protocol_is_refused_by_number_and_left_alone(tmp_path: Path) -> None:
-    """Names of tasks, metrics and artefacts changed from protocol 1 to 2 (docs/renames.md)."""
+    """Names changed from protocol 1 to 2, and sentences became facts in protocol 3 (docs/renames.md)."""
     filled(tmp_path)
     path = tmp_path / "manifest.json"
     manifest = json.loads(path.read_text())
-    assert manifest["protocol"] == PROTOCOL == 2
+    assert manifest["protocol"] == PROTOCOL == 3
     path.write_text(json.dumps(manifest | {"protocol": 1}))
-    words = r"has protocol 1, and this version reads 2: open it with the version of theodolite that wrote it, or run"
+    words = r"has protocol 1, and this version reads 3: open it with the version of theodolite that wrote it, or run"
     with pytest.raises(UserError, match=words):
         Run.open(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}

@@ -76,10 +76,10 @@ def test_force_leaves_no_empty_folder(tmp_path: Path) -> None:
         "{}",
         "[]",
         "not json",
-        '{"protocol": 2}',
-        '{"protocol": 2, "digest": "' + "a" * 64 + '"}',
+        '{"protocol": 3}',
+        '{"protocol": 3, "digest": "' + "a" * 64 + '"}',
         '{"name": "an app", "manifest_version": 3, "version": "1.0"}',
-        '{"protocol": 2, "digest": "x", "id": "weather-x-", "recipe": {"name": "weather"}, "finished": null}',
+        '{"protocol": 3, "digest": "x", "id": "weather-x-", "recipe": {"name": "weather"}, "finished": null}',
     ],
 )
 def test_force_spares_a_folder_with_the_manifest_of_another_program(tmp_path: Path, manifest: str) -> None:
@@ -227,6 +227,6 @@ def test_a_manifest_as_deep_as_the_stack_is_one_line(tmp_path: Path) -> None:
     """It could be read, and its checksum could not be made."""
     path = tmp_path / "manifest.json"
     for depth in range(500, 1000, 10):
-        path.write_text(f'{{"protocol": 2, "deep": {"[" * depth}{"]" * depth}}}')
+        path.write_text(f'{{"protocol": 3, "deep": {"[" * depth}{"]" * depth}}}')
         with pytest.raises(UserError, match=r"manifest\.json' is (damaged|not what this run wrote)"):
             Run.open(tmp_path)

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from theodolite.core.stats import Interval, satterthwaite
-from theodolite.core.verdict import benjamini_yekutieli, holm, is_inverted, rows_needed, verdicts
+from theodolite.core.verdict import Needs, benjamini_yekutieli, holm, is_inverted, rows_needed, verdicts
 
 
 def difference(
@@ -40,7 +40,7 @@ def test_significant_but_inside_the_margin_is_equivalent() -> None:
     v = verdicts([difference(0.010, sd_rows=0.002)])[0]
     assert v.p_different < 0.05
     assert v.word == "equivalent"
-    assert str(v) == "equivalent within .02"
+    assert v.needs == Needs()
 
 
 def test_equivalent_means_the_90_percent_interval_lies_inside_the_margin() -> None:
@@ -74,12 +74,13 @@ def test_a_family_is_stricter_than_its_members() -> None:
 
 def test_few_seeds_decide_nothing() -> None:
     v = verdicts([difference(0.2, n_seeds=4)])[0]
-    assert str(v) == "undecided (needs at least 5 seeds)"
+    assert (v.word, v.needs) == ("undecided", Needs("seeds", seeds=5))
 
 
 def test_nothing_scored_decides_nothing() -> None:
     d = difference(math.nan, sd_rows=math.nan, sd_seeds=math.nan)
-    assert str(verdicts([d])[0]) == "undecided (nothing was scored)"
+    v = verdicts([d])[0]
+    assert (v.word, v.needs) == ("undecided", Needs("unscored"))
 
 
 def test_identical_scores_are_equivalent() -> None:
@@ -118,25 +119,28 @@ def test_rows_needed_by_hand() -> None:
     d = difference(0.03, sd_rows=0.02)  # no scatter of seeds: sd must fall to .03 / (1.96 + .842)
     exact = 800 * (0.02 * (1.959964 + 0.841621) / 0.03) ** 2
     assert rows_needed(d, 5) == pytest.approx(exact, rel=0.012)
-    assert str(verdicts([d])[0]) == "non-inferior within .02 (needs about 2,800 rows in 2,800 groups)"
+    v = verdicts([d])[0]
+    assert (v.word, v.margin, v.needs) == ("non-inferior", 0.02, Needs("more", rows=2800, groups=2800))
 
 
 def test_advice_when_seeds_are_what_is_missing() -> None:
     d = difference(0.012, sd_rows=0.001, sd_seeds=0.0048)
     assert rows_needed(d, 5) is None
-    assert str(verdicts([d])[0]) == "non-inferior within .02 (more rows do not help; needs about 10 seeds)"
+    v = verdicts([d])[0]
+    assert (v.word, v.needs) == ("non-inferior", Needs("more", seeds=10)), "more rows do not help"
 
 
 def test_advice_when_neither_rows_nor_seeds_would_do() -> None:
-    text = str(verdicts([difference(0.01, sd_rows=0.001, sd_seeds=0.03)])[0])
-    assert text == (
-        "undecided (refits differ by 0.027, more than rows or seeds can average away: needs more training rows)"
-    )
+    v = verdicts([difference(0.01, sd_rows=0.001, sd_seeds=0.03)])[0]
+    assert (v.word, v.needs.code) == ("undecided", "training rows")
+    assert v.needs.refits == pytest.approx(0.027, abs=0.0005)
 
 
 def test_seeds_that_differ_by_luck_of_the_rows_need_rows() -> None:
     d = difference(0.01, sd_rows=0.001, sd_seeds=0.02, luck=1.0)
-    assert str(verdicts([d])[0]).endswith("groups)")
+    needs = verdicts([d])[0].needs
+    assert (needs.code, needs.seeds) == ("more", 0)
+    assert needs.rows > 800
     part = difference(0.06, sd_rows=0.0, sd_seeds=0.02, luck=0.75)  # far from the margin, which then adds nothing
     exact = (student.ppf(0.975, 4) + student.ppf(0.8, 4)) ** 2 * 0.02**2
     assert rows_needed(part, 5) == pytest.approx(800 * 0.75 * exact / (0.06**2 - 0.25 * exact), rel=0.012)
@@ -144,15 +148,16 @@ def test_seeds_that_differ_by_luck_of_the_rows_need_rows() -> None:
 
 def test_advice_for_both() -> None:
     d = difference(0.01, sd_rows=0.012, sd_seeds=0.0048)
-    assert "groups, and 10 seeds" in str(verdicts([d])[0])
+    needs = verdicts([d])[0].needs
+    assert (needs.code, needs.seeds) == ("more", 10)
+    assert needs.groups > 0
 
 
 def test_a_method_that_ranks_the_wrong_way_round_is_not_compared() -> None:
     better = difference(0.166)
     (v,) = verdicts([better], inverted=[("logistic",)])
     assert v.word == "inverted"
-    assert str(v).startswith("inverted (AUROC of logistic significantly below .5")
-    assert "negation" in v.needs
+    assert (v.needs, v.inverted) == (Needs("inverted"), ("logistic",))
     assert is_inverted(difference(0.3, sd_rows=0.05))
     assert not is_inverted(difference(0.47, sd_rows=0.01))  # significantly below .5, but by no more than the margin
     assert not is_inverted(difference(0.45, sd_rows=0.05))
@@ -204,10 +209,10 @@ def test_non_inferior_is_corrected_over_the_family() -> None:
 def test_the_rows_needed_are_never_those_that_are_there() -> None:
     """Equal scores on 40 groups are undecided: what is missing is groups, 149 of them, and not the 40 again."""
     same = replace(difference(0.0, sd_rows=0.0), n=80, n_groups=40)
-    assert str(verdicts([same])[0]) == "undecided (needs about 300 rows in 150 groups)"
+    v = verdicts([same])[0]
+    assert (v.word, v.needs) == ("undecided", Needs("more", rows=300, groups=150))
     # neither 0 nor the margin is excluded by a hair: a study of this size would mostly decide it
     between = difference(-0.011, sd_rows=0.00625)
     assert rows_needed(between, 5) == between.n
-    assert str(verdicts([between])[0]) == (
-        "undecided (a study of this size decides such a difference four times in five; this one does not)"
-    )
+    v = verdicts([between])[0]
+    assert (v.word, v.needs) == ("undecided", Needs("luck"))

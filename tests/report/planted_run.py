@@ -137,24 +137,35 @@ def scores(n: int = 60, sites: tuple[str, ...] = ("blocks.17.resid_post",), shif
 
 
 def contrast(
-    method: str, value: float, half: float, p_holm: float, p_equivalent: float, verdict: str, needs: str
+    method: str, value: float, half: float, p_holm: float, p_equivalent: float, verdict: str, needs: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "method": method, "than": "logistic", "dataset": PRIMARY,
         "value": value, "lo": value - half, "hi": value + half,
-        "p_holm": p_holm, "p_equivalent": p_equivalent, "verdict": verdict, "needs": needs, "n": 412, "n_groups": 96,
+        "p_holm": p_holm, "p_equivalent": p_equivalent, "verdict": verdict, "needs": needs,
+        "level": planted(method, PRIMARY), "than_level": planted("logistic", PRIMARY), "n_seeds": 5,
+        "n": 412, "n_groups": 96,
     }  # fmt: skip
 
 
+NEEDS = {"code": "more", "rows": 1200, "groups": 280}
 VERDICT: dict[str, Any] = {
-    "sentence": "On jailbreak-wrapped prompts (412 rows, 96 requests), a k-sparse logistic on SAE latents was worse "
-    "than a logistic probe on dense activations of SmolLM2-135M-Instruct.",
+    "dataset": PRIMARY,
+    "read": {
+        "site": "blocks.17.resid_post",
+        "model": "smollm2-135m-instruct",
+        "parameters": 134_515_008,
+        "quantisation": "dequantised Q4_1",
+        "dictionaries": 1,
+        "width": 4096,
+        "tokens": 2_050_000,
+    },
     "contrasts": [
-        contrast("k_sparse@latents", -0.034, 0.02, 0.0012, 0.91, "worse", ""),
-        contrast("difference_in_means", -0.008, 0.02, 0.86, 0.118, "undecided", "needs about 1,200 rows"),
-        contrast("logistic@state+latents", 0.004, 0.015, 0.86, 0.031, "equivalent", ""),
+        contrast("k_sparse@latents", -0.034, 0.02, 0.0012, 0.91, "worse", {}),
+        contrast("difference_in_means", -0.008, 0.02, 0.86, 0.118, "undecided", NEEDS),
+        contrast("logistic@state+latents", 0.004, 0.015, 0.86, 0.031, "equivalent", {}),
     ],
-    "notes": ["The dictionary reconstructs the last template token badly: outside its domain."],
+    "notes": [{"code": "outside domain", "dictionary": "shipped", "fvu": {"health": 0.71}}],
 }
 CARD = {
     "tokens": 2_050_000, "width": 4096, "k": 32, "site": "blocks.17.resid_post", "seconds": 610.0,

@@ -21,7 +21,7 @@ Build = Callable[..., Run]
 def line(method: str, than: str, dataset: str, value: float, verdict: str, primary: bool = False) -> dict[str, Any]:
     return {
         "method": method, "than": than, "dataset": dataset, "metric": "auroc", "primary": primary, "value": value,
-        "lo": value - 0.05, "hi": value + 0.05, "n": 200, "n_groups": 100, "verdict": verdict, "needs": "",
+        "lo": value - 0.05, "hi": value + 0.05, "n": 200, "n_groups": 100, "verdict": verdict, "needs": {},
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ Build = Callable[..., Run]
 
 def contrast(value: float, verdict: str) -> dict[str, Any]:
     numbers = {"value": value, "lo": value - 0.02, "hi": value + 0.02, "n": 412, "n_groups": 96}
-    return {"dataset": "x", "method": "m", "than": "t", "verdict": verdict, "needs": "", "primary": False} | numbers
+    return {"dataset": "x", "method": "m", "than": "t", "verdict": verdict, "needs": {}, "primary": False} | numbers
 
 
 def dataset(name: str, fvu: float, conclusion: str, **contrasts: dict[str, Any]) -> dict[str, Any]:

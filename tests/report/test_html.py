@@ -96,7 +96,7 @@ def test_contrasts_carry_their_word_their_p_and_what_would_decide_them(read: Rea
         "worse",
         "412 96 groups",
     ]
-    assert lines["Difference in means"][5] == "undecided needs about 1,200 rows"
+    assert lines["Difference in means"][5] == "undecided needs about 1,200 rows in 280 groups"
     assert lines["Logistic"][2] == "+.004 [\N{MINUS SIGN}.011, +.019]"
 
 
@@ -177,7 +177,7 @@ def test_hostile_names_are_only_words(build: Callable[..., Run], tmp_path: Path,
     hostile = build(
         tmp_path, audit=noted, only=rows, recipe={"question": attack, "shifts": {attack: {"note": attack}}},
         facts={"model": {"name": attack, "quantisation": attack}}, score=scores(4),
-        verdict={"sentence": attack, "contrasts": [contrast], "notes": [attack]},
+        verdict={"contrasts": [contrast], "notes": [{"code": attack}], "read": {"columns": attack}},
     )  # fmt: skip
     read = Read(html.page(hostile))
     assert read.open == []

@@ -33,7 +33,7 @@ def test_names_are_escaped(build: Callable[..., Run], tmp_path: Path) -> None:
     contrast = VERDICT["contrasts"][0] | {"dataset": attack}
     hostile = build(
         tmp_path, only=[row(attack, PRIMARY, value=0.7)], facts={"model": {"name": attack}},
-        verdict={"sentence": "", "contrasts": [contrast]},
+        verdict={"contrasts": [contrast]},
     )  # fmt: skip
     text = latex(Sheet(hostile))
     assert r"\input" not in text

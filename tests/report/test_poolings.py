@@ -25,7 +25,7 @@ def part(reference: float, difference: float, verdict: str) -> dict[str, Any]:
     }
     line = {
         "method": "difference_in_means", "than": "logistic", "dataset": PRIMARY, "value": difference,
-        "lo": difference - 0.05, "hi": difference + 0.05, "n": 200, "n_groups": 90, "verdict": verdict, "needs": "",
+        "lo": difference - 0.05, "hi": difference + 0.05, "n": 200, "n_groups": 90, "verdict": verdict, "needs": {},
         "primary": True,
     }  # fmt: skip
     return {"levels": [level], "contrasts": [line]}

@@ -68,6 +68,7 @@ def test_draws_of_a_control_and_another_dictionary_are_no_methods_more(build: Bu
 
 GIVEN: dict[str, Any] = {
     "facts": {"from_arrays": True, "labels": 60, "model": {}}, "card": None, "audit": None,
+    "verdict": VERDICT | {"read": {"columns": 12}},
     "recipe": {
         "positive": "label 1", "negative": "label 0", "site": "rows", "primary": IN_DISTRIBUTION, "shifts": {},
         "sealed": None, "model": "arrays", "question": "",

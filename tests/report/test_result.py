@@ -48,7 +48,7 @@ def test_plots_and_latex_are_the_reports(run: Run) -> None:
 
 
 def test_notebooks_show_verdict_and_headline_and_it_is_escaped(build: Callable[..., Run], tmp_path: Path) -> None:
-    verdict = {"sentence": "<script>alert(1)</script>", "contrasts": []}
+    verdict = {"contrasts": [], "read": {"columns": "<script>alert(1)</script>"}}
     html = Result(build(tmp_path, only=[row("logistic", PRIMARY)], verdict=verdict))._repr_html_()
     assert "&lt;script&gt;" in html
     assert "<script>" not in html

@@ -13,6 +13,7 @@ from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.report import findings, prose
 from theodolite.report.blocks import Table, Text
 from theodolite.report.selective import answer, selective, summary
+from theodolite.report.selective_answer import selection
 from theodolite.report.selective_tables import BARE, CELLS, METRICS
 from theodolite.report.sheet import Sheet
 
@@ -107,14 +108,14 @@ def detail() -> pd.DataFrame:
     return pd.concat([rows.assign(dataset=dataset) for dataset in DATASETS], ignore_index=True)
 
 
-def shown(folder: Path, verdict: dict[str, Any] | None) -> Sheet:
+def shown(folder: Path, verdict: dict[str, Any] | None, found: dict[str, Any] | None = None) -> Sheet:
     run = Run.create(folder, RECIPE, "d2" * 32)
     run.add_rows([row("logistic", dataset) for dataset in DATASETS] + figures())
     for name, value in FACTS.items():
         run.record(name, value)
     if verdict:
         run.write_json("verdict", verdict)
-    run.write_json("selection", FOUND)
+    run.write_json("selection", found or FOUND)
     run.write_table("selection", detail())
     run.finish()
     return Sheet(run)
@@ -139,6 +140,33 @@ def test_the_answer_has_n_and_intervals_and_counts_the_shifts(sheet: Sheet) -> N
     assert "is right on .500 [.466, .534] of all 616 rows and on .500 [.466, .534] of the .875 [.841, .909]" in found
     assert "(0.9 fails: .250 [.216, .284] of label 0, n = 308)" in found
     assert "over 1 pair of reader and shift an accuracy of 0.9 holds in 0, fails in 1, is inconclusive in 0" in found
+
+
+@pytest.mark.parametrize(
+    ("claims", "word", "said"),
+    [
+        (["holds", "holds"], "yes", "Over 2 pairs of reader and shift, an accuracy of 0.9"),
+        (["holds", "fails"], "no", "holds in 1, fails in 1; the lowest is .250 [.216, .284] of label 0"),
+        (["inconclusive", "holds"], "inconclusive", "inconclusive in 1, holds in 1; the lowest is .250"),
+        (["nothing accepted"], "no", "nothing accepted in 1."),
+        ([], "not asked", "made no claim"),
+    ],
+)
+def test_the_plain_answer_follows_from_the_words_of_the_claims(
+    tmp_path: Path, claims: list[str], word: str, said: str
+) -> None:
+    found = FOUND | {"claims": [claim(PRIMARY, one, 0.25) for one in claims]}
+    answer = selection(shown(tmp_path, None, found))
+    assert (answer.word, answer.question) == (word, "selection")
+    assert said in answer.sentence
+    if "lowest" in answer.sentence:
+        assert (answer.method, answer.n, answer.value) == ("logistic", 308, 0.25)
+
+
+def test_without_a_shift_the_plain_answer_is_about_the_test_rows(tmp_path: Path) -> None:
+    found = FOUND | {"claims": [claim(IN_DISTRIBUTION, "holds", 0.97)]}
+    answer = selection(shown(tmp_path, None, found))
+    assert (answer.word, answer.place) == ("yes", "test rows")
 
 
 def test_the_verdict_and_the_prose_mention_the_section(sheet: Sheet, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def wide(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
 def test_a_run_shows_verdict_numbers_counts_times_and_page(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.show(SimpleNamespace(run=run))
     text = capsys.readouterr().out
-    assert text.startswith("On jailbreak-wrapped prompts (412 rows, 96 requests), a k-sparse logistic")
-    assert "undecided (needs about 1,200 rows)" in " ".join(text.split())
+    assert text.startswith("AUROC on jailbreak-wrapped (n = 412, at least 96 groups per class, 5 training sets)")
+    assert "undecided (needs about 1,200 rows in 280 groups)" in " ".join(text.split())
     line = next(line for line in text.splitlines() if line.strip().startswith("Word n-grams"))
     assert line.split() == [
         "Word", "n-grams", ".934", "[.900,", ".968]", ".874", "[.840,", ".908]", ".654", "[.620,", ".688]",
@@ -50,7 +50,7 @@ def test_a_run_that_another_version_made_says_so_before_anything_else(
     run.made_with = "This run was made with torch 1.0; this is torch 2.0: --force runs it again."
     terminal.show(SimpleNamespace(run=run))
     assert capsys.readouterr().out.startswith("This run was made with torch 1.0; this is torch 2.0")
-    assert "This run was made with torch 1.0" in repr(Result(run)).partition("On jailbreak")[0]
+    assert "This run was made with torch 1.0" in repr(Result(run)).partition("AUROC on")[0]
 
 
 def test_warnings_of_one_kind_are_added_up_and_say_what_they_are(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from theodolite.comparison import baselines, conclusion, fits, tables
+from theodolite.comparison import answers, baselines, conclusion, fits, tables
 from theodolite.comparison.jobs import Job
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
@@ -93,7 +93,9 @@ def _carry_out(
         run.record("views", {f.job.label: "state" for f in fitted})
         run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
         run.write_json("baselines", baselines.facts(matched, fitted, recipe))
-        conclusion.write(matched, recipe, f"{rows.shape[1]} columns of X", (), {}, run)
+        picked = baselines.chosen(fitted, recipe)
+        run.write_json("answers", answers.facts(tables.matched_scores(fitted, recipe), recipe, picked, training))
+        conclusion.write(matched, recipe, {"columns": rows.shape[1]}, (), {}, run)
     run.finish()
 
 

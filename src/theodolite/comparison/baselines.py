@@ -16,13 +16,13 @@ from theodolite.comparison.fits import Fitted
 from theodolite.core import methods
 from theodolite.core.recipe import Contrast, Recipe
 from theodolite.core.run import IN_DISTRIBUTION, source_left_out
-from theodolite.core.verdict import verdicts
+from theodolite.core.verdict import Needs, verdicts
 
 MODEL_VIEWS = {"state", "latents", "reconstruction", "error", "state+latents", "answer"}
 TEXT_VIEWS = {"text", "sentence"}  # what needs the text and no activation of the model under study
 RANDOM = "random_direction"
 EASY = 0.7  # an AUROC that a direction which knows nothing reaches only where the data set hardly asks for learning
-CHOSEN_HERE = "the reader was chosen with these rows: other training sets learn from them"
+CHOSEN_HERE = Needs("chosen here")  # the reader was chosen with these rows: other training sets learn from them
 
 Levels = dict[tuple[str, str], Any]  # by data set and method: the row of the AUROC over all seeds
 
@@ -104,9 +104,9 @@ def _contrast(contrast: Contrasted, n_picked_from: int) -> dict[str, Any]:
     inverted = [contrast.verdict.inverted] * n_picked_from
     # Holm over k equal p-values is Bonferroni's
     verdict = verdicts([d] * n_picked_from, contrast.verdict.margin, inverted)[0]
-    words = {"verdict": verdict.word, "needs": verdict.needs, "p_adjusted": verdict.p_different}
+    words = {"verdict": verdict.word, "needs": verdict.needs.facts(), "p_adjusted": verdict.p_different}
     if contrast.dataset == IN_DISTRIBUTION and verdict.word not in ("undecided", "inverted"):
-        words |= {"verdict": "undecided", "needs": CHOSEN_HERE}
+        words |= {"verdict": "undecided", "needs": CHOSEN_HERE.facts()}
     # picked by a result, so not primary, even where the recipe asks for the same two methods
     return difference(contrast) | words | {"n_text": n_picked_from, "primary": False}
 
@@ -116,7 +116,8 @@ def difference(contrast: Contrasted) -> dict[str, Any]:
     d = contrast.verdict.difference
     place = {"dataset": contrast.dataset, "method": contrast.method, "than": contrast.versus}
     numbers = {key: getattr(d, key) for key in ("value", "lo", "hi", "n", "n_groups")}
-    words = {"verdict": contrast.verdict.word, "needs": contrast.verdict.needs, "primary": contrast.primary}
+    words = {"verdict": contrast.verdict.word, "needs": contrast.verdict.needs.facts(), "primary": contrast.primary}
+    words |= {"inverted": list(contrast.verdict.inverted)} if contrast.verdict.inverted else {}
     return place | numbers | words
 
 

@@ -117,15 +117,9 @@ def _figures(matrix: ScoreMatrix, key: Key, thresholds: Thresholds) -> Iterator[
 
 def _unless_constant(matrix: ScoreMatrix, key: Key, figure: Interval) -> Interval:
     """The figure without its interval where every seed gives all rows one score: .5 whatever rows there were."""
-    if not _is_constant(matrix, key):
+    if not matrix.is_constant(key):
         return figure
     return replace(figure, lo=math.nan, hi=math.nan, reason="every row has the same score")
-
-
-def _is_constant(matrix: ScoreMatrix, key: Key) -> bool:
-    """Return whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
-    found = [np.unique(s[~np.isnan(s)]) for s in matrix.scores[key]]
-    return all(len(values) <= 1 for values in found) and any(map(len, found))
 
 
 def _auroc_of_averaged(y: Array, scores: Array) -> float:
@@ -178,7 +172,7 @@ def _contrasted(
             ends.append((contrast.method, contrast.than, site))
             estimate = matrix.sample.paired(metric, matrix.scores[one], matrix.scores[other])
             found = estimate.interval(bounded=False)
-            if silent := [key[0] for key in (one, other) if _is_constant(matrix, key)]:
+            if silent := [key[0] for key in (one, other) if matrix.is_constant(key)]:
                 found = replace(
                     found,
                     lo=math.nan,

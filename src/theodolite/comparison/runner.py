@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.comparison import baselines, conclusion, explained, fits, other_poolings, tables
+from theodolite.comparison import answers, baselines, conclusion, explained, fits, other_poolings, tables
 from theodolite.comparison.arrays import compare_rows
 from theodolite.comparison.jobs import absent, jobs
 from theodolite.comparison.planning import ComparisonPlan, plan
@@ -298,7 +298,10 @@ def _conclude(
     if dictionaries:
         run.write_json("dictionary", explained.facts(matched, dictionaries, fvu, _by_family(others, beside)))
     run.write_json("baselines", baselines.facts(matched, fitted, recipe))
-    conclusion.write(matched, recipe, conclusion.phrase(recipe, subjects.model, dictionaries), dictionaries, fvu, run)
+    picked = baselines.chosen(fitted, recipe)
+    run.write_json("answers", answers.facts(tables.matched_scores(fitted, recipe), recipe, picked, training))
+    read = conclusion.subject(recipe, subjects.model, dictionaries)
+    conclusion.write(matched, recipe, read, dictionaries, fvu, run)
 
 
 def _by_family(others: Sequence[SiteDictionary], fvu: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -46,7 +46,7 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEA
 
     Without a primary shift the contrasts are decided on the test rows of the training distribution.
     """
-    chosen = [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
+    chosen = _at_matched_site(fitted, recipe)
     primary = recipe.primary or IN_DISTRIBUTION
     asked = [*EXPLORATORY, *baselines.contrasts(chosen, recipe), *explained.contrasts(chosen)]
     exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
@@ -59,6 +59,11 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEA
         margin=recipe.margin,
         training=training,
     )
+
+
+def matched_scores(fitted: Sequence[Fitted], recipe: Recipe) -> pd.DataFrame:
+    """Scores behind the matched-site table, columns of `core.run.SCORE_COLUMNS`."""
+    return _scores(_at_matched_site(fitted, recipe))
 
 
 def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASURED) -> Evaluation | None:
@@ -122,6 +127,10 @@ def with_costs(
         dictionary = dictionaries.get((family, one["site"]), "") if view in FROM_DICTIONARY else ""
         filled.append({**one, **cost, "tokens": tokens.get(view, 0), "dictionary": dictionary})
     return filled
+
+
+def _at_matched_site(fitted: Sequence[Fitted], recipe: Recipe) -> list[Fitted]:
+    return [f for f in fitted if f.job.tuned and f.job.site in ("", recipe.site)]
 
 
 def _cost(searched: Sequence[Fitted]) -> Row:

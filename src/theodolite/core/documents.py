@@ -11,21 +11,40 @@ from typing import Any
 from theodolite.core.errors import UserError
 
 _NUMBER = (int, float)
-_CONTRAST = {"method": str, "than": str, "dataset": str, "verdict": str, "value": (*_NUMBER, type(None))}
+_CONTRAST = {
+    "method": str,
+    "than": str,
+    "dataset": str,
+    "verdict": str,
+    "value": (*_NUMBER, type(None)),
+    "needs": dict,
+}
+_DIFFERENCE = {key: kind for key, kind in _CONTRAST.items() if key in {"method", "than", "value"}} | {"why": str}
+_ANSWERED = {
+    "dataset": str,
+    "n": int,
+    "both_labels": bool,
+    "levels": [{"method": str, "why": str}],
+    "leader": str,
+    "leads": [_DIFFERENCE],
+    "model": [_DIFFERENCE],
+    "dictionary": [_DIFFERENCE],
+}
 _CLAIM = {"method": str, "dataset": str, "word": str}
 # By document its entries with their types; a list holds the one kind of entry that it must consist of.
 _DOCUMENTS: dict[str, dict[str, Any]] = {
-    "verdict": {"sentence": str, "contrasts": [_CONTRAST]},
+    "verdict": {"contrasts": [_CONTRAST]},
     "audit": {"overviews": [{"name": str, "n": int, "sources": dict}], "baselines": [{}], "shortcuts": dict},
     "card": {"tokens": _NUMBER},
     "dictionary": {"datasets": [{"dataset": str}]},
     "selection": {"level": _NUMBER, "claims": [_CLAIM], "choices": [{"method": str}]},
+    "answers": {"margin": _NUMBER, "read_well_from": _NUMBER, "datasets": [_ANSWERED]},
     "baselines": {},
     "poolings": {},
 }
-# Of verdict.json and baselines.json, what versions before may lack; of the facts, what a run may not have.
+# What a run may lack.
 _OPTIONAL: dict[str, dict[str, Any]] = {
-    "verdict": {"exploratory": [_CONTRAST], "everywhere": [_CONTRAST], "notes": (list, type(None))},
+    "verdict": {"exploratory": [_CONTRAST], "everywhere": [_CONTRAST], "notes": [{"code": str}], "read": dict},
     "baselines": {"text": [{"dataset": str}], "random": [{"dataset": str}]},
 }
 FACTS: dict[str, Any] = {
@@ -62,7 +81,7 @@ _MACHINE = {"system": str, "processor": str, "cores": int, "memory_gib": (*_NUMB
 def check(name: str, found: Any, path: Path) -> None:
     """Refuse a document of another shape than every reader of it expects; documents of no known name may hold anything.
 
-    >>> check("verdict", {"sentence": "All equal.", "contrasts": []}, Path("verdict.json"))
+    >>> check("verdict", {"contrasts": []}, Path("verdict.json"))
     """
     if name in _DOCUMENTS and (wrong := _wrong(found, _DOCUMENTS[name], _OPTIONAL.get(name, {}))) is not None:
         raise UserError(

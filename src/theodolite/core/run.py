@@ -4,7 +4,7 @@ manifest.json    recipe, digest, versions, machine, facts, notes; `finished` sta
 rows.parquet     one row = one number with its interval, its n and its cost; rows.csv says the same
 scores.parquet   one row = one method's score of one text: content hashes, never the text
 report.html      written from these files by `theodolite.report`, afterwards and again whenever asked
-artefacts/       JSON documents (audit, card, verdict) and readers/, the readers of the first training set
+artefacts/       JSON documents (audit, card, verdict, answers) and readers/, the readers of the first training set
 exports/         what `theodolite report` wrote beside the page
 local.json       where model, data, dictionaries and method files lie on this machine; private, leave it out of copies
 
@@ -34,7 +34,9 @@ from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined
 from theodolite.core.unpack import table
 from theodolite.core.visible import csv
 
-PROTOCOL = 2  # 1: theodolite 0.1, with other names of tasks, metrics and artefacts (docs/renames.md)
+# 1: theodolite 0.1, with other names of tasks, metrics and artefacts. 2: sentences in verdict.json and baselines.json
+# where there are facts now (docs/renames.md holds both maps).
+PROTOCOL = 3
 LOCAL = "local.json"
 _OTHER = "open it with the version of theodolite that wrote it, or run `theodolite compare` again with another --out"
 _RESTORE = "restore it, or compare again with another --out"

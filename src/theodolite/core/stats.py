@@ -140,10 +140,11 @@ class Estimate:
         assert same == theirs, "not the same rows"
         return Estimate(self.seeds - other.seeds, self.draws - other.draws, *same)
 
-    def interval(self, bounded: bool = True) -> Interval:
+    def interval(self, bounded: bool = True, family: int = 1) -> Interval:
         """The 95 % interval; `bounded` for a metric in [0, 1], whose interval is symmetric in its log-odds.
 
-        Otherwise it is that of a difference of such metrics, within [-1, 1].
+        Otherwise it is that of a difference of such metrics, within [-1, 1]. family: number of intervals that cover
+        their values all together with 95 %, by Bonferroni's correction.
         """
         n_seeds, value = len(self.seeds), float(self.seeds.mean())
         sd_rows = math.sqrt(self._rows_variance())
@@ -152,7 +153,7 @@ class Estimate:
         df = satterthwaite(sd_rows, sd_seeds, self.n_effective, 1 + share * (n_seeds - 1))
         lo = hi = math.nan
         if not self.reason and not math.isnan(value):
-            reach = float(student.ppf(0.975, df)) * math.hypot(sd_rows, sd_seeds)
+            reach = float(student.ppf(1 - 0.025 / family, df)) * math.hypot(sd_rows, sd_seeds)
             within = (max(value - reach, -1.0), min(value + reach, 1.0))
             lo, hi = _bounds(value, reach, self.n_groups) if bounded else within
         spread = float(self.seeds.std(ddof=1)) if n_seeds > 1 else math.nan

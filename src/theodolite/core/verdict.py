@@ -6,7 +6,8 @@ inverted and no other: the smaller AUROC separates the classes better there, so 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -19,6 +20,33 @@ CHANCE = 0.5
 POWER = 0.8
 MOST_SEEDS = 50
 WORTH_GATHERING = 50  # more than this many times the rows there are is no advice
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What would decide a difference, or why nothing can: a code with its numbers, which the report writes out.
+
+    code: "" (nothing is needed); "seeds" (fewer than `seeds`); "no interval" (`reason` says why); "inverted";
+    "unscored"; "no error" (no standard error); "luck" (a study of this size decides such a difference four times in
+    five, and this one does not); "more" (`rows` in `groups`, and `seeds`, as far as they are given); "many" (more than
+    `times` the rows there are); "training rows" (`refits`: a standard deviation that no rows or seeds average away).
+    """
+
+    code: str = ""
+    rows: int = 0
+    groups: int = 0
+    seeds: int = 0
+    times: int = 0
+    refits: float = 0.0
+    reason: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """The code and those of its numbers that are given, as JSON; {} where nothing is needed.
+
+        >>> Needs("more", rows=1200, groups=130).facts()
+        {'code': 'more', 'rows': 1200, 'groups': 130}
+        """
+        return {key: value for key, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True)
@@ -38,19 +66,9 @@ class Verdict:
     p_equivalent: float
     p_not_worse: float
     p: float
-    needs: str
+    needs: Needs
     margin: float = MARGIN
     inverted: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        margin = f"{self.margin:g}".lstrip("0")
-        detail = {
-            "equivalent": f" within {margin}",
-            "non-inferior": f" within {margin} ({self.needs})",
-            "undecided": f" ({self.needs})",
-            "inverted": f" ({self.needs})",
-        }
-        return self.word + detail.get(self.word, "")
 
 
 def verdicts(
@@ -77,7 +95,7 @@ def verdicts(
     for at, d in enumerate(differences):
         wrong_way = tuple(inverted[at]) if inverted else ()
         tests = (different[at], equivalent[at], not_worse[at])
-        word, needs = _inverted(wrong_way) if wrong_way else _word(d, *tests, margin, len(differences))
+        word, needs = ("inverted", Needs("inverted")) if wrong_way else _word(d, *tests, margin, len(differences))
         found.append(Verdict(word, d, *tests, alone[at], needs, margin, wrong_way))
     return found
 
@@ -162,49 +180,41 @@ def rows_needed(difference: Interval, n_seeds: int, margin: float = MARGIN, fami
     return math.ceil(high)
 
 
-def _word(d: Interval, p: float, q: float, not_worse: float, margin: float, family: int) -> tuple[str, str]:
+def _word(d: Interval, p: float, q: float, not_worse: float, margin: float, family: int) -> tuple[str, Needs]:
     """The word and, of an undecided difference, what would decide it."""
     if d.n_seeds < FEWEST_SEEDS:
-        return "undecided", f"needs at least {FEWEST_SEEDS} seeds"
+        return "undecided", Needs("seeds", seeds=FEWEST_SEEDS)
     if d.reason:
-        return "undecided", d.reason
+        return "undecided", Needs("no interval", reason=d.reason)
     if q < LEVEL:
-        return "equivalent", ""
+        return "equivalent", Needs()
     if p < LEVEL:
-        return ("better" if d.value > 0 else "worse"), ""
+        return ("better" if d.value > 0 else "worse"), Needs()
     needs = _needs(d, margin, family)
     return ("non-inferior", needs) if not_worse < LEVEL else ("undecided", needs)
 
 
-def _inverted(methods: Sequence[str]) -> tuple[str, str]:
-    which = " and ".join(methods)
-    return "inverted", (
-        f"AUROC of {which} significantly below .5: the classes are ranked the wrong way round here, so nothing is "
-        "compared; look for what turns the label over on these rows, such as a negation or another label rule"
-    )
-
-
-def _needs(d: Interval, margin: float, family: int) -> str:
+def _needs(d: Interval, margin: float, family: int) -> Needs:
     if math.isnan(d.value):
-        return "nothing was scored"
+        return Needs("unscored")
     if math.isnan(d.sd):
-        return "has no standard error"
+        return Needs("no error")
     for n_seeds in [d.n_seeds] + [s for s in (10, 20, MOST_SEEDS) if s > d.n_seeds]:
         rows = rows_needed(d, n_seeds, margin, family)
         if rows is None or rows > WORTH_GATHERING * d.n:
             continue
         if rows == d.n and n_seeds == d.n_seeds:
-            return "a study of this size decides such a difference four times in five; this one does not"
-        counted = f"{_round(rows):,} rows in {_round(math.ceil(d.n_groups * rows / d.n)):,} groups"
-        if n_seeds == d.n_seeds:
-            return f"needs about {counted}"
-        if rows == d.n:
-            return f"more rows do not help; needs about {n_seeds} seeds"
-        return f"needs about {counted}, and {n_seeds} seeds"
+            return Needs("luck")
+        gathered = rows != d.n
+        return Needs(
+            "more",
+            rows=_round(rows) if gathered else 0,
+            groups=_round(math.ceil(d.n_groups * rows / d.n)) if gathered else 0,
+            seeds=n_seeds if n_seeds != d.n_seeds else 0,
+        )
     if rows_needed(d, MOST_SEEDS, margin, family) is not None:
-        return f"needs more than {WORTH_GATHERING} times these rows"
-    refits = d.sd_refits / math.sqrt(pool_factor(d.n_seeds, d.overlap))
-    return f"refits differ by {refits:.3f}, more than rows or seeds can average away: needs more training rows"
+        return Needs("many", times=WORTH_GATHERING)
+    return Needs("training rows", refits=d.sd_refits / math.sqrt(pool_factor(d.n_seeds, d.overlap)))
 
 
 def _p_different(d: Interval) -> float:

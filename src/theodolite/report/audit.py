@@ -8,8 +8,10 @@ from theodolite.report.numbers import NONE, count, p_value, share, signed, span
 from theodolite.report.sheet import Sheet
 
 SHORTCUT_HEAD = (
-    Value("Kind"), Value("What"), *map(number, ["Effect", "z", "p", "Among positive", "Among negative", "Rows"])
-)  # fmt: skip
+    Value("Kind"),
+    Value("What"),
+    *map(number, ["Effect", "z", "p", "Among positive", "Among negative", "Rows"]),
+)
 SHOWN = 25  # shortcuts in the table, the strongest of every kind in turn; the rest is counted
 SHOWN_LATENTS = 10
 FEATURES = {

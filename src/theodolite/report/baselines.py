@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from theodolite.core.run import IN_DISTRIBUTION
+from theodolite.report.answer_words import short_place
+from theodolite.report.needs import needs_words
 from theodolite.report.numbers import difference, p_equals, share
 from theodolite.report.sheet import Sheet
 
@@ -46,7 +47,7 @@ def text_alone(sheet: Sheet) -> str:
     of = f"the highest of {line['n_text']} text-only methods on these rows" if line["n_text"] > 1 else "text only"
     adjusted = line["n_text"] > 1 and line["lo"] is not None
     picked = f", p {p_equals(line['p_adjusted'])} adjusted for that choice" if adjusted else ""
-    needs = f"; {line['needs']}" if line["needs"] else ""
+    needs = f"; {words}" if (words := needs_words(line)) else ""
     return (
         f"From the text alone: {sheet.phrase(line['than'])} (AUROC {share(line['than_level'])}), {of}. "
         f"Of the methods that read the model, the one with the lowest cross-validated log loss on training rows is "
@@ -63,7 +64,7 @@ def elsewhere(sheet: Sheet) -> str:
         return ""
     named = "; ".join(
         f"{sheet.phrase(x['method'])} is {x['verdict']} than {sheet.phrase(x['than'])} on "
-        f"{_place(sheet, x['dataset'])} ({difference(x)})"
+        f"{short_place(sheet, x['dataset'])} ({difference(x)})"
         for x in decided[:NAMED]
     )
     more = f"; {len(decided) - NAMED} more are in the figure of all data sets" if len(decided) > NAMED else ""
@@ -88,7 +89,7 @@ def easy(sheet: Sheet) -> str:
     found = [band for band in facts.get("random", []) if band["easy"]]
     if not found:
         return ""
-    said = [f"{_place(sheet, band['dataset'])} ({band_words(band)})" for band in found]
+    said = [f"{short_place(sheet, band['dataset'])} ({band_words(band)})" for band in found]
     return (
         f"Easy: {'; '.join(said)}. There random directions of the same activations, which know nothing of the labels "
         "but their sign, already tell the classes apart, so a high AUROC says little about a method."
@@ -108,8 +109,3 @@ def against_text(sheet: Sheet) -> list[dict[str, Any]]:
 def _facts(sheet: Sheet) -> dict[str, Any]:
     found: dict[str, Any] = sheet.run.read_json("baselines") or {}
     return found
-
-
-def _place(sheet: Sheet, dataset: str) -> str:
-    """A data set inside a sentence."""
-    return "the test rows" if dataset == IN_DISTRIBUTION else sheet.column(dataset).title

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from theodolite.report.answer_words import Answer
 from theodolite.report.chart import Chart
 
 
@@ -65,7 +66,22 @@ class Points:
     sentences: tuple[str, ...]
 
 
-Block = Text | Table | Figure | Facts | Points
+@dataclass(frozen=True)
+class Answers:
+    """Plain answers: a question, where it was put, its word in colour, and a sentence with the numbers."""
+
+    lines: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Blocks behind a summary that opens them; no script is needed for it."""
+
+    summary: str
+    blocks: tuple["Block", ...]
+
+
+Block = Text | Table | Figure | Facts | Points | Answers | Fold
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,30 @@ from theodolite.core.visible import visible
 WIDTH = 10.2  # inches: a page's text width, which every figure fills
 INK, GREY, HAIR, BAND = "#1a1a1a", "#5f6368", "#e4e6e8", "#f3f4f5"
 _STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 8, "text.color": INK, "axes.labelcolor": INK, "axes.labelsize": 8,
-    "axes.edgecolor": GREY, "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.titlesize": 8.5, "xtick.color": GREY, "ytick.color": GREY, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5,
-    "legend.frameon": False, "legend.fontsize": 8, "svg.fonttype": "none", "svg.hashsalt": "theodolite",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8.5,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "theodolite",
     "text.parse_math": False,  # a name with a $ in it is a name
-}  # fmt: skip
+}
 
 
 @contextmanager

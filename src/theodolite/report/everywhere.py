@@ -17,9 +17,13 @@ LABELS, GAP, TOP, ROW, FOOT = 3.0, 0.14, 0.78, 0.36, 0.5  # inches
 ABREAST = 5  # panels beside each other; more go below
 # A verdict is told by its shape as well as by its colour (after Okabe & Ito); hollow is what is not decided.
 LOOKS: dict[str, tuple[str, str]] = {
-    "better": ("^", "#0072B2"), "worse": ("v", "#D55E00"), "equivalent": ("s", "#008060"),
-    "non-inferior": ("D", "#B4558F"), "inverted": ("X", "#A67C00"), "undecided": ("o", GREY),
-}  # fmt: skip
+    "better": ("^", "#0072B2"),
+    "worse": ("v", "#D55E00"),
+    "equivalent": ("s", "#008060"),
+    "non-inferior": ("D", "#B4558F"),
+    "inverted": ("X", "#A67C00"),
+    "undecided": ("o", GREY),
+}
 ROLES = {"left-out": "left-out source", "mix": "test rows", "primary": "primary shift", "shift": "shift"}
 TEXT_ROW = ("", "")  # the row whose two methods are chosen by a rule, and may differ between data sets
 

@@ -4,27 +4,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from theodolite.core.run import AGAINST, LEFT_OUT
-from theodolite.report import baselines, everywhere, poolings, selective, tables
-from theodolite.report.blocks import Block, Facts, Figure, Points, Section, Text, absent
+from theodolite.report import answers, baselines, everywhere, poolings, selective, tables, verdict_words
+from theodolite.report.blocks import Answers, Block, Facts, Figure, Fold, Points, Section, Text, absent
 from theodolite.report.context import from_arrays, reads_dictionary
 from theodolite.report.forest import contrasts, forest
 from theodolite.report.heatmap import sites
+from theodolite.report.needs import needs_words
 from theodolite.report.numbers import count, difference, p_equals, share, size, span, upper
 from theodolite.report.plots import k_sparse
 from theodolite.report.sheet import Column, Sheet
 
+QUICK = "Quick run: fewer rows, methods and training sets than the recipe asks for. To look at, not to report."
 AT_HALF = "@p>0.5"  # ends the name of a rate at a probability of one half
 
 
 def verdict(sheet: Sheet) -> Section:
-    """The answer in sentences, and the differences it rests on."""
+    """The plain answers, then the contrasts fixed before the run; what is exploratory is folded."""
     found = sheet.run.read_json("verdict")
     facts = Facts(tuple(subject(sheet)))
     selected = [Text(words)] if (words := selective.summary(sheet)) else []
+    blocks: list[Block] = [*_answers(sheet)]
     if not found:
         nothing = absent("This run fixed no contrasts, so there is nothing to decide; see the tables.")
-        return Section("Verdict", [facts, nothing, *selected])
-    blocks: list[Block] = [Text(found["sentence"], "lead"), *map(Text, beside(sheet)), facts, *selected]
+        return Section("Verdict", [*blocks, facts, nothing, *selected])
+    blocks += [
+        Text(verdict_words.sentence(sheet), "" if blocks else "lead"),
+        *map(Text, beside(sheet)),
+        facts,
+        *selected,
+    ]
     if lines := found["contrasts"]:
         drawn = sheet.whiskers((line["lo"], line["hi"]) for line in lines)
         blocks += [
@@ -34,15 +42,37 @@ def verdict(sheet: Sheet) -> Section:
             ),
             tables.contrasts(sheet, lines, "The same contrasts in numbers."),
         ]
-    blocks += everywhere.blocks(sheet)
+    blocks += _exploratory(sheet, found)
+    return Section("Verdict", [*blocks, *(Text(note, "warning") for note in verdict_words.notes(sheet))])
+
+
+def _answers(sheet: Sheet) -> list[Block]:
+    """The plain answers, and behind them the rule of each."""
+    lines = answers.headline(sheet)
+    if not lines:
+        return []
+    shown: list[Block] = [Text(QUICK, "warning")] if sheet.run.recipe.get("quick") else []
+    shown.append(Answers(tuple(lines)))
+    shown.append(Fold("How each word follows from the numbers", (Points(tuple(answers.rules(sheet))),)))
+    if others := answers.elsewhere(sheet):
+        shown.append(Fold("The same questions on the other data sets (exploratory)", (Answers(tuple(others)),)))
+    return shown
+
+
+def _exploratory(sheet: Sheet, found: dict[str, Any]) -> list[Block]:
+    """Contrasts that the recipe did not fix, folded: on every data set in one figure, and in numbers."""
+    folded: list[Block] = []
+    if drawn := everywhere.blocks(sheet):
+        folded.append(Fold("Every contrast on every data set", tuple(drawn)))
     if lines := found.get("exploratory"):
         said = (
             "Exploratory contrasts: words, intervals and the first p stand alone; the false-discovery column is "
             "adjusted over all exploratory contrasts at the matched site (Benjamini & Yekutieli, valid under any "
             "dependence)."
         )
-        blocks.append(tables.contrasts(sheet, lines, said, corrected=""))
-    return Section("Verdict", [*blocks, *(Text(note, "warning") for note in found.get("notes") or [])])
+        table = tables.contrasts(sheet, lines, said, corrected="")
+        folded.append(Fold("Exploratory contrasts in numbers", (table,)))
+    return folded
 
 
 def beside(sheet: Sheet) -> list[str]:
@@ -79,7 +109,7 @@ def _dictionary(sheet: Sheet) -> str:
 
 def sentence(sheet: Sheet, line: dict[str, Any]) -> str:
     """One contrast in words."""
-    needs = f" ({line['needs']})" if line.get("needs") else ""
+    needs = f" ({words})" if (words := needs_words(line)) else ""
     return (
         f"{upper(sheet.phrase(line['method']))} minus {sheet.phrase(line['than'])} on {line['dataset']}: AUROC "
         f"{difference(line)}, {_holm(line)}n = {count(line['n'])} in "

@@ -9,9 +9,9 @@ import jinja2
 from theodolite.core.atomic import publish
 from theodolite.core.run import Run
 from theodolite.core.visible import visible
-from theodolite.report import context, findings, prose, tables
+from theodolite.report import answers, context, findings, prose, tables, verdict_words
 from theodolite.report.audit import audit
-from theodolite.report.blocks import Block, Figure, Section, Table
+from theodolite.report.blocks import Block, Figure, Fold, Section, Table
 from theodolite.report.selective import selective
 from theodolite.report.sheet import Sheet
 
@@ -54,11 +54,13 @@ def page(run: Run, *, show_text: bool = False) -> str:
 
 def fragment(sheet: Sheet) -> str:
     """Verdict and headline table, for a notebook's output cell."""
-    verdict = sheet.run.read_json("verdict") or {"sentence": "No contrasts were fixed, so nothing is decided."}
     headline = tables.auroc(sheet, "matched", sheet.headline("matched"), f"Matched site: {sheet.figures}.")
     template = _environment().get_template("fragment.html.j2")
     return template.render(
-        sentence=verdict["sentence"], headline=replace(headline, number=1), place=str(sheet.run.folder)
+        answers=answers.headline(sheet),
+        sentence=verdict_words.sentence(sheet),
+        headline=replace(headline, number=1),
+        place=str(sheet.run.folder),
     )
 
 
@@ -82,6 +84,8 @@ def _numbered(sections: Sequence[Section]) -> list[Section]:
     last: dict[type, int] = {Table: 0, Figure: 0}
 
     def numbered(block: Block) -> Block:
+        if isinstance(block, Fold):
+            return replace(block, blocks=tuple(numbered(b) for b in block.blocks))
         if not isinstance(block, Table | Figure):
             return block
         last[type(block)] += 1

@@ -83,13 +83,14 @@ def _candidates(sheet: Sheet) -> list[Block]:
     lines = [
         Line(
             (
-                Value("last token of all" if c["pooling"] == "last" else c["positions"]), Value(c["pooling"]),
+                Value("last token of all" if c["pooling"] == "last" else c["positions"]),
+                Value(c["pooling"]),
                 number(share(c["log_loss"])),
                 Value("yes" if {key: c[key] for key in ("positions", "pooling")} == chosen["chosen"] else ""),
             )
         )
         for c in chosen["candidates"]
-    ]  # fmt: skip
+    ]
     caption = (
         f"How pooling and positions were chosen: log loss (nats) of {chosen['reader']} on out-of-fold training rows, "
         f"the mean over training sets; the lowest of {len(chosen['candidates'])} was taken. No shift row had a part in "

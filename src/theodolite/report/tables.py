@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from theodolite.report.blocks import Line, Table, Value, number
+from theodolite.report.needs import needs_words
 from theodolite.report.numbers import NONE, count, duration, p_value, share, signed, size, span, upper
 from theodolite.report.sheet import POOLED, WITHIN, Cell, Column, Entry, Sheet
 
@@ -77,7 +78,7 @@ def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corre
             Value(sheet.column(line["dataset"]).title, "within template" if line.get("metric") == WITHIN else ""),
             number(signed(line["value"]), span(line["lo"], line["hi"], sign=True)),
             *(number(NONE if line["lo"] is None or line.get(key) is None else p_value(line[key])) for key in tests),
-            Value(verdict, line.get("needs") or "", f"verdict {verdict}"),
+            Value(verdict, needs_words(line), f"verdict {verdict}"),
             number(count(line["n"]), f"{count(line['n_groups'])} groups"),
         )
         rows.append(Line(cells))

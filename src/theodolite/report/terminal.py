@@ -20,14 +20,16 @@ from theodolite.report.progress import progress
 if TYPE_CHECKING:  # pandas and matplotlib cost seconds, and most commands print a few lines
     import pandas as pd
 
+    from theodolite.report.answer_words import Answer
     from theodolite.report.blocks import Block, Value
     from theodolite.report.sheet import Cell, Column, Sheet
 
-__all__ = ["progress", "say", "show", "show_audit", "show_laws", "show_scores", "show_tokens"]
+__all__ = ["progress", "say", "show", "show_answers", "show_audit", "show_laws", "show_scores", "show_tokens"]
 
 WIDE = 160  # columns of a log, which nobody resizes
 NAMES, CELL = 32, 20  # columns that the methods' names and one number with its interval take
 SCORES = ("method", "score", "probability", "predicted", "alpha", "accepted", "reason")
+TONES = {"good": "bold blue", "bad": "bold red", "even": "bold green", "open": "bold", "none": "dim"}
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)  # Okabe-Ito vermillion and blue
 
 
@@ -42,18 +44,16 @@ def show(result: Any) -> None:
     if hasattr(result, "lines"):
         say(result.lines())
         return
-    from theodolite.report import findings
-    from theodolite.report.selective import answer
+    from theodolite.report import findings, verdict_words
+    from theodolite.report.selective import answer as selective_answer
     from theodolite.report.sheet import Sheet
 
     run, sheet = result.run, Sheet(result.run)
-    verdict = run.read_json("verdict") or {
-        "sentence": "No contrasts were fixed, so nothing is decided.",
-        "contrasts": [],
-    }
+    verdict = run.read_json("verdict") or {"contrasts": []}
     if run.made_with:
         paragraph(run.made_with)
-    paragraph(verdict["sentence"])
+    _answers(sheet)
+    paragraph(verdict_words.sentence(sheet))
     for line in verdict["contrasts"]:
         paragraph(f"- {findings.sentence(sheet, line)}")
     for words in findings.beside(sheet):
@@ -61,12 +61,37 @@ def show(result: Any) -> None:
     _console().print(headline(sheet))
     for words in findings.rates(sheet):
         paragraph(words)
-    if selected := answer(sheet):
+    if selected := selective_answer(sheet):
         paragraph(selected)
     if run.notes:
         paragraph(f"Counted: {counted(run.notes)}")
     paragraph("Time: " + ", ".join(f"{s['stage']} {duration(s['seconds'])}" for s in run.manifest["stages"]))
     say([f"Report: {run.folder / 'report.html'}"])
+
+
+def show_answers(folder: str | Path) -> None:
+    """Print the plain answers of the finished run in a folder."""
+    from theodolite.report.sheet import Sheet, open_finished
+
+    _answers(Sheet(open_finished(folder)))
+
+
+def _answers(sheet: "Sheet") -> None:
+    """The plain answers, a line each; a quick run says first that it is one."""
+    from theodolite.report import answers, findings
+
+    if sheet.run.recipe.get("quick"):
+        paragraph(findings.QUICK)
+    for answer in answers.headline(sheet):
+        _answer(answer)
+
+
+def _answer(answer: "Answer") -> None:
+    """Where, its word in colour, and the sentence with its numbers."""
+    line = Text.assemble((f"{answer.title} ", "bold"), f"({visible(answer.place)}) ")
+    line.append(answer.word.upper(), TONES[answer.tone])
+    line.append(f". {visible(answer.sentence)}")
+    _console().print(line)
 
 
 def counted(notes: Sequence[dict[str, Any]]) -> str:

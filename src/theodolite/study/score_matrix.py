@@ -36,6 +36,11 @@ class ScoreMatrix:
         """Whether ranking is defined: an over-refusal set has only negatives."""
         return len(np.unique(self.sample.y)) == 2
 
+    def is_constant(self, key: Key) -> bool:
+        """Return whether every seed gives all rows one score: majority, or a latent that fires on none of them."""
+        found = [np.unique(s[~np.isnan(s)]) for s in self.scores[key]]
+        return all(len(values) <= 1 for values in found) and any(map(len, found))
+
 
 def _numbered(names: pd.Series, hashes: pd.Series) -> Array:
     """A number for each group, by the smallest content hash in it: bootstrap weights follow content, not row order."""
