@@ -94,4 +94,6 @@ def test_q_and_k_are_seen_before_their_norms(family: str) -> None:
     attention = model.network.module.model.layers[1].self_attn
     torch.testing.assert_close(plain["blocks.1.q"], attention.q_proj(plain["blocks.1.attn_in"]))
     attention.q_proj.weight.data *= 3
-    torch.testing.assert_close(model.run(tokens, capture="blocks.1.z")["blocks.1.z"], plain["blocks.1.z"], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        model.run(tokens, capture="blocks.1.z")["blocks.1.z"], plain["blocks.1.z"], atol=1e-4, rtol=1e-3
+    )

@@ -17,6 +17,7 @@ from theodolite.models.description import check_extent, check_no_kernel, check_s
 from theodolite.models.families import family_of
 from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
+from theodolite.models.known_hash import loaded_hash
 from theodolite.models.quiet import quiet
 from theodolite.models.weight_files import INDEX, SINGLE, check_complete, check_no_adapter
 
@@ -61,11 +62,11 @@ def load(
         raise UserError(f"device={device!r} and device_map={device_map!r} exclude each other: give one")
     device = _device(device)
     folder, quantisation, expected = _locate(str(name), revision, token)
-    weights = folder_hash(folder)
-    if expected and weights != expected:
+    if expected and folder_hash(folder) != expected:
         raise damaged(folder, "model.safetensors")
     wanted = _dtype(dtype, device if device_map is None else "accelerator")
     model = _read_model(str(name), folder, wanted, device, device_map)
+    weights = expected or loaded_hash(folder, model)
     tokenizer = tokenizer or _read_tokenizer(str(name), folder)
     return _loaded(model, tokenizer, str(name), weights, quantisation)
 
