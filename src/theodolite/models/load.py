@@ -55,11 +55,14 @@ def load(
     token is `token` or HF_TOKEN), a local folder, a `.gguf` file, or a loaded `transformers` model with `tokenizer=`.
     `device="auto"` is the GPU if there is one; `dtype="auto"` is float32 on the CPU and the stored dtype elsewhere.
     A GGUF file is dequantised to float32 once and kept in the cache; `quantisation` says so in every later use.
+    `device_map` spreads a model over devices: auto, balanced or sequential, or a `.json` file with the device of each
+    module (0, "cpu", "disk"); untested on CUDA.
     """
     if not isinstance(name, str | Path):
         return _from_object(name, tokenizer, device, dtype)
     if device_map is not None and device != "auto":
         raise UserError(f"device={device!r} and device_map={device_map!r} exclude each other: give one")
+    device_map = preflight.read_device_map(device_map)
     device = _device(device)
     folder, quantisation, expected = _locate(str(name), revision, token)
     if expected and folder_hash(folder) != expected:
@@ -171,8 +174,11 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
     """The model on its device; nothing is fetched, nothing but safetensors is read, no code of the folder is run."""
     from transformers import AutoModelForCausalLM
 
+    sizes = preflight.tensor_bytes(folder, dtype)
     if device_map is None:
-        preflight.check_weights(name, preflight.weights_bytes(folder, dtype), preflight.available(device))
+        preflight.check_weights(name, sum(sizes.values()), preflight.available(device))
+    else:
+        preflight.check_device_map(name, sizes, device_map)
     try:
         with quiet():
             # tensors of another shape are let through here so that `check_complete` can name them
