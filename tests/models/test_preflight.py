@@ -193,7 +193,7 @@ def test_a_device_map_in_words_and_in_a_file(tmp_path: Path) -> None:
     assert [read_device_map(word) for word in preflight.MAPS] == list(preflight.MAPS)
     for bad in ("[1]", '{"a": null}'):
         file.write_text(bad)
-        with pytest.raises(UserError, match="no device map in|must hold a JSON object"):
+        with pytest.raises(UserError, match=r"no device map in|must hold a JSON object"):
             read_device_map(str(file))
     with pytest.raises(UserError, match="unknown device map 'atuo': did you mean 'auto'"):
         read_device_map("atuo")

@@ -101,7 +101,8 @@ def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "aut
 def unchecked_notes(subjects: Subjects) -> list[tuple[str, int, str]]:
     """Counted warnings (kind, count, text) of a run: dictionaries whose training text nothing can be compared with."""
     known = corpus.names()
-    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in subjects.dictionaries}
+    trained = [s for s in subjects.dictionaries if not s.dictionary.info.get("untrained")]
+    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in trained}
     unknown = [name for name, text in trained_on.items() if text not in known]
     text = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
     return [("unchecked", len(unknown), text)] if unknown else []
