@@ -1,4 +1,4 @@
-"""Untrained controls stand beside a dictionary from elsewhere: which gets them, what they are called, what is fitted."""
+"""Untrained controls stand beside a dictionary from elsewhere: which gets them, their names, what is fitted."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -261,5 +261,8 @@ def from_hub(path: str) -> Path:
         wanted = [inside if last.endswith(".pt") else f"{inside}/*", beside] if inside else None
         home = snapshot_download(f"{owner}/{repo}", allow_patterns=wanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"hub:{path} cannot be fetched: {first_line(error)}") from None
+        raise UserError(
+            f"hub:{path} cannot be fetched: {first_line(error)}; without a network give the path of its folder, copied "
+            "from a machine that has one"
+        ) from None
     return Path(home) / inside
