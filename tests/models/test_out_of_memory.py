@@ -5,6 +5,7 @@ The error is raised by a hook, as CUDA's allocator would raise it inside a block
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -79,3 +80,24 @@ def test_one_text_that_does_not_fit_is_refused_after_few_tries() -> None:
     ):
         rows(poor, Backoff(400, "tokens per batch", "lower it"))
     assert len(seen) <= 5
+
+
+def test_reading_backs_off_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error comes from inside the block, as a hook may not stay on a model that is read."""
+    whole, poor = model(), model()
+    expected = whole.read(TEXTS, SITE)[SITE].rows
+    block = type(poor.network.module.model.layers[1])
+    true, seen = block.forward, []
+
+    def forward(self: Any, h: Tensor, *args: Any, **how: Any) -> Any:
+        seen.append(h.shape[0] * h.shape[1])
+        if seen[-1] > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return true(self, h, *args, **how)
+
+    monkeypatch.setattr(block, "forward", forward)
+    monkeypatch.setattr("theodolite.models.identity.code_digest", lambda module: "")
+    with pytest.warns(UserWarning, match="halvings of tokens per batch"):
+        found = poor.read(TEXTS, SITE, batch_tokens=400)[SITE].rows
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert max(seen) > 60

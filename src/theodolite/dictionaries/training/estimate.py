@@ -32,10 +32,12 @@ class _Cost:
     file: int
 
 
-def estimate(model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, **options: Any) -> dict[str, Any]:
+def estimate(
+    model: Any, sites: Sequence[Any], rows: Corpus | StoredRows, *, batch_tokens: int | None = None, **options: Any
+) -> dict[str, Any]:
     """Tokens asked for and available, gigabytes and minutes of `train` with the same arguments; writes nothing."""
     keep_freed_memory()  # as `train` does: half of a dense step can be page faults
-    material, plan = material_of(model, rows), TrainingPlan(tuple(map(str, sites)), **options)
+    material, plan = material_of(model, rows, batch_tokens), TrainingPlan(tuple(map(str, sites)), **options)
     members = plan.members(material.check(plan.reads))
     stream = material.stream(plan.reads, plan.seed, min(plan.block, TRIAL_ROWS))
     first = stream.block()  # warms up
