@@ -1,6 +1,6 @@
 """Speed and memory of a large model and a wide dictionary on one GPU, and whether it computes what the CPU does.
 
-    python benchmarks/gpu.py [--tiny] [--device cuda] [--tokens 65536] [--json FILE]
+    python -P benchmarks/gpu.py [--tiny] [--device cuda] [--tokens 65536] [--json FILE]
 
 The model is a Llama of 7 billion random numbers, made on the device: nothing is downloaded. The dictionary has 65,536
 random latents at its middle block. Measured: tokens per second of a harvest to disk, rows per second of coding by TopK
@@ -8,7 +8,8 @@ and by a threshold, bytes per second of the checksum that every use of the weigh
 Agreement: rows of the first two blocks in float32 on both devices, and the latents of the same rows. Exit 1 where they
 differ by more than 1e-3 of a row's norm, or in more than one latent of a thousand. Meant to end within 8 minutes.
 
-`--tiny` does the same at the size of a test, on the CPU unless --device says otherwise. Untested on CUDA.
+`--tiny` does the same at the size of a test, on the CPU unless --device says otherwise. Untested on CUDA. `-P` keeps
+`benchmarks/coverage.py` from being taken for the package of that name, which numba looks for.
 """
 
 import argparse
