@@ -16,8 +16,10 @@ from theodolite.core.tick import Tell, silent, told
 from theodolite.dictionaries import native, opening, origin
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.ops import tiles
 from theodolite.dictionaries.training import corpus
 from theodolite.dictionaries.training.learner import frozen_part
+from theodolite.models import offload, preflight
 from theodolite.models.model import Model
 
 MAIN_CORPUS = "text-chat"
@@ -27,6 +29,8 @@ DEPTHS = (0.57, 0.3, 0.43)  # of a model whose recipe names no site; the first i
 @dataclass(frozen=True)
 class SiteDictionary:
     """One dictionary at one site, with its frozen-encoder control if it has one.
+
+    device: where rows are coded with it: the model's, if it fits there beside the model, else the CPU, where it lies.
 
     family: "" for the dictionaries the comparison is about; the name of another corpus, size or `--sae` for rows that
     stand beside them. Seeds of a comparison take turns among a family's dictionaries, so these differ in nothing but
@@ -38,6 +42,7 @@ class SiteDictionary:
     site: str
     dictionary: Dictionary
     control: Dictionary | None = None
+    device: str = "cpu"
 
     @property
     def key(self) -> str:
@@ -71,7 +76,14 @@ class Subjects:
         return [s for s in self.dictionaries if (s.site, s.family) == (site, family)]
 
 
-def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "auto", tell: Tell = silent) -> Subjects:
+def open_subjects(
+    recipe: Recipe,
+    model: Model | None = None,
+    device: str = "auto",
+    tell: Tell = silent,
+    *,
+    device_map: Any = None,
+) -> Subjects:
     """Open the model of a recipe (or take one already loaded) and the dictionaries it names.
 
     `shipped` stands for what the package carries and whatever `theodolite train` made for these weights. Nothing
@@ -81,7 +93,8 @@ def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "aut
     if model is None:
         tell(f"loading {recipe.model}", 0, 0)
         dtype = compute_dtype(recipe.dtype)
-        model = Model.from_pretrained(recipe.model, revision=recipe.revision, device=device, dtype=dtype)
+        where: dict[str, Any] = {"device": device, "device_map": device_map}
+        model = Model.from_pretrained(recipe.model, revision=recipe.revision, dtype=dtype, **where)
     recipe = settled(recipe, model)
     sites = {recipe.site, *recipe.sites}
     if unknown := [site for site in sorted(sites) if (Site.parse(site).block or 0) >= model.n_blocks]:
@@ -95,7 +108,17 @@ def open_subjects(recipe: Recipe, model: Model | None = None, device: str = "aut
             dictionaries.append(
                 _named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, dictionaries)
             )
-    return Subjects(model, tuple(dictionaries))
+    return Subjects(model, tuple(replace(s, device=coding_device(s.dictionary, model)) for s in dictionaries))
+
+
+def coding_device(dictionary: Dictionary, model: Model) -> str:
+    """The device to code rows on: the model's, where a copy of the dictionary and a tile of codes fit; else the CPU."""
+    device = str(offload.entrance(model.network.module))
+    if device == "cpu":
+        return device
+    tensors = (*dictionary.weights().values(), *dictionary.activation.tensors().values())
+    needed = sum(t.numel() * t.element_size() for t in tensors) + 3 * 4 * tiles.CELLS
+    return device if needed + needed // 10 <= preflight.available(device) else "cpu"
 
 
 def unchecked_notes(subjects: Subjects) -> list[tuple[str, int, str]]:

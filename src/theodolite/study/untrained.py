@@ -49,6 +49,8 @@ def _controls(of: SiteDictionary, x_nd: Tensor, number: int) -> list[SiteDiction
     """One subject per kind; dictionaries of one family give their controls one family, with other seeds."""
     behind = f" of {Path(of.family).name}" if of.family else ""
     return [
-        SiteDictionary(f"{LABEL} {kind} of {of.key} seed {number}", f"{LABEL} {kind}{behind}", of.site, control)
+        SiteDictionary(
+            f"{LABEL} {kind} of {of.key} seed {number}", f"{LABEL} {kind}{behind}", of.site, control, device=of.device
+        )
         for kind, control in untrained_controls(of.dictionary, x_nd, seed=number).items()
     ]
