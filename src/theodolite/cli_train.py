@@ -28,7 +28,9 @@ def train(
     k: int = 32,
     out: Path | None = None,
     device: str = "auto",
+    device_map: str | None = None,
     dtype: str = "auto",
+    batch_tokens: int | None = None,
     prefetch: Annotated[bool | None, Parameter(negative="--no-prefetch")] = None,
     dry_run: bool = False,
 ) -> None:
@@ -69,8 +71,12 @@ def train(
         folder (default: the cache, where compare finds it).
     device
         auto, cpu, cuda.
+    device_map
+        spread a large model: auto, balanced, sequential, or a .json file with the device of each module.
     dtype
         auto, float32, bfloat16.
+    batch_tokens
+        tokens in a batch of the model (default: what fits in memory).
     prefetch
         read the next block of rows while this one is trained on (default: on a GPU).
     dry_run
@@ -81,11 +87,28 @@ def train(
     from theodolite.study import training
 
     frozen = [control for control in controls or ["encoder"] if control != "none"]
+    request = training.TrainRequest(
+        recipe=recipe,
+        sae=sae or ["topk"],
+        controls=frozen,
+        model=model,
+        revision=revision,
+        data=data,
+        text=text,
+        format=format,
+        sites=sites,
+        seed=seed or [0],
+        tokens=tokens,
+        width=width or [4096],
+        k=k,
+        out=out,
+        device=device,
+        device_map=device_map,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        prefetch=prefetch,
+        dry_run=dry_run,
+    )
     with terminal.progress() as progress:
-        lines = training.train(
-            recipe, sae=sae, controls=frozen, model=model, revision=revision, data=data, text=text, format=format,
-            sites=sites, seed=seed or [0], tokens=tokens, width=width or [4096], k=k, out=out, device=device,
-            dtype=dtype, prefetch=prefetch, dry_run=dry_run, progress=progress,
-            watch=lambda line: progress.say(told(line)),
-        )  # fmt: skip
+        lines = training.train(request, progress=progress, watch=lambda line: progress.say(told(line)))
     terminal.say(lines)

@@ -85,3 +85,28 @@ def test_a_dictionary_that_overflows_is_said_to() -> None:
     rows = [(np.arange(3), np.ones(3, bool), torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))]
     with pytest.raises(UserError, match="no finite reconstruction of 2 of 3 tokens whose states are finite"):
         pooled_latents(huge, rows, 3, "mean")
+
+
+def test_memory_that_runs_out_halves_the_rows_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    d = Dictionary(torch.eye(6), torch.zeros(6), torch.eye(6), torch.zeros(6), TopKRule(2))
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    rows = [(np.repeat(np.arange(4), 10), np.ones(40, bool), x)]
+    expected, sizes, notes = pooled_latents(d, rows, 4, "mean"), [], []
+    true = Dictionary.code
+
+    def code(self: Dictionary, x_nd: torch.Tensor) -> tuple:
+        sizes.append(len(x_nd))
+        if len(x_nd) > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return true(self, x_nd)
+
+    monkeypatch.setattr(Dictionary, "code", code)
+    found = pooled_latents(d, rows, 4, "mean", chunk=32, note=lambda *note: notes.append(note))
+    assert sizes == [32, 16, 8, 8, 8, 8, 8]
+    assert (found.latents != expected.latents).nnz == 0
+    assert found.fvu == expected.fvu
+    np.testing.assert_array_equal(found.error, expected.error)
+    assert len(notes) == 2
+    monkeypatch.setattr(Dictionary, "code", lambda self, x_nd: torch.empty(2**60))
+    with pytest.raises(UserError, match=r"out of memory at 1 rows .* choose --device cpu or a narrower dictionary"):
+        pooled_latents(d, rows, 4, "mean")

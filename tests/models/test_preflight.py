@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,7 +15,17 @@ from transformers import GPT2Config, LlamaConfig
 
 from theodolite.core.errors import UserError
 from theodolite.models import preflight
-from theodolite.models.preflight import available, batch_tokens, bytes_per_token, check_weights, weights_bytes
+from theodolite.models.model import Model
+from theodolite.models.preflight import (
+    available,
+    batch_tokens,
+    bytes_per_token,
+    check_device_map,
+    check_weights,
+    read_device_map,
+    weights_bytes,
+)
+from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 
 def model(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
@@ -115,3 +127,86 @@ def test_an_old_container_too(machine: Path) -> None:
 def test_elsewhere_half_of_the_installed_memory_is_assumed(machine: Path) -> None:
     (machine / "meminfo").unlink()
     assert 2**26 < available() < 2**50
+
+
+GIB = 2**30
+SIZES = {"model.layers.0.w": 3 * GIB, "model.layers.1.w": 3 * GIB, "lm_head.weight": GIB}
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Says how many GiB each device has left; as many accelerators as there are names."""
+
+    def use(**free: float) -> None:
+        left = {name.replace("_", ":"): int(gib * GIB) for name, gib in free.items()}
+        monkeypatch.setattr(preflight, "available", lambda device: left[str(device)])
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: sum(name != "cpu" for name in left))
+
+    return use
+
+
+def test_a_device_map_is_checked_device_by_device(devices: Callable[..., None]) -> None:
+    devices(cpu=1, cuda_0=4, cuda_1=4.5)
+    spread = {"model.layers.0": 0, "model": 1, "lm_head": 1}
+    check_device_map("m", SIZES, spread)
+    check_device_map("m", SIZES, {"": "disk", "lm_head": 0})
+    with pytest.raises(UserError, match=r"puts 6.0 GiB of model 'm' on cuda:1, where 4.5 GiB is free: move parts"):
+        check_device_map("m", SIZES, {"": 0, "model": 1})
+    with pytest.raises(UserError, match=r"puts 1.0 GiB of model 'm' on cpu, where 1.0 GiB is free"):  # a tenth to run
+        check_device_map("m", SIZES, {"": 0, "model.layers.1": 1, "lm_head": "cpu"})
+    with pytest.raises(UserError, match=r"names no place for 'lm_head.weight'"):
+        check_device_map("m", SIZES, {"model": 0})
+
+
+def test_a_map_that_accelerate_makes_has_all_memory_of_all_devices(devices: Callable[..., None]) -> None:
+    devices(cpu=2, cuda_0=3, cuda_1=3)
+    check_device_map("m", SIZES, "auto")
+    devices(cpu=1, cuda_0=3, cuda_1=3)
+    with pytest.raises(
+        UserError, match=r"7.0 GiB for its weights, and free are 1.0 GiB on cpu, 3.0 GiB on cuda:0, 3.0"
+    ):
+        check_device_map("m", SIZES, "auto")
+
+
+def test_a_batch_fits_where_least_is_free(devices: Callable[..., None]) -> None:
+    """A network with parts on two devices, one of them only pretended to: what the fuller one has left decides."""
+    network = tiny_model()
+    need = bytes_per_token(network, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "_computing", lambda model: {"cuda:0", "cuda:1"})
+        patch.setitem(preflight.MOST, "cpu", 10**9)
+        devices(cuda_0=1, cuda_1=0.5)
+        assert batch_tokens(network, deepest_block=None) == GIB // 2 // (2 * need)
+
+
+def test_where_states_of_an_offloaded_model_lie() -> None:
+    network = tiny_model()
+    accelerate.cpu_offload(network, execution_device="cpu")
+    assert preflight._computing(network) == {torch.device("cpu")}
+
+
+def test_a_device_map_in_words_and_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "map.json"
+    file.write_text('{"": "cpu", "lm_head": "disk"}')
+    assert read_device_map(str(file)) == {"": "cpu", "lm_head": "disk"}
+    assert read_device_map("cpu") == {"": "cpu"}
+    assert [read_device_map(word) for word in preflight.MAPS] == list(preflight.MAPS)
+    for bad in ("[1]", '{"a": null}'):
+        file.write_text(bad)
+        with pytest.raises(UserError, match=r"no device map in|must hold a JSON object"):
+            read_device_map(str(file))
+    with pytest.raises(UserError, match="unknown device map 'atuo': did you mean 'auto'"):
+        read_device_map("atuo")
+
+
+def test_a_model_loads_under_a_device_map_and_keeps_its_hash(tmp_path: Path) -> None:
+    """All of it on the CPU, under three spellings: untested on CUDA."""
+    tiny_model().save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    plain = Model.from_pretrained(tmp_path)
+    (tmp_path / "map.json").write_text('{"": "cpu"}')
+    for device_map in ("cpu", "auto", str(tmp_path / "map.json")):
+        mapped = Model.from_pretrained(tmp_path, device_map=device_map, dtype="float32")
+        assert mapped.identity == plain.identity
+        found, expected = (model.read("hello", "final_norm")["final_norm"].rows for model in (mapped, plain))
+        np.testing.assert_array_equal(found, expected)

@@ -183,7 +183,7 @@ def test_a_dictionary_is_trained_where_recipes_read(model: Model, monkeypatch: p
     monkeypatch.setattr(training.Model, "from_pretrained", lambda *_, **__: model)
     monkeypatch.setattr(training.corpora, "cached", lambda recipe: None)
     monkeypatch.setattr(training, "estimate", lambda model, sites, texts, **options: asked.extend(sites) or {})
-    training.train(dry_run=True)
+    training.train(training.TrainRequest(dry_run=True))
     assert sorted(map(str, asked)) == sorted(default_sites(3))
 
 
@@ -196,7 +196,7 @@ def test_each_size_is_trained_into_a_folder_of_its_own(model: Model, monkeypatch
         training, "train_dictionaries", lambda model, sites, texts, folder, **options: folders.append(folder.name) or {}
     )
     for size in ({}, {"width": 8192}, {"k": 16}):
-        training.train(**size)
+        training.train(training.TrainRequest(**size))
     assert folders == ["text-chat-0", "text-chat-0-w8192-k32", "text-chat-0-w4096-k16"]
 
 

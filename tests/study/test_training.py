@@ -51,7 +51,7 @@ def csv(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("format", ["raw", "chat"])
 def test_ones_own_text_and_model_in_one_call(model: Model, csv: Path, tmp_path: Path, format: str) -> None:
-    lines = training.train(data=csv, text="body", format=format, out=tmp_path / "out", **TINY)
+    lines = training.train(training.TrainRequest(data=csv, text="body", format=format, out=tmp_path / "out", **TINY))
     assert lines[-1] == f"in {tmp_path / 'out'}"
     info = native.load(tmp_path / "out" / SITE).info
     ce, fvu = info["card"]["cross_entropy"], info["card"]["domains"][info["card"]["judged_on"]]["fvu"]
@@ -64,7 +64,7 @@ def test_ones_own_text_and_model_in_one_call(model: Model, csv: Path, tmp_path: 
 
 
 def test_the_cache_is_where_a_comparison_looks(model: Model, csv: Path) -> None:
-    training.train(data=csv, text="body", **TINY)
+    training.train(training.TrainRequest(data=csv, text="body", **TINY))
     ((one, control),) = opening.paired(opening.find(model))
     assert (one.width, one.k, one.label, control is not None) == (16, 2, "topk", True)
     assert one.path.parent.name == f"{one.corpus}-0-w16-k2"
@@ -106,14 +106,18 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
 
 def test_rows_harvested_before(model: Model, tmp_path: Path) -> None:
     harvest(model, texts(), tmp_path / "rows", token_sites=[SITE], format="raw")
-    training.train(data=tmp_path / "rows", out=tmp_path / "out", **TINY)
+    training.train(training.TrainRequest(data=tmp_path / "rows", out=tmp_path / "out", **TINY))
     info = native.load(tmp_path / "out" / SITE).info
     assert (info["model"], info["model_hash"], info["card"]["cross_entropy"]) == ("tiny", model.hash, None)
     assert info["training"]["corpus"].startswith("store-")
     site_dictionary = SimpleNamespace(site=SITE, dictionary=SimpleNamespace(info=info, width=16))
     assert conclusion.card(site_dictionary)["ce_recovered"] is None
     with pytest.raises(UserError, match="unknown harvested site"):
-        training.train(data=tmp_path / "rows", out=tmp_path / "new", **TINY | {"sites": ["blocks.0.resid_post"]})
+        training.train(
+            training.TrainRequest(
+                data=tmp_path / "rows", out=tmp_path / "new", **TINY | {"sites": ["blocks.0.resid_post"]}
+            )
+        )
 
 
 def test_stored_rows_are_those_the_model_gives_and_train_the_same(model: Model, tmp_path: Path) -> None:
@@ -122,7 +126,7 @@ def test_stored_rows_are_those_the_model_gives_and_train_the_same(model: Model, 
     (tmp_path / "t.txt").write_text("\n".join(texts()))
     fvu = []
     for data in (tmp_path / "rows", tmp_path / "t.txt"):
-        training.train(data=data, out=tmp_path / f"out-{data.name}", **TINY | {"tokens": 40_960})
+        training.train(training.TrainRequest(data=data, out=tmp_path / f"out-{data.name}", **TINY | {"tokens": 40_960}))
         card = native.load(tmp_path / f"out-{data.name}" / SITE).info["card"]
         fvu.append(card["domains"]["held-out documents"]["fvu"]["value"])
     assert fvu[0] == pytest.approx(fvu[1], rel=0.25)
@@ -155,15 +159,15 @@ def test_a_file_without_texts_is_refused(
     path = tmp_path / "own.csv"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        training.train(data=path, out=tmp_path / "out", **TINY, **how)
+        training.train(training.TrainRequest(data=path, out=tmp_path / "out", **TINY, **how))
     assert not (tmp_path / "out").exists()
 
 
 def test_what_contradicts_itself_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="or --data, not both"):
-        training.train("text-only", data=tmp_path / "x.csv")
+        training.train(training.TrainRequest("text-only", data=tmp_path / "x.csv"))
     with pytest.raises(UserError, match="unknown dictionary 'topkk': did you mean 'topk'"):
-        training.train(sae=["topkk"])
+        training.train(training.TrainRequest(sae=["topkk"]))
 
 
 def test_folders_of_the_cache_are_told_apart() -> None:
@@ -183,7 +187,35 @@ def test_folders_of_the_cache_are_told_apart() -> None:
 
 def test_a_finished_run_is_a_request_and_no_other_may_have_its_folder(model: Model, csv: Path, tmp_path: Path) -> None:
     how = {"data": csv, "text": "body", "out": tmp_path / "out"}
-    training.train(**how, **TINY)
+    training.train(training.TrainRequest(**how, **TINY))
     assert json.loads((tmp_path / "out" / "request.json").read_text())["saes"] == ["topk(k=2, width=16)"]
     with pytest.raises(UserError, match="another controls"):
-        training.train(**how, **TINY, controls=["decoder"])
+        training.train(training.TrainRequest(**how, **TINY, controls=["decoder"]))
+
+
+def test_tokens_in_a_batch_reach_every_pass_and_change_no_request(
+    model: Model, csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    true = model.read
+    monkeypatch.setattr(model, "read", lambda *a, **how: seen.append(how.get("batch_tokens")) or true(*a, **how))
+    how: dict[str, Any] = {"data": csv, "text": "body", "controls": [], **TINY}
+    training.train(training.TrainRequest(out=tmp_path / "out", batch_tokens=70, **how))
+    assert set(seen) == {70}
+    training.train(training.TrainRequest(out=tmp_path / "out", batch_tokens=90, **how))  # the same run, finished
+    with pytest.raises(UserError, match="--batch-tokens must be 1 or more, got 0"):
+        training.train(training.TrainRequest(batch_tokens=0))
+
+
+def test_options_of_the_command_are_the_fields_of_the_request() -> None:
+    from dataclasses import fields
+
+    named = {name for argument in app["train"].assemble_argument_collection() for name in argument.names}
+    assert {f"--{field.name.replace('_', '-')}" for field in fields(training.TrainRequest)} <= named
+
+
+def test_one_alone_is_a_list_of_one() -> None:
+    one = training.TrainRequest(sae="topk", width=64, seed=3)
+    many = training.TrainRequest(sae=["topk"], width=[64], seed=[3])
+    assert one.specs() == many.specs()
+    assert one.seeds == many.seeds == (3,)

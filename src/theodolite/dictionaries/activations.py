@@ -23,6 +23,7 @@ class Activation(ABC):
     homogeneous: ClassVar[bool] = True  # a positive factor on all pre-activations is one on all latents
     signed: ClassVar[bool] = False  # latents may be negative
     reads_decoder: ClassVar[bool] = False  # latents change where the decoder does
+    elementwise: ClassVar[bool] = False  # a latent depends on its own pre-activation only
 
     @abstractmethod
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
@@ -39,6 +40,11 @@ class Activation(ABC):
     def to(self, device: str | torch.device) -> Self:
         """Return this rule on another device."""
         return replace(self, **{name: t.to(device) for name, t in self.tensors().items()})
+
+    def part(self, latents: slice) -> Self:
+        """The rule of some neighbouring latents, where each is by itself (`elementwise`)."""
+        assert self.elementwise, f"{self.name} looks at all latents of a row"
+        return replace(self, **{name: t[latents] for name, t in self.tensors().items()})
 
     def times(self, factor: float) -> Self:
         """The rule for pre-activations `factor` times as large, whose latents are that much larger."""
@@ -75,6 +81,7 @@ class ReluRule(Activation):
     """Standard L1 dictionaries."""
 
     name = "standard"
+    elementwise = True
 
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         return pre_nf.relu()
@@ -86,6 +93,7 @@ class JumpReluRule(Activation):
 
     threshold: Tensor
     name = "jumprelu"
+    elementwise = True
 
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         return pre_nf.relu() * (pre_nf > self.threshold)
@@ -105,6 +113,7 @@ class GatedRule(Activation):
     scale: Tensor
     shift: Tensor
     name = "gated"
+    elementwise = True
 
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         return (pre_nf * self.scale + self.shift).relu() * (pre_nf > 0)
@@ -119,6 +128,7 @@ class IdentityRule(Activation):
 
     name = "identity"
     signed = True
+    elementwise = True
 
     def __call__(self, pre_nf: Tensor, W_fd: Tensor) -> Tensor:
         return pre_nf

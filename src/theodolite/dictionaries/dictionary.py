@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 from scipy import sparse as scipy_sparse
 from torch import Tensor
+from torch.nn.functional import pad
 
 from theodolite.core.errors import UserError
-from theodolite.dictionaries.activations import Activation, TopKRule
-from theodolite.dictionaries.ops import sparse
+from theodolite.dictionaries.activations import AbsTopKRule, Activation, TopKRule
+from theodolite.dictionaries.ops import sparse, tiles
 from theodolite.dictionaries.refit import magnitudes
 
 Normalise = Literal["none", "centre", "layer_norm", "constant_norm"]
@@ -115,8 +116,11 @@ class Dictionary:
 
     def pre_activations(self, x_nd: Tensor) -> Tensor:
         """W_enc (x - b_dec) + b_enc, after the row normalisation."""
+        return torch.addmm(self.b_enc, self._encoder_inputs(x_nd), self.W_enc.T)
+
+    def _encoder_inputs(self, x_nd: Tensor) -> Tensor:
         x_nd, _, _ = self.normalised(x_nd)
-        return torch.addmm(self.b_enc, x_nd - self.b_dec if self.subtract_b_dec else x_nd, self.W_enc.T)
+        return x_nd - self.b_dec if self.subtract_b_dec else x_nd
 
     def encode(self, x_nd: Tensor) -> Tensor:
         """(n, width) latents, mostly 0; negative ones from a signed rule only."""
@@ -131,13 +135,29 @@ class Dictionary:
         return (idx, self._refitted(x_nd, idx, val)) if self.refit else (idx, val)
 
     def _active(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents as of `encode_sparse`, with the encoder's own magnitudes."""
+        """Latents as of `encode_sparse`, with the encoder's own magnitudes; in tiles where they are many."""
+        return self._in_tiles(x_nd) if len(x_nd) * self.width > tiles.CELLS else self._whole(x_nd)
+
+    def _whole(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.activation, TopKRule):
             return sparse.top_k(self.pre_activations(x_nd), self.activation.k)
         z_nf = self.activation(self.pre_activations(x_nd), self.W_dec)
         k = max(int((z_nf != 0).sum(1).max()), 1) if len(z_nf) else 1
         idx = z_nf.abs().topk(k, dim=1, sorted=False).indices
         return idx, z_nf.gather(1, idx)
+
+    def _in_tiles(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
+        rule, inputs = self.activation, self._encoder_inputs(x_nd)
+        if isinstance(rule, TopKRule | AbsTopKRule):
+            return tiles.top_k(inputs, self.W_enc, self.b_enc, rule.k, signed=rule.signed)
+        if rule.elementwise:
+            return tiles.active(
+                inputs, self.W_enc, self.b_enc, lambda latents, pre: rule.part(latents)(pre, self.W_dec)
+            )
+        found = [self._whole(part) for part in x_nd.split(tiles.row_blocks(len(x_nd), self.width))]
+        k = max(idx.shape[1] for idx, _ in found)  # rows of a block have as many slots as its fullest row
+        idx, val = ([pad(part, (0, k - part.shape[1])) for part in parts] for parts in zip(*found, strict=True))
+        return torch.cat(idx), torch.cat(val)
 
     def _refitted(self, x_nd: Tensor, idx: Tensor, val: Tensor) -> Tensor:
         if self.is_transcoder:

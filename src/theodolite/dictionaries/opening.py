@@ -141,6 +141,8 @@ def self_check(
     target_nd = rows[site]
     x_nd = rows[dictionary.info.get("read_site") or site]
     fvu, l0 = _measure(dictionary, x_nd, target_nd)
+    if dictionary.info.get("untrained"):  # a control that is meant not to fit
+        return {"fvu": fvu, "l0": l0}
     expected, most = _card_l0(dictionary), MOST_ELSEWHERE if trained_on else 1.0
     fits = fvu < most and (expected is None or 1 / L0_FACTOR <= l0 / expected <= L0_FACTOR)
     if fits and not _uncentred(dictionary, x_nd, fvu):
@@ -265,5 +267,8 @@ def from_hub(path: str) -> Path:
         wanted = [inside if last.endswith(".pt") else f"{inside}/*", beside] if inside else None
         home = snapshot_download(f"{owner}/{repo}", allow_patterns=wanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"hub:{path} cannot be fetched: {first_line(error)}") from None
+        raise UserError(
+            f"hub:{path} cannot be fetched: {first_line(error)}; without a network give the path of its folder, copied "
+            "from a machine that has one"
+        ) from None
     return Path(home) / inside

@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import sparse
 from torch import Tensor
 
+from theodolite.core.backoff import Backoff
 from theodolite.core.errors import UserError
 from theodolite.core.positions import pool
+from theodolite.core.sealed import Note, no_note
 from theodolite.dictionaries.dictionary import Dictionary, to_csr
 from theodolite.dictionaries.metrics import fvu_of_sums
 
 ROUNDING = 1e-5  # of a row's length: an error below it is float32 arithmetic (6e-7 in a basis that misses nothing)
+ADVICE = "close other programs on that device, or choose --device cpu or a narrower dictionary"
 TokenRows = Iterable[tuple[np.ndarray, np.ndarray, Tensor]]
 
 
@@ -29,15 +33,27 @@ class Pooled(NamedTuple):
 
 
 def pooled_latents(
-    dictionary: Dictionary, token_rows: TokenRows, n_texts: int, pooling: str, *, chunk: int = 4096
+    dictionary: Dictionary,
+    token_rows: TokenRows,
+    n_texts: int,
+    pooling: str,
+    *,
+    chunk: int = 4096,
+    device: str | torch.device | None = None,
+    note: Note = no_note,
 ) -> Pooled:
-    """Encode token rows and pool them per text.
+    """Encode token rows and pool them per text; codes are kept sparse, on the CPU.
+
+    device: where to encode (default: where the dictionary lies). chunk: rows at once; halved, with a note, where memory
+    runs out.
 
     token_rows: (text number, whether selected, row) per token in chunks that hold whole texts, tokens in order. `mean`
     and `max` go over the selected tokens; `last` takes a text's last row, selected or not. A text without such a token
     is an error, not a row of zeros.
     """
     latents, numbers, dense = [], [], []
+    dictionary = dictionary if device is None else dictionary.to(device)
+    rows = Backoff(chunk, "rows that a dictionary codes at once", ADVICE, note)
     sums_1m = np.zeros((1, dictionary.d_in + 4))
     for text_n, selected_n, x_nd in token_rows:
         text_n, selected_n = np.asarray(text_n), np.asarray(selected_n, bool)
@@ -46,7 +62,7 @@ def pooled_latents(
         order = order[last_n if pooling == "last" else selected_n[order]]  # other rows need no encoding
         if not len(order):
             continue
-        z, x_hat, x = _encoded(dictionary, x_nd[order], chunk)
+        z, x_hat, x = _encoded(dictionary, x_nd[order], rows)
         error = _error(x, x_hat)
         y, missed = dictionary.explainable(x), np.square(error, dtype=np.float64).sum()
         energy = np.square(y, dtype=np.float64).sum()
@@ -80,12 +96,17 @@ def _error(x_nd: np.ndarray, x_hat_nd: np.ndarray) -> np.ndarray:
     return error
 
 
-def _encoded(dictionary: Dictionary, x_nd: Tensor, chunk: int) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Latents, reconstruction and the rows themselves, on the CPU in float32, `chunk` rows at a time."""
-    codes, hats, rows = [], [], []
-    for x in x_nd.split(chunk):
-        idx, val, x_hat = dictionary.code(x.to(dictionary.W_dec.device))
-        codes.append(to_csr(idx, val, dictionary.width))
-        hats.append(x_hat.float().cpu().numpy())
-        rows.append(x.float().cpu().numpy())
-    return sparse.vstack(codes, format="csr"), np.concatenate(hats), np.concatenate(rows)
+def _encoded(dictionary: Dictionary, x_nd: Tensor, rows: Backoff) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
+    """Latents, reconstruction and the rows themselves, on the CPU in float32, some rows at a time."""
+    codes, hats, done = [], [], 0
+    while done < len(x_nd):
+        code, x_hat, taken = rows(lambda size: _chunk(dictionary, x_nd[done : done + size]))  # noqa: B023
+        codes.append(code)
+        hats.append(x_hat)
+        done += taken
+    return sparse.vstack(codes, format="csr"), np.concatenate(hats), x_nd.float().cpu().numpy()
+
+
+def _chunk(dictionary: Dictionary, x_nd: Tensor) -> tuple[sparse.csr_matrix, np.ndarray, int]:
+    idx, val, x_hat = dictionary.code(x_nd.to(dictionary.W_dec.device))
+    return to_csr(idx, val, dictionary.width), x_hat.float().cpu().numpy(), len(x_nd)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +12,7 @@ from torch.nn.modules import module as _torch_modules
 
 from theodolite.core.atomic import file_sha256
 from theodolite.core.errors import UserError
-from theodolite.models.checksum import sums
+from theodolite.models import checksum, offload
 from theodolite.models.hashing import model_hash, tensor_line
 from theodolite.models.pass_code import code_digest
 
@@ -30,7 +29,7 @@ class WeightsState:
 
     An edit such as `p.data.mul_()` leaves no trace in torch's version counters, so every call reads all bits (see
     `checksum.sums` for its speed). sha256 runs once for each state of the weights. A part that accelerate has offloaded
-    counts by its name, dtype and shape only.
+    is fetched from where it lies, one tensor at a time.
     """
 
     def __init__(self, module: nn.Module, hash: str = "") -> None:
@@ -51,12 +50,7 @@ class WeightsState:
         return self._hashes[now]
 
     def _now(self) -> str:
-        whole = hashlib.sha256("\n".join(structure(self._module)).encode())
-        for name, tensor in _tensors(self._module):
-            whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            if not tensor.is_meta:
-                whole.update(sums(tensor).tobytes())
-        return whole.hexdigest()
+        return checksum.digest(offload.values(self._module), "\n".join(structure(self._module)))
 
 
 def fingerprint(module: Any, tokenizer: Any, weights: str) -> dict[str, str]:
@@ -82,7 +76,7 @@ def check_untouched(module: nn.Module) -> None:
 
     Results of such a network must not be kept under the name of its weights.
     """
-    if torch.is_autocast_enabled(next(module.parameters()).device.type):
+    if any(map(torch.is_autocast_enabled, offload.device_types(module))):
         raise UserError(
             "torch.autocast is on, which computes in another dtype than that of the weights: leave that block, "
             "and load the model with dtype='bfloat16' to compute in it"
@@ -111,9 +105,10 @@ def check_untouched(module: nn.Module) -> None:
 
 def check_finite(module: nn.Module) -> None:
     """Refuse weights with NaN or infinite numbers, by the name of the tensor."""
-    for name, tensor in module.named_parameters():
-        if tensor.is_meta or tensor.dtype not in {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
+    for name, parameter in module.named_parameters():
+        if parameter.dtype not in {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
             continue
+        tensor = offload.present(module, name, parameter)
         wide = torch.promote_types(tensor.dtype, torch.float32)
         total = tensor.detach().sum(dtype=wide)  # one pass; finite numbers may overflow, so a second look decides
         if not bool(torch.isfinite(total)) and (bad := int((~torch.isfinite(tensor.detach())).sum())):
@@ -160,7 +155,7 @@ def _shared(module: Any) -> list[str]:
 
 def _lowered(module: Any) -> str:
     """The precision of float32 products on the module's device, where it was set lower than float32."""
-    backend = torch.backends.cuda if module.device.type == "cuda" else torch.backends.mkldnn
+    backend = torch.backends.cuda if "cuda" in offload.device_types(module) else torch.backends.mkldnn
     asked = {backend.matmul.fp32_precision, getattr(torch.backends, "fp32_precision", "none")} - {"none", "ieee"}
     return "".join(f", products in {precision}" for precision in sorted(asked))
 
@@ -168,8 +163,9 @@ def _lowered(module: Any) -> str:
 def rest_digest(module: nn.Module) -> str:
     """Digest of what decides the pass and lies in no file of weights: the structure and buffers that are not saved."""
     kept = set(module.state_dict(keep_vars=True))
-    constants = [(name, tensor) for name, tensor in module.named_buffers() if name not in kept and not tensor.is_meta]
-    return _digest([*structure(module), *(tensor_line(name, tensor) for name, tensor in sorted(constants))])
+    constants = sorted((name, tensor) for name, tensor in module.named_buffers() if name not in kept)
+    lines = (tensor_line(name, offload.present(module, name, tensor)) for name, tensor in constants)
+    return _digest([*structure(module), *lines])
 
 
 def config_digest(config: Any) -> str:
@@ -206,12 +202,6 @@ def _matter(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _matter(inner) for key, inner in value.items() if key not in _NO_MATTER}
     return [_matter(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter and buffer once, in the order of the modules."""
-    yield from module.named_parameters()
-    yield from module.named_buffers()
 
 
 def _global_hooks() -> list[Any]:

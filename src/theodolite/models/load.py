@@ -17,6 +17,7 @@ from theodolite.models.description import check_extent, check_no_kernel, check_s
 from theodolite.models.families import family_of
 from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
+from theodolite.models.known_hash import loaded_hash
 from theodolite.models.quiet import quiet
 from theodolite.models.weight_files import INDEX, SINGLE, check_complete, check_no_adapter
 
@@ -54,18 +55,21 @@ def load(
     token is `token` or HF_TOKEN), a local folder, a `.gguf` file, or a loaded `transformers` model with `tokenizer=`.
     `device="auto"` is the GPU if there is one; `dtype="auto"` is float32 on the CPU and the stored dtype elsewhere.
     A GGUF file is dequantised to float32 once and kept in the cache; `quantisation` says so in every later use.
+    `device_map` spreads a model over devices: auto, balanced or sequential, or a `.json` file with the device of each
+    module (0, "cpu", "disk"); untested on CUDA.
     """
     if not isinstance(name, str | Path):
         return _from_object(name, tokenizer, device, dtype)
     if device_map is not None and device != "auto":
         raise UserError(f"device={device!r} and device_map={device_map!r} exclude each other: give one")
+    device_map = preflight.read_device_map(device_map)
     device = _device(device)
     folder, quantisation, expected = _locate(str(name), revision, token)
-    weights = folder_hash(folder)
-    if expected and weights != expected:
+    if expected and folder_hash(folder) != expected:
         raise damaged(folder, "model.safetensors")
     wanted = _dtype(dtype, device if device_map is None else "accelerator")
     model = _read_model(str(name), folder, wanted, device, device_map)
+    weights = expected or loaded_hash(folder, model)
     tokenizer = tokenizer or _read_tokenizer(str(name), folder)
     return _loaded(model, tokenizer, str(name), weights, quantisation)
 
@@ -170,8 +174,11 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
     """The model on its device; nothing is fetched, nothing but safetensors is read, no code of the folder is run."""
     from transformers import AutoModelForCausalLM
 
+    sizes = preflight.tensor_bytes(folder, dtype)
     if device_map is None:
-        preflight.check_weights(name, preflight.weights_bytes(folder, dtype), preflight.available(device))
+        preflight.check_weights(name, sum(sizes.values()), preflight.available(device))
+    else:
+        preflight.check_device_map(name, sizes, device_map)
     try:
         with quiet():
             # tensors of another shape are let through here so that `check_complete` can name them

@@ -3,12 +3,15 @@
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from theodolite.core.errors import UserError
+from theodolite.core.atomic import read_json
+from theodolite.core.errors import UserError, unknown
+from theodolite.models import offload
 from theodolite.models.weight_files import opened
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -18,6 +21,7 @@ ONE_TEXT = 512
 # for 1,024, 44 for 4,096). On CUDA it is a bound whose effect on speed is not documented.
 MOST = {"cpu": 512, "cuda": 65536}
 _MARGIN = 2.0
+MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # how accelerate divides a model by itself
 
 
 def available(device: str | torch.device = "cpu") -> int:
@@ -30,14 +34,20 @@ def available(device: str | torch.device = "cpu") -> int:
 
 def weights_bytes(folder: Path, dtype: Any) -> int:
     """Bytes of a folder's weights once loaded; with a torch dtype their floating tensors are converted."""
-    total = 0
+    return sum(tensor_bytes(folder, dtype).values())
+
+
+def tensor_bytes(folder: Path, dtype: Any) -> dict[str, int]:
+    """Bytes of each of a folder's tensors once loaded, by name."""
+    sizes = {}
     for file in opened(folder):
-        for part in map(file.get_slice, file.offset_keys()):
+        for name in file.offset_keys():
+            part = file.get_slice(name)
             stored = part.get_dtype()
             convert = isinstance(dtype, torch.dtype) and stored in {"F64", "F32", "F16", "BF16"}
             bits = 8 * dtype.itemsize if convert else int(re.sub(r"_.*|\D", "", stored) or 8)
-            total += math.prod(part.get_shape()) * bits // 8
-    return total
+            sizes[name] = math.prod(part.get_shape()) * bits // 8
+    return sizes
 
 
 def check_weights(name: str, needed: int, left: int) -> None:
@@ -49,6 +59,67 @@ def check_weights(name: str, needed: int, left: int) -> None:
         )
 
 
+def by_device(sizes: Mapping[str, int], device_map: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes that a device map puts on each device; a tensor goes where the longest name that it begins with goes.
+
+    >>> by_device({"a.0.weight": 8, "a.1.weight": 4, "b": 2}, {"a": 0, "a.1": "cpu", "": "disk"})
+    {'cuda:0': 8, 'cpu': 4, 'disk': 2}
+    """
+    found: dict[str, int] = {}
+    for name, size in sizes.items():
+        homes = [part for part in device_map if not part or name == part or name.startswith(f"{part}.")]
+        if not homes:
+            raise UserError(f"device_map= names no place for {name!r}: add it, or '' for all that has no other place")
+        where = device_map[max(homes, key=len)]
+        device = f"cuda:{where}" if isinstance(where, int) else str(where)
+        found[device] = found.get(device, 0) + size
+    return found
+
+
+def check_device_map(name: str, sizes: Mapping[str, int], device_map: Any) -> None:
+    """Refuse a device map under which weights do not fit: device by device, or all together where accelerate divides.
+
+    `disk` takes any number of bytes. Parts in main memory or on disk are fetched at every pass, which is slow.
+    """
+    if isinstance(device_map, Mapping):
+        for device, needed in by_device(sizes, device_map).items():
+            left = needed * 2 if device == "disk" else available(device)
+            if needed + needed // 10 > left:
+                raise UserError(
+                    f"device_map= puts {_gib(needed)} of model {name!r} on {device}, where {_gib(left)} is free: "
+                    "move parts to another device, to cpu or to disk, or choose dtype='bfloat16'"
+                )
+        return
+    free = {"cpu": available("cpu")} | {f"cuda:{n}": available(f"cuda:{n}") for n in range(torch.cuda.device_count())}
+    needed = sum(sizes.values())
+    if needed + needed // 10 > sum(free.values()):
+        places = ", ".join(f"{_gib(left)} on {device}" for device, left in free.items())
+        raise UserError(
+            f"model {name!r} needs {_gib(needed)} for its weights, and free are {places}: choose dtype='bfloat16', a "
+            "smaller model, or a device map in a .json file that puts parts on disk"
+        )
+
+
+def read_device_map(given: Any) -> Any:
+    """A device map as transformers takes it: a word, one device, or a .json file with a device for each module.
+
+    >>> read_device_map("auto"), read_device_map({"": 0})
+    ('auto', {'': 0})
+    """
+    if not isinstance(given, str) or given in MAPS:
+        return given
+    if given.endswith(".json"):
+        found = read_json(Path(given)) if Path(given).is_file() else None
+        if not isinstance(found, dict) or not all(isinstance(where, int | str) for where in found.values()):
+            raise UserError(f'no device map in {given!r}: write {{"MODULE": 0 or "cpu" or "disk", ...}} there')
+        return found
+    try:
+        torch.device(given)
+    except RuntimeError:
+        raise unknown("device map", given, [*MAPS, "FILE.json"]) from None
+    return {"": given}
+
+
 def batch_tokens(model: Any, *, deepest_block: int | None) -> int:
     """Return how many tokens (padding included) a batch may hold; raises before memory runs out.
 
@@ -56,7 +127,7 @@ def batch_tokens(model: Any, *, deepest_block: int | None) -> int:
     The estimate counts what one block holds at its widest, the key/value cache of every block that runs and eight
     float32 captures, and takes half of what is free, up to `MOST`.
     """
-    left = available(model.device)
+    left = min(map(available, _computing(model)))
     fits = int(left / (_MARGIN * bytes_per_token(model, deepest_block)))
     if fits < ONE_TEXT:
         needed = int(_MARGIN * bytes_per_token(model, deepest_block) * ONE_TEXT)
@@ -65,6 +136,13 @@ def batch_tokens(model: Any, *, deepest_block: int | None) -> int:
             "close other programs, choose dtype='bfloat16' or a smaller model"
         )
     return min(fits, MOST.get(model.device.type, MOST["cpu"]))
+
+
+def _computing(model: Any) -> set[Any]:
+    """The devices that hold states during a pass: those of the weights, and where offloaded parts are fetched to."""
+    if not isinstance(model, torch.nn.Module):
+        return {model.device}
+    return {p.device for p in model.parameters() if not p.is_meta} | {offload.entrance(model)}
 
 
 def bytes_per_token(model: Any, deepest_block: int | None) -> int:

@@ -1,5 +1,6 @@
 """Rows of activations for texts, in memory."""
 
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core.activations import Activations
+from theodolite.core.backoff import Backoff
 from theodolite.core.language_model import LanguageModel
 from theodolite.core.positions import Positions, check_pooling, pooled_over
 from theodolite.core.site import AtSites, Site
@@ -15,6 +17,8 @@ from theodolite.models.prefix import Prefix, shared_start
 from theodolite.models.run import Effects
 from theodolite.models.sweep import Columns, pooled, select, sweep
 from theodolite.models.tokens import Tokens
+
+TOO_LONG = "give a smaller max_tokens=, choose dtype='bfloat16', or a smaller model"
 
 
 @torch.no_grad()
@@ -43,9 +47,15 @@ def read(
             return pooled(h, columns.selected, pooling).cpu()
         return columns.rows(h).float().cpu()
 
-    parts = list(
-        sweep(model.network, tokens, selected, wanted, keep, prefix=prefix, batch_tokens=batch_tokens, effects=effects)
+    def parts_of(size: int) -> list[tuple[Columns, dict[Site, Tensor]]]:
+        return list(
+            sweep(model.network, tokens, selected, wanted, keep, prefix=prefix, batch_tokens=size, effects=effects)
+        )
+
+    batches = Backoff(
+        batch_tokens, "tokens per batch", TOO_LONG, lambda kind, n, text: warnings.warn(text, stacklevel=2)
     )
+    parts = batches(parts_of, least=int(tokens.lengths.max()))
     effects.check()
     doc = np.concatenate([_docs(columns, pooling) for columns, _ in parts])
     order = doc.argsort(kind="stable")

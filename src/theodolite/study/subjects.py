@@ -17,8 +17,10 @@ from theodolite.core.tick import Tell, silent, told
 from theodolite.dictionaries import native, opening, origin
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
+from theodolite.dictionaries.ops import tiles
 from theodolite.dictionaries.training import corpus
 from theodolite.dictionaries.training.learner import frozen_part
+from theodolite.models import offload, preflight
 from theodolite.models.model import Model
 from theodolite.study.hardware import DEFAULT, Machine
 
@@ -30,6 +32,8 @@ DEPTHS = (0.57, 0.3, 0.43)  # of a model whose recipe names no site; the first i
 class SiteDictionary:
     """One dictionary at one site, with its frozen-encoder control if it has one.
 
+    device: where rows are coded with it: the model's, if it fits there beside the model, else the CPU, where it lies.
+
     family: "" for the dictionaries the comparison is about; the name of another corpus, size or `--sae` for rows that
     stand beside them. Seeds of a comparison take turns among a family's dictionaries, so these differ in nothing but
     their own seed.
@@ -40,6 +44,7 @@ class SiteDictionary:
     site: str
     dictionary: Dictionary
     control: Dictionary | None = None
+    device: str = "cpu"
 
     @property
     def key(self) -> str:
@@ -102,13 +107,24 @@ def open_subjects(
             dictionaries.append(
                 _named(spec, opening.open_dictionary(spec, model, recipe.site), recipe.site, dictionaries)
             )
-    return Subjects(model, tuple(dictionaries))
+    return Subjects(model, tuple(replace(s, device=coding_device(s.dictionary, model)) for s in dictionaries))
+
+
+def coding_device(dictionary: Dictionary, model: Model) -> str:
+    """The device to code rows on: the model's, where a copy of the dictionary and a tile of codes fit; else the CPU."""
+    device = str(offload.entrance(model.network.module))
+    if device == "cpu":
+        return device
+    tensors = (*dictionary.weights().values(), *dictionary.activation.tensors().values())
+    needed = sum(t.numel() * t.element_size() for t in tensors) + 3 * 4 * tiles.CELLS
+    return device if needed + needed // 10 <= preflight.available(device) else "cpu"
 
 
 def unchecked_notes(subjects: Subjects) -> list[tuple[str, int, str]]:
     """Counted warnings (kind, count, text) of a run: dictionaries whose training text nothing can be compared with."""
     known = corpus.names()
-    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in subjects.dictionaries}
+    trained = [s for s in subjects.dictionaries if not s.dictionary.info.get("untrained")]
+    trained_on = {s.name: (s.dictionary.info.get("training") or {}).get("corpus") for s in trained}
     unknown = [name for name, text in trained_on.items() if text not in known]
     text = f"dictionaries trained on text that is unknown here, so no row was compared with it: {', '.join(unknown)}"
     return [("unchecked", len(unknown), text)] if unknown else []

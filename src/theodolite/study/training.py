@@ -1,7 +1,8 @@
 """`theodolite train`: any number of dictionaries and their controls, in one pass over texts or stored rows."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from theodolite.core.atomic import sweep
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
+from theodolite.core.several import several
 from theodolite.core.site import Site
 from theodolite.core.slug import slug
 from theodolite.core.tick import Tell, silent
@@ -32,49 +34,79 @@ CONTROLS = ("encoder",)
 ENOUGH = 50  # documents held out of a file of the user's own, as far as a fifth of it goes
 
 
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train on which text and model: the options of `theodolite train`, by the same names.
+
+    One width, seed, site or dictionary alone is a list of one. device_map, batch_tokens: as of `Model.from_pretrained`
+    and `Model.read`. out: the folder (default: the cache, where a comparison finds it).
+    """
+
+    recipe: str | None = None
+    sae: str | Sequence[str] = ("topk",)
+    controls: Sequence[str] = CONTROLS
+    model: str = "smollm2-135m-instruct"
+    revision: str | None = None
+    data: Path | None = None
+    text: str = "text"
+    format: str = "raw"
+    sites: str | Sequence[str] | None = None
+    seed: int | Sequence[int] = 0
+    tokens: int | None = None
+    width: int | Sequence[int] = SIZE[0]
+    k: int = SIZE[1]
+    out: Path | None = None
+    device: str = "auto"
+    device_map: Any = None
+    dtype: str = "auto"
+    batch_tokens: int | None = None
+    prefetch: bool | None = None
+    dry_run: bool = False
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(several(self.seed))
+
+    def specs(self) -> list[Spec]:
+        """The dictionaries, each with every width that it does not name itself."""
+        return crossed(map(parse, several(self.sae)), tuple(several(self.width)), self.k)
+
+    def check(self) -> None:
+        """Refuse what contradicts itself, before anything is loaded."""
+        if self.recipe is not None and self.data is not None:
+            raise UserError(f"give a corpus recipe ({self.recipe!r}) or --data, not both")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise UserError(f"--batch-tokens must be 1 or more, got {self.batch_tokens}")
+
+    def load(self) -> Model:
+        """The model that reads the text."""
+        how: dict[str, Any] = {"device": self.device, "device_map": self.device_map, "dtype": compute_dtype(self.dtype)}
+        return Model.from_pretrained(self.model, revision=self.revision, **how)
+
+
 def train(
-    recipe: str | None = None,
-    *,
-    sae: Sequence[str] | None = None,
-    controls: Sequence[str] = CONTROLS,
-    model: str = "smollm2-135m-instruct",
-    revision: str | None = None,
-    data: Path | None = None,
-    text: str = "text",
-    format: str = "raw",
-    sites: Sequence[str] | None = None,
-    seed: int | Sequence[int] = 0,
-    tokens: int | None = None,
-    width: int | Sequence[int] = SIZE[0],
-    k: int = SIZE[1],
-    out: Path | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    prefetch: bool | None = None,
-    dry_run: bool = False,
-    progress: Tell = silent,
-    watch: Watch | None = None,
-    tracker: Tracker | None = None,
+    request: TrainRequest, *, progress: Tell = silent, watch: Watch | None = None, tracker: Tracker | None = None
 ) -> list[str]:
     """Train (or go on training) and say how good the dictionaries are and where they lie; `dry_run` says what it needs.
 
-    >>> train(dry_run=True)                                          # doctest: +SKIP
+    >>> train(TrainRequest(dry_run=True))                            # doctest: +SKIP
     """
-    if recipe is not None and data is not None:
-        raise UserError(f"give a corpus recipe ({recipe!r}) or --data, not both")
-    specs = crossed(map(parse, sae or ["topk"]), _several(width), k)
-    loaded = Model.from_pretrained(model, revision=revision, device=device, dtype=compute_dtype(dtype))
-    chosen = [_site(loaded, site) for site in sites or sorted(default_sites(loaded.n_blocks), key=Site.parse)]
-    name, rows = _rows(recipe or CORPUS, data, text, format)
-    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": _several(seed), "controls": tuple(controls)}
-    options |= {} if tokens is None else {"tokens": tokens}
-    if dry_run:
+    request.check()
+    specs = request.specs()
+    loaded = request.load()
+    wanted = several(request.sites or sorted(default_sites(loaded.n_blocks), key=Site.parse))
+    chosen = [_site(loaded, site) for site in wanted]
+    name, rows = _rows(request.recipe or CORPUS, request.data, request.text, request.format)
+    options: dict[str, Any] = {"saes": tuple(map(str, specs)), "seeds": request.seeds}
+    options |= {"controls": tuple(request.controls), "batch_tokens": request.batch_tokens}
+    options |= {} if request.tokens is None else {"tokens": request.tokens}
+    if request.dry_run:
         needs = estimate(loaded, chosen, rows, **options)
         return [
             f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in needs.items()
         ]
     sweep(cache_root())
-    folder = out or trained_folder(loaded) / folder_name(slug(name), specs, _several(seed))
+    folder = request.out or trained_folder(loaded) / folder_name(slug(name), specs, request.seeds)
     made = train_dictionaries(
         loaded,
         chosen,
@@ -84,7 +116,7 @@ def train(
         measuring=lambda done, total: progress("measuring", done, total),
         watch=watch,
         tracker=tracker,
-        prefetch=prefetch,
+        prefetch=request.prefetch,
         **options,
     )
     cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
@@ -149,7 +181,3 @@ def _site(model: Model, text: str) -> str:
     for part in parts(found):
         model.site(part)
     return found
-
-
-def _several(value: int | Iterable[int]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else tuple(value)

@@ -26,6 +26,12 @@ _SIZE = {
     "bos_token_id": None,
     "eos_token_id": 2,
 }
+# both kinds of block: by default the first five of a Gemma 3 see a window only
+_GEMMA = {
+    "sliding_window": 8,
+    "query_pre_attn_scalar": 8,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"sliding_window": None},
@@ -33,8 +39,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "qwen3": {},
     "gemma": {},
-    "gemma2": {"sliding_window": 8, "query_pre_attn_scalar": 8},
-    "gemma3_text": {"sliding_window": 8, "query_pre_attn_scalar": 8},
+    # soft caps low enough to bend these small numbers, and a window shorter than most texts
+    "gemma2": _GEMMA | {"attn_logit_softcapping": 1.0, "final_logit_softcapping": 2.0},
+    "gemma3_text": _GEMMA,
     "gpt2": {"n_embd": 32, "n_inner": 48, "n_layer": 3, "n_head": 4, "n_positions": 512},
     "gpt_neox": {"use_parallel_residual": True},
     "gpt_neox_sequential": {"use_parallel_residual": False},

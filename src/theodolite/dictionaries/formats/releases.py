@@ -66,7 +66,7 @@ def _listed() -> dict[str, Any]:
     if not places:
         raise UserError(
             "saelens:RELEASE/ID needs the list of releases in the sae-lens package: pip install sae-lens, or name the "
-            "folder itself as hub:OWNER/REPO/PATH"
+            "folder itself as hub:OWNER/REPO/PATH or, without a network, by its path"
         )
     with open(Path(places[0]) / LIST, encoding="utf-8") as file:
         loaded: dict[str, Any] = yaml.load(

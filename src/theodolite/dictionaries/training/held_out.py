@@ -27,9 +27,11 @@ def held_out_documents(corpus: Corpus, seed: int, raw: int = 250, chat: int = 10
     return chosen
 
 
-def held_out_rows(model: LanguageModel, sites: Sequence[Any], documents: list[Document], max_tokens: int) -> Rows:
+def held_out_rows(
+    model: LanguageModel, sites: Sequence[Any], documents: list[Document], max_tokens: int, **how: Any
+) -> Rows:
     """Rows of the three domains of a card; `document` is the document's number in the corpus."""
-    rows = without_outliers(harvest_rows(model, sites, documents, max_tokens))
+    rows = without_outliers(harvest_rows(model, sites, documents, max_tokens, **how))
     numbers = torch.tensor([d.document for d in documents])
     kept = rows.take(torch.isin(rows.domain, torch.tensor([TEXT, PROMPT, LAST], dtype=torch.int8)).nonzero().squeeze(1))
     return replace(kept, document=numbers[kept.document])

@@ -1,7 +1,7 @@
 """Material of a training run: texts that a model reads as it goes, or rows that were harvested before."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from theodolite.core.errors import UserError, unknown
@@ -18,10 +18,11 @@ CE_TEXTS = 32  # about 7,000 tokens: three to ten passes of the whole model over
 
 @dataclass(frozen=True)
 class Texts:
-    """A corpus, read by the model block by block."""
+    """A corpus, read by the model block by block; `how` holds further options of `model.read`."""
 
     model: LanguageModel
     corpus: Corpus
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, sites: Sequence[str]) -> int:
         """Refuse rows that cannot be trained on; returns the width of a row."""
@@ -46,12 +47,12 @@ class Texts:
         return str(self.model.device)
 
     def stream(self, sites: Sequence[str], seed: int, block_rows: int) -> Stream:
-        return Stream(self.model, sites, self.corpus, seed, block_rows)
+        return Stream(self.model, sites, self.corpus, seed, block_rows, self.how)
 
     def held_out(self, sites: Sequence[str], seed: int) -> Rows:
         """Rows of documents that no dictionary trains on."""
         documents = held_out_documents(self.corpus, seed)
-        return held_out_rows(self.model, sites, documents, self.corpus.recipe.max_tokens)
+        return held_out_rows(self.model, sites, documents, self.corpus.recipe.max_tokens, **self.how)
 
     def main_domain(self, seed: int) -> str:
         """The domain that cross-entropy and plateau speak of."""

@@ -84,9 +84,11 @@ class Stream:
     A part that runs out starts over in a new order.
     """
 
-    def __init__(self, model: LanguageModel, sites: Sequence[Any], corpus: Corpus, seed: int, block_rows: int):
+    def __init__(
+        self, model: LanguageModel, sites: Sequence[Any], corpus: Corpus, seed: int, block_rows: int, how: Any = None
+    ):
         self.model, self.sites, self.corpus, self.seed = model, sites, corpus, seed
-        self.block_rows = block_rows
+        self.block_rows, self.how = block_rows, how or {}
         self.parts, self.shares = parts_of(corpus)
         self.cursor = Cursor()
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
@@ -94,7 +96,7 @@ class Stream:
     def block(self) -> Rows:
         """The next block; the cursor moves past it."""
         documents = self._choose()
-        rows = harvest_rows(self.model, self.sites, documents, self.corpus.recipe.max_tokens)
+        rows = harvest_rows(self.model, self.sites, documents, self.corpus.recipe.max_tokens, **self.how)
         kept = without_outliers(rows)
         self.cursor.outliers += len(rows) - len(kept)
         self._account(documents, kept)
@@ -147,8 +149,12 @@ class Stream:
         self.cursor = Cursor(**state)
 
 
-def harvest_rows(model: LanguageModel, sites: Sequence[Any], documents: Sequence[Document], max_tokens: int) -> Rows:
+def harvest_rows(
+    model: LanguageModel, sites: Sequence[Any], documents: Sequence[Document], max_tokens: int, **how: Any
+) -> Rows:
     """Rows of all sites, documents in order, raw ones first; `document` counts from 0 in the order given.
+
+    how: further options of `model.read`, such as batch_tokens.
 
     `model.read` sorts by length and runs the constant chat template once, which halves the cost of short prompts.
     """
@@ -164,7 +170,7 @@ def harvest_rows(model: LanguageModel, sites: Sequence[Any], documents: Sequence
         kept = domain >= 0
         # a raw text of one token has no row: its only token is the sink
         some = [text for text, any_row in zip(texts, read.any(1).tolist(), strict=True) if any_row]
-        rows = model.read(some, sites, positions=positions, pooling=None, format=form, max_tokens=max_tokens)
+        rows = model.read(some, sites, positions=positions, pooling=None, format=form, max_tokens=max_tokens, **how)
         document = torch.tensor(numbers)[:, None].expand_as(read)[read]
         at = {str(site): torch.from_numpy(read_at.rows)[kept] for site, read_at in rows.items()}
         parts.append(Rows(at, domain[kept], document[kept]))

@@ -48,6 +48,7 @@ def train(
     tracker: Tracker | None = None,
     prefetch: bool | None = None,
     checkpoint_seconds: float = 300.0,
+    batch_tokens: int | None = None,
     **options: Any,
 ) -> dict[str, Path]:
     """Train every dictionary of a plan; returns the folder of each, `SITE` and `SITE.control` if there is one per site.
@@ -59,8 +60,10 @@ def train(
     refused.
     measuring: told after the last step how many dictionaries have their card. watch: is given every line of
     `log.jsonl`. prefetch: whether a thread reads the next block while this one is trained on (default: on a GPU).
+    batch_tokens: tokens in a batch of the model (default: what fits).
     """
-    material, plan, folder = material_of(model, rows), TrainingPlan(tuple(map(str, sites)), **options), Path(folder)
+    material, folder = material_of(model, rows, batch_tokens), Path(folder)
+    plan = TrainingPlan(tuple(map(str, sites)), **options)
     members = plan.members(material.check(plan.reads))  # what cannot be trained is refused before the folder is claimed
     request = material.about() | plan.request()
     checkpoint.claim(folder, request)
@@ -88,10 +91,10 @@ def train(
     return results
 
 
-def material_of(model: LanguageModel, rows: Corpus | StoredRows) -> Material:
+def material_of(model: LanguageModel, rows: Corpus | StoredRows, batch_tokens: int | None = None) -> Material:
     """The rows of a corpus through the model, or stored ones; those of another model are refused."""
     if isinstance(rows, Corpus):
-        return Texts(model, rows)
+        return Texts(model, rows, {} if batch_tokens is None else {"batch_tokens": batch_tokens})
     if model is None:
         return Harvested(rows)
     if model.hash != rows.fields["model"]:
