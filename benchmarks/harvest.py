@@ -26,6 +26,7 @@ from theodolite.core.recipe import load as load_recipe
 from theodolite.core.site import Site
 from theodolite.data.concept import load as load_concept
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.models.model import Model
 
 BARS = {"float32": 6.0, "bfloat16": 10.0}
@@ -80,7 +81,7 @@ def plain(model: Model, texts: list[str], site: Site) -> list[torch.Tensor]:
 def ours(model: Model, texts: list[str], site: Site) -> dict[int, torch.Tensor]:
     """Content rows and the last token's of every text, and the pooled rows, through the store."""
     with tempfile.TemporaryDirectory() as folder:
-        found = harvest(model, texts, f"{folder}/rows", token_sites=[site], pooled_sites=[site])
+        found = harvest(model, texts, f"{folder}/rows", HarvestPlan(token_sites=[site], pooled_sites=[site]))
         return {int(d): x[doc == d] for doc, _, x in found.tokens(site) for d in np.unique(doc)}
 
 

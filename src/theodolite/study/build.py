@@ -26,6 +26,7 @@ from theodolite.dictionaries.origin import other_model
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.views import FROM_DICTIONARY, Views, frame_hash
 
@@ -194,18 +195,15 @@ def makers(recipe: Recipe, subjects: Subjects) -> dict[str, str]:
 
 def harvested(recipe: Recipe, subjects: Subjects, views: Views, name: str, dataset: Dataset, tick: Tick) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
-    return harvest(
-        subjects.model,
-        dataset.texts,
-        _harvest_folder(views, name),
+    plan = HarvestPlan(
         token_sites=_token_sites(recipe),
         pooled_sites=subjects.blocks,
         poolings=(recipe.pooling,),
         positions=recipe.positions,
         format=recipe.format,
         max_tokens=recipe.max_tokens,
-        progress=tick,
     )
+    return harvest(subjects.model, dataset.texts, _harvest_folder(views, name), plan, progress=tick)
 
 
 def _harvest_folder(views: Views, name: str) -> Path:
