@@ -1,7 +1,6 @@
 """A harvest in workers: rows equal those read here bit for bit, also where a worker is killed on the way."""
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import nbformat
 import pytest
 import torch
 from case_kit import model_folder
+from deadly_kit import Deadly
 from nbclient import NotebookClient
 
 from theodolite.core.errors import UserError
@@ -58,31 +58,24 @@ class Recorded:
         return serial(build, items)
 
 
-def kill_one_worker() -> None:
-    """End one worker process of the pool, as the kernel does when memory runs out."""
-    from joblib.externals.loky import reusable_executor
-
-    os.kill(next(iter(reusable_executor._executor._processes)), signal.SIGKILL)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_rows_are_the_same_bits_though_a_worker_is_killed(model: Model, expected: list[str], tmp_path: Path) -> None:
     ticks: list[int] = []
-    finished: dict[str, int] = {}
+    builds: list[Deadly] = []
+    (tmp_path / "log").mkdir()
 
-    def progress(done: int, total: int) -> None:
-        ticks.append(done)
-        if len(ticks) == 3:  # two units are finished
-            kill_one_worker()
-            finished.update({path.name: path.stat().st_mtime_ns for path in (tmp_path / "r" / "commits").iterdir()})
+    def do(build: Build, items: Sequence[Any]) -> Iterator[Any]:
+        builds.append(Deadly(build, tmp_path / "log", number=2, times=1))
+        return Processes(2)(builds[0], items)
 
-    found = harvest(model, TEXTS, tmp_path / "r", PLAN, map=Processes(2), progress=progress)
+    found = harvest(model, TEXTS, tmp_path / "r", PLAN, map=do, progress=lambda done, total: ticks.append(done))
     assert digests(found) == expected
-    assert len(ticks) == 1 + found.n_units, "each unit counts once"
-    assert ticks == sorted(set(ticks))
-    assert len(finished) >= 2
-    for name, moment in finished.items():
-        assert (tmp_path / "r" / "commits" / name).stat().st_mtime_ns == moment
+    assert ticks == sorted(set(ticks)), "each unit counts once"
+    assert len(ticks) == 1 + found.n_units
+    tries = builds[0].tries()
+    assert tries[2] == 2
+    assert len(builds[0].finished()) >= 2
+    assert sum(tries.values()) <= found.n_units + 4, "what the parent knew of was not even begun again"
 
 
 def test_a_unit_that_is_finished_is_not_read_again(model: Model, tmp_path: Path, spy: Callable[..., None]) -> None:
