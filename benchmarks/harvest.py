@@ -5,8 +5,9 @@
 Plain means: the whole model in float32, texts in the given order, batches of 32, `output_hidden_states=True`, the rows
 of one middle block kept. Ours reads the same chat-formatted prompts through `harvest`, disk writing included, in
 float32 and in bfloat16. Contestants take turns, so that a noisy machine hits all alike; the median round counts.
-The bars are 6 (float32) and 10 (bfloat16); float32 rows must equal the plain ones within 1e-4. On a machine that others
-use, `--clock cpu` counts the CPU seconds of one thread instead of the wall's.
+The bars are 7 (float32) and 12 (bfloat16, which runs only where the processor multiplies it); float32 rows must equal
+the plain ones within 1e-4. On a machine that others use, `--clock cpu` counts the CPU seconds of one thread instead of
+the wall's. All contestants work in this process, with as many threads as torch takes.
 """
 
 import argparse
@@ -21,14 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from theodolite.core.parallel import serial
 from theodolite.core.positions import Role
 from theodolite.core.recipe import load as load_recipe
 from theodolite.core.site import Site
 from theodolite.data.concept import load as load_concept
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.models.model import Model
+from theodolite.study.subjects import compute_dtype
 
-BARS = {"float32": 6.0, "bfloat16": 10.0}
+BARS = {"float32": 7.0, "bfloat16": 12.0}
 BATCH = 32
 
 
@@ -46,7 +50,8 @@ def main() -> None:
     clock = time.perf_counter if options.clock == "wall" else time.process_time
     recipe = load_recipe(options.recipe)
     texts = prompts(recipe, options.prompts)
-    models = {name: Model.from_pretrained(recipe.model, dtype=name) for name in BARS}
+    widths = [name for name in BARS if name in ("float32", compute_dtype("auto"))]
+    models = {name: Model.from_pretrained(recipe.model, dtype=name) for name in widths}
     site = Site.from_hidden_states(models["float32"].n_blocks // 2, models["float32"].n_blocks)
     contestants: dict[str, Callable[[], Any]] = {"plain float32": lambda: plain(models["float32"], texts, site)}
     for name, model in models.items():
@@ -80,7 +85,7 @@ def plain(model: Model, texts: list[str], site: Site) -> list[torch.Tensor]:
 def ours(model: Model, texts: list[str], site: Site) -> dict[int, torch.Tensor]:
     """Content rows and the last token's of every text, and the pooled rows, through the store."""
     with tempfile.TemporaryDirectory() as folder:
-        found = harvest(model, texts, f"{folder}/rows", token_sites=[site], pooled_sites=[site])
+        found = harvest(model, texts, f"{folder}/rows", HarvestPlan([site], [site]), map=serial)
         return {int(d): x[doc == d] for doc, _, x in found.tokens(site) for d in np.unique(doc)}
 
 
@@ -114,11 +119,11 @@ def summary(
         "ratio": {},
         "difference": {},
     }
-    for name in BARS:
+    for name in (name for name in BARS if f"ours {name}" in rows):
         found = torch.cat([rows[f"ours {name}"][i] for i in range(len(texts))]).float()
         report["ratio"][name] = round(seconds["plain float32"] / seconds[f"ours {name}"], 2)
         report["difference"][name] = float((found - expected).norm() / expected.norm())
-    fast = all(report["ratio"][name] >= bar for name, bar in BARS.items())
+    fast = all(ratio >= BARS[name] for name, ratio in report["ratio"].items())
     report["passed"] = fast and report["difference"]["float32"] <= 1e-4
     return report
 
@@ -134,9 +139,9 @@ def table(report: dict[str, Any]) -> str:
     """The report as lines of text."""
     lines = [f"{report['prompts']} prompts, {report['tokens']} tokens, {report['site']}, {report['threads']} threads"]
     lines += [f"{name:16} {speed:8.1f} prompts/s" for name, speed in report["prompts_per_second"].items()]
-    for name, bar in BARS.items():
+    for name, ratio in report["ratio"].items():
         difference = report["difference"][name]
-        lines.append(f"{name:16} {report['ratio'][name]:8.1f} x plain (bar {bar:g}), rows differ by {difference:.1e}")
+        lines.append(f"{name:16} {ratio:8.1f} x plain (bar {BARS[name]:g}), rows differ by {difference:.1e}")
     return "\n".join([*lines, "passed" if report["passed"] else "FAILED"])
 
 

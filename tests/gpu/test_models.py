@@ -11,6 +11,7 @@ import torch
 
 from theodolite.core.intervention import Intervention
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.models.load import SHIPPED
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
@@ -48,9 +49,8 @@ def test_harvest(tmp_path: Path, dtype: str) -> None:
     pooled = []
     for device in ("cpu", "cuda"):
         model = Model.from_pretrained(tiny_model(), tokenizer=byte_tokenizer(), device=device, dtype=dtype)
-        found = harvest(
-            model, TEXTS, tmp_path / device, token_sites=["blocks.1.resid_post"], pooled_sites=model.sites()
-        )
+        plan = HarvestPlan(token_sites=["blocks.1.resid_post"], pooled_sites=model.sites())
+        found = harvest(model, TEXTS, tmp_path / device, plan)
         pooled.append([found.pooled(site, how) for site in model.sites() for how in ("mean", "last")])
         assert next(found.tokens("blocks.1.resid_post"))[2].dtype == model.dtype
     bound = TOLERANCE if dtype == "float32" else 0.05

@@ -12,6 +12,7 @@ from theodolite.core.intervention import Intervention
 from theodolite.core.positions import POOLINGS, Positions, Role, pooled_over
 from theodolite.core.site import Site
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.models.model import Model
 from theodolite.models.sweep import batches
 from theodolite.models.tokens import Tokens, Truncated
@@ -216,7 +217,7 @@ def test_scores_of_a_patched_text_are_those_it_has_alone(model: Model) -> None:
 
 def test_pooling_last_is_the_last_token_of_all_as_in_a_harvest(model: Model, tmp_path: Path) -> None:
     site = Site.parse(SITES[1])
-    rows = harvest(model, TEXTS, tmp_path / "rows", pooled_sites=[site], poolings=("last",))
+    rows = harvest(model, TEXTS, tmp_path / "rows", HarvestPlan(pooled_sites=[site], poolings=("last",)))
     read = model.read(TEXTS, site, pooling="last")[site].rows
     np.testing.assert_allclose(read, rows.pooled(site, "last"), atol=1e-5)
     with pytest.raises(UserError, match="no token at 'content'"):

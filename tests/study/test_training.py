@@ -16,6 +16,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries import native, opening
 from theodolite.dictionaries.names import crossed, parse
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.models.model import Model
 from theodolite.study import training
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
@@ -105,7 +106,7 @@ def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
 
 
 def test_rows_harvested_before(model: Model, tmp_path: Path) -> None:
-    harvest(model, texts(), tmp_path / "rows", token_sites=[SITE], format="raw")
+    harvest(model, texts(), tmp_path / "rows", HarvestPlan(token_sites=[SITE], format="raw"))
     training.train(training.TrainRequest(data=tmp_path / "rows", out=tmp_path / "out", **TINY))
     info = native.load(tmp_path / "out" / SITE).info
     assert (info["model"], info["model_hash"], info["card"]["cross_entropy"]) == ("tiny", model.hash, None)
@@ -122,7 +123,7 @@ def test_rows_harvested_before(model: Model, tmp_path: Path) -> None:
 
 def test_stored_rows_are_those_the_model_gives_and_train_the_same(model: Model, tmp_path: Path) -> None:
     """As far as padding allows: the same rows in another order reach nearly the same FVU."""
-    harvest(model, texts(), tmp_path / "rows", token_sites=[SITE], format="raw")
+    harvest(model, texts(), tmp_path / "rows", HarvestPlan(token_sites=[SITE], format="raw"))
     (tmp_path / "t.txt").write_text("\n".join(texts()))
     fvu = []
     for data in (tmp_path / "rows", tmp_path / "t.txt"):

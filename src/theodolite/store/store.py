@@ -61,7 +61,11 @@ class Store:
 
     def missing(self, n_units: int) -> list[int]:
         """Units of `range(n_units)` that have no commit yet."""
-        return [unit for unit in range(n_units) if not self._commit_path(unit).is_file()]
+        return [unit for unit in range(n_units) if not self.has(unit)]
+
+    def has(self, unit: int) -> bool:
+        """Return whether a unit is finished."""
+        return self._commit_path(unit).is_file()
 
     def write(
         self, unit: int, tensors: Mapping[str, Any], *, seconds: float = 0.0, allow_nonfinite: bool = False
@@ -80,7 +84,7 @@ class Store:
             )
         content = serialised(tensors)
         digest = hashlib.sha256(content).hexdigest()
-        if self._commit_path(unit).is_file():
+        if self.has(unit):
             return self.commit(unit)
         shard = f"{unit:06d}-{digest[:16]}.safetensors"
         rows = {name: int(tensor.shape[0]) for name, tensor in tensors.items()}

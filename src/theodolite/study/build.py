@@ -26,6 +26,7 @@ from theodolite.dictionaries.origin import other_model
 from theodolite.dictionaries.pooled import pooled_latents
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.study.hardware import DEFAULT, Machine
 from theodolite.study.subjects import SiteDictionary, Subjects
 from theodolite.study.views import FROM_DICTIONARY, Views, frame_hash
@@ -216,19 +217,16 @@ def makers(recipe: Recipe, subjects: Subjects) -> dict[str, str]:
 def harvested(work: Work) -> Harvest:
     """Token rows at the recipe's sites and pooled rows of all blocks, read once."""
     recipe = work.recipe
-    return harvest(
-        work.subjects.model,
-        work.dataset.texts,
-        work.harvest_folder,
+    plan = HarvestPlan(
         token_sites=_token_sites(recipe),
         pooled_sites=work.subjects.blocks,
         poolings=(recipe.pooling,),
         positions=recipe.positions,
         format=recipe.format,
         max_tokens=recipe.max_tokens,
-        batch_tokens=work.machine.batch_tokens,
-        progress=work.tick,
     )
+    size, texts = work.machine.batch_tokens, work.dataset.texts
+    return harvest(work.subjects.model, texts, work.harvest_folder, plan, batch_tokens=size, progress=work.tick)
 
 
 def _token_sites(recipe: Recipe) -> list[str]:

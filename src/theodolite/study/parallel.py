@@ -1,44 +1,66 @@
-"""Work on all cores: one thread each, in processes that end with this one."""
+"""Fits and other calls on all cores, or on another engine, by name."""
 
-import os
-import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from theodolite.core.errors import unknown
+from theodolite.core.parallel import Map, Processes, serial
 from theodolite.core.tick import Tick
-from theodolite.core.watch import ending_with
+
+ENGINES = ("auto", "serial", "processes", "ray")
 
 
-def in_parallel(work: Sequence[Any], total: int, tick: Tick) -> list[Any]:
-    """Yield the results of joblib's delayed calls in the order they finish, on all cores with one thread each.
+@dataclass(frozen=True)
+class Call:
+    """One call for a worker; named by its first argument, such as the job that is fitted."""
 
-    Of `total`, all but these are done already. Workers end when this process does, also where it is killed.
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __str__(self) -> str:
+        return str(self.args[0] if self.args else self.function.__name__)
+
+
+def engine_map(engine: str) -> Map | None:
+    """Return what does the work for `--engine`; None for `auto`, where each stage chooses.
+
+    Raises a UserError for an unknown name, and where `ray` is not installed.
+
+    >>> engine_map("auto") is None
+    True
     """
-    from joblib import Parallel, delayed, parallel_config
+    if engine == "ray":
+        from theodolite.study.ray_engine import OnRay
 
+        return OnRay()
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    return {"auto": None, "serial": serial, "processes": Processes()}[engine]
+
+
+def in_parallel(
+    work: Sequence[Any],
+    total: int,
+    tick: Tick,
+    map: Map | None = None,  # noqa: A002 (the name of this seam)
+) -> list[Any]:
+    """Return the results of joblib's delayed calls in the order they finish; on all cores, one thread each.
+
+    Of `total`, all but these are done already. `map` does them elsewhere (see `engine_map`).
+    """
     found: list[Any] = []
     tick(total - len(work), total)
-    with warnings.catch_warnings(), parallel_config(backend="loky", inner_max_num_threads=1):
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
-        with _interrupts_held():
-            watched = [delayed(ending_with)(os.getpid(), *call) for call in work]
-            results = Parallel(n_jobs=-1, return_as="generator_unordered")(watched)
-        for result in results:
-            found.append(result)
-            tick(total - len(work) + len(found), total)
+    for result in (map or Processes())(_caller, [Call(*call) for call in work]):
+        found.append(result)
+        tick(total - len(work) + len(found), total)
     return found
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit it, and leave it to the command to stop and to say so."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _caller() -> Callable[[Call], Any]:
+    return _called
+
+
+def _called(call: Call) -> Any:
+    return call.function(*call.args, **call.kwargs)

@@ -24,6 +24,7 @@ from theodolite.core.tick import Tell, silent
 from theodolite.data.dataset import Dataset
 from theodolite.data.splits import folds, split
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.study.subjects import Subjects
 from theodolite.study.tune import tune
 
@@ -84,18 +85,16 @@ def _rows(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell) -> Ite
     for number, positions in enumerate(_open_positions(recipe, train, subjects)):
         # `last` is the last token of all, whatever the positions: one candidate
         poolings = [p for p in POOLINGS if recipe.pooling in (AUTO, p) and (number == 0 or p != "last")]
+        plan = HarvestPlan(
+            pooled_sites=recipe.site,
+            poolings=poolings,
+            positions=positions,
+            format=recipe.format,
+            max_tokens=recipe.max_tokens,
+        )
+        tick = partial(tell, f"trying {positions}, tokens")
         with tempfile.TemporaryDirectory() as scratch:
-            rows = harvest(
-                subjects.model,
-                train.texts,
-                Path(scratch) / "rows",
-                pooled_sites=[recipe.site],
-                poolings=poolings,
-                positions=positions,
-                format=recipe.format,
-                max_tokens=recipe.max_tokens,
-                progress=partial(tell, f"trying {positions}, tokens"),
-            )
+            rows = harvest(subjects.model, train.texts, Path(scratch) / "rows", plan, progress=tick)
             for pooling in poolings:
                 yield positions, pooling, rows.pooled(recipe.site, pooling)
 

@@ -1,0 +1,143 @@
+"""Work done here, in other processes or on Ray, and its results in the order in which they finish: one seam for all."""
+
+import os
+import signal
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from theodolite.core.errors import UserError
+from theodolite.core.watch import ending_with
+
+TRIES = 3  # times that one item may end its worker before the whole work ends with an error
+_IDLE = 300  # seconds after which a worker without work ends
+_THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")]
+_THREADS += ["VECLIB_MAXIMUM_THREADS"]
+Work = Callable[[Any], Any]
+Build = Callable[[], Work]
+_last: list[tuple[Build, Work]] = []  # of this worker: the build it met last, and what that made
+
+
+class Map(Protocol):
+    """Does `build()(item)` for every item, and yields the results in the order in which they finish.
+
+    Both are pickled where another process does the work. A worker calls `build` once, and again only where another one
+    comes (they are compared with ==): so a model is loaded once per worker. The items of a worker that dies are done
+    again by another, and so may be the few whose results were on their way: work that is long looks on disk first. What
+    was yielded is not done again. An item that ends its worker again and again ends all with a `UserError` that names
+    it (its `str`). An error that the work raises is raised here.
+
+    >>> sorted(serial(lambda: abs, [-2, 1]))
+    [1, 2]
+    """
+
+    def __call__(self, build: Build, items: Sequence[Any]) -> Iterator[Any]:
+        """Yield the results."""
+        ...
+
+
+def serial(build: Build, items: Sequence[Any]) -> Iterator[Any]:
+    """Do the work in this process, in the order of the items."""
+    yield from map(build(), items)
+
+
+class Processes:
+    """A `Map` over worker processes of one thread each (loky); they end with this process, also where it is killed.
+
+    workers: how many; all cores where None. A script that uses it needs no `if __name__ == "__main__"`.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers
+
+    def __call__(self, build: Build, items: Sequence[Any]) -> Iterator[Any]:
+        """Yield the results; see `Map`."""
+        from joblib import cpu_count
+
+        workers = self.workers or cpu_count()
+        if workers == 1:
+            yield from serial(build, items)
+            return
+        waiting = dict(enumerate(items))
+        deaths: Counter[int] = Counter()
+        alone: list[int] = []
+        while waiting:
+            # One of those under way when a worker died has ended it. Run one by one, that one is found for certain,
+            # and its neighbours do not pay for it.
+            numbers = alone[:1] or list(waiting)
+            with tempfile.TemporaryDirectory() as marks:
+                calls = {number: (build, marks, number, waiting[number]) for number in numbers}
+                for number, result in _in_pool(calls, workers):
+                    del waiting[number]
+                    yield result
+                left = [number for number in numbers if number in waiting]
+                under_way = [number for number in left if (Path(marks) / str(number)).exists()]
+            suspects = under_way or left[:1]  # a worker died with nothing to do: someone is tried first
+            if len(suspects) == 1:
+                deaths.update(suspects)
+                if deaths[suspects[0]] >= TRIES:
+                    raise worker_died(waiting[suspects[0]])
+            alone = [number for number in alone if number in waiting] or suspects
+
+
+def worker_died(item: Any) -> UserError:
+    """Return the error for an item that ended each worker that tried it."""
+    return UserError(
+        f"{item}: each of {TRIES} worker processes ended while it did this (out of memory is the usual cause): close "
+        "other programs, or use --engine serial (engine='serial' in Python), which works in one process"
+    )
+
+
+def done_in_worker(build: Build, item: Any) -> Any:
+    """Return the result of one item, in a worker that keeps what the last build made."""
+    if not _last or _last[0][0] != build:
+        _last.clear()  # what is there may be a model: it goes before the next one comes
+        _last.append((build, build()))
+    return _last[0][1](item)
+
+
+def _marked(build: Build, marks: str, number: int, item: Any) -> tuple[int, Any]:
+    """The number and result of one item; a file with its number lies in `marks` while it is under way."""
+    mark = Path(marks) / str(number)
+    mark.touch()
+    result = done_in_worker(build, item)
+    mark.unlink()
+    return number, result
+
+
+def _in_pool(calls: Mapping[int, tuple[Any, ...]], workers: int) -> Iterator[tuple[int, Any]]:
+    """Numbers and results, as far as they come before a worker dies; the executor then ends all its workers."""
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
+        with _interrupts_held():
+            executor = get_reusable_executor(workers, timeout=_IDLE, env=dict.fromkeys(_THREADS, "1"))
+            futures = {executor.submit(ending_with, os.getpid(), _marked, call, {}) for call in calls.values()}
+        try:
+            for future in as_completed(futures):
+                futures.remove(future)
+                with suppress(BrokenProcessPool):
+                    yield future.result()
+        finally:
+            if futures:  # an error of the work, Ctrl-C, or a caller that wants no more
+                executor.shutdown(kill_workers=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: they inherit it, and leave it to the command to stop and to say so."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
