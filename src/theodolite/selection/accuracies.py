@@ -17,7 +17,6 @@ import pandas as pd
 from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
-from theodolite.core.cache import cache_root
 from theodolite.core.calibration_error import calibration_error
 from theodolite.core.metrics import augrc, aurc, brier, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
@@ -26,7 +25,7 @@ from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
 from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import LEVEL, holm
-from theodolite.selection.fitting import CACHE, CHOSEN, CaseResult, rule_files
+from theodolite.selection.fitting import CHOSEN, CaseResult
 from theodolite.selection.power import accuracies, effective_rows, power
 from theodolite.selection.protocol import ALPHA, DELTA, READERS
 from theodolite.selection.saved import SAVED_RULES
@@ -88,8 +87,7 @@ def conclude(
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
-            files = rule_files(cache_root() / CACHE, one.case, views)
-            run.copy_in(files, f"{SAVED_RULES}/{slug(run.shared(one.case.reader))}")
+            run.copy_in(one.rule, f"{SAVED_RULES}/{slug(run.shared(one.case.reader))}")
 
 
 def evaluate(
