@@ -16,6 +16,7 @@ COMMANDS = ("compare", "read", "train", "convert", "report", "check", "data audi
 # Modules that one command alone reaches, by the start of their path; the options of others exist in some command.
 HOME = {
     "cli.py": "read",
+    "comparison/fitted_reader.py": "read",
     "comparison/reading.py": "read",
     "study/training.py": "train",
     "dictionaries/names.py": "train",
