@@ -9,9 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Intervention", "Model", "Positions", "Recipe", "Result", "Site", "UserError", "compare", "open_run"]
+__all__ = [
+    "Intervention",
+    "Model",
+    "Positions",
+    "Recipe",
+    "Result",
+    "Site",
+    "UserError",
+    "compare",
+    "open_reader",
+    "open_run",
+]
 
 if TYPE_CHECKING:
+    from theodolite.comparison.reading import open_reader
     from theodolite.comparison.runner import compare
     from theodolite.core.errors import UserError
     from theodolite.core.intervention import Intervention
@@ -30,6 +42,7 @@ _HOMES = {
     "Site": "core.site",
     "UserError": "core.errors",
     "compare": "comparison.runner",
+    "open_reader": "comparison.reading",
     "open_run": "report.result",
 }
 

@@ -1,5 +1,6 @@
 """A reader of a finished Run with the model and dictionary it was fitted through, ready for new texts."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from theodolite.core.site import Site
 from theodolite.core.slug import slug
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.pooled import Pooled, pooled_latents
+from theodolite.models.checksum import sums
 from theodolite.models.model import Model
 from theodolite.models.pass_code import same_code
 from theodolite.models.tokens import encode
@@ -63,6 +65,31 @@ class FittedReader:
         needs_model = self.view != "text" or self.rule is not None
         self.subjects = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.subjects, self.about)
+        self._rule_dictionary = self._dictionary_of_rule()
+        self._opened_weights = self._weights()
+
+    def check_weights(self) -> None:
+        """Raise UserError if weights changed since the reader was opened.
+
+        It reads all weights once where they lie: 7 GB/s on one core (`models.checksum.sums`).
+        """
+        if self._weights() != self._opened_weights:
+            raise UserError("weights of the model or of a dictionary changed since the reader was opened: open it anew")
+
+    def _weights(self) -> str:
+        """Return a digest of the weights as they are now, the model's and those of the dictionaries in use."""
+        whole = hashlib.sha256(b"" if self.subjects is None else self._model().hash.encode())
+        for dictionary in filter(None, (self.dictionary, self._rule_dictionary)):
+            for tensor in (*dictionary.weights().values(), *dictionary.activation.tensors().values()):
+                whole.update(sums(tensor).tobytes())
+        return whole.hexdigest()
+
+    def _dictionary_of_rule(self) -> Dictionary | None:
+        """Return the dictionary whose views the selection rule compares rows in, found once for all texts."""
+        if self.rule is None or not self.rule.space.reads_dictionary:
+            return None
+        place = {"view": "latents", "site": self.rule.space.site, "dictionary": self.rule.choice["dictionary"]}
+        return _dictionary(self.subjects, self.about | place)
 
     @property
     def site(self) -> Site:
@@ -112,6 +139,16 @@ class FittedReader:
         columns = (predicted, self.rule.choice["level"], accepted, records.reason)
         return found.assign(**dict(zip(SELECTED, columns, strict=True)))
 
+    def no_rows(self) -> pd.DataFrame:
+        """Return `table` of no text: its columns, each of its type."""
+        names = SCORED + (SELECTED if self.rule else ())
+        kinds = {"score": float, "probability": float, "predicted": "Int8", "alpha": float, "accepted": "boolean"}
+        return pd.DataFrame({name: pd.Series(dtype=kinds.get(name, object)) for name in names})
+
+    def most_tokens(self) -> int:
+        """Return how many tokens of a text the run reads at most."""
+        return self._model().most_tokens(self.recipe.format, self.recipe.max_tokens)
+
     def _predictions(self, rule: SavedRule, texts: list[str], score: np.ndarray) -> PredictionRecords:
         views = self._views(texts, [rule.space.site, *rule.space.blocks])
         return rejected(rule.predict(views, self.platt.log_odds(score)), self.blank(texts))
@@ -126,11 +163,8 @@ class FittedReader:
             state = pool(token.rows, token.doc, pooling)
             if view == "state":
                 return state
-            assert self.rule is not None
-            place = {"view": view, "site": site, "family": "", "dictionary": self.rule.choice["dictionary"]}
-            dictionary = _dictionary(self.subjects, self.about | place)
-            assert dictionary is not None
-            return getattr(_encoded(dictionary, token.rows, token.doc, len(state), pooling), view)
+            assert self._rule_dictionary is not None
+            return getattr(_encoded(self._rule_dictionary, token.rows, token.doc, len(state), pooling), view)
 
         return rows
 

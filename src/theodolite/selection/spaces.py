@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 
 from theodolite.core.reader import LinearReader, Reader
 from theodolite.readers.lat import Lat
+from theodolite.study.views import FROM_DICTIONARY
 
 Array = np.ndarray
 GetView = Callable[[str, str], Any]  # (view, site) -> that view of some rows
@@ -35,6 +36,11 @@ class FeatureSpace:
     view: str
     blocks: tuple[str, ...]
     arrays: dict[str, Array]
+
+    @property
+    def reads_dictionary(self) -> bool:
+        """Return whether its coordinates come from a dictionary: by its kind, or by the reader's input."""
+        return self.name in FROM_LATENTS or (self.name == "dual" and self.view in FROM_DICTIONARY)
 
     def similarity(self, rows: GetView) -> Array:
         """Returns the coordinates in which similarity is measured, float32 (n, m)."""
