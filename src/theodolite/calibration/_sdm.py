@@ -63,7 +63,7 @@ def similarity(right_m: Array, label_m: Array, neighbour_nk: Array, predicted_n:
     array([2, 1])
     """
     agrees = right_m[neighbour_nk] & (label_m[neighbour_nk] == predicted_n[:, None])
-    return np.cumprod(agrees, axis=1).sum(1)
+    return np.cumprod(agrees, axis=1).sum(1)  # the product is 1 up to the first disagreement and 0 from there on
 
 
 def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
@@ -77,6 +77,8 @@ def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
     array([1.  , 0.67, 0.33, 0.25, 0.25, 0.  , 0.  ], dtype=float32)
     """
     d_n = np.ones(len(near_n), dtype=np.float32)
+    # The least over all classes, whatever is predicted: a row far from one class's rows counts as far. Side "left": a
+    # distance equal to one of the class's is not beyond it, so that d = 1 at distance 0.
     for sorted_f in sorted_by_class:
         below_n = np.searchsorted(_single(sorted_f), _single(near_n), side="left")
         share_n = 1 - _single(below_n) / np.float32(len(sorted_f)) if len(sorted_f) else np.zeros_like(d_n)
@@ -128,13 +130,16 @@ def region(q_prime_n: Array, proba_nc: Array, label_n: Array, alpha: float) -> R
     >>> found.q_min, [round(psi, 2) for psi in found.psi_c]
     (3.0, [0.97, 0.97])
     """
+    # One sweep over the rows by q' in place of a quantile at each candidate, O(n log n) for O(n^2 log n): psi_c is at
+    # least alpha exactly if at most floor(tail n_c) of the class's rows are below alpha.
     n_classes = proba_nc.shape[1]
-    true_n, tail = proba_nc[np.arange(len(label_n)), label_n], round(1 - alpha, 10)
+    true_n, tail = proba_nc[np.arange(len(label_n)), label_n], round(1 - alpha, 10)  # 1 - .9 is .09999999999999998
     order = np.argsort(q_prime_n, kind="stable")
     of_class = np.eye(n_classes, dtype=int)[label_n[order]]
     left_nc = _from_here_on(of_class)
     bad_nc = _from_here_on(of_class * (true_n[order] < true_n.dtype.type(alpha))[:, None])
     enough = ((left_nc > 0) & (bad_nc <= np.floor(tail * left_nc))).all(1)
+    # A region takes all rows of a q' or none, so it can only start at the first row of a value; q' below 1 is q = 0.
     sorted_q = q_prime_n[order]
     first_of_its_value = np.r_[True, sorted_q[1:] != sorted_q[:-1]] if len(order) else np.zeros(0, bool)
     (starts,) = np.nonzero(enough & first_of_its_value & (sorted_q >= 1))
@@ -162,7 +167,7 @@ def ladder(
 def level(regions: Sequence[Region], q_prime_n: Array, proba_nc: Array, predicted_n: Array) -> Array:
     """Returns alpha of the highest region that holds each row, 0 where none does."""
     alpha_n = np.zeros(len(q_prime_n))
-    for rung in sorted(regions, key=lambda r: r.alpha):
+    for rung in sorted(regions, key=lambda r: r.alpha):  # ascending: the highest that holds a row writes last
         alpha_n[rung.holds(q_prime_n, proba_nc, predicted_n)] = rung.alpha
     return alpha_n
 

@@ -109,6 +109,8 @@ class Sdm(Calibrator):
         """Returns positions of the rows that are no calibration rows, by id and by value."""
         mine = self.calibrate_
         value_n = content(np.concatenate([mine.rows.astype(rows.dtype), rows]))
+        # By value too: a calibration row that comes back under another id would be its own nearest support row, with q
+        # high and distance 0, and the regions would rest on it.
         known_n = np.isin(value_n[len(mine.rows) :], value_n[: len(mine.rows)])
         known_n |= np.isin(id_n.astype(str), mine.id_n.astype(str))
         if known_n.any():
@@ -120,6 +122,7 @@ class Sdm(Calibrator):
         self.space_, self.far_space_ = (self._fitted_space(space, support) for space in (self.space, self.far_space))
         seen = self.in_sample or isinstance(self.estimator, FrozenEstimator)
         score_m = support.score_n if seen else self._out_of_fold(support)
+        # The published activation has no temperature, and one fitted on in-sample scores would be too sure.
         self.temperature_ = 1.0 if self.in_sample else best_temperature(score_m, support.target_n)
         self.rows_, self.ids_ = support.rows[:0], support.id_n[:0]
         self.labels_, self.right_ = support.target_n[:0], np.zeros(0, dtype=bool)
@@ -130,7 +133,7 @@ class Sdm(Calibrator):
         self._find_regions()
         if self.splits:
             self.q_mins_, self.q_min_raise_ = self._over_splits(support, calibrate)
-            self._find_regions()
+            self._find_regions()  # again, with the raise that the splits have found
 
     def _add(self, rows: Any, label_m: Array, right_m: Array, id_m: Array) -> None:
         added = ((self.rows_, rows), (self.labels_, label_m), (self.right_, right_m), (self.ids_, id_m))
@@ -149,10 +152,13 @@ class Sdm(Calibrator):
         """Learns the distance quantiles, similarities and regions from the calibration rows, given the support."""
         calibrate, label_n = self.calibrate_, self.calibrate_.target_n
         q_n, near_n, _, _ = self._measured(calibrate)
+        # q > 0 as published: rows whose nearest neighbour disagrees say nothing of how far a *supported* row lies.
         self.near_of_class_ = [np.sort(near_n[(label_n == c) & (q_n > 0)]) for c in (0, 1)]
         d_n = _sdm.distance_quantile(near_n, self.near_of_class_)
         proba_nc, q_prime_n = self._activated(calibrate, q_n, d_n)
         self.q_prime_of_class_ = [np.sort(q_prime_n[label_n == c]) for c in (0, 1)]
+        # The ladder reports, the region decides. A rung is found on the rows that no higher rung holds, so the region
+        # at alpha is searched for itself, on all rows.
         alphas = sorted({*self.alphas, self.alpha}, reverse=True)
         self.regions_ = _sdm.ladder(q_prime_n, proba_nc, label_n, calibrate.predicted_n, alphas)
         region = _sdm.region(q_prime_n, proba_nc, label_n, self.alpha)
@@ -162,7 +168,7 @@ class Sdm(Calibrator):
         """Returns the least q' on this and on other splits of the same rows, and by how much variant A raises it."""
         rows = np.concatenate([support.rows, calibrate.rows])
         target_n, group_n = (np.r_[getattr(support, of), getattr(calibrate, of)] for of in ("target_n", "group_n"))
-        found = [self.region_]
+        found = [self.region_]  # this split counts as one of them
         for j in range(self.splits):
             other = clone(self).set_params(splits=0, seed=self.seed + 1 + j, calibrate=len(calibrate.rows) / len(rows))
             found.append(other.fit(rows, target_n, groups=group_n).region_)
@@ -179,7 +185,9 @@ class Sdm(Calibrator):
     def _probability(self, part: ScoredSet) -> Array:
         """Returns probabilities in float64, so that their side of 1/2 is the predicted one also at d = 0."""
         q_n, near_n, _, _ = self._measured(part)
+        # At d = 0 the activation is 1/2 for both classes; a tilt of 1e-6 keeps the side that the classifier chose.
         d_n = np.maximum(_sdm.distance_quantile(near_n, self.near_of_class_), _LEAST_TILT).astype(np.float64)
+        # softmax over (-z/2, z/2) is the expit of z: with two classes the formula of `probabilities` is this
         return expit(d_n * np.log(_sdm.OFFSET + q_n) * part.score_n / self.temperature_)
 
     def _confidence(self, part: ScoredSet) -> Array:
@@ -203,6 +211,8 @@ class Sdm(Calibrator):
         d_n = _sdm.distance_quantile(near_n, self.near_of_class_)
         proba_nc, q_prime_n = self._activated(part, q_n, d_n)
         sizes_nc = _sdm.effective_sizes(q_prime_n, self.q_prime_of_class_)
+        # d is a share of an empirical distribution, whose band is that of Dvoretzky, Kiefer & Wolfowitz; the class with
+        # the fewest rows has the widest. The paper takes the rows of at most this q', which is a heuristic.
         lower_n = np.clip(d_n - _sdm.dkw_error(sizes_nc.min(1), self.alpha), 0, 1).astype(np.float32)
         lower_nc, q_lower_n = self._activated(part, q_n, lower_n)
         predicted_n = part.predicted_n
@@ -235,13 +245,13 @@ class Sdm(Calibrator):
         return proba_nc, _sdm.rescaled_similarity(q_n, proba_nc[np.arange(len(q_n)), part.predicted_n])
 
     def _logits(self, part: ScoredSet) -> Array:
-        half_n = part.score_n / self.temperature_ / 2
+        half_n = part.score_n / self.temperature_ / 2  # log-odds s as two logits (-s/2, s/2): their difference is s
         return np.column_stack([-half_n, half_n])
 
     def _out_of_fold(self, support: ScoredSet) -> Array:
         """Returns scores of the support by classifiers that were fitted without the row and its group."""
         n_folds = min(FOLDS, int(np.bincount(support.target_n).min()))
-        if n_folds < 2:
+        if n_folds < 2:  # a class of one row can be left out of no fit
             return support.score_n
         score_m = np.empty(len(support.score_n))
         for train, out in folds(n_folds, support.target_n, support.group_n, self.seed):
