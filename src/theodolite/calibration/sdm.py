@@ -81,11 +81,11 @@ class Sdm(Calibrator):
         self.prototypes = prototypes
 
     def diagnose(self, X: Any) -> Diagnostics:
-        """Returns all that SDM measures of each row."""
+        """Return all that SDM measures of each row."""
         return self._diagnose(self._part(X))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, ids: Any = None) -> Self:
-        """Adds newly labelled rows to the support and finds the regions anew; the classifier stays as it is.
+        """Add newly labelled rows to the support and find the regions anew; the classifier stays as it is.
 
         `versions_` records how many rows each version added, and the hash of its support. Raises
         UserError for labels other than the two known ones; calibration rows are left out, with a warning.
@@ -106,7 +106,7 @@ class Sdm(Calibrator):
         return self
 
     def _not_calibrated_on(self, rows: Array, id_n: Array) -> Array:
-        """Returns positions of the rows that are no calibration rows, by id and by value."""
+        """Return positions of the rows that are no calibration rows, by id and by value."""
         mine = self.calibrate_
         value_n = content(np.concatenate([mine.rows.astype(rows.dtype), rows]))
         # By value too: a calibration row that comes back under another id would be its own nearest support row, with q
@@ -149,7 +149,7 @@ class Sdm(Calibrator):
         self.versions_.append({"rows": len(rows), "support": len(self.rows_), "sha256": digest})
 
     def _find_regions(self) -> None:
-        """Learns the distance quantiles, similarities and regions from the calibration rows, given the support."""
+        """Learn the distance quantiles, similarities and regions from the calibration rows, given the support."""
         calibrate, label_n = self.calibrate_, self.calibrate_.target_n
         q_n, near_n, _, _ = self._measured(calibrate)
         # q > 0 as published: rows whose nearest neighbour disagrees say nothing of how far a *supported* row lies.
@@ -165,7 +165,7 @@ class Sdm(Calibrator):
         self.region_ = region and replace(region, q_min=region.q_min + self.q_min_raise_)
 
     def _over_splits(self, support: ScoredSet, calibrate: ScoredSet) -> tuple[Array, float]:
-        """Returns the least q' on this and on other splits of the same rows, and by how much variant A raises it."""
+        """Return the least q' on this and on other splits of the same rows, and by how much variant A raises it."""
         rows = np.concatenate([support.rows, calibrate.rows])
         target_n, group_n = (np.r_[getattr(support, of), getattr(calibrate, of)] for of in ("target_n", "group_n"))
         found = [self.region_]  # this split counts as one of them
@@ -183,7 +183,7 @@ class Sdm(Calibrator):
         return None if space is None else clone(space).fit(support.rows, support.target_n)
 
     def _probability(self, part: ScoredSet) -> Array:
-        """Returns probabilities in float64, so that their side of 1/2 is the predicted one also at d = 0."""
+        """Return probabilities in float64, so that their side of 1/2 is the predicted one also at d = 0."""
         q_n, near_n, _, _ = self._measured(part)
         # At d = 0 the activation is 1/2 for both classes; a tilt of 1e-6 keeps the side that the classifier chose.
         d_n = np.maximum(_sdm.distance_quantile(near_n, self.near_of_class_), _LEAST_TILT).astype(np.float64)
@@ -191,12 +191,12 @@ class Sdm(Calibrator):
         return expit(d_n * np.log(_sdm.OFFSET + q_n) * part.score_n / self.temperature_)
 
     def _confidence(self, part: ScoredSet) -> Array:
-        """Returns q'; minus infinity (below every threshold) where q' is below 1 or the row is too far away."""
+        """Return q'; minus infinity (below every threshold) where q' is below 1 or the row is too far away."""
         seen = self._diagnose(part)
         return np.where((seen.d > LEAST_D) & (seen.q_prime >= 1), seen.q_prime, -np.inf)
 
     def _reasons(self, part: ScoredSet) -> Array:
-        """Returns reasons by the published region, which uses the distance only through the probability."""
+        """Return reasons by the published region, which uses the distance only through the probability."""
         seen, region = self._diagnose(part), self.region_
         if region is None:
             return np.full(len(seen.q), NO_REGION, dtype=object)
@@ -232,7 +232,7 @@ class Sdm(Calibrator):
         )
 
     def _measured(self, part: ScoredSet) -> tuple[Array, Array, Array, Array]:
-        """Returns q, the distance to the nearest support row in `far_space`, and the neighbours that q counted."""
+        """Return q, the distance to the nearest support row in `far_space`, and the neighbours that q counted."""
         distance_nk, near_nk = self.support_.nearest(_mapped(self.space_, part.rows), self.k)
         q_n = _sdm.similarity(self.right_, self.labels_, near_nk, part.predicted_n)
         if self.far_support_ is self.support_:
@@ -249,7 +249,7 @@ class Sdm(Calibrator):
         return np.column_stack([-half_n, half_n])
 
     def _out_of_fold(self, support: ScoredSet) -> Array:
-        """Returns scores of the support by classifiers that were fitted without the row and its group."""
+        """Return scores of the support by classifiers that were fitted without the row and its group."""
         n_folds = min(FOLDS, int(np.bincount(support.target_n).min()))
         if n_folds < 2:  # a class of one row can be left out of no fit
             return support.score_n

@@ -39,7 +39,7 @@ Frames = Callable[[str], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Scores of one job and what they cost."""
+    """Scores of one job, and the record of each seed's fit: parameters, fits, seconds, thresholds."""
 
     job: Job
     scores: pd.DataFrame
@@ -81,7 +81,7 @@ def fit_entries(cache: Path, jobs: Sequence[Job], views: Views, seeds: int) -> d
 
 
 def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
-    """The scores in a job's file; another method's, or those of other seeds, would be printed under its name."""
+    """Return the scores in a job's file; raises `Damaged` for those of another method, site or number of seeds."""
     scores = pd.read_parquet(path)
     found = {name: set(scores[name]) for name in ("method", "site", "seed")}
     if found != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
@@ -180,7 +180,7 @@ def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
 
 
 def _evaluations(job: Job, views: Views, frame_of: Frames, part: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(dataset, frame, rows): what this job's readers are scored on; never a row they were trained on."""
+    """Yield (dataset, frame, rows) that this job's readers are scored on; never a row they were trained on."""
     frame = frame_of("train")
     if job.leave_out:
         dataset = f"{LEFT_OUT}{job.leave_out}"

@@ -103,7 +103,7 @@ class FittedReader:
         return np.array([why != "" for why in unreadable(self._model(), self.recipe, texts)])
 
     def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and probabilities of whole texts: what the comparison would have given them."""
+        """Return scores and probabilities of whole texts, equal to those that the comparison would give them."""
         score = self.reader.decision_function(texts if self.view == "text" else self._rows(texts))
         return score, self.platt(score)
 
@@ -112,24 +112,24 @@ class FittedReader:
         return self.reader.blank(texts) if isinstance(self.reader, NgramReader) else np.zeros(len(texts), bool)
 
     def failed_everywhere(self) -> bool:
-        """Returns whether the certified accuracy holds on no shift of the run and fails on one."""
+        """Return whether the certified accuracy holds on no shift of the run and fails on one."""
         words = self._on_shifts()
         return "holds" not in words and "fails" in words
 
     def _on_shifts(self) -> list[str]:
-        """Returns the word of the run's claim about this method for each shift."""
+        """Return the word of the run's claim about this method for each shift."""
         method = self.about["method"]
         return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
 
     def selection(self, text: str, score: np.ndarray) -> Selection | None:
-        """Returns the decision about the reading of one text; None where the run has no rule for this method."""
+        """Return the decision about the reading of one text; None where the run has no rule for this method."""
         if self.rule is None:
             return None
         names = (self.recipe.negative, self.recipe.positive)
         return decision(self.rule, self._predictions(self.rule, [text], score), names, self._on_shifts())
 
     def table(self, texts: list[str]) -> pd.DataFrame:
-        """Returns method, score and probability of each text, and the selection rule's decisions where there is one."""
+        """Return method, score and probability of each text, and the selection rule's decisions where there is one."""
         score, probability = self.texts(texts)
         found = pd.DataFrame(dict(zip(SCORED, (self.about["method"], score, probability), strict=True)))
         if self.rule is None:
@@ -154,7 +154,7 @@ class FittedReader:
         return rejected(rule.predict(views, self.platt.log_odds(score)), self.blank(texts))
 
     def _views(self, texts: list[str], sites: list[str]) -> GetView:
-        """Returns views of texts by name and site, from one pass of the model."""
+        """Return views of texts by name and site, from one pass of the model."""
         pooling = self.recipe.pooling
         read = self._read(texts, map(Site.parse, dict.fromkeys(sites)), self._pooled_positions())
 
@@ -169,7 +169,7 @@ class FittedReader:
         return rows
 
     def tokens(self, text: str) -> list[tuple[str, float]]:
-        """Each token at the recipe's positions with the score of its own row; none if the reader sees only text."""
+        """Return each token at the recipe's positions with its own row's score; none if the reader sees only text."""
         if self.view == "text":
             return []
         token = self._read([text], [self.site], Positions.parse(self.recipe.positions))[self.site]
@@ -184,7 +184,7 @@ class FittedReader:
         return 0 if self.view == "text" else int(self._model().tokens(texts, **self._how()).truncated.sum())
 
     def left_out(self, text: str) -> int:
-        """Tokens of one text that are not read."""
+        """Return how many tokens of one text are not read."""
         if not self.cut([text]):
             return 0
         model, format = self._model(), self.recipe.format
@@ -192,12 +192,12 @@ class FittedReader:
         return len(whole) - int(model.tokens([text], **self._how()).lengths[0])
 
     def _rows(self, texts: list[str]) -> Any:
-        """One row per text, pooled as the harvest does."""
+        """Return one row per text, pooled as the harvest does."""
         token = self._read(texts, [self.site], self._pooled_positions())[self.site]
         return self._view(token.rows, token.doc, self.recipe.pooling)
 
     def _view(self, x_nd: np.ndarray, doc_n: np.ndarray, pooling: str) -> Any:
-        """The reader's view of texts from their tokens' states."""
+        """Return the reader's view of texts from their tokens' states."""
         state = pool(x_nd, doc_n, pooling)
         if self.dictionary is None:
             return state
@@ -228,7 +228,7 @@ def _encoded(dictionary: Dictionary, x_nd: np.ndarray, doc_n: np.ndarray, n_text
 def _opened(
     recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
 ) -> Subjects:
-    """The model of a run, and its dictionaries where they are needed, from where they lie here."""
+    """Open the model of a run, and its dictionaries where they are needed, from where they lie here."""
     if model is None:
         model = run.local_path(recipe.model, "give it with --model PATH")
     if not isinstance(model, Model):
@@ -246,7 +246,7 @@ def _opened(
 
 
 def _as_read(recipe: Recipe, run: Run) -> Recipe:
-    """The recipe with the dtype in which the run read, where it left that to the machine."""
+    """Return the recipe with the dtype in which the run read, where it left that to the machine."""
     if recipe.dtype != "auto" or "model" not in run.facts:
         return recipe
     return recipe.model_copy(update={"dtype": run.facts["model"]["dtype"]})
@@ -281,7 +281,7 @@ def _same(part: str, then: str, now: str) -> bool:
 
 
 def _difference(then: list[str], now: list[str]) -> str:
-    """The first difference between two renderings of a template, in words."""
+    """Return the first difference between two renderings of a template, in words."""
     old, new = next((a, b) for a, b in zip(then, now, strict=True) if a != b)
     start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     show = slice(max(start - 10, 0), start + 30)
@@ -289,7 +289,7 @@ def _difference(then: list[str], now: list[str]) -> str:
 
 
 def _dictionary(subjects: Subjects | None, about: dict[str, Any]) -> Dictionary | None:
-    """The dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
+    """Return the dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
     if subjects is None or about["view"] not in FROM_DICTIONARY:
         return None
     # By their weights, the end of a key: the name and family of one that was named by its path follow its folder.

@@ -161,7 +161,7 @@ def read_file(
     sae: Sequence[str] | None = None,
     progress: Tell = silent,
 ) -> pd.DataFrame:
-    """The table of a file with the columns `method`, `score` and `probability` added.
+    """Return the table of a file with the columns `method`, `score` and `probability` added.
 
     With a run made with `--admit` also `predicted` (the label), `alpha` (the certified accuracy), `accepted` and the
     `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than

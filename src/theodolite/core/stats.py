@@ -285,45 +285,6 @@ class Sample:
         return replace(first - second, unseen=0.0 if same else _unseen(first, second))
 
 
-def smallest_detectable(
-    n_positive: float,
-    n_negative: float,
-    n_seeds: int,
-    *,
-    auroc: float = 0.85,
-    correlation: float = 0.5,
-    spread: float = 0.01,
-    training: TrainingSets = HALVES,
-    power: float = 0.8,
-    family: int = 1,
-) -> float:
-    """The AUROC difference that a paired comparison of this size finds with this power; NaN where none has an interval.
-
-    n_positive, n_negative: effective groups, not rows (rows of one group may tell one story). auroc, correlation,
-    spread: what is assumed of both methods, of their scores on the same rows, and of the difference between seeds;
-    print them. training: what the training sets have in common. family: number of contrasts that Holm's first step
-    corrects for. The variance of one AUROC is that of Hanley & McNeil (1982).
-
-    >>> round(smallest_detectable(200, 200, 5), 3), round(smallest_detectable(2000, 2000, 5), 3)
-    (0.063, 0.041)
-    """
-    if n_seeds < FEWEST_SEEDS or training.reason or min(n_positive, n_negative) < FEWEST_GROUPS:
-        return math.nan
-    # Var(A - B) = 2 (1 - correlation) Var(A), for two methods of equal variance on the same rows.
-    sd_rows = math.sqrt(2 * (1 - correlation) * _hanley_mcneil(auroc, n_positive, n_negative))
-    sd_seeds = spread * math.sqrt(pool_factor(n_seeds, training.overlap))
-    df = satterthwaite(sd_rows, sd_seeds, min(n_positive, n_negative), 1 + training.df_share * (n_seeds - 1))
-    # How far from 0 an estimate must lie (Holm's first step: level / family), and how far beyond that its mean.
-    return float(student.ppf(1 - 0.025 / family, df) + student.ppf(power, df)) * math.hypot(sd_rows, sd_seeds)
-
-
-def _hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
-    # Q1 and Q2 of the paper: the chances that two positives beat one negative, and one positive two negatives.
-    above, below = auroc / (2 - auroc) - auroc**2, 2 * auroc**2 / (1 + auroc) - auroc**2
-    product = auroc * (1 - auroc) + (n_positive - 1) * above + (n_negative - 1) * below
-    return product / (n_positive * n_negative)
-
-
 def pool_factor(n_seeds: int, overlap: float) -> float:
     """Factor from the scatter of seeds to the variance of their mean over fresh pools (module docstring).
 

@@ -64,7 +64,7 @@ def run(
     tick: Tick,
     note: Note = no_note,
 ) -> Iterator[CaseResult]:
-    """Evaluates all cases, unfinished ones in parallel; finished ones are on disk, with the hashes of their files.
+    """Evaluate all cases, unfinished ones in parallel; finished ones are on disk, with the hashes of their files.
 
     fits: the comparison's entry of each reader.
     """
@@ -83,7 +83,7 @@ def run(
 
 
 def _key(case: SelectionCase, views: Views, fit: FitEntry) -> str:
-    """Hashes everything that the results of a case depend on; the start of the key names their folder."""
+    """Hash everything that the results of a case depend on; the start of the key names their folder."""
     method = methods.parse(case.reader)
     parts = {
         **asdict(case),
@@ -114,7 +114,7 @@ def _work(case: SelectionCase, views: Views, fit: FitEntry, key: str, cache: Pat
 
 
 class _CaseEvaluator:
-    """Fits every rule of one case, applies it, and collects its decisions."""
+    """Evaluation of every rule of one case: fitted, applied, and its decisions collected."""
 
     def __init__(self, scored: ScoredRows) -> None:
         case = scored.case
@@ -124,7 +124,7 @@ class _CaseEvaluator:
         self.found: list[pd.DataFrame] = []
 
     def evaluate(self, rule: Any, name: str, space: str = "", alpha: float | None = None, chosen: bool = False) -> Any:
-        """Fits a rule in a feature space (the state where it needs none) and collects its decisions under this name.
+        """Fit a rule in a feature space (the state where it needs none) and collect its decisions under this name.
 
         The space of a chosen rule is not part of its name: another training set may choose another one.
         """
@@ -135,7 +135,7 @@ class _CaseEvaluator:
         return fitted
 
     def evaluate_all(self) -> list[dict[str, Any]]:
-        """Evaluates every rule but the chosen one; returns the options to choose among, by calibration rows alone."""
+        """Evaluate every rule but the chosen one; return the options to choose among, by calibration rows alone."""
         level, spec = self.case.level, self.inputs["state"].spec
         for name, make in WITHOUT_SPACE.items():
             self.evaluate(make(spec, level), name)
@@ -157,7 +157,7 @@ class _CaseEvaluator:
         return options
 
     def evaluate_levels(self, best: dict[float, dict[str, Any]]) -> dict[float, Certified]:
-        """Certifies the option chosen for each level; at other levels also evaluates SDM's region and the softmax."""
+        """Certify the option chosen for each level; at other levels also evaluate SDM's region and the softmax."""
         found = {}
         for alpha, option in best.items():
             space, spec = option["space"], self.inputs[option["space"]].spec
@@ -170,7 +170,7 @@ class _CaseEvaluator:
 
 
 def _evaluate_case(scored: ScoredRows) -> tuple[CaseResult, RuleInput]:
-    """Evaluates all rules of one case; returns the results and the input of the chosen rule."""
+    """Evaluate all rules of one case; return the results and the input of the chosen rule."""
     evaluator, case = _CaseEvaluator(scored), scored.case
     options = evaluator.evaluate_all()
     best = {alpha: _best(options, str(alpha)) for alpha in case.alphas}
@@ -194,12 +194,12 @@ def _evaluate_case(scored: ScoredRows) -> tuple[CaseResult, RuleInput]:
 
 
 def _best(options: Sequence[dict[str, Any]], alpha: str) -> dict[str, Any]:
-    """Returns the option with the highest expected coverage at this level, the first among equals."""
+    """Return the option with the highest expected coverage at this level, the first among equals."""
     return max(options, key=lambda option: float(option["expected_coverage"][alpha]))
 
 
 def _decisions(scored: ScoredRows, rule: Any, data: RuleInput) -> pd.DataFrame:
-    """Returns one row per target row, with its position `at`; signed: rank of the confidence, negative where wrong."""
+    """Return one row per target row, with its position `at`; signed: rank of the confidence, negative where wrong."""
     X, label = data.targets, scored.targets["label"].to_numpy()
     reason_n = rule.reasons(X)
     positive_n = rule.predict_proba(X)[:, 1]
@@ -220,7 +220,7 @@ def _decisions(scored: ScoredRows, rule: Any, data: RuleInput) -> pd.DataFrame:
 
 
 def _predictions(scored: ScoredRows, rule: Certified, sdm: Sdm, data: RuleInput) -> pd.DataFrame:
-    """Returns the chosen rule's prediction record of every target row."""
+    """Return the chosen rule's prediction record of every target row."""
     found = prediction_records(rule, sdm, data.targets)
     columns = {name: getattr(found, name) for name in ("predicted", "probability", "confidence", "q", "d", "q_prime")}
     columns |= {"reason": found.reason.astype(str), "exemplars": [" ".join(map(str, ids)) for ids in found.exemplars]}

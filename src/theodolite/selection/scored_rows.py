@@ -59,7 +59,7 @@ class ScoredRows:
             self.log_odds[name] = self.platt.log_odds(self.reader.decision_function(seen))
 
     def get_view(self, name: str, at: Array | None = None) -> spaces.GetView:
-        """Returns the function by which a feature space gets views of one data set, or of some of its rows."""
+        """Return the function by which a feature space gets views of one data set, or of some of its rows."""
 
         def get(view: str, site: str) -> Any:
             whole = self._view(name, view, "" if view in SITELESS else site)
@@ -90,7 +90,7 @@ class RuleInput:
 
 
 def rule_input(scored: ScoredRows, name: str) -> RuleInput:
-    """Fits the feature space of this name on the support and puts all rows of the case into it."""
+    """Fit the feature space of this name on the support and put all rows of the case into it."""
     case, support = scored.case, scored.at[SUPPORT]
     rows, label = scored.get_view("train", support), scored.label[support]
     space = spaces.fit(name, rows, label, scored.reader, scored.view, case.site, case.blocks)

@@ -40,7 +40,7 @@ def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
 
 @njit(**HOW)
 def _block_maxima(row: Array, maxima: Array) -> None:
-    """maxima[j] of row[j], row[j + blocks], ...; at least 0, and NaN if any is.
+    """Set maxima[j] to the largest of row[j], row[j + blocks], ...; at least 0, and NaN if any is.
 
     Strided blocks, slices and np.maximum are what LLVM vectorises: 1.7 us for 16,384 numbers, 8.4 with a comparison.
     """
@@ -53,7 +53,7 @@ def _block_maxima(row: Array, maxima: Array) -> None:
 
 @njit(**HOW)
 def _lower_bound(maxima: Array, k: int) -> Any:
-    """A value that at least k maxima reach and few more than k, or 0; NaN if one of them is.
+    """Return a value that at least k maxima reach and few more than k, or 0; NaN if one of them is.
 
     k maxima at or above it are k values of the row at or above it, so the k largest are. Bisection instead of a sort
     of the maxima: a count of 512 numbers takes 30 ns.
@@ -77,7 +77,7 @@ def _lower_bound(maxima: Array, k: int) -> Any:
 
 @njit(**HOW)
 def _candidates(row: Array, maxima: Array, bound: Any, latent: Array, value: Array) -> int:
-    """Collect the positive values at or above the bound, as many as there is room for; how many there are."""
+    """Collect the positive values at or above the bound, as many as there is room for; return how many there are."""
     blocks, found = len(maxima), 0
     for j in range(blocks):
         if maxima[j] > 0 and maxima[j] >= bound:
@@ -136,7 +136,7 @@ def _top_k_of_row(row: Array, k: int, maxima: Array, latent: Array, value: Array
 
 @njit(parallel=True, **HOW)
 def top_k(pre: Array, k: int, latent: Array, value: Array) -> None:
-    """The k largest positive entries of every row in any order; left slots are 0, and NaN if the row holds NaN."""
+    """Write the k largest positive entries of every row in any order; left slots are 0, or NaN if the row has NaN."""
     n, width = pre.shape
     blocks = BLOCKS
     # The bound is loose where several of the k largest share a block. At 8 blocks for each, about k / 16 pairs do.
@@ -149,7 +149,7 @@ def top_k(pre: Array, k: int, latent: Array, value: Array) -> None:
 
 @njit(**HOW)
 def _hits(row: Array, level: Array, hits: Array) -> Any:
-    """hits[j]: how many of row[j], row[j + blocks], ... exceed their level or are NaN; returns the sum."""
+    """Count in hits[j] how many of row[j], row[j + blocks], ... exceed their level or are NaN; return the sum."""
     hits[:] = 0
     for first in range(0, len(row), len(hits)):
         part, low = row[first : first + len(hits)], level[first : first + len(hits)]
@@ -160,7 +160,7 @@ def _hits(row: Array, level: Array, hits: Array) -> Any:
 
 @njit(**HOW)
 def _fill(row: Array, level: Array, hits: Array, latent: Array, value: Array) -> None:
-    """Write down what `_hits` has counted."""
+    """Write the latents and values of the entries that `_hits` has counted."""
     found = 0
     for j in range(len(hits)):
         if hits[j] > 0:
@@ -172,7 +172,7 @@ def _fill(row: Array, level: Array, hits: Array, latent: Array, value: Array) ->
 
 @njit(parallel=True, **HOW)
 def above(pre: Array, level: Array) -> tuple[Array, Array, Array]:
-    """The entries that exceed their latent's level, or are NaN, as a flat code: starts, latents, values."""
+    """Return the entries that exceed their latent's level, or are NaN, as a flat code: starts, latents, values."""
     n, width = pre.shape
     hits = np.empty((n, min(BLOCKS, width)), np.int16)
     starts = np.zeros(n + 1, np.int64)
@@ -240,7 +240,7 @@ def missed(
     g: Array,
     dots: Array,
 ) -> None:
-    """Residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
+    """Compute the residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
 
     e[l] = target - sum of value W[latent] over latents < ends[l]; square[l, n] = |e[l]|²; g[l, n] = sum of factor[m]
     e[m] over m >= l, the gradient for latents from ends[l - 1] on; dots = <g[l of the latent, n], W[latent]>, 0 at
@@ -273,7 +273,7 @@ def missed(
 
 @njit(**HOW)
 def by_latent(starts: Array, latent: Array, width: int) -> tuple[Array, Array, Array]:
-    """Slots in order of latent, then row (a counting sort): slot, row, and where each latent's slots begin."""
+    """Return the slots in order of latent, then row (a counting sort): slot, row, and each latent's first slot."""
     begin = np.zeros(width + 1, np.int64)
     for slot in range(len(latent)):
         begin[latent[slot] + 1] += 1
@@ -291,7 +291,7 @@ def by_latent(starts: Array, latent: Array, width: int) -> tuple[Array, Array, A
 
 @njit(**HOW)
 def _shares(begin: Array, tasks: int) -> Array:
-    """Cuts of the latents that give every task about as many slots, an idle latent counting as one."""
+    """Return cuts of the latents that give every task about as many slots, an idle latent counting as one."""
     # A latent's row of the sum must be written even where it has no slot, which costs about one slot. Few latents fire
     # often: equal counts of latents would leave most threads waiting for one.
     work = begin + np.arange(len(begin))
@@ -326,7 +326,7 @@ def two_sums_by_latent(
     out_b: Array,
     sum_b: Array,
 ) -> None:
-    """`sum_by_latent` of two weights in one pass, and the sums of the second weight alone."""
+    """Compute `sum_by_latent` of two weights in one pass, and the sums of the second weight alone."""
     shares = _shares(begin, TASKS)
     for task in prange(TASKS):
         for f in range(shares[task], min(shares[task + 1], len(out_a))):
@@ -344,7 +344,7 @@ def two_sums_by_latent(
 
 @njit(parallel=True, **HOW)
 def gradient_norms(g: Array, w: Array, remove_along: bool, along: Array, square: Array) -> None:
-    """|g|² of every row, after its component along w is taken away if asked; `along` is what is to be taken."""
+    """Compute |g|² of every row without its component along w, if that is to go; `along` gets the component."""
     for f in prange(len(g)):
         a, b, total = g[f], w[f], np.float32(0)
         # Rows of unit norm: the part of a gradient along its row would only stretch it, and `normalise` takes it back.
@@ -368,7 +368,7 @@ def adam(
     root: float,
     eps: float,
 ) -> None:
-    """One Adam step of every row, idle ones too: g becomes factor (g - along w), then the moments and w move."""
+    """Take one Adam step of every row, idle ones too: g becomes factor (g - along w), then the moments and w move."""
     b1, b2, c1, c2 = np.float32(beta1), np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
     # rate and root hold the bias corrections of Kingma & Ba (2015), which are the same for every number. All are
     # float32, or numba would compute the loop in float64.

@@ -137,7 +137,7 @@ class JumpReLU(Penalised):
         return Step(losses, g, found.fired(active), l0)
 
     def _penalty(self, scaled: Tensor, l0: Tensor, n: int) -> _Penalty:
-        """The unweighted penalty and its weighted gradients."""
+        """Return the unweighted penalty and its weighted gradients."""
         weight, steepness = self._weight(), self._settings.tanh_scale
         if self.penalty == "tanh":
             bent = (steepness * scaled).tanh()  # an L0 with slopes: near 1 for large z, whose gradient then vanishes
@@ -149,7 +149,7 @@ class JumpReLU(Penalised):
         return _Penalty(off.square(), 2 * weight * off / (self.target_l0 * n), 0.0)
 
     def _revive(self, g: dict[str, Tensor], centred: Tensor, norm_f: Tensor) -> Tensor:
-        """Add the gradients of the pre-activation loss on dead latents; returns the unweighted loss."""
+        """Add the gradients of the pre-activation loss on dead latents; return the unweighted loss."""
         w, dead = self.parameters_, self.dead_.nonzero().squeeze(1)
         if not len(dead):
             return centred.new_zeros(())
