@@ -28,10 +28,12 @@ __all__ = [
     "UserError",
     "compare",
     "load_dictionary",
+    "open_reader",
     "open_run",
 ]
 
 if TYPE_CHECKING:
+    from theodolite.comparison.reading import open_reader
     from theodolite.comparison.runner import compare
     from theodolite.core.activations import Activations
     from theodolite.core.condition import Condition
@@ -69,6 +71,7 @@ _HOMES = {
     "UserError": "core.errors",
     "compare": "comparison.runner",
     "load_dictionary": "dictionaries.load",
+    "open_reader": "comparison.reading",
     "open_run": "report.result",
 }
 

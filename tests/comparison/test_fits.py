@@ -47,7 +47,7 @@ def views(tmp_path: Path) -> Views:
 @pytest.mark.parametrize("method", ["ridge", "logistic", "lda", "difference_in_means"])
 def test_every_reader_can_be_given_state_and_latents_together(views: Views, tmp_path: Path, method: str) -> None:
     """Only `logistic` knows of two blocks; the others must not be told."""
-    scores, record = fits._one_seed(Job(f"{method}@state+latents", SITE), views, 0, tmp_path / "fit")
+    scores, record, _ = fits._one_seed(Job(f"{method}@state+latents", SITE), views, 0, tmp_path / "fit")
     assert scores["score"].notna().all()
     assert (record["params"].get("split") == 5) == (method == "logistic")
 
@@ -57,7 +57,7 @@ def test_a_reader_remembers_which_dictionary_it_reads(views: Views, tmp_path: Pa
 
     for method, dictionary in (("logistic@latents", DICTIONARY), ("logistic", "")):
         fits._one_seed(Job(method, SITE), views, 0, tmp_path / method)
-        assert saved_about(tmp_path / method / "reader")["dictionary"] == dictionary
+        assert saved_about(tmp_path / method / "readers" / "0")["dictionary"] == dictionary
 
 
 def test_jobs_in_processes_give_the_scores_of_jobs_in_this_one(
@@ -132,18 +132,23 @@ def home(folder: Path, job: Job, views: Views) -> Path:
     return folder / "fits" / fits._key(job, views, 1)[:32]
 
 
+def kept_files(folder: Path, job: Job, views: Views) -> dict[str, bytes]:
+    files = fits.fit_entry(folder / "fits", job, views, 1).reader_files()
+    return {name: path.read_bytes() for name, path in files.items()}
+
+
 @pytest.mark.parametrize("how", ["flipped", "cut", "deleted"])
-@pytest.mark.parametrize("file", ["scores.parquet", "fits.json", "reader/config.json", "reader/model.safetensors"])
+@pytest.mark.parametrize("file", ["scores.parquet", "fits.json", "readers/0/config.json", "out_of_fold/0.safetensors"])
 def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, file: str, how: str) -> None:
     jobs, notes = [Job("difference_in_means", SITE)], []
     nothing = lambda done, total: None  # noqa: E731
     (first,) = run(jobs, views, 1, tmp_path / "fits", nothing)
-    before = {n: p.read_bytes() for n, p in fits.reader_files(tmp_path / "fits", jobs[0], views, 1).items()}
+    before = kept_files(tmp_path, jobs[0], views)
     damage(home(tmp_path, jobs[0], views) / file, how)
     (again,) = run(jobs, views, 1, tmp_path / "fits", nothing, lambda *note: notes.append(note))
     pd.testing.assert_frame_equal(first.scores, again.scores)
     assert again.fits[0]["params"] == first.fits[0]["params"]
-    after = {n: p.read_bytes() for n, p in fits.reader_files(tmp_path / "fits", jobs[0], views, 1).items()}
+    after = kept_files(tmp_path, jobs[0], views)
     assert after == before
     assert set(before) == {"config.json", "model.safetensors"}
     # a record that is gone is a job that is not finished, which is no damage
@@ -154,8 +159,8 @@ def test_a_damaged_fit_is_made_again_and_counted(views: Views, tmp_path: Path, f
 def test_what_a_killed_write_left_beside_a_reader_is_not_copied(views: Views, tmp_path: Path) -> None:
     job = Job("difference_in_means", SITE)
     list(run([job], views, 1, tmp_path / "fits", lambda done, total: None))
-    (home(tmp_path, job, views) / "reader" / ".config.json.0123abcd.tmp").write_bytes(b"half")
-    assert set(fits.reader_files(tmp_path / "fits", job, views, 1)) == {"config.json", "model.safetensors"}
+    (home(tmp_path, job, views) / "readers" / "0" / ".config.json.0123abcd.tmp").write_bytes(b"half")
+    assert set(kept_files(tmp_path, job, views)) == {"config.json", "model.safetensors"}
 
 
 def test_no_near_duplicate_of_a_left_out_source_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +182,7 @@ def test_no_near_duplicate_of_a_left_out_source_is_trained_on(tmp_path: Path, mo
     method = replace(parse("difference_in_means"), cls=Watched)
     monkeypatch.setattr(fits, "configured", lambda *_: method)
     for seed in range(3):
-        scores, _ = fits._one_seed(Job("difference_in_means", SITE, leave_out="left"), views, seed, tmp_path / "fit")
+        scores, _, _ = fits._one_seed(Job("difference_in_means", SITE, leave_out="left"), views, seed, tmp_path / "fit")
         assert set(scores["row"]) == {f"row:{i}" for i in range(10)}
     assert len(set(seen)) > 50
     assert not set(frame.iloc[sorted(set(seen))]["cluster"]) & set(cluster[:10])
@@ -205,7 +210,7 @@ def test_whole_fits_of_two_methods_that_were_swapped_are_made_again(views: Views
     two.rename(one)
     (tmp_path / "kept").rename(two)
     with pytest.raises(Damaged):
-        fits.reader_files(tmp_path / "fits", jobs[0], views, 1)
+        kept_files(tmp_path, jobs[0], views)
     again = list(run(jobs, views, 1, tmp_path / "fits", nothing, lambda *note: notes.append(note)))
     for before, after in zip(first, again, strict=True):
         pd.testing.assert_frame_equal(before.scores, after.scores)

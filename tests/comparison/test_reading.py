@@ -21,6 +21,7 @@ from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.selection.saved import PredictionRecords
+from theodolite.study import subjects
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE = "blocks.1.resid_post"
@@ -161,6 +162,77 @@ def test_a_blank_text_is_rejected_however_high_the_confidence() -> None:
     sure = PredictionRecords(*(nothing for _ in range(3)), reason, *(nothing for _ in range(6)))
     assert rejected(sure, np.array([True, False])).reason.tolist() == ["no known n-gram", "far from the data"]
     assert rejected(sure, np.array([False, False])).reason.tolist() == ["", "far from the data"]
+
+
+def test_a_session_loads_once_and_scores_as_a_file_is_scored(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, model, _ = made
+    texts = [*table(12).text, None, "", "tall stone"]
+    pd.DataFrame({"text": texts}).to_csv(tmp_path / "new.csv", index=False)
+    loads: list[str] = []
+    monkeypatch.setattr(Model, "from_pretrained", lambda name, **_: loads.append("model") or model)
+    shipped = subjects._shipped
+    monkeypatch.setattr(subjects, "_shipped", lambda of: loads.append("dictionaries") or shipped(of))
+    for method in ("difference_in_means", "logistic@latents", "word_ngrams"):
+        with pytest.warns(UserWarning, match="2 of 15 rows have no text"):
+            asked = read_file(run.folder, tmp_path / "new.csv", method=method, model=model)
+        loads.clear()
+        with theodolite.open_reader(run.folder, method, model="tiny") as session:
+            for _ in range(3):
+                got = session.score(texts)
+                pd.testing.assert_frame_equal(got, asked[got.columns], check_exact=True)
+            read = session.read("tall stone")
+            assert session.tokens("tall stone") == read.tokens
+            assert session.selection("tall stone") is None
+            assert session.score("tall stone")["score"].tolist() == [read.score]
+        needed = {"word_ngrams": [], "difference_in_means": ["model"]}.get(method, ["model", "dictionaries"])
+        assert loads == needed
+        assert read == read_text(run.folder, "tall stone", method=method, model=model)
+
+
+def test_the_example_of_the_how_to_runs(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, model, _ = made
+    page = (Path(__file__).parents[2] / "docs" / "how-to.md").read_text(encoding="utf-8")
+    (code,) = [part.split("```")[0] for part in page.split("```python\n") if "open_reader" in part.split("```")[0]]
+    monkeypatch.setattr(Model, "from_pretrained", lambda name, **_: model)
+    namespace = {"theodolite": theodolite, "run": theodolite.open_run(run.folder)}
+    exec(code, namespace)
+    assert namespace["scores"]["score"].notna().all()
+
+
+def test_a_session_refuses_weights_that_changed_and_calls_after_its_end(made: Made) -> None:
+    run, model, _ = made
+    session = theodolite.open_reader(run.folder, "logistic@latents", model=model)
+    session.score(["old mill"])
+    weight = next(model.network.module.parameters())
+    dictionary = session._open().dictionary
+    assert dictionary is not None
+    for tensor in (weight.data, dictionary.b_enc.data):
+        before = tensor.clone()
+        tensor.mul_(1.5).add_(0.25)
+        for call in (session.score, session.tokens, session.read, session.selection):
+            with pytest.raises(UserError, match="changed since the reader was opened"):
+                call("old mill")
+        tensor.copy_(before)
+    assert session.read("old mill").method == "logistic@latents"
+    session.close()
+    with pytest.raises(UserError, match="the reader is closed"):
+        session.score(["old mill"])
+
+
+def test_a_session_says_what_is_no_text(made: Made) -> None:
+    run, model, _ = made
+    with theodolite.open_reader(run.folder, "word_ngrams", model=model) as session:
+        with pytest.raises(UserError, match="3 is int: give a list of strings"):
+            session.score(["old mill", 3])  # type: ignore[list-item]
+        with pytest.raises(UserError, match="half a character"):
+            session.score(["old \ud800"])
+        with pytest.raises(UserError, match="no text to read"):
+            session.read(" ")
+        nothing = session.score([None, ""])
+    assert nothing["score"].isna().all()
+    assert nothing["method"].tolist() == ["word_ngrams"] * 2
 
 
 def test_a_run_that_keeps_no_reader_says_why(tmp_path: Path) -> None:

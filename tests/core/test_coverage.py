@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
+from theodolite.core.detectable import Assumed, smallest_detectable
 from theodolite.core.metrics import auroc
 from theodolite.core.seeds import generator
-from theodolite.core.stats import Estimate, Sample, smallest_detectable
+from theodolite.core.stats import Estimate, Sample
 from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import verdicts
 
@@ -225,7 +226,7 @@ def binormal_study(repeat: int, gap: float, n: int, spread: float) -> Estimate:
 
 @pytest.mark.slow
 def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> None:
-    gap = smallest_detectable(200, 200, SEEDS, spread=0.01)
+    gap = smallest_detectable(200, 200, SEEDS, Assumed(spread=0.01))
     found = [
         verdicts([binormal_study(r, gap, 200, 0.01).interval(bounded=False)])[0].p_different < 0.05
         for r in range(REPEATS)

@@ -17,6 +17,7 @@ COMMANDS = ("compare", "read", "train", "convert", "report", "check", "data audi
 HOME = {
     "cli.py": "read",
     "cli_cache.py": "cache clear",
+    "comparison/fitted_reader.py": "read",
     "comparison/reading.py": "read",
     "study/training.py": "train",
     "dictionaries/names.py": "train",

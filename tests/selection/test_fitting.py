@@ -13,16 +13,23 @@ from scipy.stats import binom
 
 from theodolite.calibration.certified import Certified
 from theodolite.calibration.sdm import Sdm
-from theodolite.core.errors import UserError
+from theodolite.comparison import fits as comparison_fits
+from theodolite.comparison.jobs import Job
+from theodolite.core.errors import Damaged, UserError
+from theodolite.core.methods import parse
 from theodolite.core.metrics import mean
 from theodolite.core.recipe import Recipe
+from theodolite.core.seeds import child_seed
 from theodolite.core.stats import Interval, Sample
+from theodolite.data.splits import folds
 from theodolite.selection import accuracies, fitting, spaces
 from theodolite.selection.accuracies import _claims, evaluate
 from theodolite.selection.fitting import CHOSEN, CaseResult
 from theodolite.selection.protocol import SelectionCase, certificate_needs, require_enough
 from theodolite.selection.saved import LabelledRows, SavedRule
 from theodolite.selection.scored_rows import ScoredRows
+from theodolite.study.seed_fits import FitEntry
+from theodolite.study.tune import tune
 from theodolite.study.views import Views, frame_hash
 from theodolite.toys.selective import flipped, gaussians, off_support, pocket
 
@@ -53,6 +60,10 @@ def planted(folder: Path) -> Views:
     return views
 
 
+def quiet(done: int, total: int) -> None:
+    """Progress that is told to nobody."""
+
+
 def case(seed: int) -> SelectionCase:
     return SelectionCase("logistic", seed, SITE, (SITE,), (0.8, LEVEL), 1)
 
@@ -65,11 +76,25 @@ def few_spaces() -> Iterator[None]:
         yield
 
 
+def compared(folder: Path, views: Views, seeds: int = 5) -> FitEntry:
+    """The comparison's fits of the reader of `case`."""
+    job = Job("logistic", SITE)
+    list(comparison_fits.run([job], views, seeds, folder, quiet))
+    return comparison_fits.fit_entry(folder, job, views, seeds)
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Views, Path, list[CaseResult]]:
     folder = tmp_path_factory.mktemp("selection")
     views = planted(folder)
-    return views, folder, list(fitting.run([case(s) for s in range(5)], views, folder / "cache", lambda *_: None))
+    fits = {"logistic": compared(folder / "fits", views)}
+    return views, folder, list(fitting.run([case(s) for s in range(5)], fits, views, folder / "cache", quiet))
+
+
+@pytest.fixture(scope="module")
+def entry(fitted) -> FitEntry:
+    """The comparison's entry that the cases were evaluated on."""
+    return compared(fitted[1] / "fits", fitted[0])
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +148,10 @@ def test_rows_off_the_support_are_rejected_as_far(fitted) -> None:
     assert (off["reason"] == "far from the data").mean() > 0.9
 
 
-def test_the_certify_rows_choose_nothing(fitted) -> None:
+def test_the_certify_rows_choose_nothing(fitted, entry) -> None:
     """With every certify label turned round, space and confidence are chosen as before, and nothing is certified."""
     views, _, (one, *_) = fitted
-    scored = ScoredRows(case(0), views)
+    scored = ScoredRows(case(0), views, entry)
     scored.label = scored.label.copy()
     scored.label[scored.at["certify"]] = 1 - scored.label[scored.at["certify"]]
     found, _ = fitting._evaluate_case(scored)
@@ -135,21 +160,68 @@ def test_the_certify_rows_choose_nothing(fitted) -> None:
     assert (found.predictions["reason"] != "").all()
 
 
-def test_scores_of_the_support_come_from_readers_that_did_not_see_the_row(fitted) -> None:
-    scored = ScoredRows(case(0), fitted[0])
+def test_scores_of_the_support_come_from_readers_that_did_not_see_the_row(fitted, entry) -> None:
+    scored = ScoredRows(case(0), fitted[0], entry)
     support = scored.at["support"]
     X = fitted[0].get("train", "state", SITE)[support]
     own = scored.platt.log_odds(scored.reader.decision_function(X))
     assert not np.allclose(own, scored.log_odds["train"][support])
 
 
-def home_of(cache: Path, views: Views) -> Path:
-    return cache / fitting._key(case(0), views)[:32]
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_reader_of_the_comparison_scores_as_one_fitted_again(fitted, entry, seed: int) -> None:
+    """Tuning on the support gives the bits that the comparison has kept: nothing changes by not doing it twice."""
+    views, method = fitted[0], parse("logistic")
+    scored, train, X = ScoredRows(case(seed), views, entry), views.frame("train"), views.get("train", "state", SITE)
+    support = scored.at["support"]
+    inner = folds(train.iloc[support], seed=seed)
+    again = tune(method, X[support], scored.label[support], inner, seed=child_seed(seed, "logistic"))
+    log_odds = again.platt.log_odds(again.estimator.decision_function(X))
+    log_odds[support] = again.platt.log_odds(again.out_of_fold_n)
+    assert np.array_equal(scored.log_odds["train"], log_odds)
+    assert scored.reader.get_params() == again.estimator.get_params()
 
 
-def test_a_saved_rule_predicts_as_it_did(fitted) -> None:
+def test_no_reader_is_fitted_for_selection(fitted, entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a reader was fitted again")
+
+    monkeypatch.setattr("theodolite.readers.logistic.Logistic.fit", refuse)
+    monkeypatch.setattr("theodolite.readers.logistic.Logistic.fit_path", refuse)
+    found, _ = fitting._evaluate_case(ScoredRows(case(0), fitted[0], entry))
+    pd.testing.assert_frame_equal(found.predictions, fitted[2][0].predictions)
+
+
+def test_rows_that_calibrate_or_certify_were_not_fitted_on(fitted, entry) -> None:
+    scored, seen = ScoredRows(case(0), fitted[0], entry), entry.open(0, parse("logistic").cls).rows
+    for part in ("calibrate", "certify"):
+        assert not set(scored.at[part]) & set(seen)
+    assert not set(scored.test) & set(seen)
+
+
+def test_a_fit_of_other_rows_than_the_support_is_refused(fitted, entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = entry.open(1, parse("logistic").cls)
+    monkeypatch.setattr(FitEntry, "open", lambda *_: shared)
+    with pytest.raises(Damaged, match="missing or damaged"):
+        ScoredRows(case(0), fitted[0], entry)
+
+
+def test_a_comparison_with_more_seeds_keeps_the_cases_of_the_first(fitted, entry, tmp_path: Path) -> None:
+    views = fitted[0]
+    more = compared(tmp_path / "fits", views, seeds=6)
+    assert more.key != entry.key
+    assert fitting._key(case(0), views, more) == fitting._key(case(0), views, entry)
+    assert fitting._key(case(1), views, more) != fitting._key(case(0), views, more)
+
+
+def home_of(cache: Path, views: Views, entry: FitEntry) -> Path:
+    return cache / fitting._key(case(0), views, entry)[:32]
+
+
+def test_a_saved_rule_predicts_as_it_did(fitted, entry) -> None:
     views, folder, (one, *_) = fitted
-    saved, scored = SavedRule(home_of(folder / "cache", views) / "rule"), ScoredRows(case(0), views)
+    saved = SavedRule(home_of(folder / "cache", views, entry) / "rule")
+    scored = ScoredRows(case(0), views, entry)
     again = saved.predict(scored.get_view("same"), scored.log_odds["same"])
     then = one.predictions[one.predictions["dataset"] == "same"]
     assert again.reason.astype(str).tolist() == then["reason"].tolist()
@@ -162,29 +234,32 @@ def test_a_saved_rule_predicts_as_it_did(fitted) -> None:
     assert again.distances == pytest.approx(np.linalg.norm(new[:, None] - support[near], axis=2), rel=1e-4, abs=1e-6)
 
 
-def test_a_finished_case_is_not_evaluated_again_and_a_rerun_is_the_same(fitted, tmp_path, monkeypatch) -> None:
+def test_a_finished_case_is_not_evaluated_again_and_a_rerun_is_the_same(fitted, entry, tmp_path, monkeypatch) -> None:
     views, _, (one, *_) = fitted
-    (other,) = fitting.run([case(0)], views, tmp_path / "cache", lambda *_: None)
+    fits = {"logistic": entry}
+    (other,) = fitting.run([case(0)], fits, views, tmp_path / "cache", quiet)
     pd.testing.assert_frame_equal(one.decisions, other.decisions)
     pd.testing.assert_frame_equal(one.predictions, other.predictions)
     monkeypatch.setattr(fitting, "_evaluate_case", None)
-    assert len(list(fitting.run([case(0)], views, tmp_path / "cache", lambda *_: None))) == 1
+    assert len(list(fitting.run([case(0)], fits, views, tmp_path / "cache", quiet))) == 1
 
 
-def test_damaged_decisions_are_made_again_and_counted(fitted, tmp_path: Path) -> None:
+def test_damaged_decisions_are_made_again_and_counted(fitted, entry, tmp_path: Path) -> None:
     views, folder, (one, *_) = fitted
     cache, notes = tmp_path / "cache", []
-    home = home_of(cache, views)
-    shutil.copytree(home_of(folder / "cache", views), home)
+    home = home_of(cache, views, entry)
+    shutil.copytree(home_of(folder / "cache", views, entry), home)
     path = home / "decisions.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    (again,) = fitting.run([case(0)], views, cache, lambda *_: None, lambda *note: notes.append(note))
+    fits = {"logistic": entry}
+    (again,) = fitting.run([case(0)], fits, views, cache, quiet, lambda *note: notes.append(note))
     pd.testing.assert_frame_equal(one.decisions, again.decisions)
     assert [note[:2] for note in notes] == [("remade", 1)]
     (home / "rule" / ".config.json.0123abcd.tmp").write_bytes(b"half")
-    assert set(fitting.rule_files(cache, case(0), views)) == {"config.json", "rule.safetensors"}
+    (whole,) = fitting.run([case(0)], fits, views, cache, quiet)
+    assert set(whole.rule) == {"config.json", "rule.safetensors"}
 
 
 def test_too_few_rows_to_calibrate_are_refused_before_the_model_reads(fitted) -> None:

@@ -49,25 +49,25 @@ class Region:
     psi_c: tuple[float, ...]
 
     def holds(self, q_prime_n: Array, proba_nc: Array, predicted_n: Array) -> Array:
-        """Returns whether q' >= 1, q' >= q_min, and exactly one class, ŷ, reaches its threshold, (n,) bool."""
+        """Return whether q' >= 1, q' >= q_min, and exactly one class, ŷ, reaches its threshold, (n,) bool."""
         above = proba_nc >= np.asarray(self.psi_c, dtype=proba_nc.dtype)
         alone = (above.sum(1) == 1) & above[np.arange(len(above)), predicted_n]
         return (q_prime_n >= max(self.q_min, 1.0)) & alone
 
 
 def similarity(right_m: Array, label_m: Array, neighbour_nk: Array, predicted_n: Array) -> Array:
-    """Returns q, the length of the initial run of nearest neighbours that are labelled ŷ and were predicted right.
+    """Return q, the length of the initial run of nearest neighbours that are labelled ŷ and were predicted right.
 
     >>> right, label = np.array([1, 1, 0, 1, 1], bool), np.array([1, 1, 1, 0, 1])
     >>> similarity(right, label, np.array([[0, 1, 2, 3, 4], [3, 0, 1, 2, 4]]), np.array([1, 0]))
     array([2, 1])
     """
     agrees = right_m[neighbour_nk] & (label_m[neighbour_nk] == predicted_n[:, None])
-    return np.cumprod(agrees, axis=1).sum(1)
+    return np.cumprod(agrees, axis=1).sum(1)  # the product is 1 up to the first disagreement and 0 from there on
 
 
 def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
-    """Returns d, the least, over classes, of the share of the class's distances that are not below this row's.
+    """Return d, the least, over classes, of the share of the class's distances that are not below this row's.
 
     sorted_by_class: distances to the nearest support row of calibration rows with q > 0, ascending. A class without
     any gives 0.
@@ -77,6 +77,8 @@ def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
     array([1.  , 0.67, 0.33, 0.25, 0.25, 0.  , 0.  ], dtype=float32)
     """
     d_n = np.ones(len(near_n), dtype=np.float32)
+    # The least over all classes, whatever is predicted: a row far from one class's rows counts as far. Side "left": a
+    # distance equal to one of the class's is not beyond it, so that d = 1 at distance 0.
     for sorted_f in sorted_by_class:
         below_n = np.searchsorted(_single(sorted_f), _single(near_n), side="left")
         share_n = 1 - _single(below_n) / np.float32(len(sorted_f)) if len(sorted_f) else np.zeros_like(d_n)
@@ -85,7 +87,7 @@ def distance_quantile(near_n: Array, sorted_by_class: Sequence[Array]) -> Array:
 
 
 def probabilities(logits_nc: Array, q_n: Array, d_n: Array) -> Array:
-    """Returns the activation softmax(d ln(2 + q) z').
+    """Return the activation softmax(d ln(2 + q) z').
 
     >>> z = np.array([[-1.2, 0.7]])
     >>> probabilities(z, np.array([5]), np.array([0.6])).round(6).tolist()
@@ -95,7 +97,7 @@ def probabilities(logits_nc: Array, q_n: Array, d_n: Array) -> Array:
 
 
 def rescaled_similarity(q_n: Array, proba_of_predicted_n: Array) -> Array:
-    """Returns q' = min(q, (2 + q)^P_ŷ).
+    """Return q' = min(q, (2 + q)^P_ŷ).
 
     >>> rescaled_similarity(np.array([5, 40]), np.array([0.5, 0.59613])).round(3)
     array([2.646, 9.283], dtype=float32)
@@ -105,7 +107,7 @@ def rescaled_similarity(q_n: Array, proba_of_predicted_n: Array) -> Array:
 
 
 def balanced_loss(logits_nc: Array, q_n: Array, d_n: Array, label_n: Array) -> float:
-    """Returns -log_{2+q} P_y, averaged within each class, then over the classes that are there.
+    """Return -log_{2+q} P_y, averaged within each class, then over the classes that are there.
 
     >>> z = np.array([[-1.2, 0.7]])
     >>> round(balanced_loss(z, np.array([5]), np.array([0.6]), np.array([1])), 5)
@@ -117,7 +119,7 @@ def balanced_loss(logits_nc: Array, q_n: Array, d_n: Array, label_n: Array) -> f
 
 
 def region(q_prime_n: Array, proba_nc: Array, label_n: Array, alpha: float) -> Region | None:
-    """Returns the region of least q' above which at most a share 1 - alpha of each class's P_y is below alpha.
+    """Return the region of least q' above which at most a share 1 - alpha of each class's P_y is below alpha.
 
     psi_c is the P_y that this share of the class's rows has at most. Returns None where no value of q' is enough: too
     few rows, or too weak a classifier.
@@ -128,13 +130,16 @@ def region(q_prime_n: Array, proba_nc: Array, label_n: Array, alpha: float) -> R
     >>> found.q_min, [round(psi, 2) for psi in found.psi_c]
     (3.0, [0.97, 0.97])
     """
+    # One sweep over the rows by q' in place of a quantile at each candidate, O(n log n) for O(n^2 log n): psi_c is at
+    # least alpha exactly if at most floor(tail n_c) of the class's rows are below alpha.
     n_classes = proba_nc.shape[1]
-    true_n, tail = proba_nc[np.arange(len(label_n)), label_n], round(1 - alpha, 10)
+    true_n, tail = proba_nc[np.arange(len(label_n)), label_n], round(1 - alpha, 10)  # 1 - .9 is .09999999999999998
     order = np.argsort(q_prime_n, kind="stable")
     of_class = np.eye(n_classes, dtype=int)[label_n[order]]
     left_nc = _from_here_on(of_class)
     bad_nc = _from_here_on(of_class * (true_n[order] < true_n.dtype.type(alpha))[:, None])
     enough = ((left_nc > 0) & (bad_nc <= np.floor(tail * left_nc))).all(1)
+    # A region takes all rows of a q' or none, so it can only start at the first row of a value; q' below 1 is q = 0.
     sorted_q = q_prime_n[order]
     first_of_its_value = np.r_[True, sorted_q[1:] != sorted_q[:-1]] if len(order) else np.zeros(0, bool)
     (starts,) = np.nonzero(enough & first_of_its_value & (sorted_q >= 1))
@@ -148,7 +153,7 @@ def region(q_prime_n: Array, proba_nc: Array, label_n: Array, alpha: float) -> R
 def ladder(
     q_prime_n: Array, proba_nc: Array, label_n: Array, predicted_n: Array, alphas: Sequence[float]
 ) -> list[Region]:
-    """Returns regions at falling levels, each found on the rows that no higher region holds (variant C)."""
+    """Return regions at falling levels, each found on the rows that no higher region holds (variant C)."""
     found: list[Region] = []
     left = np.ones(len(label_n), dtype=bool)
     for alpha in sorted(alphas, reverse=True):
@@ -160,15 +165,15 @@ def ladder(
 
 
 def level(regions: Sequence[Region], q_prime_n: Array, proba_nc: Array, predicted_n: Array) -> Array:
-    """Returns alpha of the highest region that holds each row, 0 where none does."""
+    """Return alpha of the highest region that holds each row, 0 where none does."""
     alpha_n = np.zeros(len(q_prime_n))
-    for rung in sorted(regions, key=lambda r: r.alpha):
+    for rung in sorted(regions, key=lambda r: r.alpha):  # ascending: the highest that holds a row writes last
         alpha_n[rung.holds(q_prime_n, proba_nc, predicted_n)] = rung.alpha
     return alpha_n
 
 
 def effective_sizes(q_prime_n: Array, sorted_by_class: Sequence[Array]) -> Array:
-    """Returns n_c, the calibration rows of each class whose q' is at most this row's, (n, C).
+    """Return n_c, the calibration rows of each class whose q' is at most this row's, (n, C).
 
     >>> effective_sizes(np.array([3.0]), [np.array([0, 1, 3, 4, 8]), np.array([1, 2, 3, 6, 9])])
     array([[3, 3]])
@@ -177,7 +182,7 @@ def effective_sizes(q_prime_n: Array, sorted_by_class: Sequence[Array]) -> Array
 
 
 def dkw_error(sizes: Array, alpha: float) -> Array:
-    """Returns half the width of the Dvoretzky-Kiefer-Wolfowitz band at level alpha; 1 where there is no row.
+    """Return half the width of the Dvoretzky-Kiefer-Wolfowitz band at level alpha; 1 where there is no row.
 
     >>> dkw_error(np.array([3, 200, 0]), 0.95).round(4)
     array([0.7841, 0.096 , 1.    ])
@@ -194,11 +199,11 @@ def _ln_base(q_n: Array) -> Array:
 
 
 def _from_here_on(count_nc: Array) -> Array:
-    """Returns sums over this row and all later ones, (n, C)."""
+    """Return sums over this row and all later ones, (n, C)."""
     return count_nc[::-1].cumsum(0)[::-1]
 
 
 def _smallest(values: Array, tail: float) -> float:
-    """Returns the k-th smallest value, k the floor of tail * n, counted from 0."""
+    """Return the k-th smallest value, k the floor of tail * n, counted from 0."""
     k = min(int(tail * len(values)), len(values) - 1)
     return float(np.partition(values, k)[k])

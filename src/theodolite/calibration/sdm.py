@@ -81,11 +81,11 @@ class Sdm(Calibrator):
         self.prototypes = prototypes
 
     def diagnose(self, X: Any) -> Diagnostics:
-        """Returns all that SDM measures of each row."""
+        """Return all that SDM measures of each row."""
         return self._diagnose(self._part(X))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, ids: Any = None) -> Self:
-        """Adds newly labelled rows to the support and finds the regions anew; the classifier stays as it is.
+        """Add newly labelled rows to the support and find the regions anew; the classifier stays as it is.
 
         `versions_` records how many rows each version added, and the hash of its support. Raises
         UserError for labels other than the two known ones; calibration rows are left out, with a warning.
@@ -106,9 +106,11 @@ class Sdm(Calibrator):
         return self
 
     def _not_calibrated_on(self, rows: Array, id_n: Array) -> Array:
-        """Returns positions of the rows that are no calibration rows, by id and by value."""
+        """Return positions of the rows that are no calibration rows, by id and by value."""
         mine = self.calibrate_
         value_n = content(np.concatenate([mine.rows.astype(rows.dtype), rows]))
+        # By value too: a calibration row that comes back under another id would be its own nearest support row, with q
+        # high and distance 0, and the regions would rest on it.
         known_n = np.isin(value_n[len(mine.rows) :], value_n[: len(mine.rows)])
         known_n |= np.isin(id_n.astype(str), mine.id_n.astype(str))
         if known_n.any():
@@ -120,6 +122,7 @@ class Sdm(Calibrator):
         self.space_, self.far_space_ = (self._fitted_space(space, support) for space in (self.space, self.far_space))
         seen = self.in_sample or isinstance(self.estimator, FrozenEstimator)
         score_m = support.score_n if seen else self._out_of_fold(support)
+        # The published activation has no temperature, and one fitted on in-sample scores would be too sure.
         self.temperature_ = 1.0 if self.in_sample else best_temperature(score_m, support.target_n)
         self.rows_, self.ids_ = support.rows[:0], support.id_n[:0]
         self.labels_, self.right_ = support.target_n[:0], np.zeros(0, dtype=bool)
@@ -130,7 +133,7 @@ class Sdm(Calibrator):
         self._find_regions()
         if self.splits:
             self.q_mins_, self.q_min_raise_ = self._over_splits(support, calibrate)
-            self._find_regions()
+            self._find_regions()  # again, with the raise that the splits have found
 
     def _add(self, rows: Any, label_m: Array, right_m: Array, id_m: Array) -> None:
         added = ((self.rows_, rows), (self.labels_, label_m), (self.right_, right_m), (self.ids_, id_m))
@@ -146,23 +149,26 @@ class Sdm(Calibrator):
         self.versions_.append({"rows": len(rows), "support": len(self.rows_), "sha256": digest})
 
     def _find_regions(self) -> None:
-        """Learns the distance quantiles, similarities and regions from the calibration rows, given the support."""
+        """Learn the distance quantiles, similarities and regions from the calibration rows, given the support."""
         calibrate, label_n = self.calibrate_, self.calibrate_.target_n
         q_n, near_n, _, _ = self._measured(calibrate)
+        # q > 0 as published: rows whose nearest neighbour disagrees say nothing of how far a *supported* row lies.
         self.near_of_class_ = [np.sort(near_n[(label_n == c) & (q_n > 0)]) for c in (0, 1)]
         d_n = _sdm.distance_quantile(near_n, self.near_of_class_)
         proba_nc, q_prime_n = self._activated(calibrate, q_n, d_n)
         self.q_prime_of_class_ = [np.sort(q_prime_n[label_n == c]) for c in (0, 1)]
+        # The ladder reports, the region decides. A rung is found on the rows that no higher rung holds, so the region
+        # at alpha is searched for itself, on all rows.
         alphas = sorted({*self.alphas, self.alpha}, reverse=True)
         self.regions_ = _sdm.ladder(q_prime_n, proba_nc, label_n, calibrate.predicted_n, alphas)
         region = _sdm.region(q_prime_n, proba_nc, label_n, self.alpha)
         self.region_ = region and replace(region, q_min=region.q_min + self.q_min_raise_)
 
     def _over_splits(self, support: ScoredSet, calibrate: ScoredSet) -> tuple[Array, float]:
-        """Returns the least q' on this and on other splits of the same rows, and by how much variant A raises it."""
+        """Return the least q' on this and on other splits of the same rows, and by how much variant A raises it."""
         rows = np.concatenate([support.rows, calibrate.rows])
         target_n, group_n = (np.r_[getattr(support, of), getattr(calibrate, of)] for of in ("target_n", "group_n"))
-        found = [self.region_]
+        found = [self.region_]  # this split counts as one of them
         for j in range(self.splits):
             other = clone(self).set_params(splits=0, seed=self.seed + 1 + j, calibrate=len(calibrate.rows) / len(rows))
             found.append(other.fit(rows, target_n, groups=group_n).region_)
@@ -177,18 +183,20 @@ class Sdm(Calibrator):
         return None if space is None else clone(space).fit(support.rows, support.target_n)
 
     def _probability(self, part: ScoredSet) -> Array:
-        """Returns probabilities in float64, so that their side of 1/2 is the predicted one also at d = 0."""
+        """Return probabilities in float64, so that their side of 1/2 is the predicted one also at d = 0."""
         q_n, near_n, _, _ = self._measured(part)
+        # At d = 0 the activation is 1/2 for both classes; a tilt of 1e-6 keeps the side that the classifier chose.
         d_n = np.maximum(_sdm.distance_quantile(near_n, self.near_of_class_), _LEAST_TILT).astype(np.float64)
+        # softmax over (-z/2, z/2) is the expit of z: with two classes the formula of `probabilities` is this
         return expit(d_n * np.log(_sdm.OFFSET + q_n) * part.score_n / self.temperature_)
 
     def _confidence(self, part: ScoredSet) -> Array:
-        """Returns q'; minus infinity (below every threshold) where q' is below 1 or the row is too far away."""
+        """Return q'; minus infinity (below every threshold) where q' is below 1 or the row is too far away."""
         seen = self._diagnose(part)
         return np.where((seen.d > LEAST_D) & (seen.q_prime >= 1), seen.q_prime, -np.inf)
 
     def _reasons(self, part: ScoredSet) -> Array:
-        """Returns reasons by the published region, which uses the distance only through the probability."""
+        """Return reasons by the published region, which uses the distance only through the probability."""
         seen, region = self._diagnose(part), self.region_
         if region is None:
             return np.full(len(seen.q), NO_REGION, dtype=object)
@@ -203,6 +211,8 @@ class Sdm(Calibrator):
         d_n = _sdm.distance_quantile(near_n, self.near_of_class_)
         proba_nc, q_prime_n = self._activated(part, q_n, d_n)
         sizes_nc = _sdm.effective_sizes(q_prime_n, self.q_prime_of_class_)
+        # d is a share of an empirical distribution, whose band is that of Dvoretzky, Kiefer & Wolfowitz; the class with
+        # the fewest rows has the widest. The paper takes the rows of at most this q', which is a heuristic.
         lower_n = np.clip(d_n - _sdm.dkw_error(sizes_nc.min(1), self.alpha), 0, 1).astype(np.float32)
         lower_nc, q_lower_n = self._activated(part, q_n, lower_n)
         predicted_n = part.predicted_n
@@ -222,7 +232,7 @@ class Sdm(Calibrator):
         )
 
     def _measured(self, part: ScoredSet) -> tuple[Array, Array, Array, Array]:
-        """Returns q, the distance to the nearest support row in `far_space`, and the neighbours that q counted."""
+        """Return q, the distance to the nearest support row in `far_space`, and the neighbours that q counted."""
         distance_nk, near_nk = self.support_.nearest(_mapped(self.space_, part.rows), self.k)
         q_n = _sdm.similarity(self.right_, self.labels_, near_nk, part.predicted_n)
         if self.far_support_ is self.support_:
@@ -235,13 +245,13 @@ class Sdm(Calibrator):
         return proba_nc, _sdm.rescaled_similarity(q_n, proba_nc[np.arange(len(q_n)), part.predicted_n])
 
     def _logits(self, part: ScoredSet) -> Array:
-        half_n = part.score_n / self.temperature_ / 2
+        half_n = part.score_n / self.temperature_ / 2  # log-odds s as two logits (-s/2, s/2): their difference is s
         return np.column_stack([-half_n, half_n])
 
     def _out_of_fold(self, support: ScoredSet) -> Array:
-        """Returns scores of the support by classifiers that were fitted without the row and its group."""
+        """Return scores of the support by classifiers that were fitted without the row and its group."""
         n_folds = min(FOLDS, int(np.bincount(support.target_n).min()))
-        if n_folds < 2:
+        if n_folds < 2:  # a class of one row can be left out of no fit
             return support.score_n
         score_m = np.empty(len(support.score_n))
         for train, out in folds(n_folds, support.target_n, support.group_n, self.seed):

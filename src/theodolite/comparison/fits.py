@@ -8,26 +8,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from theodolite.comparison.jobs import Job
 from theodolite.core import methods
-from theodolite.core.artefact import FILES as READER_FILES
-from theodolite.core.artefact import save_reader
 from theodolite.core.atomic import publish
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import Damaged, UserError
 from theodolite.core.metrics import threshold_at
 from theodolite.core.reader import Reader
 from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT
-from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
+from theodolite.core.sealed import Note, entry, facts_of, no_note, seal
 from theodolite.core.seeds import child_seed
 from theodolite.core.tick import Tick
 from theodolite.data.splits import folds, split
 from theodolite.study.parallel import in_parallel
+from theodolite.study.seed_fits import FitEntry, save_seed
 from theodolite.study.stages import peak_mb
 from theodolite.study.training_sets import left_out
 from theodolite.study.tune import Platt, Tuned, tune
@@ -40,7 +39,7 @@ Frames = Callable[[str], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Fitted:
-    """Scores of one job and what they cost."""
+    """Scores of one job, and the record of each seed's fit: parameters, fits, seconds, thresholds."""
 
     job: Job
     scores: pd.DataFrame
@@ -66,14 +65,23 @@ def run(
         yield Fitted(job, _own_scores(folders[job] / SCORES, job, seeds), facts)
 
 
-def reader_files(cache: Path, job: Job, views: Views, seeds: int) -> dict[str, Path]:
-    """Files of the reader fitted on the first seed, by name, for reading new texts; only what the record names."""
+def fit_entry(cache: Path, job: Job, views: Views, seeds: int) -> FitEntry:
+    """Return the entry that holds a tuned job's readers, one for each seed, with their out-of-fold scores.
+
+    Jobs that leave a source out, or take parameters as written, keep their scores alone.
+    """
     key = _key(job, views, seeds)
-    return files_of(cache / key[:32] / RECORD, key, "reader")
+    return FitEntry(cache / key[:32] / RECORD, key)
+
+
+def fit_entries(cache: Path, jobs: Sequence[Job], views: Views, seeds: int) -> dict[str, FitEntry]:
+    """Return the entries of all jobs that keep their readers, by label; where a method has several sites, its first."""
+    kept = {job.label: job for job in reversed(jobs) if job.tuned and not job.leave_out}
+    return {label: fit_entry(cache, job, views, seeds) for label, job in kept.items()}
 
 
 def _own_scores(path: Path, job: Job, seeds: int) -> pd.DataFrame:
-    """The scores in a job's file; another method's, or those of other seeds, would be printed under its name."""
+    """Return the scores in a job's file; raises `Damaged` for those of another method, site or number of seeds."""
     scores = pd.read_parquet(path)
     found = {name: set(scores[name]) for name in ("method", "site", "seed")}
     if found != {"method": {job.label}, "site": {job.site}, "seed": set(map(str, range(seeds)))}:
@@ -102,13 +110,21 @@ def _work(job: Job, views: Views, seeds: int, key: str, cache: Path, here: Path)
     if _key(job, views, seeds) != key:
         raise UserError("the program's code, or that of a method, was edited while it ran: run the same command again")
     results = [_one_seed(job, views, seed, folder) for seed in range(seeds)]
-    scores = pd.concat([scores for scores, _ in results], ignore_index=True)
+    scores = pd.concat([one.scores for one in results], ignore_index=True)
     publish(folder / SCORES, scores.to_parquet(index=False))
-    reader = [folder / "reader" / name for name in READER_FILES if (folder / "reader" / name).is_file()]
-    seal(folder / RECORD, key, [folder / SCORES, *reader], [fit for _, fit in results])
+    readers = [path for one in results for path in one.files]
+    seal(folder / RECORD, key, [folder / SCORES, *readers], [one.record for one in results])
 
 
-def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+class _SeedResult(NamedTuple):
+    """Scores of one seed's reader, the record of its fit, and the files that keep the reader."""
+
+    scores: pd.DataFrame
+    record: dict[str, Any]
+    files: list[Path]
+
+
+def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> _SeedResult:
     start = time.perf_counter()
     method = configured(job.method, views, job.site)
     frame_of = cache(views.frame)  # read and checked once for a seed, not at each of four uses
@@ -117,22 +133,15 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     rows = np.flatnonzero((part == "train") & ~left_out(frame, job.leave_out))
     X = _rows(job, views, frame_of, "train", seed)[rows]
     y = frame["label"].to_numpy()[rows]
+    files: list[Path] = []
     if job.tuned:
         tuned = tune(method, X, y, folds(frame.iloc[rows], seed=seed), seed=child_seed(seed, job.method))
         reader, platt, record = tuned.estimator, tuned.platt, _record(tuned, y)
+        if not job.leave_out:
+            files = save_seed(folder, seed, tuned, rows, _about(job, views, method.view, seed))
     else:
         reader, platt = method.reader(child_seed(seed, job.method)).fit(X, y), None
         record = {"params": method.params, "n_fits": 1}
-    if seed == 0 and platt is not None and not job.leave_out:
-        about = {
-            "method": job.label,
-            "view": method.view,
-            "site": job.site,
-            "family": job.family,
-            "dictionary": views.dictionary(method.view, job.site, seed, job.family),
-            **asdict(platt),
-        }
-        save_reader(reader, folder / "reader", about)
     scored = [
         _score(reader, platt, _rows(job, views, frame_of, name, seed)[at], frame_of(name).iloc[at]).assign(
             dataset=dataset, split="test" if dataset == IN_DISTRIBUTION else "shift"
@@ -141,7 +150,13 @@ def _one_seed(job: Job, views: Views, seed: int, folder: Path) -> tuple[pd.DataF
     ]
     record |= {"seed": seed, "n_labels": len(rows), "seconds": time.perf_counter() - start, "peak_mb": peak_mb()}
     scores = pd.concat(scored, ignore_index=True)
-    return scores.assign(method=job.label, site=job.site, seed=str(seed)), record
+    return _SeedResult(scores.assign(method=job.label, site=job.site, seed=str(seed)), record, files)
+
+
+def _about(job: Job, views: Views, view: str, seed: int) -> dict[str, str]:
+    """Return where a saved reader reads: its view, site, and the dictionary of its seed."""
+    dictionary = views.dictionary(view, job.site, seed, job.family)
+    return {"method": job.label, "view": view, "site": job.site, "family": job.family, "dictionary": dictionary}
 
 
 def _rows(job: Job, views: Views, frame_of: Frames, name: str, seed: int) -> Any:
@@ -165,7 +180,7 @@ def _record(tuned: Tuned, y: np.ndarray) -> dict[str, Any]:
 
 
 def _evaluations(job: Job, views: Views, frame_of: Frames, part: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(dataset, frame, rows): what this job's readers are scored on; never a row they were trained on."""
+    """Yield (dataset, frame, rows) that this job's readers are scored on; never a row they were trained on."""
     frame = frame_of("train")
     if job.leave_out:
         dataset = f"{LEFT_OUT}{job.leave_out}"

@@ -8,8 +8,9 @@ from typing import Any
 
 from theodolite.core import methods
 from theodolite.core.bootstrap import effective_groups
+from theodolite.core.detectable import Assumed, smallest_detectable
 from theodolite.core.recipe import Recipe, to_yaml
-from theodolite.core.stats import HALVES, smallest_detectable
+from theodolite.core.stats import HALVES
 from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
@@ -139,7 +140,7 @@ def _detectable(recipe: Recipe, concept: Concept, training: TrainingSets) -> tup
     n = [min(effective_groups(frame.loc[frame["label"] == y, c].to_numpy()) for c in columns) * tested for y in (1, 0)]
     family = max(len(recipe.contrasts), 1)
     return tuple(
-        smallest_detectable(n[0], n[1], recipe.seeds, correlation=r, training=training, family=family)
+        smallest_detectable(n[0], n[1], recipe.seeds, Assumed(correlation=r), training=training, family=family)
         for r in CORRELATIONS
     )
 

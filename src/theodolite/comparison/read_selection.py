@@ -14,7 +14,7 @@ BLANK = "no known n-gram"
 
 
 def decision(rule: SavedRule, found: PredictionRecords, names: tuple[str, str], words: Iterable[str]) -> Selection:
-    """Returns the decision about the first row of `found`.
+    """Return the decision about the first row of `found`.
 
     names: of label 0 and label 1. words: of the run's claims about this method, one per shift.
     """
@@ -39,5 +39,5 @@ def decision(rule: SavedRule, found: PredictionRecords, names: tuple[str, str], 
 
 
 def rejected(found: PredictionRecords, blank_n: np.ndarray) -> PredictionRecords:
-    """Returns the records with blank texts rejected: the reader knows nothing of them, its score is the intercept."""
+    """Return the records with blank texts rejected: the reader knows nothing of them, its score is the intercept."""
     return replace(found, reason=np.where(blank_n, BLANK, found.reason).astype(object))

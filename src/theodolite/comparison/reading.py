@@ -1,200 +1,131 @@
-"""`theodolite read`: a method of a finished Run on new texts, token by token or row by row."""
+"""A method of a finished run on new texts, token by token or row by row: `open_reader`, and `theodolite read`."""
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import sparse
 
-from theodolite.comparison.read_selection import decision, rejected
+from theodolite.comparison.fitted_reader import SCORED, SELECTED, FittedReader
 from theodolite.comparison.read_values import Reading, Selection
-from theodolite.core.activations import Activations
-from theodolite.core.artefact import load_reader
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.positions import Positions, pool, pooled_over
-from theodolite.core.recipe import Recipe, validated
-from theodolite.core.run import IN_DISTRIBUTION, Run
+from theodolite.core.run import Run
 from theodolite.core.run_folder import refuse_to_replace
-from theodolite.core.site import Site
-from theodolite.core.slug import slug
 from theodolite.core.tick import Tell, silent
 from theodolite.data.sources import cells
 from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
-from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.dictionaries.pooled import Pooled, pooled_latents
 from theodolite.models.model import Model
-from theodolite.models.pass_code import same_code
-from theodolite.models.tokens import encode
-from theodolite.readers._text import NgramReader
-from theodolite.selection.saved import SAVED_RULES, PredictionRecords, SavedRule
-from theodolite.selection.spaces import GetView
-from theodolite.study.datasets import unreadable
+from theodolite.report.result import Result
 from theodolite.study.request import is_table
-from theodolite.study.saved_readers import own_class, reader_folder, saved_about
-from theodolite.study.subjects import Subjects, open_subjects
-from theodolite.study.tune import Platt
-from theodolite.study.views import FROM_DICTIONARY
 
-# columns that reading a file adds, always and with a selection rule
-SCORED, SELECTED = ("method", "score", "probability"), ("predicted", "alpha", "accepted", "reason")
+TEXTS = 256  # of a file at a time: states of all their tokens are in memory
 
 
-class FittedReader:
-    """A fitted reader of a Run with the model and dictionary it was fitted through."""
+class ReaderSession:
+    """A fitted reader of a run that scores many texts; model and dictionaries load once, when it is opened.
 
-    def __init__(
-        self, run: Run, method: str | None, model: Model | str | Path | None = None, sae: Sequence[str] | None = None
-    ) -> None:
-        self.recipe = validated(run.recipe, f"of {str(run.folder)!r}")
-        folder = reader_folder(run, method)
-        self.about = saved_about(folder)
-        self.reader = load_reader(folder, own_class(run, folder, method))
-        self.view = str(self.about["view"])
-        self.platt = Platt(self.about["slope"], self.about["intercept"])
-        if self.view not in VIEWS:
-            raise UserError(
-                f"{self.about['method']} reads the view {self.view!r}; `read` needs one of {', '.join(VIEWS)}"
-            )
-        place = f"{SAVED_RULES}/{slug(str(self.about['method']))}"
-        self.rule = SavedRule(run.verify_folder(place)) if (run.folder / place).is_dir() else None
-        self.claims = (run.read_json("selection") or {}).get("claims", [])
-        needs_dictionary = self.view in FROM_DICTIONARY or self.rule is not None
-        needs_model = self.view != "text" or self.rule is not None
-        self.subjects = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
-        self.dictionary = _dictionary(self.subjects, self.about)
+    Opening compares their weights with those of the run. Every call compares a checksum of the weights, taken where
+    they lie, with that at opening, and raises UserError where they changed. `close`, or the end of a `with` block, lets
+    go of the model.
+
+    >>> with open_reader("runs/mine", "logistic") as reader:                   # doctest: +SKIP
+    ...     scores = reader.score(["How do I sharpen a knife?", "old mill"])
+    """
+
+    def __init__(self, fitted: FittedReader) -> None:
+        self._fitted: FittedReader | None = fitted
 
     @property
-    def site(self) -> Site:
-        """Site at which the reader reads the model; a reader of the text alone has none."""
-        return Site.parse(self.about["site"])
+    def method(self) -> str:
+        """Name of the method in the run's tables."""
+        return str(self._open().about["method"])
 
-    def unreadable(self, texts: list[str]) -> np.ndarray:
-        """Return which texts have no token that the reader could read; (n) bool, none if it sees only text."""
-        if self.subjects is None:
-            return np.zeros(len(texts), bool)
-        return np.array([why != "" for why in unreadable(self._model(), self.recipe, texts)])
+    def score(self, texts: str | Sequence[str]) -> pd.DataFrame:
+        """Return one row per text with the columns `method`, `score` and `probability`; NaN where none is read.
 
-    def texts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and probabilities of whole texts: what the comparison would have given them."""
-        score = self.reader.decision_function(texts if self.view == "text" else self._rows(texts))
-        return score, self.platt(score)
-
-    def blank(self, texts: list[str]) -> np.ndarray:
-        """Return which texts hold nothing that a reader of the text knows, (n,)."""
-        return self.reader.blank(texts) if isinstance(self.reader, NgramReader) else np.zeros(len(texts), bool)
-
-    def failed_everywhere(self) -> bool:
-        """Returns whether the certified accuracy holds on no shift of the run and fails on one."""
-        words = self._on_shifts()
-        return "holds" not in words and "fails" in words
-
-    def _on_shifts(self) -> list[str]:
-        """Returns the word of the run's claim about this method for each shift."""
-        method = self.about["method"]
-        return [c["word"] for c in self.claims if c["method"] == method and c["dataset"] != IN_DISTRIBUTION]
-
-    def selection(self, text: str, score: np.ndarray) -> Selection | None:
-        """Returns the decision about the reading of one text; None where the run has no rule for this method."""
-        if self.rule is None:
-            return None
-        names = (self.recipe.negative, self.recipe.positive)
-        return decision(self.rule, self._predictions(self.rule, [text], score), names, self._on_shifts())
-
-    def table(self, texts: list[str]) -> pd.DataFrame:
-        """Returns method, score and probability of each text, and the selection rule's decisions where there is one."""
-        score, probability = self.texts(texts)
-        found = pd.DataFrame(dict(zip(SCORED, (self.about["method"], score, probability), strict=True)))
-        if self.rule is None:
-            return found
-        records = self._predictions(self.rule, texts, score)
-        predicted, accepted = pd.array(records.predicted, dtype="Int8"), pd.array(records.reason == "", dtype="boolean")
-        columns = (predicted, self.rule.choice["level"], accepted, records.reason)
-        return found.assign(**dict(zip(SELECTED, columns, strict=True)))
-
-    def _predictions(self, rule: SavedRule, texts: list[str], score: np.ndarray) -> PredictionRecords:
-        views = self._views(texts, [rule.space.site, *rule.space.blocks])
-        return rejected(rule.predict(views, self.platt.log_odds(score)), self.blank(texts))
-
-    def _views(self, texts: list[str], sites: list[str]) -> GetView:
-        """Returns views of texts by name and site, from one pass of the model."""
-        pooling = self.recipe.pooling
-        read = self._read(texts, map(Site.parse, dict.fromkeys(sites)), self._pooled_positions())
-
-        def rows(view: str, site: str) -> Any:
-            token = read[Site.parse(site)]
-            state = pool(token.rows, token.doc, pooling)
-            if view == "state":
-                return state
-            assert self.rule is not None
-            place = {"view": view, "site": site, "family": "", "dictionary": self.rule.choice["dictionary"]}
-            dictionary = _dictionary(self.subjects, self.about | place)
-            assert dictionary is not None
-            return getattr(_encoded(dictionary, token.rows, token.doc, len(state), pooling), view)
-
-        return rows
+        None, a text without words and one without a token that the run reads are not read. With a run made with
+        `--admit` also `predicted` (the label), `alpha` (the certified accuracy), `accepted` and the `reason` where not.
+        """
+        fitted = self._used()
+        column = pd.Series([texts] if isinstance(texts, str) else list(texts), dtype=object, name="texts")
+        column = column.where(column.notna(), "")
+        if wrong := next((text for text in column if not isinstance(text, str)), None):
+            raise UserError(f"score reads texts, and {wrong!r:.40} is {type(wrong).__name__}: give a list of strings")
+        cells.refuse_half_characters(column, "score")
+        there = column[(column.str.strip() != "").to_numpy(bool)]
+        found = []
+        for start in range(0, len(there), TEXTS):
+            chunk = there.iloc[start : start + TEXTS]
+            chunk = chunk[~fitted.unreadable(chunk.tolist())]
+            if len(chunk):
+                found.append(fitted.table(chunk.tolist()).set_axis(chunk.index))
+        scored = pd.concat(found) if found else fitted.no_rows()
+        return scored.reindex(column.index).assign(method=self.method)
 
     def tokens(self, text: str) -> list[tuple[str, float]]:
-        """Each token at the recipe's positions with the score of its own row; none if the reader sees only text."""
-        if self.view == "text":
-            return []
-        token = self._read([text], [self.site], Positions.parse(self.recipe.positions))[self.site]
-        batch = self._model().tokens([text], **self._how())
-        chosen = Positions.parse(self.recipe.positions).mask(batch.roles.numpy())[0]
-        words = [self._model().tokenizer.decode([i]) for i in batch.ids[0].numpy()[chosen]]
-        alone = self._view(token.rows, np.arange(len(words)), "last")
-        return list(zip(words, self.reader.decision_function(alone).tolist(), strict=True))
+        """Return the tokens that the run reads, each with the score of its own row; none for a reader of the text."""
+        return self._used().tokens(_whole(text))
 
-    def cut(self, texts: list[str]) -> int:
-        """Return how many texts are longer than what the run reads of one; a reader of the text sees all of it."""
-        return 0 if self.view == "text" else int(self._model().tokens(texts, **self._how()).truncated.sum())
+    def selection(self, text: str) -> Selection | None:
+        """Return the run's decision about one text; None where it has no selection rule for this method."""
+        return self.read(text).selection
 
-    def left_out(self, text: str) -> int:
-        """Tokens of one text that are not read."""
-        if not self.cut([text]):
-            return 0
-        model, format = self._model(), self.recipe.format
-        (whole,) = encode(model.tokenizer, [text], format, WHOLE)  # longer than the model's context, perhaps
-        return len(whole) - int(model.tokens([text], **self._how()).lengths[0])
+    def read(self, text: str) -> Reading:
+        """Return the reading of one text; raises UserError where it holds no token that the run reads."""
+        fitted, text = self._used(), _whole(text)
+        if fitted.unreadable([text])[0]:
+            raise UserError("the text has no token at which the run reads: give a longer one")
+        score, probability = fitted.texts([text])
+        return Reading(
+            method=self.method,
+            tokens=fitted.tokens(text),
+            score=float(score[0]),
+            probability=float(probability[0]),
+            cut=fitted.left_out(text),
+            selection=fitted.selection(text, score),
+            blank=bool(fitted.blank([text])[0]),
+        )
 
-    def _rows(self, texts: list[str]) -> Any:
-        """One row per text, pooled as the harvest does."""
-        token = self._read(texts, [self.site], self._pooled_positions())[self.site]
-        return self._view(token.rows, token.doc, self.recipe.pooling)
+    def close(self) -> None:
+        """Let go of the model and the dictionaries; a model that the caller gave stays the caller's."""
+        self._fitted = None
 
-    def _view(self, x_nd: np.ndarray, doc_n: np.ndarray, pooling: str) -> Any:
-        """The reader's view of texts from their tokens' states."""
-        state = pool(x_nd, doc_n, pooling)
-        if self.dictionary is None:
-            return state
-        seen = _encoded(self.dictionary, x_nd, doc_n, len(state), pooling)
-        if self.view == "state+latents":
-            return sparse.hstack([sparse.csr_matrix(state), seen.latents], format="csr")
-        return getattr(seen, self.view)
+    def __enter__(self) -> Self:
+        return self
 
-    def _pooled_positions(self) -> Positions:
-        return pooled_over(Positions.parse(self.recipe.positions), self.recipe.pooling)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _read(self, texts: list[str], sites: Iterable[Site], positions: Positions) -> dict[Site, Activations]:
-        return self._model().read(texts, sites, positions=positions, pooling=None, **self._how())
+    def _open(self) -> FittedReader:
+        if self._fitted is None:
+            raise UserError("the reader is closed: open it again with theodolite.open_reader")
+        return self._fitted
 
-    def _model(self) -> Model:
-        assert self.subjects is not None
-        return self.subjects.model
-
-    def _how(self) -> dict[str, Any]:
-        return {"format": self.recipe.format, "max_tokens": self.recipe.max_tokens}
+    def _used(self) -> FittedReader:
+        """Return the reader for one call, after a look at its weights."""
+        fitted = self._open()
+        fitted.check_weights()
+        return fitted
 
 
-WHOLE = 2**31  # tokens, more than any text has
-TEXTS = 256  # of a file at a time: states of all their tokens are in memory
-VIEWS = ("state", "latents", "reconstruction", "error", "state+latents", "text")
+def open_reader(
+    run: str | Path | Result,
+    method: str | None = None,
+    *,
+    model: Model | str | Path | None = None,
+    sae: Sequence[str] | None = None,
+) -> ReaderSession:
+    """Open a method of a finished run once, to score many texts.
+
+    method: one of the run's, or `file.py:Class` for a method of your own: the file that the run was made with. model,
+    sae: where the model and the dictionaries lie now, if not where the run read them; their weights must be the same.
+    """
+    folder = run.folder if isinstance(run, Result) else run
+    return ReaderSession(FittedReader(Run.open(folder), method, model, sae))
 
 
 def read_text(
@@ -205,28 +136,19 @@ def read_text(
     model: Model | str | Path | None = None,
     sae: Sequence[str] | None = None,
 ) -> Reading:
-    """The reading of one text.
+    """Return the reading of one text; the arguments are those of `open_reader`."""
+    whole = _whole(text)
+    with open_reader(run, method, model=model, sae=sae) as session:
+        return session.read(whole)
 
-    method: one of the run's, or `file.py:Class` for a method of your own: the file that the run was made with. model,
-    sae: where the model and the dictionaries lie now, if not where the run read them; their weights must be the same.
-    """
+
+def _whole(text: str | None) -> str:
+    """Return a text that holds something and no half characters; raises UserError on any other."""
     if not text or not text.strip():
         raise UserError("no text to read: give one, or a file with --in")
     if (broken := re.search("[\ud800-\udfff]", text)) is not None:
         raise UserError(f"the text is not UTF-8: half a character at position {broken.start()}; give it whole")
-    fitted = FittedReader(Run.open(run), method, model, sae)
-    if fitted.unreadable([text])[0]:
-        raise UserError("the text has no token at which the run reads: give a longer one")
-    score, probability = fitted.texts([text])
-    return Reading(
-        method=fitted.about["method"],
-        tokens=fitted.tokens(text),
-        score=float(score[0]),
-        probability=float(probability[0]),
-        cut=fitted.left_out(text),
-        selection=fitted.selection(text, score),
-        blank=bool(fitted.blank([text])[0]),
-    )
+    return text
 
 
 def read_file(
@@ -239,7 +161,7 @@ def read_file(
     sae: Sequence[str] | None = None,
     progress: Tell = silent,
 ) -> pd.DataFrame:
-    """The table of a file with the columns `method`, `score` and `probability` added.
+    """Return the table of a file with the columns `method`, `score` and `probability` added.
 
     With a run made with `--admit` also `predicted` (the label), `alpha` (the certified accuracy), `accepted` and the
     `reason` where not. Rows without text or without a token that is read get NaN; these and texts that are longer than
@@ -255,41 +177,49 @@ def read_file(
     there = (texts.str.strip() != "").to_numpy()
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
-    fitted = FittedReader(Run.open(run), method, model, sae)
-    if taken := [name for name in (*SCORED, *(SELECTED if fitted.rule else ())) if name in table]:
-        raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
-    present, found = texts[there], []
-    progress("reading", 0, len(present))
-    for start in range(0, len(present), TEXTS):
-        chunk = present.iloc[start : start + TEXTS]
-        chunk = chunk[~fitted.unreadable(chunk.tolist())]
-        if len(chunk):
-            found.append(fitted.table(chunk.tolist()).set_axis(chunk.index))
-        progress("reading", min(start + TEXTS, len(present)), len(present))
-    if not found:
-        raise UserError(f"no text in column {column!r} of {str(file)!r} has a token at which the run reads")
-    columns = pd.concat(found)
+    with open_reader(run, method, model=model, sae=sae) as session:
+        added = (*SCORED, *(SELECTED if session._open().rule else ()))
+        if taken := [name for name in added if name in table]:
+            raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")
+        columns = _scored(session, texts[there], progress).reindex(table.index).assign(method=session.method)
+        if columns["score"].isna().all():
+            raise UserError(f"no text in column {column!r} of {str(file)!r} has a token at which the run reads")
+        _warn(session._open(), texts, there, columns["score"].notna().to_numpy())
+    return table.assign(**columns)
+
+
+def _scored(session: ReaderSession, texts: pd.Series, progress: Tell) -> pd.DataFrame:
+    """Return the session's table of these texts, in parts that progress is told of."""
+    found = []
+    progress("reading", 0, len(texts))
+    for start in range(0, len(texts), TEXTS):
+        chunk = texts.iloc[start : start + TEXTS]
+        found.append(session.score(chunk.tolist()).set_axis(chunk.index))
+        progress("reading", min(start + TEXTS, len(texts)), len(texts))
+    return pd.concat(found)
+
+
+def _warn(fitted: FittedReader, texts: pd.Series, there: np.ndarray, scored: np.ndarray) -> None:
+    """Count in warnings the rows of a file that were not scored, were cut, or hold nothing that the reader knows."""
+    read_texts, n = texts[scored].tolist(), len(texts)
     if missing := int((~there).sum()):
-        warnings.warn(f"{missing} of {len(table)} rows have no text: their score is NaN", stacklevel=2)
-    if empty := len(present) - len(columns):
-        warnings.warn(f"{empty} of {len(table)} rows have no content token: their score is NaN", stacklevel=2)
-    scored = present[columns.index].tolist()
-    if cut := fitted.cut(scored):
-        most = fitted._model().most_tokens(fitted.recipe.format, fitted.recipe.max_tokens)
-        warnings.warn(f"{cut} of {len(table)} rows have a text cut at {most} tokens, as in the run", stacklevel=2)
-    if blank := int(fitted.blank(scored).sum()):
+        warnings.warn(f"{missing} of {n} rows have no text: their score is NaN", stacklevel=3)
+    if empty := int((there & ~scored).sum()):
+        warnings.warn(f"{empty} of {n} rows have no content token: their score is NaN", stacklevel=3)
+    if cut := fitted.cut(read_texts):
         warnings.warn(
-            f"{blank} of {len(table)} rows have a text without any n-gram that {fitted.about['method']} knows: all of "
+            f"{cut} of {n} rows have a text cut at {fitted.most_tokens()} tokens, as in the run", stacklevel=3
+        )
+    if blank := int(fitted.blank(read_texts).sum()):
+        warnings.warn(
+            f"{blank} of {n} rows have a text without any n-gram that {fitted.about['method']} knows: all of "
             "them get the same score, which says nothing about them",
-            stacklevel=2,
+            stacklevel=3,
         )
     if fitted.rule and fitted.failed_everywhere():
         warnings.warn(
-            "`accepted` is about texts like the run's own: the accuracy holds on none of its shifts", stacklevel=2
+            "`accepted` is about texts like the run's own: the accuracy holds on none of its shifts", stacklevel=3
         )
-    columns = columns.reindex(table.index)
-    columns["method"] = fitted.about["method"]
-    return table.assign(**columns)
 
 
 def refuse_out(out: Path | None, file: Path) -> None:
@@ -301,88 +231,3 @@ def refuse_out(out: Path | None, file: Path) -> None:
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"--out {str(out)!r} is the file that is read: choose another")
     refuse_to_replace(out)
-
-
-def _encoded(dictionary: Dictionary, x_nd: np.ndarray, doc_n: np.ndarray, n_texts: int, pooling: str) -> Pooled:
-    chunk = (doc_n, np.ones(len(doc_n), bool), torch.from_numpy(np.ascontiguousarray(x_nd)))
-    return pooled_latents(dictionary, [chunk], n_texts, pooling)
-
-
-def _opened(
-    recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
-) -> Subjects:
-    """The model of a run, and its dictionaries where they are needed, from where they lie here."""
-    if model is None:
-        model = run.local_path(recipe.model, "give it with --model PATH")
-    if not isinstance(model, Model):
-        here = Path(model).expanduser()
-        place = {"model": str(here.resolve()), "revision": None} if here.exists() else {"model": str(model)}
-        recipe, model = recipe.model_copy(update=place), None
-    if not sae:
-        kept = recipe.dictionaries if dictionaries else []
-        sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
-    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
-    opened = open_subjects(wanted, model)
-    if model is None and "clock" in run.facts["model"]:  # a template that prints the date prints that of the run
-        opened.model.set_clock(datetime.fromisoformat(run.facts["model"]["clock"]))
-    return _same_model(opened, run)
-
-
-def _as_read(recipe: Recipe, run: Run) -> Recipe:
-    """The recipe with the dtype in which the run read, where it left that to the machine."""
-    if recipe.dtype != "auto" or "model" not in run.facts:
-        return recipe
-    return recipe.model_copy(update={"dtype": run.facts["model"]["dtype"]})
-
-
-def _same_model(subjects: Subjects, run: Run) -> Subjects:
-    """Return the subjects if their model has the weights that the run read and reads a text as it did then."""
-    then, now = run.facts["model"], subjects.model
-    again = "put it back, or run `theodolite compare` again with --force"
-    if then["hash"] != now.hash:
-        raise UserError(
-            f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
-            f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
-        )
-    parts = then.get("fingerprint", {})  # absent in a run of version 0.1
-    if other := [
-        name for name, digest in now.fingerprint().items() if not _same(name, parts.get(name, digest), digest)
-    ]:
-        raise UserError(f"the run read {then['name']!r} with another {', '.join(other)} than there is now: {again}")
-    around, here = then.get("template"), list(now.template_around(run.recipe["format"]))
-    if around not in (None, here) and run.recipe["format"] == "chat":
-        raise UserError(
-            f"the chat template of {then['name']!r} prints {_difference(around, here)}: a reader of the run would be "
-            "given other tokens than it was fitted on: give the model by its name, or run `theodolite compare` "
-            "again with --force"
-        )
-    return subjects
-
-
-def _same(part: str, then: str, now: str) -> bool:
-    return same_code(then, now) if part == "code" else then == now
-
-
-def _difference(then: list[str], now: list[str]) -> str:
-    """The first difference between two renderings of a template, in words."""
-    old, new = next((a, b) for a, b in zip(then, now, strict=True) if a != b)
-    start = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    show = slice(max(start - 10, 0), start + 30)
-    return f"{new[show]!r} now and printed {old[show]!r} in the run"
-
-
-def _dictionary(subjects: Subjects | None, about: dict[str, Any]) -> Dictionary | None:
-    """The dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
-    if subjects is None or about["view"] not in FROM_DICTIONARY:
-        return None
-    # By their weights, the end of a key: the name and family of one that was named by its path follow its folder.
-    dictionaries = [s for s in subjects.dictionaries if s.site == about["site"]]
-    here = {s.key: s.dictionary for s in dictionaries if s.key[-12:] == str(about.get("dictionary"))[-12:]}
-    if len(here) != 1:
-        there = ", ".join(s.key for s in dictionaries) or "none"
-        raise UserError(
-            f"{about['method']} was fitted on the dictionary {about.get('dictionary') or '(not recorded)'} at "
-            f"{about['site']}, and there is {there}: put it back, give it with --sae, or run `theodolite compare` "
-            "again with --force"
-        )
-    return next(iter(here.values()))

@@ -192,7 +192,8 @@ def _carry_out(recipe: Recipe, run: Run, model: Model | None, machine: Machine, 
     if recipe.admit:
         with stages("selective prediction") as tick:
             cases = protocol.cases(recipe, views, subjects.blocks)
-            selected = list(fitting.run(cases, views, cache_root() / fitting.CACHE, tick, run.note))
+            shared = fits.fit_entries(cache_root() / "fits", wanted, views, recipe.seeds)
+            selected = list(fitting.run(cases, shared, views, cache_root() / fitting.CACHE, tick, run.note))
         with stages("coverage and accuracy") as tick:
             accuracies.conclude(selected, views, run, tick, training)
     with stages("keeping the readers"):
@@ -326,5 +327,5 @@ def _keep_readers(recipe: Recipe, fitted: list[fits.Fitted], views: Views, run: 
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
     for f in fitted:
         if f.job.tuned and not f.job.leave_out and f.job.site in ("", recipe.site):
-            files = fits.reader_files(cache_root() / "fits", f.job, views, recipe.seeds)
-            run.copy_in(files, f"{READERS}/{slug(run.shared(f.job.label))}")
+            entry = fits.fit_entry(cache_root() / "fits", f.job, views, recipe.seeds)
+            run.copy_in(entry.reader_files(), f"{READERS}/{slug(run.shared(f.job.label))}")

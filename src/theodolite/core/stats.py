@@ -150,6 +150,7 @@ class Estimate:
         sd_rows = math.sqrt(self._rows_variance())
         sd_seeds, sd_refits = (math.sqrt(v) for v in self._seeds_variance())
         share = self.training.df_share
+        # Training sets that share rows are fewer than S independent ones: s2 has df_share (S - 1) degrees of freedom.
         df = satterthwaite(sd_rows, sd_seeds, self.n_effective, 1 + share * (n_seeds - 1))
         lo = hi = math.nan
         if not self.reason and not math.isnan(value):
@@ -177,14 +178,17 @@ class Estimate:
         )
 
     def _rows_variance(self) -> float:
+        # Mean over seeds first: a replicate gives a row one weight in all seeds, so five scores of a row are one row.
         return max(crossed_variance(np.var(self.draws.mean(0), axis=-1) * self.small_sample), self.unseen**2)
 
     def _seeds_variance(self) -> tuple[float, float]:
         """Variance of the mean over seeds from refitting, and the part of it that is not luck of the rows."""
         n_seeds = len(self.seeds)
         if n_seeds == 1 or self.training.overlap == 1:
-            return math.nan, math.nan
+            return math.nan, math.nan  # one seed has no scatter; at overlap 1 the pool's factor is infinite
         scatter, pool = float(self.seeds.var(ddof=1)), pool_factor(n_seeds, self.training.overlap)
+        # The luck of the rows within s2: what a replicate does to one seed beyond what it does to all of them, which is
+        # in no scatter between seeds. S deviations from their mean have S - 1 degrees of freedom, as s2 has.
         own = np.var(self.draws - self.draws.mean(0), axis=-1).sum(0)
         luck = crossed_variance(own * self.small_sample) / (n_seeds - 1)
         refits = max(scatter - luck, 0.0) * pool
@@ -202,6 +206,7 @@ class Estimate:
         It estimates sum p^2 (m_g - m)^2 / (1 + sum p^2), and (m_g - m)^2 falls short of the groups' variance by
         2 p - sum p^2. For G equal groups the factor is (G + 1) / (G - 1). A single group has no spread: NaN.
         """
+        # square: sum p^2. cube: sum p^3 / sum p^2, the typical p, which is at least sum p^2 (Cauchy-Schwarz).
         groups = np.array(self.groups, float)
         square = 1 / np.maximum(np.minimum(groups, self.effective or np.inf), 1)
         cube = np.maximum(self.weight or 0.0, square)
@@ -236,14 +241,13 @@ class Sample:
     ) -> Self:
         """Draw the weights: over one grouping, or crossed ones such as request x template."""
         all_groups = tuple(with_crossing(groups))
+        # A seed for each grouping: the noise of the three variances that `crossed_variance` adds is independent.
         weights = [bootstrap_weights(g, n_boot, child_seed(seed, "grouping", p)) for p, g in enumerate(all_groups)]
         return cls(y, all_groups, asked, np.asfortranarray(np.concatenate(weights)), training)
 
     @property
     def shared(self) -> bool:
-        """Return whether all seeds are scored on the same rows (a shift); in distribution each has test rows of its
-        own.
-        """
+        """Return whether all seeds are scored on the same rows, as on a shift, and not each on test rows of its own."""
         return bool((self.asked == self.asked[0]).all())
 
     def take(self, rows: Array) -> "Sample":
@@ -257,6 +261,7 @@ class Sample:
         scored, missed = ~np.isnan(scores), self.asked & np.isnan(scores)
         used = scored.any(0)
         draws = np.array([metric(self.y, s, self.weights) for s in scores], float)
+        # A metric of ranks is as uncertain as its less certain class, so the fewer groups of the two count.
         classes = [used & (self.y == label) for label in np.unique(self.y[used])]
         effective = [min((effective_groups(g[c]) for c in classes), default=0.0) for g in self.groups]
         weight = [max((heaviest(g[c]) for c in classes), default=1.0) for g in self.groups]
@@ -274,46 +279,11 @@ class Sample:
 
     def paired(self, metric: Metric, one: Array, other: Array) -> Estimate:
         """`one` minus `other` on the rows both have scored, seed by seed and under the same weights."""
-        both = np.isnan(one) | np.isnan(other)
+        both = np.isnan(one) | np.isnan(other)  # a row that one method lacks would not cancel in the difference
         first, second = (self.estimate(metric, np.where(both, np.nan, scores)) for scores in (one, other))
+        # The same scores differ by 0 on any fresh group too, so nothing is unseen there.
         same = np.array_equal(one, other, equal_nan=True)
         return replace(first - second, unseen=0.0 if same else _unseen(first, second))
-
-
-def smallest_detectable(
-    n_positive: float,
-    n_negative: float,
-    n_seeds: int,
-    *,
-    auroc: float = 0.85,
-    correlation: float = 0.5,
-    spread: float = 0.01,
-    training: TrainingSets = HALVES,
-    power: float = 0.8,
-    family: int = 1,
-) -> float:
-    """The AUROC difference that a paired comparison of this size finds with this power; NaN where none has an interval.
-
-    n_positive, n_negative: effective groups, not rows (rows of one group may tell one story). auroc, correlation,
-    spread: what is assumed of both methods, of their scores on the same rows, and of the difference between seeds;
-    print them. training: what the training sets have in common. family: number of contrasts that Holm's first step
-    corrects for. The variance of one AUROC is that of Hanley & McNeil (1982).
-
-    >>> round(smallest_detectable(200, 200, 5), 3), round(smallest_detectable(2000, 2000, 5), 3)
-    (0.063, 0.041)
-    """
-    if n_seeds < FEWEST_SEEDS or training.reason or min(n_positive, n_negative) < FEWEST_GROUPS:
-        return math.nan
-    sd_rows = math.sqrt(2 * (1 - correlation) * _hanley_mcneil(auroc, n_positive, n_negative))
-    sd_seeds = spread * math.sqrt(pool_factor(n_seeds, training.overlap))
-    df = satterthwaite(sd_rows, sd_seeds, min(n_positive, n_negative), 1 + training.df_share * (n_seeds - 1))
-    return float(student.ppf(1 - 0.025 / family, df) + student.ppf(power, df)) * math.hypot(sd_rows, sd_seeds)
-
-
-def _hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
-    above, below = auroc / (2 - auroc) - auroc**2, 2 * auroc**2 / (1 + auroc) - auroc**2
-    product = auroc * (1 - auroc) + (n_positive - 1) * above + (n_negative - 1) * below
-    return product / (n_positive * n_negative)
 
 
 def pool_factor(n_seeds: int, overlap: float) -> float:
@@ -341,8 +311,9 @@ def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
     score or calibration error (and for the AUROC of a reversed reader).
     """
     failing = hidden_failures(n_groups)
-    if value in {0.0, 1.0}:
+    if value in {0.0, 1.0}:  # Wilson's interval has no variance to invert there
         return (1 - failing, 1.0) if value else (0.0, failing)
+    # Wilson's ends are the p at which (value - p)^2 = shrink p (1 - p), a square equation.
     shrink = reach**2 / (value * (1 - value))  # t^2 over the number of draws
     half = math.sqrt(reach**2 + shrink**2 / 4)
     lo, hi = ((value + shrink / 2 + side * half) / (1 + shrink) for side in (-1, 1))
@@ -370,19 +341,22 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     n = max(first.n_groups, 1)
     failing = hidden_failures(n)
     low, high = sorted([first.seeds.mean(), other.seeds.mean()])
-    if (low, high) == (0, 1):
+    if (low, high) == (0, 1):  # the largest difference there is, and no replicate that varies
         return failing / _NORMAL
     near_end = low > 1 - failing or high < failing  # as in `_bounds`
     difference = first - other
     draws = difference.draws.mean(0)[0]
-    if np.ptp(difference.draws) < _ROUNDING:
+    if np.ptp(difference.draws) < _ROUNDING:  # no group on which the methods differ: k = 0
         return failing / _NORMAL if near_end else 0.0
+    # n equal groups have an excess kurtosis of 6 / n: a smaller one is noise
     k = min(max(6 / max(float(kurtosis(draws)), 6 / n), 1.0), n)
     if not (near_end or k < min(first.n_effective * _FEW_OF_ALL, _FEW)):
         return 0.0
+    # Clopper & Pearson's upper limit for k of n is the .975 quantile of Beta(k + 1, n - k); k need not be whole.
     reach = float(beta.ppf(0.975, k + 1, max(n - k, _NO_SPREAD))) - k / n
     variance = difference._rows_variance()
     if near_end and first.shared:
         by_seed = np.var(difference.draws, axis=-1) * difference.small_sample
+        # the widest seed: in the mean over seeds, a group that one of five readers gets wrong counts a fifth
         variance = max(crossed_variance(parts) for parts in by_seed)
     return math.sqrt(variance) * max(reach * n / (_NORMAL * math.sqrt(k)), 1.0)

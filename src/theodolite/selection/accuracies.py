@@ -17,7 +17,6 @@ import pandas as pd
 from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
-from theodolite.core.cache import cache_root
 from theodolite.core.calibration_error import calibration_error
 from theodolite.core.metrics import augrc, aurc, brier, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
@@ -26,7 +25,7 @@ from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
 from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import LEVEL, holm
-from theodolite.selection.fitting import CACHE, CHOSEN, CaseResult, rule_files
+from theodolite.selection.fitting import CHOSEN, CaseResult
 from theodolite.selection.power import accuracies, effective_rows, power
 from theodolite.selection.protocol import ALPHA, DELTA, READERS
 from theodolite.selection.saved import SAVED_RULES
@@ -46,7 +45,7 @@ _NO_ROWS = Interval(_NAN, _NAN, _NAN, 0, 0, 0, _NAN, _NAN, _NAN, _NAN, _NAN, 0, 
 
 @dataclass(frozen=True)
 class Claim:
-    """Whether the predictions that one reader's chosen rule accepts reach alpha on one data set."""
+    """Test of whether the predictions that one reader's chosen rule accepts reach alpha on one data set."""
 
     method: str
     dataset: str
@@ -64,7 +63,7 @@ class Claim:
 def conclude(
     results: Sequence[CaseResult], views: Views, run: Run, tick: Tick, training: Measured = UNMEASURED
 ) -> None:
-    """Writes all figures, the primary readers' predictions, the choices and the claims into the run."""
+    """Write all figures, the primary readers' predictions, the choices and the claims into the run."""
     rows, claims = evaluate(results, tick, training=training)
     run.add_rows({"site": run.recipe["site"], "model": run.facts["model"]["name"]} | row for row in rows)
     primary = [one for one in results if one.case.reader in READERS]
@@ -88,14 +87,13 @@ def conclude(
         if one.record["preflight"]:
             run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
         if one.case.seed == 0:
-            files = rule_files(cache_root() / CACHE, one.case, views)
-            run.copy_in(files, f"{SAVED_RULES}/{slug(run.shared(one.case.reader))}")
+            run.copy_in(one.rule, f"{SAVED_RULES}/{slug(run.shared(one.case.reader))}")
 
 
 def evaluate(
     results: Sequence[CaseResult], tick: Tick, n_boot: int = N_BOOT, training: Measured = UNMEASURED
 ) -> tuple[list[Row], list[Claim]]:
-    """Returns rows for `Run.add_rows`, of task "select", and the claims."""
+    """Return rows for `Run.add_rows`, of task "select", and the claims."""
     from joblib import delayed
 
     names = list(dict.fromkeys(results[0].predictions["dataset"]))
@@ -115,7 +113,7 @@ def evaluate(
 
 
 class RuleKey(NamedTuple):
-    """Which rule a figure is about: its reader, name, feature space and level."""
+    """Key of the rule that a figure is about: its reader, name, feature space and level."""
 
     method: str
     rule: str
@@ -127,7 +125,7 @@ Figure = tuple[str, Interval, int]  # metric, its value, and how many training s
 
 
 def _only(one: CaseResult, dataset: str) -> CaseResult:
-    """Returns the part of a case's results that is about one data set; `at` counts its rows."""
+    """Return the part of a case's results that is about one data set; `at` counts its rows."""
     inside = (one.predictions["dataset"] == dataset).to_numpy()
     place = np.cumsum(inside) - 1
     decisions = one.decisions[inside[one.decisions["at"]]]
@@ -151,7 +149,7 @@ def _of_dataset(
 
 
 def _matrices(results: Sequence[CaseResult], panel: ScoreMatrix) -> dict[RuleKey, dict[str, Array]]:
-    """Returns every column of every rule's decisions as (S, n), NaN where a row is not in a training set's targets."""
+    """Return every column of every rule's decisions as (S, n), NaN where a row is not in a training set's targets."""
     found: dict[RuleKey, dict[str, Array]] = {}
     for one in results:
         seed = panel.seeds.index(str(one.case.seed))
@@ -165,7 +163,7 @@ def _matrices(results: Sequence[CaseResult], panel: ScoreMatrix) -> dict[RuleKey
 
 
 def _figures(sample: Sample, value: Mapping[str, Array]) -> Iterator[Figure]:
-    """Yields every figure of one rule on one data set."""
+    """Yield every figure of one rule on one data set."""
     anyone = replace(sample, y=np.zeros_like(sample.y))  # a rate rests on all groups, not on those of the rarer class
     correct = np.where(value["accepted"] > 0, value["correct"], np.nan)
     yield _over(anyone, "coverage", mean, value["accepted"])
@@ -183,7 +181,7 @@ def _figures(sample: Sample, value: Mapping[str, Array]) -> Iterator[Figure]:
 
 
 def _over(sample: Sample, name: str, metric: Metric, values: Array) -> Figure:
-    """Returns the metric over the training sets that have any value; rejected rows do not count as unscored.
+    """Return the metric over the training sets that have any value; rejected rows do not count as unscored.
 
     The number of groups is the harmonic mean of the training sets' numbers of groups, times the number of training
     sets, at most all groups: a training set with one row weighs as much as any other, and informs as much as one row.
@@ -201,7 +199,7 @@ def _over(sample: Sample, name: str, metric: Metric, values: Array) -> Figure:
 
 
 def _calibration(sample: Sample, probabilities: Array) -> Figure:
-    """Returns the calibration error over the training sets that have any probability."""
+    """Return the calibration error over the training sets that have any probability."""
     some = np.flatnonzero((~np.isnan(probabilities) & sample.asked).any(1))
     if not len(some):
         return "ece", replace(_NO_ROWS, overlap=sample.training.overlap), 0
@@ -216,7 +214,7 @@ def _row(panel: ScoreMatrix, key: RuleKey, metric: str, figure: Interval, n_seed
 
 
 def _claims(cells: Mapping[tuple[str, str], Mapping[str, Interval]], alpha: float) -> list[Claim]:
-    """Returns the claims, Holm-corrected over reader x shift; those of the test rows are not corrected.
+    """Return the claims, Holm-corrected over reader x shift; those of the test rows are not corrected.
 
     Data sets of one label make no claim: every prediction of the other label is wrong there by construction.
     """
@@ -233,13 +231,13 @@ def _claims(cells: Mapping[tuple[str, str], Mapping[str, Interval]], alpha: floa
 
 
 def _power(cells: Mapping[str, Interval], claim: Claim) -> dict[str, float]:
-    """Returns the probability of "holds", by the true accuracy of both labels, at Holm's first step."""
+    """Return the probability of "holds", by the true accuracy of both labels, at Holm's first step."""
     of = {c: cells[c] for c in CELLS}
     return {f"{true:g}": power(of, claim.alpha, true, LEVEL / claim.family) for true in accuracies(claim.alpha)}
 
 
 def _tested(method: str, dataset: str, cells: Mapping[str, Interval], alpha: float) -> Claim:
-    """Returns an uncorrected claim: all cells must reach alpha (intersection-union), or one lie below it (Bonferroni).
+    """Return an uncorrected claim: all cells must reach alpha (intersection-union), or one lie below it (Bonferroni).
 
     A cell without accepted rows shows nothing. `worst` is the cell with the strongest evidence against alpha.
     """
@@ -261,7 +259,7 @@ def _worded(claim: Claim) -> Claim:
 
 
 def _p_value(figure: Interval, alpha: float, below: bool) -> float:
-    """Returns the one-sided p-value of an accuracy beyond alpha; 1 with too few training sets, or without a row.
+    """Return the one-sided p-value of an accuracy beyond alpha; 1 with too few training sets, or without a row.
 
     The rows' part of the error is computed at alpha, because the measured one is too small near 1. n is the number of
     independent rows with the measured error, or of groups where nothing varied. The continuity correction is half a

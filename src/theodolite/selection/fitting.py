@@ -1,16 +1,17 @@
 """Every selection rule on every reader and feature space, evaluated on rows that none of them was fitted on.
 
-In one training set of the comparison, readers learn from `train`, which is also the support; rules are fitted on
-`calibrate`; certificates use one row per near-duplicate cluster of `certify`, which nothing else uses, except rules
-without a certificate, which calibrate on both. All are then applied to the test rows and every shift.
+In one training set of the comparison, readers learn from `train`, which is also the support; they are the comparison's
+own (`study.seed_fits` says what is shared, and why that is safe). Rules are fitted on `calibrate`; certificates use
+one row per near-duplicate cluster of `certify`, which nothing else uses, except rules without a certificate, which
+calibrate on both. All are then applied to the test rows and every shift.
 """
 
 import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from theodolite.selection.rules import CONFIDENCES, GATED, PLAIN, WITH_SPACE, WI
 from theodolite.selection.saved import FILES, prediction_records, save_rule
 from theodolite.selection.scored_rows import RuleInput, ScoredRows, rule_input
 from theodolite.study.parallel import in_parallel
+from theodolite.study.seed_fits import FitEntry
 from theodolite.study.views import Views
 
 Array = np.ndarray
@@ -42,55 +44,64 @@ RECORD, TABLES = "record.json", ("decisions", "predictions")
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Results of one case: every rule's decisions, the chosen rule's predictions, and the record of the choice."""
+    """Results of one case: every rule's decisions, the chosen rule's predictions, and the record of the choice.
+
+    rule: files of the chosen rule, by name, for reading new texts; of the first training set only.
+    """
 
     case: SelectionCase
     decisions: pd.DataFrame
     predictions: pd.DataFrame
     record: dict[str, Any]
+    rule: dict[str, Path] = field(default_factory=dict)
 
 
 def run(
-    cases: Sequence[SelectionCase], views: Views, cache: Path, tick: Tick, note: Note = no_note
+    cases: Sequence[SelectionCase],
+    fits: Mapping[str, FitEntry],
+    views: Views,
+    cache: Path,
+    tick: Tick,
+    note: Note = no_note,
 ) -> Iterator[CaseResult]:
-    """Evaluates all cases, unfinished ones in parallel; finished ones are on disk, with the hashes of their files."""
+    """Evaluate all cases, unfinished ones in parallel; finished ones are on disk, with the hashes of their files.
+
+    fits: the comparison's entry of each reader.
+    """
     from joblib import delayed
 
-    keys = {case: _key(case, views) for case in cases}
+    keys = {case: _key(case, views, fits[case.reader]) for case in cases}
     folders = {case: cache / key[:32] for case, key in keys.items()}
     waiting = [case for case in cases if entry(folders[case] / RECORD, keys[case], "selection", note) is None]
     here = Path.cwd()
-    in_parallel([delayed(_work)(case, views, keys[case], cache, here) for case in waiting], len(cases), tick)
+    work = [delayed(_work)(case, views, fits[case.reader], keys[case], cache, here) for case in waiting]
+    in_parallel(work, len(cases), tick)
     for case, folder in folders.items():
         decisions, predictions = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
-        yield CaseResult(case, decisions, predictions, facts_of(folder / RECORD, keys[case]))
+        rule = files_of(folder / RECORD, keys[case], "rule")
+        yield CaseResult(case, decisions, predictions, facts_of(folder / RECORD, keys[case]), rule)
 
 
-def rule_files(cache: Path, case: SelectionCase, views: Views) -> dict[str, Path]:
-    """Returns the files of a case's chosen rule, by name, for reading new texts."""
-    key = _key(case, views)
-    return files_of(cache / key[:32] / RECORD, key, "rule")
-
-
-def _key(case: SelectionCase, views: Views) -> str:
-    """Hashes everything that the results of a case depend on; the start of the key names their folder."""
+def _key(case: SelectionCase, views: Views, fit: FitEntry) -> str:
+    """Hash everything that the results of a case depend on; the start of the key names their folder."""
     method = methods.parse(case.reader)
     parts = {
         **asdict(case),
+        "fit": fit.digest(case.seed),
         "code": code_hash(_work, Views, method.cls),
         "views": [views.key(view, case.site) for view in (method.view, "state", "latents")],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _work(case: SelectionCase, views: Views, key: str, cache: Path, here: Path) -> None:
+def _work(case: SelectionCase, views: Views, fit: FitEntry, key: str, cache: Path, here: Path) -> None:
     os.chdir(here)  # as in fits
     folder = cache / key[:32]
-    if _key(case, views) != key:
+    if _key(case, views, fit) != key:
         raise UserError("the program's code was edited while it ran: run the same command again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TooFewRows)  # counted in the record, and an error of the command
-        found, chosen = _evaluate_case(ScoredRows(case, views))
+        found, chosen = _evaluate_case(ScoredRows(case, views, fit))
     if case.seed == 0:
         confidence = found.record["chosen"]["confidence"]
         choice = {"confidence": confidence, "level": case.level, "delta": case.delta(case.level)}
@@ -103,7 +114,7 @@ def _work(case: SelectionCase, views: Views, key: str, cache: Path, here: Path) 
 
 
 class _CaseEvaluator:
-    """Fits every rule of one case, applies it, and collects its decisions."""
+    """Evaluation of every rule of one case: fitted, applied, and its decisions collected."""
 
     def __init__(self, scored: ScoredRows) -> None:
         case = scored.case
@@ -113,7 +124,7 @@ class _CaseEvaluator:
         self.found: list[pd.DataFrame] = []
 
     def evaluate(self, rule: Any, name: str, space: str = "", alpha: float | None = None, chosen: bool = False) -> Any:
-        """Fits a rule in a feature space (the state where it needs none) and collects its decisions under this name.
+        """Fit a rule in a feature space (the state where it needs none) and collect its decisions under this name.
 
         The space of a chosen rule is not part of its name: another training set may choose another one.
         """
@@ -124,7 +135,7 @@ class _CaseEvaluator:
         return fitted
 
     def evaluate_all(self) -> list[dict[str, Any]]:
-        """Evaluates every rule but the chosen one; returns the options to choose among, by calibration rows alone."""
+        """Evaluate every rule but the chosen one; return the options to choose among, by calibration rows alone."""
         level, spec = self.case.level, self.inputs["state"].spec
         for name, make in WITHOUT_SPACE.items():
             self.evaluate(make(spec, level), name)
@@ -146,7 +157,7 @@ class _CaseEvaluator:
         return options
 
     def evaluate_levels(self, best: dict[float, dict[str, Any]]) -> dict[float, Certified]:
-        """Certifies the option chosen for each level; at other levels also evaluates SDM's region and the softmax."""
+        """Certify the option chosen for each level; at other levels also evaluate SDM's region and the softmax."""
         found = {}
         for alpha, option in best.items():
             space, spec = option["space"], self.inputs[option["space"]].spec
@@ -159,7 +170,7 @@ class _CaseEvaluator:
 
 
 def _evaluate_case(scored: ScoredRows) -> tuple[CaseResult, RuleInput]:
-    """Evaluates all rules of one case; returns the results and the input of the chosen rule."""
+    """Evaluate all rules of one case; return the results and the input of the chosen rule."""
     evaluator, case = _CaseEvaluator(scored), scored.case
     options = evaluator.evaluate_all()
     best = {alpha: _best(options, str(alpha)) for alpha in case.alphas}
@@ -183,12 +194,12 @@ def _evaluate_case(scored: ScoredRows) -> tuple[CaseResult, RuleInput]:
 
 
 def _best(options: Sequence[dict[str, Any]], alpha: str) -> dict[str, Any]:
-    """Returns the option with the highest expected coverage at this level, the first among equals."""
+    """Return the option with the highest expected coverage at this level, the first among equals."""
     return max(options, key=lambda option: float(option["expected_coverage"][alpha]))
 
 
 def _decisions(scored: ScoredRows, rule: Any, data: RuleInput) -> pd.DataFrame:
-    """Returns one row per target row, with its position `at`; signed: rank of the confidence, negative where wrong."""
+    """Return one row per target row, with its position `at`; signed: rank of the confidence, negative where wrong."""
     X, label = data.targets, scored.targets["label"].to_numpy()
     reason_n = rule.reasons(X)
     positive_n = rule.predict_proba(X)[:, 1]
@@ -209,7 +220,7 @@ def _decisions(scored: ScoredRows, rule: Any, data: RuleInput) -> pd.DataFrame:
 
 
 def _predictions(scored: ScoredRows, rule: Certified, sdm: Sdm, data: RuleInput) -> pd.DataFrame:
-    """Returns the chosen rule's prediction record of every target row."""
+    """Return the chosen rule's prediction record of every target row."""
     found = prediction_records(rule, sdm, data.targets)
     columns = {name: getattr(found, name) for name in ("predicted", "probability", "confidence", "q", "d", "q_prime")}
     columns |= {"reason": found.reason.astype(str), "exemplars": [" ".join(map(str, ids)) for ids in found.exemplars]}

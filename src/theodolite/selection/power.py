@@ -15,7 +15,7 @@ BETWEEN = (0.5, 0.8)  # positions, from alpha to 1, of the true accuracies at wh
 
 
 def accuracies(alpha: float) -> list[float]:
-    """Returns the true accuracies at which power is reported.
+    """Return the true accuracies at which power is reported.
 
     >>> accuracies(0.9)
     [0.95, 0.98]
@@ -24,14 +24,14 @@ def accuracies(alpha: float) -> list[float]:
 
 
 def effective_rows(figure: Interval) -> float:
-    """Returns the number of independent rows that have the measured error, or of groups where nothing varied."""
+    """Return the number of independent rows that have the measured error, or of groups where nothing varied."""
     if figure.sd_rows > 0 and 0 < figure.value < 1:
         return min(figure.value * (1 - figure.value) / figure.sd_rows**2, figure.n)
     return max(figure.n_groups, 1)
 
 
 def power(cells: Mapping[str, Interval], alpha: float, accuracy: float, level: float) -> float:
-    """Returns the probability that all four cells are shown to reach alpha if both labels have this true accuracy.
+    """Return the probability that all four cells are shown to reach alpha if both labels have this true accuracy.
 
     cells: the measured figures, of which only numbers of rows and errors between training sets are used. level: the
     largest p-value that counts as shown. Errors are drawn within each label, and the accuracies within each prediction
@@ -55,7 +55,7 @@ def power(cells: Mapping[str, Interval], alpha: float, accuracy: float, level: f
 
 
 def _shown(correct: Array, n: Array, figure: Interval, alpha: float, level: float) -> Array:
-    """Returns whether a cell with so many of n correct is shown to reach alpha.
+    """Return whether a cell with so many of n correct is shown to reach alpha.
 
     The scatter between training sets is that of the figure. The degrees of freedom follow the draw: with fewer errors
     the rows have a smaller part of the variance.

@@ -46,7 +46,7 @@ class SelectionCase:
 
 
 def selective_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
-    """Returns the recipe's methods that get selection rules: the primary ones, then those beside."""
+    """Return the recipe's methods that get selection rules: the primary ones, then those beside."""
     return [
         reader
         for reader in (*READERS, *BESIDE)
@@ -55,7 +55,7 @@ def selective_readers(recipe: Recipe, has_dictionary: bool) -> list[str]:
 
 
 def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> None:
-    """Raises UserError, before the model reads any row, without a reader to select for or rows to calibrate on."""
+    """Raise UserError, before the model reads any row, without a reader to select for or rows to calibrate on."""
     if not selective_readers(recipe, has_dictionary):
         raise UserError(
             f"--admit selects predictions of {', '.join((*READERS, *BESIDE))}, and none of them can be fitted here: "
@@ -75,7 +75,7 @@ def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) ->
 
 
 def certificate_needs(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[str]:
-    """Yields one line per level for a run's plan: rows that a certificate needs, and rows that there are."""
+    """Yield one line per level for a run's plan: rows that a certificate needs, and rows that there are."""
     n_readers = sum(r in READERS for r in selective_readers(recipe, has_dictionary))
     there = [_rarer(train, seed) for seed in range(recipe.seeds)]
     fewest, most = min(there), max(there)
@@ -90,24 +90,24 @@ def certificate_needs(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool)
 
 
 def _rarer(train: pd.DataFrame, seed: int) -> int:
-    """Returns the number of certify rows of the rarer class in one training set."""
+    """Return the number of certify rows of the rarer class in one training set."""
     rows = one_of_each_cluster(train, np.flatnonzero(split(train, seed) == "certify"))
     return int(np.bincount(train["label"].to_numpy()[rows], minlength=2).min())
 
 
 def _sharing(alpha: float, alphas: Sequence[float], n_readers: int) -> int:
-    """Returns how many certificates share DELTA: the readers' at the primary level, or theirs at all other levels."""
+    """Return how many certificates share DELTA: the readers' at the primary level, or theirs at all other levels."""
     level = primary_level(alphas)
     return max(n_readers, 1) * (1 if alpha == level else len(set(alphas) - {level}))
 
 
 def primary_level(alphas: Sequence[float]) -> float:
-    """Returns the accuracy of the primary analysis: the fixed one if it is asked for, else the highest."""
+    """Return the accuracy of the primary analysis: the fixed one if it is asked for, else the highest."""
     return ALPHA if ALPHA in alphas else max(alphas)
 
 
 def cases(recipe: Recipe, views: Views, blocks: Sequence[str]) -> list[SelectionCase]:
-    """Returns every primary reader of the run, then those beside, each with every training set."""
+    """Return every primary reader of the run, then those beside, each with every training set."""
     there = selective_readers(recipe, views.has("latents", recipe.site))
     n_primary = sum(r in READERS for r in there)
     seen = tuple(b for b in dict.fromkeys([*blocks, recipe.site]) if views.has("state", b))

@@ -38,7 +38,7 @@ class FirstColumn(ClassifierMixin, BaseEstimator):
     classes_ = np.array([0, 1])
 
     def decision_function(self, X: Array) -> Array:
-        """Returns the first column, (n,)."""
+        """Return the first column, (n,)."""
         return np.asarray(X)[:, 0]
 
 
@@ -50,24 +50,24 @@ class ColumnSlice(TransformerMixin, BaseEstimator):
         self.stop = stop
 
     def fit(self, X: Array, y: Any = None) -> "ColumnSlice":
-        """Learns nothing."""
+        """Return self; there is nothing to learn."""
         return self
 
     def transform(self, X: Array) -> Array:
-        """Returns the columns, (n, stop - start)."""
+        """Return the columns, (n, stop - start)."""
         return np.asarray(X)[:, self.start : self.stop]
 
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """Which columns of a row a rule measures similarity in, and distance (None: the same ones)."""
+    """Columns of a row in which a rule measures similarity, and distance (None: the same ones)."""
 
     similarity: ColumnSlice
     own_distance: ColumnSlice | None
 
     @classmethod
     def of(cls, n_similarity: int, has_distance: bool) -> "ColumnSpec":
-        """Returns the spec of rows that hold log-odds, so many columns for similarity, and the rest for distance."""
+        """Return the spec of rows that hold log-odds, so many columns for similarity, and the rest for distance."""
         rest = ColumnSlice(1 + n_similarity, None) if has_distance else None
         return cls(ColumnSlice(1, 1 + n_similarity), rest)
 
@@ -116,15 +116,15 @@ WITH_SPACE: dict[str, RuleFactory] = {
 
 
 def certified(confidence: str, spec: ColumnSpec, alpha: float, delta: float) -> Certified:
-    """Returns the certificate of one of `CONFIDENCES`."""
+    """Return the certificate of one of `CONFIDENCES`."""
     return Certified(CONFIDENCES[confidence](spec, alpha), alpha, delta)
 
 
 def sgr(spec: ColumnSpec, alpha: float, delta: float) -> Sgr:
-    """Returns selection with guaranteed risk on the maximum softmax."""
+    """Return selection with guaranteed risk on the maximum softmax."""
     return Sgr(CONFIDENCES[PLAIN](spec, alpha), alpha, delta)
 
 
 def conditional_conformal(spec: ColumnSpec, alpha: float, seed: int) -> ConditionalConformal:
-    """Returns conformal prediction within clusters of the rows in the space of distance."""
+    """Return conformal prediction within clusters of the rows in the space of distance."""
     return ConditionalConformal(_LOG_ODDS, alpha, seed=seed, space=spec.distance)

@@ -38,16 +38,16 @@ class LabelledRows:
     ids: Array
 
     def of(self, part: str) -> tuple[Array, Array]:
-        """Returns rows and labels of one part."""
+        """Return rows and labels of one part."""
         return self.rows[self.part == part], self.label[self.part == part]
 
     def without_certify(self) -> "LabelledRows":
-        """Returns the rows that the confidence inside a certificate is fitted on."""
+        """Return the rows that the confidence inside a certificate is fitted on."""
         rest = self.part != CERTIFY
         return LabelledRows(self.rows[rest], self.label[rest], self.part[rest], self.ids[rest])
 
     def fit(self, rule: Any) -> Any:
-        """Fits a rule; without a certificate, it calibrates on the certify rows too."""
+        """Return a fitted rule; one without a certificate calibrates on the certify rows too."""
         certifies = hasattr(rule, "delta")
         part = self.part if certifies else np.where(self.part == CERTIFY, CALIBRATE, self.part)
         return rule.fit(self.rows, self.label, part=part, ids=self.ids)
@@ -74,7 +74,7 @@ class PredictionRecords:
 
 
 def prediction_records(rule: Any, sdm: Sdm, rows: Array) -> PredictionRecords:
-    """Returns the rule's predictions of rows, with SDM's diagnostics of them."""
+    """Return the rule's predictions of rows, with SDM's diagnostics of them."""
     found = sdm.diagnose(rows)
     near = found.exemplars[:, :EXEMPLARS]
     return PredictionRecords(
@@ -94,7 +94,7 @@ def prediction_records(rule: Any, sdm: Sdm, rows: Array) -> PredictionRecords:
 def save_rule(
     folder: Path, choice: dict[str, Any], space: spaces.FeatureSpace, spec: ColumnSpec, labelled: LabelledRows
 ) -> None:
-    """Writes what a rule is fitted from. choice: confidence, level, delta, and the dictionary of its views."""
+    """Write what a rule is fitted from. choice: confidence, level, delta, and the dictionary of its views."""
     arrays = {f"space.{name}": value for name, value in space.arrays.items()}
     arrays |= {"rows": labelled.rows, "label": labelled.label.astype(np.int64)}
     arrays["part"] = np.array([PARTS.index(p) for p in labelled.part], dtype=np.int64)
@@ -133,5 +133,5 @@ class SavedRule:
         self.sdm: Sdm = labelled.without_certify().fit(rules.CONFIDENCES["sdm"](spec, level))
 
     def predict(self, views: spaces.GetView, log_odds: Array) -> PredictionRecords:
-        """Returns the predictions of new rows. views: a function that returns a view of them at a site."""
+        """Return the predictions of new rows. views: a function that returns a view of them at a site."""
         return prediction_records(self.rule, self.sdm, spaces.coordinates(self.space, views, log_odds))

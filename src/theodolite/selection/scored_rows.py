@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.core import methods
 from theodolite.core.calibrator import CALIBRATE, CERTIFY, SUPPORT
 from theodolite.core.reader import Reader
 from theodolite.core.run import IN_DISTRIBUTION
-from theodolite.core.seeds import child_seed
-from theodolite.data.splits import folds, one_of_each_cluster, split
+from theodolite.core.sealed import damaged
+from theodolite.data.splits import one_of_each_cluster, split
 from theodolite.selection import spaces
 from theodolite.selection.protocol import SelectionCase
 from theodolite.selection.rules import ColumnSpec
 from theodolite.selection.saved import LabelledRows
-from theodolite.study.tune import tune
-from theodolite.study.views import SITELESS, Views, configured
+from theodolite.study.seed_fits import FitEntry
+from theodolite.study.views import SITELESS, Views
 
 Array = np.ndarray
 IDENTITY = ["id", "hash", "cluster", "template", "request", "label"]
@@ -26,13 +27,16 @@ IDENTITY = ["id", "hash", "cluster", "template", "request", "label"]
 class ScoredRows:
     """All rows of a case with the reader's log-odds, and the part that each training row belongs to.
 
-    Scores of the support come from readers that did not see the row: a reader that fits its own rows would classify
-    all of them correctly, and similarity to them would carry no information.
+    The reader is that of the comparison, which was fitted on the support alone (`study.seed_fits`). Scores of the
+    support are out of fold: a reader that fits its own rows would classify all of them correctly, and similarity to
+    them would carry no information. The reader scores all other rows here, none of which it was fitted on.
+
+    Raises `Damaged` where the fit is of other rows than the support.
     """
 
-    def __init__(self, case: SelectionCase, views: Views) -> None:
+    def __init__(self, case: SelectionCase, views: Views, fit: FitEntry) -> None:
         self.case, self.views = case, views
-        method = configured(case.reader, views, case.site)
+        method = methods.parse(case.reader)
         self.view, self.reader_site = method.view, "" if method.view in SITELESS else case.site
         self.train = views.frame("train")
         part = split(self.train, case.seed)
@@ -42,19 +46,20 @@ class ScoredRows:
         self.label = self.train["label"].to_numpy()
         rows = self.at[SUPPORT]
         X = views.get("train", self.view, self.reader_site, case.seed)
-        inner = folds(self.train.iloc[rows], seed=case.seed)
-        tuned = tune(method, X[rows], self.label[rows], inner, seed=child_seed(case.seed, case.reader))
-        self.reader: Reader = tuned.estimator
-        self.platt = tuned.platt
+        shared = fit.open(case.seed, method.cls)
+        if not np.array_equal(shared.rows, rows):  # out-of-fold scores would be put on rows that were fitted on
+            raise damaged(fit.record)
+        self.reader: Reader = shared.reader
+        self.platt = shared.platt
         score_n = self.reader.decision_function(X)
-        score_n[rows] = tuned.out_of_fold_n
+        score_n[rows] = shared.out_of_fold_n
         self.log_odds = {"train": self.platt.log_odds(score_n)}
         for name in views.shifts:
             seen = views.get(name, self.view, self.reader_site, case.seed)
             self.log_odds[name] = self.platt.log_odds(self.reader.decision_function(seen))
 
     def get_view(self, name: str, at: Array | None = None) -> spaces.GetView:
-        """Returns the function by which a feature space gets views of one data set, or of some of its rows."""
+        """Return the function by which a feature space gets views of one data set, or of some of its rows."""
 
         def get(view: str, site: str) -> Any:
             whole = self._view(name, view, "" if view in SITELESS else site)
@@ -85,7 +90,7 @@ class RuleInput:
 
 
 def rule_input(scored: ScoredRows, name: str) -> RuleInput:
-    """Fits the feature space of this name on the support and puts all rows of the case into it."""
+    """Fit the feature space of this name on the support and put all rows of the case into it."""
     case, support = scored.case, scored.at[SUPPORT]
     rows, label = scored.get_view("train", support), scored.label[support]
     space = spaces.fit(name, rows, label, scored.reader, scored.view, case.site, case.blocks)

@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 
 from theodolite.core.reader import LinearReader, Reader
 from theodolite.readers.lat import Lat
+from theodolite.study.views import FROM_DICTIONARY
 
 Array = np.ndarray
 GetView = Callable[[str, str], Any]  # (view, site) -> that view of some rows
@@ -36,8 +37,13 @@ class FeatureSpace:
     blocks: tuple[str, ...]
     arrays: dict[str, Array]
 
+    @property
+    def reads_dictionary(self) -> bool:
+        """Return whether its coordinates come from a dictionary: by its kind, or by the reader's input."""
+        return self.name in FROM_LATENTS or (self.name == "dual" and self.view in FROM_DICTIONARY)
+
     def similarity(self, rows: GetView) -> Array:
-        """Returns the coordinates in which similarity is measured, float32 (n, m)."""
+        """Return the coordinates in which similarity is measured, float32 (n, m)."""
         return np.asarray(self._similarity(rows), dtype=np.float32)
 
     def _similarity(self, rows: GetView) -> Array:
@@ -53,7 +59,7 @@ class FeatureSpace:
         return rows("state", self.site)
 
     def distance(self, rows: GetView) -> Array | None:
-        """Returns the coordinates in which distance is measured, (n, f); None where they are those of similarity."""
+        """Return the coordinates in which distance is measured, (n, f); None where they are those of similarity."""
         if not self.name.startswith("dual"):
             return None
         state = rows("state", self.site)
@@ -63,7 +69,7 @@ class FeatureSpace:
 
 
 def names(reader: Reader, has_dictionary: bool) -> list[str]:
-    """Returns the spaces available for a reader: `dual` needs coefficients, others need a dictionary."""
+    """Return the spaces available for a reader: `dual` needs coefficients, others need a dictionary."""
     found = ["state", "pls", "latents", "repe"]
     if isinstance(reader, LinearReader):
         found += ["dual", "dual+error"]
@@ -73,7 +79,7 @@ def names(reader: Reader, has_dictionary: bool) -> list[str]:
 def fit(
     name: str, rows: GetView, target_n: Array, reader: Reader, view: str, site: str, blocks: Sequence[str]
 ) -> FeatureSpace:
-    """Fits a feature space on the support rows and their labels."""
+    """Fit a feature space on the support rows and their labels."""
     arrays: dict[str, Array] = {}
     if name == "pls":
         state = np.asarray(rows("state", site), dtype=np.float64)
@@ -93,7 +99,7 @@ def fit(
 
 
 def coordinates(space: FeatureSpace, views: GetView, log_odds: Array) -> Array:
-    """Returns the rows that rules get, (n, 1 + m + f): log-odds, coordinates for similarity, then those for distance.
+    """Return the rows that rules get, (n, 1 + m + f): log-odds, coordinates for similarity, then those for distance.
 
     float32: half the memory of a support, and distances are taken in float64.
     """
@@ -102,12 +108,12 @@ def coordinates(space: FeatureSpace, views: GetView, log_odds: Array) -> Array:
 
 
 def dense(rows: Any) -> Array:
-    """Returns rows of any view as a dense array."""
+    """Return rows of any view as a dense array."""
     return rows.toarray() if sparse.issparse(rows) else np.asarray(rows)
 
 
 def _principal(latents: Any) -> dict[str, Array]:
-    """Returns the principal components of the support, with the signs that scikit-learn fixes."""
+    """Return the principal components of the support, with the signs that scikit-learn fixes."""
     fitted = PCA(min(N_PRINCIPAL, *latents.shape), svd_solver="full").fit(dense(latents).astype(np.float64))
     return {"matrix": fitted.components_.T, "centre": fitted.mean_ @ fitted.components_.T}
 

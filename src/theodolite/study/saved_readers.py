@@ -27,7 +27,7 @@ def saved_about(folder: Path) -> dict[str, Any]:
 
 
 def reader_folder(run: Run, method: str | None) -> Path:
-    """The folder of the reader that was asked for, or of the first contrast's second one."""
+    """Return the folder of the reader that was asked for, or of the first contrast's second method."""
     home = run.folder / READERS
     places = [path.name for path in sorted(home.glob("*")) if (path / "config.json").is_file()]
     known = {saved_about(path)["method"]: path for path in (run.verify_folder(f"{READERS}/{p}") for p in places)}
@@ -43,7 +43,7 @@ def reader_folder(run: Run, method: str | None) -> Path:
 
 
 def _label_of_file(method: str, known: Mapping[str, Path]) -> str:
-    """Label of the run's method that a user's own file made: of that class, and with the very same bytes.
+    """Return the label of the run's method that a user's own file made: of that class, and with the very same bytes.
 
     The hash is compared before anything is imported: a Run says what code it was made with, never what code to run.
     """
@@ -75,7 +75,7 @@ def _same_class(asked: str, label: str) -> bool:
 
 
 def own_class(run: Run, folder: Path, method: str | None) -> dict[str, type] | None:
-    """The class of a reader that the user's own code fitted, out of the file the user gave; None for methods here."""
+    """Return the class of a reader that the user's own code fitted, from the user's file; None for methods here."""
     config = read_json(folder / "config.json", finite=True)
     label = str(config["about"]["method"])
     if not is_file(label):

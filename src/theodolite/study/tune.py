@@ -24,7 +24,7 @@ class Platt:
     intercept: float
 
     def log_odds(self, score_n: np.ndarray) -> np.ndarray:
-        """slope * score + intercept, (n,)."""
+        """Return slope * score + intercept, (n,)."""
         return self.slope * score_n + self.intercept
 
     def __call__(self, score_n: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ class Tuned:
     seconds: float
 
     def probability(self, X: Any) -> np.ndarray:
-        """Probability of the positive class, by Platt's sigmoid of the score."""
+        """Return the probability of the positive class, by Platt's sigmoid of the score."""
         return self.platt(self.estimator.decision_function(X))
 
 
@@ -104,7 +104,7 @@ def ties(loss_kn: np.ndarray) -> np.ndarray:
 
 
 def fit_platt(score_n: np.ndarray, target_n: np.ndarray) -> Platt:
-    """Platt's (1999) sigmoid, on his smoothed targets, which keep the slope finite where scores separate the classes.
+    """Fit Platt's (1999) sigmoid on his smoothed targets, which keep the slope finite where scores split the classes.
 
     >>> platt = fit_platt(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]))
     >>> platt(np.array([0.0, 9.0])).round(2)
@@ -138,7 +138,7 @@ def _out_of_fold(
 
 
 def _log_loss(score_n: np.ndarray, platt: Platt, target_n: np.ndarray) -> np.ndarray:
-    """Log loss of every row, after Platt scaling.
+    """Return the log loss of every row, after Platt scaling.
 
     Readers with log-odds of their own are scaled too: compared by native log-loss they would be regularised for
     calibration (C=.01 where the ranking prefers 3) while all others are regularised for ranking.
@@ -148,7 +148,7 @@ def _log_loss(score_n: np.ndarray, platt: Platt, target_n: np.ndarray) -> np.nda
 
 
 def _arranged(X: Any, y: Any, folds: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Rows that can be indexed by a mask, 0/1 targets, fold numbers; lengths and classes checked."""
+    """Return rows that can be indexed by a mask, 0/1 targets, fold numbers; lengths and classes checked."""
     X = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X, dtype=object if isinstance(X[0], str) else None)
     label, target_n = np.unique(np.asarray(y), return_inverse=True)
     if len(label) != 2:

@@ -30,6 +30,7 @@ def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
     arrays = [a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments]
     threads = torch.get_num_threads()
     with _one_at_a_time:
+        # numba refuses more threads than it started with, and torch may have been told of more
         numba.set_num_threads(min(threads, MOST_THREADS))
         result = kernel(*arrays)
     if torch.get_num_threads() != threads:  # numba's first kernel sets the OpenMP default that torch reads: all cores
@@ -39,7 +40,7 @@ def run(kernel: Callable[..., Any], *arguments: Any) -> Any:
 
 @njit(**HOW)
 def _block_maxima(row: Array, maxima: Array) -> None:
-    """maxima[j] of row[j], row[j + blocks], ...; at least 0, and NaN if any is.
+    """Set maxima[j] to the largest of row[j], row[j + blocks], ...; at least 0, and NaN if any is.
 
     Strided blocks, slices and np.maximum are what LLVM vectorises: 1.7 us for 16,384 numbers, 8.4 with a comparison.
     """
@@ -52,15 +53,15 @@ def _block_maxima(row: Array, maxima: Array) -> None:
 
 @njit(**HOW)
 def _lower_bound(maxima: Array, k: int) -> Any:
-    """A value that at least k maxima reach and few more than k, or 0; NaN if one of them is.
+    """Return a value that at least k maxima reach and few more than k, or 0; NaN if one of them is.
 
     k maxima at or above it are k values of the row at or above it, so the k largest are. Bisection instead of a sort
     of the maxima: a count of 512 numbers takes 30 ns.
     """
     low, high = maxima.dtype.type(0), maxima.max()
-    if high != high:
+    if high != high:  # NaN: `fastmath` here assumes nothing about NaN, so the comparison stays
         return high
-    for _ in range(24):
+    for _ in range(24):  # as many halvings as float32 has bits of precision
         middle = maxima.dtype.type(low + (high - low) / 2)
         reached = np.int32(0)
         for j in range(len(maxima)):
@@ -69,20 +70,20 @@ def _lower_bound(maxima: Array, k: int) -> Any:
             high = middle
         else:
             low = middle
-            if reached <= k + k // 8:
+            if reached <= k + k // 8:  # an eighth too many candidates costs less than the steps to the exact bound
                 break
     return low
 
 
 @njit(**HOW)
 def _candidates(row: Array, maxima: Array, bound: Any, latent: Array, value: Array) -> int:
-    """Collect the positive values at or above the bound, as many as there is room for; how many there are."""
+    """Collect the positive values at or above the bound, as many as there is room for; return how many there are."""
     blocks, found = len(maxima), 0
     for j in range(blocks):
         if maxima[j] > 0 and maxima[j] >= bound:
             for at in range(j, len(row), blocks):
                 if row[at] > 0 and row[at] >= bound:
-                    if found < len(latent):
+                    if found < len(latent):  # count on past the end: the caller then knows how much room it needs
                         latent[found], value[found] = at, row[at]
                     found += 1
     return found
@@ -96,6 +97,7 @@ def _select(latent: Array, value: Array, size: int, k: int) -> None:
         pivot = value[(first + last) // 2]
         i, j = first, last
         while i <= j:
+            # strict on both sides: equal values swap, which keeps rows full of ties from going quadratic
             while value[i] > pivot:
                 i += 1
             while value[j] < pivot:
@@ -128,15 +130,16 @@ def _top_k_of_row(row: Array, k: int, maxima: Array, latent: Array, value: Array
     kept = min(found, k)
     latent[:kept], value[:kept] = at[:kept], v[:kept]
     latent[kept:], value[kept:] = 0, 0
-    if bound != bound:
+    if bound != bound:  # every slot NaN, so that no sum over the code can hide it
         value[:] = bound
 
 
 @njit(parallel=True, **HOW)
 def top_k(pre: Array, k: int, latent: Array, value: Array) -> None:
-    """The k largest positive entries of every row in any order; left slots are 0, and NaN if the row holds NaN."""
+    """Write the k largest positive entries of every row in any order; left slots are 0, or NaN if the row has NaN."""
     n, width = pre.shape
     blocks = BLOCKS
+    # The bound is loose where several of the k largest share a block. At 8 blocks for each, about k / 16 pairs do.
     while blocks < 8 * k:
         blocks *= 2
     blocks = min(blocks, width)
@@ -146,18 +149,18 @@ def top_k(pre: Array, k: int, latent: Array, value: Array) -> None:
 
 @njit(**HOW)
 def _hits(row: Array, level: Array, hits: Array) -> Any:
-    """hits[j]: how many of row[j], row[j + blocks], ... exceed their level or are NaN; returns the sum."""
+    """Count in hits[j] how many of row[j], row[j + blocks], ... exceed their level or are NaN; return the sum."""
     hits[:] = 0
     for first in range(0, len(row), len(hits)):
         part, low = row[first : first + len(hits)], level[first : first + len(hits)]
         for j in range(len(part)):
-            hits[j] += not (part[j] <= low[j])
+            hits[j] += not (part[j] <= low[j])  # the negation is true of NaN too; `>` would drop it
     return hits.sum()
 
 
 @njit(**HOW)
 def _fill(row: Array, level: Array, hits: Array, latent: Array, value: Array) -> None:
-    """Write down what `_hits` has counted."""
+    """Write the latents and values of the entries that `_hits` has counted."""
     found = 0
     for j in range(len(hits)):
         if hits[j] > 0:
@@ -169,10 +172,11 @@ def _fill(row: Array, level: Array, hits: Array, latent: Array, value: Array) ->
 
 @njit(parallel=True, **HOW)
 def above(pre: Array, level: Array) -> tuple[Array, Array, Array]:
-    """The entries that exceed their latent's level, or are NaN, as a flat code: starts, latents, values."""
+    """Return the entries that exceed their latent's level, or are NaN, as a flat code: starts, latents, values."""
     n, width = pre.shape
     hits = np.empty((n, min(BLOCKS, width)), np.int16)
     starts = np.zeros(n + 1, np.int64)
+    # Count, sum up, then write: each thread knows its slots, and the code has one order for any number of threads.
     for i in prange(n):
         starts[i + 1] = _hits(pre[i], level, hits[i])
     for i in range(n):
@@ -186,7 +190,7 @@ def above(pre: Array, level: Array) -> tuple[Array, Array, Array]:
 
 @njit(**HOW)
 def _dot(a: Array, b: Array) -> Any:
-    total = np.float32(0)
+    total = np.float32(0)  # a Python 0 would make the sum float64, and the loop half as wide
     for j in range(len(a)):
         total += a[j] * b[j]
     return total
@@ -236,7 +240,7 @@ def missed(
     g: Array,
     dots: Array,
 ) -> None:
-    """Residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
+    """Compute the residual of each row after the latents before ends[l], for every l, and the gradients of its squares.
 
     e[l] = target - sum of value W[latent] over latents < ends[l]; square[l, n] = |e[l]|²; g[l, n] = sum of factor[m]
     e[m] over m >= l, the gradient for latents from ends[l - 1] on; dots = <g[l of the latent, n], W[latent]>, 0 at
@@ -248,13 +252,14 @@ def missed(
             first = ends[level - 1] if level else 0
             for slot in range(starts[i], starts[i + 1]):
                 v, f = value[slot], latent[slot]
-                if (v != 0) & (f >= first) & (f < ends[level]):
+                if (v != 0) & (f >= first) & (f < ends[level]):  # `&`: one branch instead of three
                     w = W[f]
                     for j in range(len(w)):
                         left[j] -= v * w[j]
             square[level, i] = _dot(left, left)
             for j in range(len(left)):
                 g[level, i, j] = factor[level] * left[j]
+        # From the last level back: g[l] sums the later ones, since an early latent is part of every later prefix.
         for level in range(len(ends) - 2, -1, -1):
             for j in range(len(left)):
                 g[level, i, j] += g[level + 1, i, j]
@@ -268,7 +273,7 @@ def missed(
 
 @njit(**HOW)
 def by_latent(starts: Array, latent: Array, width: int) -> tuple[Array, Array, Array]:
-    """Slots in order of latent, then row (a counting sort): slot, row, and where each latent's slots begin."""
+    """Return the slots in order of latent, then row (a counting sort): slot, row, and each latent's first slot."""
     begin = np.zeros(width + 1, np.int64)
     for slot in range(len(latent)):
         begin[latent[slot] + 1] += 1
@@ -286,7 +291,9 @@ def by_latent(starts: Array, latent: Array, width: int) -> tuple[Array, Array, A
 
 @njit(**HOW)
 def _shares(begin: Array, tasks: int) -> Array:
-    """Cuts of the latents that give every task about as many slots, an idle latent counting as one."""
+    """Return cuts of the latents that give every task about as many slots, an idle latent counting as one."""
+    # A latent's row of the sum must be written even where it has no slot, which costs about one slot. Few latents fire
+    # often: equal counts of latents would leave most threads waiting for one.
     work = begin + np.arange(len(begin))
     return np.searchsorted(work, work[0] + (work[-1] - work[0]) * np.arange(tasks + 1) / tasks)
 
@@ -297,7 +304,7 @@ def sum_by_latent(order: Array, row: Array, begin: Array, weight: Array, rows: A
     shares = _shares(begin, TASKS)
     for task in prange(TASKS):
         for f in range(shares[task], min(shares[task + 1], len(out))):
-            total = out[f]
+            total = out[f]  # one task owns the latent, so no two threads add to it and the order of the sum is fixed
             total[:] = 0
             for p in range(begin[f], begin[f + 1]):
                 v, x = weight[order[p]], rows[row[p]]
@@ -319,7 +326,7 @@ def two_sums_by_latent(
     out_b: Array,
     sum_b: Array,
 ) -> None:
-    """`sum_by_latent` of two weights in one pass, and the sums of the second weight alone."""
+    """Compute `sum_by_latent` of two weights in one pass, and the sums of the second weight alone."""
     shares = _shares(begin, TASKS)
     for task in prange(TASKS):
         for f in range(shares[task], min(shares[task + 1], len(out_a))):
@@ -337,9 +344,10 @@ def two_sums_by_latent(
 
 @njit(parallel=True, **HOW)
 def gradient_norms(g: Array, w: Array, remove_along: bool, along: Array, square: Array) -> None:
-    """|g|² of every row, after its component along w is taken away if asked; `along` is what is to be taken."""
+    """Compute |g|² of every row without its component along w, if that is to go; `along` gets the component."""
     for f in prange(len(g)):
         a, b, total = g[f], w[f], np.float32(0)
+        # Rows of unit norm: the part of a gradient along its row would only stretch it, and `normalise` takes it back.
         dot = _dot(a, b) if remove_along else np.float32(0)
         for j in range(len(a)):
             total += (a[j] - dot * b[j]) ** 2
@@ -360,8 +368,10 @@ def adam(
     root: float,
     eps: float,
 ) -> None:
-    """One Adam step of every row, idle ones too: g becomes factor (g - along w), then the moments and w move."""
+    """Take one Adam step of every row, idle ones too: g becomes factor (g - along w), then the moments and w move."""
     b1, b2, c1, c2 = np.float32(beta1), np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
+    # rate and root hold the bias corrections of Kingma & Ba (2015), which are the same for every number. All are
+    # float32, or numba would compute the loop in float64.
     scale, lr, r, e = np.float32(factor), np.float32(rate), np.float32(root), np.float32(eps)
     for f in prange(len(w)):
         row, slope, first, second, a = w[f], g[f], mean[f], square[f], along[f]

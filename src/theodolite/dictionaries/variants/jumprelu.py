@@ -107,23 +107,29 @@ class JumpReLU(Penalised):
     def _step(self, x_nd: Tensor) -> Step:
         w, n, width = self.parameters_, len(x_nd), self._settings.bandwidth
         centred = x_nd - w["b_dec"]
+        # Half a bandwidth below the threshold: an inactive entry that lies so near still sends it a gradient.
         found = entries_above(centred, w["W_enc"], w["b_enc"], w["threshold"] - width / 2)
         theta = found.of(w["threshold"])
         active, near = found.pre > theta, (found.pre - theta).abs() < width / 2
         z = found.pre * active
-        error = centred - found.decode(z, w["W_dec"])
+        error = centred - found.decode(z, w["W_dec"])  # b_dec cancels: x and x̂ both hold it
+        # The loss is the error's share of the batch's variance (FVU), so that a coefficient means the same at any site.
         variance = (x_nd - x_nd.mean(0)).square().sum()
         g_hat = error * (-2 / variance)
 
+        # The tanh penalty weighs what a latent writes, z |W_dec row|: small z with long rows would else escape it.
         norm_f = torch.ones_like(w["b_enc"]) if self._unit_rows else w["W_dec"].norm(dim=1)
         norm, l0 = found.of(norm_f), active.sum().to(z.dtype) / n
         penalty = self._penalty(z * norm, l0, n)
         g_z = found.dots(g_hat, w["W_dec"]) + penalty.to_scaled * norm
+        # The pseudo-derivatives of 2407.14435, with a rectangle of width `bandwidth` as kernel K: dz/dθ = -θ K / width
+        # and dH/dθ = -K / width. `jump` is minus the gradient of θ: moving pre up or θ down is one and the same.
         jump = (theta * g_z + penalty.to_step) * near / width
+        # Above the threshold dz/dpre = 1. Only Anthropic lets the jump's estimate reach the encoder too.
         g_pre = g_z * active + jump if self._settings.ste_to_input else g_z * active
         g = linear_gradients(w, found, centred, z, g_hat, g_pre, self.frozen != "encoder")
         g["threshold"] = -found.per_latent(jump)
-        if not self._unit_rows:
+        if not self._unit_rows:  # d |w| / dw = w / |w|: the penalty's part through the rows' norms
             g["W_dec"] += w["W_dec"] * (found.per_latent(penalty.to_scaled * z) / norm_f)[:, None]
         losses = {"fvu": error.square().sum() / variance, "sparsity": penalty.value}
         if self.pre_act:
@@ -131,22 +137,24 @@ class JumpReLU(Penalised):
         return Step(losses, g, found.fired(active), l0)
 
     def _penalty(self, scaled: Tensor, l0: Tensor, n: int) -> _Penalty:
-        """The unweighted penalty and its weighted gradients."""
+        """Return the unweighted penalty and its weighted gradients."""
         weight, steepness = self._weight(), self._settings.tanh_scale
         if self.penalty == "tanh":
-            bent = (steepness * scaled).tanh()
+            bent = (steepness * scaled).tanh()  # an L0 with slopes: near 1 for large z, whose gradient then vanishes
             return _Penalty(bent.sum() / n, 0.0, (1 - bent.square()) * (weight * steepness / n))
         if self.penalty == "step":
             return _Penalty(l0, weight / n, 0.0)
         assert self.target_l0 is not None
-        off = l0 / self.target_l0 - 1
+        off = l0 / self.target_l0 - 1  # its square has a slope on both sides, so L0 is pulled up as well as down
         return _Penalty(off.square(), 2 * weight * off / (self.target_l0 * n), 0.0)
 
     def _revive(self, g: dict[str, Tensor], centred: Tensor, norm_f: Tensor) -> Tensor:
-        """Add the gradients of the pre-activation loss on dead latents; returns the unweighted loss."""
+        """Add the gradients of the pre-activation loss on dead latents; return the unweighted loss."""
         w, dead = self.parameters_, self.dead_.nonzero().squeeze(1)
         if not len(dead):
             return centred.new_zeros(())
+        # Dead latents alone: on live ones this loss would pull at every row on which they are rightly silent. Their
+        # products are worked out anew, because `entries_above` keeps only those near or above a threshold.
         below = (w["threshold"][dead] - torch.addmm(w["b_enc"][dead], centred, w["W_enc"][dead].T)).relu()
         weight = self.pre_act / len(centred)
         g_pre = (below > 0) * norm_f[dead] * -weight
