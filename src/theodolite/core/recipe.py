@@ -17,6 +17,7 @@ from theodolite.core.strict import Strict
 
 # The matched site is chosen once the number of blocks is known: blocks.17 of 30, as in the shipped recipes.
 AUTO = "auto"
+COMPARE = "compare"  # the kind of a recipe that names none
 FEWEST_ROWS = 40  # 20 of each label, as data.clean asks for
 # Which near-copies of training rows leave the shifts: those with the same label, all, or none.
 LeakRule = Literal["drop-same", "drop-all", "keep-all"]
@@ -114,20 +115,21 @@ class Contrast(Strict):
 class Recipe(Strict):
     """Everything a comparison needs; names of methods are file names in `readers/`, `name@view` picks the view.
 
-    The concept: `name`, `title`, names of the two classes `positive` and `negative`, and the `question` that prompting
-    asks, with `few_shot` examples as (text, label). What is read: `model` at `revision` in `dtype`, each text in
-    `format` (auto: a chat where the model has a template) and cut at `max_tokens`, its tokens at `positions` pooled by
-    `pooling` (either may be `auto`: chosen on training rows); `site` is the matched one, `sites` all among which a
-    method may choose. On which rows: `train`, and the `shifts` nobody trains on: `primary` decides
-    the contrasts, `sealed` opens with `final` only; the sources that begin with each of `leave_out` are also tested
-    with training on the others. `leaks`: which near-copies of training rows leave the shifts, those of the same label,
-    all or none. `limit` is the most rows per data set, `private` keeps texts out of the report. How: `methods` (empty:
-    all), `contrasts` fixed beforehand, `seeds` splits, `dictionaries`; `quick` asks for fewer rows, seeds and methods;
-    `margin` is the difference in AUROC within which two methods count as equivalent; `admit` asks for
-    selective prediction at these accuracies. `files` are hashes of the user's own data, methods, weights and
-    dictionaries, filled in by `compare`.
+    `kind` is the analysis that the recipe is for. The concept: `name`, `title`, names of the two classes `positive`
+    and `negative`, and the `question` that prompting asks, with `few_shot` examples as (text, label). What is read:
+    `model` at `revision` in `dtype`, each text in `format` (auto: a chat where the model has a template) and cut at
+    `max_tokens`, its tokens at `positions` pooled by `pooling` (either may be `auto`: chosen on training rows);
+    `site` is the matched one, `sites` all among which a method may choose. On which rows: `train`, and the `shifts`
+    nobody trains on: `primary` decides the contrasts, `sealed` opens with `final` only; the sources that begin with
+    each of `leave_out` are also tested with training on the others. `leaks`: which near-copies of training rows
+    leave the shifts, those of the same label, all or none. `limit` is the most rows per data set, `private` keeps
+    texts out of the report. How: `methods` (empty: all), `contrasts` fixed beforehand, `seeds` splits,
+    `dictionaries`; `quick` asks for fewer rows, seeds and methods; `margin` is the difference in AUROC within which
+    two methods count as equivalent; `admit` asks for selective prediction at these accuracies. `files` are hashes
+    of the user's own data, methods, weights and dictionaries, filled in by `compare`.
     """
 
+    kind: Literal["compare"] = "compare"
     name: str
     title: str
     positive: str
@@ -194,7 +196,8 @@ class Recipe(Strict):
 
     def digest(self) -> str:
         """sha256 over the canonical JSON: two runs with equal digests asked for the same thing."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # each kind has fields of its own, so the kind tells no two recipes apart that the fields do not
+        text = json.dumps(self.model_dump(mode="json", exclude={"kind"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,0 +1,277 @@
+"""The stages of a comparison, top to bottom: recipe -> rows -> views -> fits -> figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from theodolite.comparison import answers, baselines, conclusion, explained, fits, other_poolings, tables
+from theodolite.comparison.jobs import Job, absent, jobs
+from theodolite.core.cache import cache_root
+from theodolite.core.errors import UserError
+from theodolite.core.methods import parse
+from theodolite.core.recipe import COMPARE, Recipe
+from theodolite.core.run import Run
+from theodolite.core.slug import slug
+from theodolite.data.audit import audit
+from theodolite.data.concept import Concept
+from theodolite.data.splits import require_splittable
+from theodolite.selection import accuracies, fitting, protocol
+from theodolite.study import pooling_choice, training_sets
+from theodolite.study.analysis import Analysis, Stage, Start
+from theodolite.study.build import build_views, code_part, cut_notes, tokens_read
+from theodolite.study.datasets import at_chosen_positions, dictionary_texts, load_concept, template_notes
+from theodolite.study.saved_readers import READERS
+from theodolite.study.settle import adaptation_notes, adapted
+from theodolite.study.stages import Steps
+from theodolite.study.subjects import (
+    SiteDictionary,
+    Subjects,
+    available,
+    open_subjects,
+    origin_notes,
+    unchecked_notes,
+)
+from theodolite.study.views import Views
+
+
+@dataclass
+class Comparison:
+    """State that the stages of one comparison share; each stage sets what later ones read.
+
+    recipe: that of the request, and from the first stage on the one that this model and these rows allow.
+    """
+
+    start: Start
+    recipe: Recipe
+    run: Run
+    subjects: Subjects = field(init=False)
+    concept: Concept = field(init=False)
+    views: Views = field(init=False)
+    jobs: list[Job] = field(init=False)
+    fitted: list[fits.Fitted] = field(init=False)
+    training: training_sets.Measured = field(init=False)
+    repooled: dict[str, other_poolings.Repooled] = field(init=False)
+    selected: list[Any] = field(init=False)
+
+
+def begin(start: Start) -> Comparison:
+    """Return the state of a comparison before its first stage."""
+    return Comparison(start, start.recipe, start.run)
+
+
+def _open(now: Comparison, tick: Steps) -> None:
+    run, asked = now.run, now.recipe
+    now.subjects = subjects = open_subjects(asked, now.start.model, now.start.machine, tick.tell)
+    recipe = adapted(asked, subjects.model)
+    tick.tell("fetching the text that dictionaries were trained on")
+    read = _dictionary_texts(recipe, subjects, run)
+    concept = load_concept(recipe, subjects, dictionary_texts=read, tell=tick.tell, note=run.note)
+    changed_texts = template_notes(concept, recipe, subjects.model)
+    require_splittable(concept.train.frame, recipe.seeds)
+    if pooling_choice.is_open(recipe):
+        recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell)
+        run.record("pooling", pooling_choice.facts(recipe, tried))
+        concept = at_chosen_positions(concept, recipe, subjects.model)
+    run.settle(recipe.model_dump(mode="json"))
+    if recipe.admit:
+        protocol.require_enough(recipe, concept.train.frame, bool(subjects.at(recipe.site)))
+    run.begin()
+    tick.tell("counting tokens")
+    _record(recipe, concept, subjects, run)
+    for note in changed_texts + adaptation_notes(asked, recipe, subjects.model):
+        run.note(*note)
+    now.recipe, now.concept = recipe, concept
+
+
+def _read(now: Comparison, tick: Steps) -> None:
+    machine, note = now.start.machine, now.run.note
+    now.views = build_views(now.recipe, now.concept, now.subjects, cache_root(), tick, note, machine)
+    for found in cut_notes(now.views):
+        note(*found)
+
+
+def _audit(now: Comparison, tick: Steps) -> None:
+    views, site = now.views, now.recipe.site
+    latents = views.get("train", "latents", site) if views.has("latents", site) else None
+    names = None if latents is None else [f"latent {i}" for i in range(latents.shape[1])]
+    found = audit(now.concept.train, now.concept.shifts, latents=latents, latent_names=names)
+    now.run.write_json("audit", found.to_json())
+
+
+def _fit(now: Comparison, tick: Steps) -> None:
+    recipe = now.recipe
+    now.jobs = jobs(recipe, now.views, [] if recipe.quick else now.subjects.blocks)
+    now.fitted = list(fits.run(now.jobs, now.views, recipe.seeds, _fits(), tick, now.run.note))
+    now.training = training_sets.measured(now.concept.train.frame, recipe.seeds, recipe.leave_out)
+    training_sets.record(now.training, now.run)
+
+
+def _repool(now: Comparison, tick: Steps) -> None:
+    now.repooled = other_poolings.evaluated(
+        now.recipe, now.concept, now.subjects, now.views, now.fitted, _fits(), tick, now.run.note, now.training
+    )
+
+
+def _select(now: Comparison, tick: Steps) -> None:
+    cases = protocol.cases(now.recipe, now.views, now.subjects.blocks)
+    shared = fits.fit_entries(_fits(), now.jobs, now.views, now.recipe.seeds)
+    place = cache_root() / fitting.CACHE
+    now.selected = list(fitting.run(cases, shared, now.views, place, tick, now.run.note))
+
+
+def _measure_selection(now: Comparison, tick: Steps) -> None:
+    accuracies.conclude(now.selected, now.views, now.run, tick, now.training)
+
+
+def _keep_readers(now: Comparison, tick: Steps) -> None:
+    """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
+    for f in now.fitted:
+        if f.job.tuned and not f.job.leave_out and f.job.site in ("", now.recipe.site):
+            entry = fits.fit_entry(_fits(), f.job, now.views, now.recipe.seeds)
+            now.run.copy_in(entry.reader_files(), f"{READERS}/{slug(now.run.shared(f.job.label))}")
+
+
+def _admits(now: Comparison) -> bool:
+    return bool(now.recipe.admit)
+
+
+def _fits() -> Path:
+    return cache_root() / "fits"
+
+
+def _dictionary_texts(recipe: Recipe, subjects: Subjects, run: Run) -> list[str]:
+    try:
+        return dictionary_texts(recipe, subjects, run.note)
+    except UserError as error:
+        run.note(
+            "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
+        )
+        return []
+
+
+def _record(recipe: Recipe, concept: Concept, subjects: Subjects, run: Run) -> None:
+    """Facts for the manifest and a note for everything that is missing or was cut."""
+    model = subjects.model
+    about = {
+        "name": model.name,
+        "hash": model.hash,
+        "quantisation": model.quantisation,
+        "parameters": model.parameters,
+        "n_blocks": model.n_blocks,
+        "d_model": model.d_model,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "fingerprint": model.fingerprint(),
+        "template": list(model.template_around(recipe.format)),
+        "clock": model.clock.isoformat(),
+    }
+    run.record("model", about)
+    run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
+    run.record("available", available(recipe, model.hash))
+    most = model.most_tokens(recipe.format, recipe.max_tokens)
+    limit = f"{most} tokens" + (", where the model's context ends" if most < recipe.max_tokens else "")
+    for dataset in (concept.train, *concept.shifts.values()):
+        cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
+        if cut:
+            run.note("truncated", cut, f"texts of {dataset.name} cut at {limit}")
+        held = model.control_tokens_in(dataset.texts)
+        if names := sorted({name for found in held for name in found}):
+            words = f"texts of {dataset.name} hold {', '.join(names)}, read as text and not as these control tokens"
+            run.note("control tokens", sum(map(bool, held)), words)
+        for remark in dataset.remarks:
+            run.note(*remark)
+        for kept in dataset.kept:
+            run.note("near-copies kept", kept.n, f"rows of {dataset.name} {kept.cause} stay (leaks: {recipe.leaks})")
+    for note in unchecked_notes(subjects) + origin_notes(subjects, recipe.max_tokens):
+        run.note(*note)
+    if recipe.quick:
+        run.note("quick", 1, "fewer rows, seeds and methods than a run to report: a first look")
+    beside = [s.name for s in subjects.dictionaries if s.family and s.site == recipe.site]
+    if beside:
+        run.note(
+            "beside",
+            len(beside),
+            f"dictionaries of another corpus, size or origin, in rows of their own: {', '.join(beside)}",
+        )
+    for name in concept.held:
+        run.note("sealed", 1, f"{name} was not opened" + (" (--final opens it)" if name == recipe.sealed else ""))
+
+
+def _conclude(now: Comparison, tick: Steps) -> None:
+    """All numbers into the run: scores, rows of the three tables, verdict and card."""
+    recipe, fitted, repooled, training = now.recipe, now.fitted, now.repooled, now.training
+    subjects, views, run = now.subjects, now.views, now.run
+    matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
+    rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
+    shared = tables.common(recipe, subjects.model.name, subjects.model.hash)
+    names, dictionary_names = ("train", *views.shifts), _dictionary_names(subjects)
+    costs = tables.with_costs(rows, fitted, dictionary_names, tokens_read(views, names))
+    run.add_rows(shared | row for row in costs)
+    if repooled:
+        again = [f for other in repooled.values() for f in other.fitted]
+        found = tables.with_costs(other_poolings.rows(repooled), again, dictionary_names, {})
+        run.add_rows(shared | row for row in found)
+        run.write_json("poolings", other_poolings.facts(repooled, matched, recipe))
+    run.add_scores(pd.concat([f.scores for f in fitted if f.job.tuned], ignore_index=True))
+    run.record("views", {f.job.label: parse(f.job.method).view for f in fitted})
+    run.record("labels", fitted[0].fits[0]["n_labels"])
+    for method in absent(recipe, views):
+        run.note(
+            "absent",
+            1,
+            f"{method}: its view is missing (no dictionary for {recipe.site}, or one without a frozen-encoder control)",
+        )
+    dictionaries = subjects.at(recipe.site)
+    run.record("dictionaries", len(dictionaries))
+    others = [s for s in subjects.dictionaries if s.family and s.site == recipe.site]
+    fvu, beside = (
+        {s.name: {name: views.facts(name, code_part(views, s))["fvu"] for name in names} for s in of}
+        for of in (dictionaries, others)
+    )
+    run.record("fvu", fvu)
+    if dictionaries:
+        run.write_json("dictionary", explained.facts(matched, dictionaries, fvu, _by_family(others, beside)))
+    run.write_json("baselines", baselines.facts(matched, fitted, recipe))
+    picked = baselines.chosen(fitted, recipe)
+    run.write_json("answers", answers.facts(tables.matched_scores(fitted, recipe), recipe, picked, training))
+    read = conclusion.subject(recipe, subjects.model, dictionaries)
+    conclusion.write(matched, recipe, read, dictionaries, fvu, run)
+
+
+def _by_family(others: Sequence[SiteDictionary], fvu: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """FVU by the name that rows of other dictionaries bear: the mean over a family's dictionaries."""
+    families: dict[str, list[dict[str, float]]] = {}
+    for site_dictionary in others:
+        families.setdefault(site_dictionary.family, []).append(fvu[site_dictionary.name])
+    return {family: {name: sum(by[name] for by in of) / len(of) for name in of[0]} for family, of in families.items()}
+
+
+def _dictionary_names(subjects: Subjects) -> dict[tuple[str, str], str]:
+    """Names of the dictionaries behind latents, by family and site; by family alone where a method chose its site."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for site_dictionary in subjects.dictionaries:
+        for site in (site_dictionary.site, tables.FREE):
+            names = found.setdefault((site_dictionary.family, site), [])
+            names += [site_dictionary.name] if site_dictionary.name not in names else []
+    return {place: ", ".join(names) for place, names in found.items()}
+
+
+ANALYSIS = Analysis(
+    COMPARE,
+    Recipe,
+    begin,
+    (
+        Stage("model and data", _open),
+        Stage("reading the model", _read),
+        Stage("audit", _audit),
+        Stage("fitting", _fit),
+        Stage("other poolings", _repool),
+        Stage("intervals", _conclude),
+        Stage("selective prediction", _select, _admits),
+        Stage("coverage and accuracy", _measure_selection, _admits),
+        Stage("keeping the readers", _keep_readers),
+    ),
+)
