@@ -107,7 +107,7 @@ def printed(value: float) -> float:
 
 
 def place_of(sheet: Sheet, dataset: str) -> str:
-    """Where a question is put: the role of a data set and its name."""
+    """Write where a question is put: the role of a data set and its name."""
     column = sheet.column(dataset)
     where = {
         "left-out": f"in distribution, left-out source {column.title}",

@@ -130,7 +130,7 @@ def _ordered(sheet: Sheet, found: Line) -> list[dict[str, Any]]:
 
 
 def _ahead(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
-    """Who is ahead on one data set."""
+    """Answer who is ahead on one data set."""
     levels = [level for level in entry["levels"] if not missing(level["value"])]
     answer = Answer("ahead", entry["dataset"], place_of(sheet, entry["dataset"]), UNASKED, "", n=entry["n"])
     if not entry["both_labels"]:
@@ -214,7 +214,7 @@ def _leading(sheet: Sheet, entry: dict[str, Any], found: Line, answer: Answer) -
 
 
 def _model(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
-    """Whether a reader of the model is ahead of the text alone on one data set."""
+    """Answer whether a reader of the model is ahead of the text alone on one data set."""
     answer = Answer("model", entry["dataset"], place_of(sheet, entry["dataset"]), UNASKED, "", n=entry["n"])
     if not entry["model"]:
         words = "It takes a method that reads the model and one that reads the text alone, such as word_ngrams."
@@ -234,7 +234,7 @@ def _model(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
 
 
 def _dictionary(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
-    """Whether readers of the dictionary are ahead of the dense state and of the frozen-encoder control."""
+    """Answer whether readers of the dictionary are ahead of the dense state and of the frozen-encoder control."""
     answer = Answer("dictionary", entry["dataset"], place_of(sheet, entry["dataset"]), UNASKED, "", n=entry["n"])
     margin = found["margin"]
     dense, control = (_part(entry["dictionary"], kind, margin) for kind in ("dense", "control"))

@@ -99,7 +99,7 @@ def subject(sheet: Sheet) -> list[tuple[str, str]]:
 
 
 def _dictionary(sheet: Sheet) -> str:
-    """What the latents come from: by its card, else by its name."""
+    """Name what the latents come from: by its card, else by its name."""
     if card := sheet.run.read_json("card"):
         return f"{count(card.get('width'))} latents trained on {size(card['tokens'])} tokens"
     if not reads_dictionary(sheet):
@@ -289,14 +289,14 @@ def _at(sheet: Sheet, dataset: str, kind: str) -> str:
 
 
 def _read_as(sheet: Sheet, columns: Sequence[Column]) -> str:
-    """What is drawn in a forest plot of these data sets."""
+    """Write what is drawn in a forest plot of these data sets."""
     band = " Grey band: random directions, each draw with its better sign." if baselines.bands(sheet) else ""
     drawn = _lines(sheet, columns, points=True)
     return f"{drawn} Dashed line: chance; thin line: {sheet.phrase(sheet.reference)}.{band}"
 
 
 def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str:
-    """What the lines beside the methods' points are on these data sets; controls have their own."""
+    """Write what the lines beside the methods' points mean on these data sets; controls have their own."""
     cells = [
         cell
         for entry in sheet.entries("matched", columns)
