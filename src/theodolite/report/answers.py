@@ -71,7 +71,7 @@ def answers(sheet: Sheet) -> list[Answer]:
 def headline(sheet: Sheet) -> list[Answer]:
     """Return the answers that open a report: who is ahead everywhere, and one line for each other question."""
     found = _found(sheet)
-    if not found:
+    if not found or not found["datasets"]:
         return []
     lines = [_ahead(sheet, entry, found) for entry in _ordered(sheet, found)]
     if not from_arrays(sheet):
@@ -268,11 +268,13 @@ def _part(lines: Sequence[Line], against: str, margin: float) -> tuple[str, Line
         return None
     if ahead := [line for line in asked if outcome(line, margin) == AHEAD]:
         return YES, max(ahead, key=low)
-    known = [line for line in asked if outcome(line, margin) != UNDECIDED]
-    if known and all(not_ahead(line, margin) for line in known):
-        return NO, max(known, key=lambda line: line["hi"])
-    unclear = [line for line in known if not not_ahead(line, margin)]
-    return INCONCLUSIVE, max(unclear, key=lambda line: line["value"]) if unclear else asked[0]
+    unknown = [line for line in asked if outcome(line, margin) == UNDECIDED]
+    unclear = [line for line in asked if line not in unknown and not not_ahead(line, margin)]
+    if unclear:
+        return INCONCLUSIVE, max(unclear, key=lambda line: line["value"])
+    if unknown:  # one that has no interval may be ahead
+        return INCONCLUSIVE, unknown[0]
+    return NO, max(asked, key=lambda line: line["hi"])
 
 
 def _where_decided(sheet: Sheet, found: Line, ask: Callable[..., Answer]) -> Answer:
