@@ -12,7 +12,7 @@ from theodolite.core.detectable import Assumed, smallest_detectable
 from theodolite.core.metrics import auroc, brier, mean
 from theodolite.core.stats import Estimate, Sample
 from theodolite.core.training_sets import TrainingSets
-from theodolite.core.verdict import verdicts
+from theodolite.core.verdict import Needs, verdicts
 
 ROOT = Path(__file__).parents[2]
 
@@ -290,7 +290,8 @@ def test_one_group_has_no_interval_and_says_why() -> None:
     assert math.isnan(i.lo)
     assert i.reason == "the rows of a class weigh as 1.0 effective groups, and an interval needs 2"
     d = s.paired(auroc, scores(s), scores(s, seed=1)).interval(bounded=False)
-    assert str(verdicts([d])[0]) == f"undecided ({i.reason})"
+    v = verdicts([d])[0]
+    assert (v.word, v.needs) == ("undecided", Needs("no interval", reason=i.reason))
 
 
 def test_training_sets_of_few_groups_give_no_interval() -> None:

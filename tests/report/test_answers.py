@@ -155,6 +155,7 @@ AHEAD, BEHIND, SAME, OPEN, NONE = (0.05, 0.1), (-0.1, -0.05), (-0.01, 0.01), (-0
         ([AHEAD], [OPEN], "inconclusive", ".000 [−.100, +.100]"),
         ([AHEAD], [], "inconclusive", "no frozen-encoder control was run"),
         ([NONE], [AHEAD], "cannot be decided", "with 5 training sets"),
+        ([BEHIND, NONE], [AHEAD], "cannot be decided", "with 5 training sets"),
         ([], [], "not asked", "It takes a dictionary at this site"),
     ],
 )

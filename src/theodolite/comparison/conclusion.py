@@ -68,7 +68,7 @@ def card(site_dictionary: SiteDictionary) -> dict[str, Any]:
 
 
 def subject(recipe: Recipe, model: Model, dictionaries: Sequence[SiteDictionary]) -> dict[str, Any]:
-    """What every sentence about the run must name: site, model, and the dictionaries with their width and training."""
+    """Facts that every sentence about the run must name: site, model, dictionaries with their width and training."""
     first = dictionaries[0].dictionary if dictionaries else None
     return {
         "site": recipe.site,
@@ -128,7 +128,7 @@ def _is_level(row: dict[str, Any]) -> bool:
 
 
 def _dictionary_notes(dictionaries: Sequence[SiteDictionary], fvu: Fvu) -> list[Note]:
-    """What limits the rows of latents: no dictionary, one alone, or rows outside the domain of one."""
+    """Notes on what limits the rows of latents: no dictionary, one alone, or rows outside the domain of one."""
     if not dictionaries:
         return [{"code": "no dictionary"}]
     notes: list[Note] = [{"code": "one dictionary"}] if len(dictionaries) == 1 else []

@@ -19,16 +19,19 @@ _CONTRAST = {
     "value": (*_NUMBER, type(None)),
     "needs": dict,
 }
-_DIFFERENCE = {key: kind for key, kind in _CONTRAST.items() if key in {"method", "than", "value"}} | {"why": str}
+_FIGURE = {"method": str, "value": (*_NUMBER, type(None)), "lo": (*_NUMBER, type(None)), "hi": (*_NUMBER, type(None))}
+_LEVEL = _FIGURE | {"n": int, "n_groups": int, "n_seeds": int, "why": str}
+_DIFFERENCE = _LEVEL | {"than": str, "margin_is_seen": bool, "about": list}
 _ANSWERED = {
     "dataset": str,
     "n": int,
     "both_labels": bool,
-    "levels": [{"method": str, "why": str}],
+    "levels": [_LEVEL],
+    "inverted": list,
     "leader": str,
     "leads": [_DIFFERENCE],
     "model": [_DIFFERENCE],
-    "dictionary": [_DIFFERENCE],
+    "dictionary": [_DIFFERENCE | {"against": str}],
 }
 _CLAIM = {"method": str, "dataset": str, "word": str}
 # By document its entries with their types; a list holds the one kind of entry that it must consist of.

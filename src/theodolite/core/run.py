@@ -34,9 +34,7 @@ from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined
 from theodolite.core.unpack import table
 from theodolite.core.visible import csv
 
-# 1: theodolite 0.1, with other names of tasks, metrics and artefacts. 2: sentences in verdict.json and baselines.json
-# where there are facts now (docs/renames.md holds both maps).
-PROTOCOL = 3
+PROTOCOL = 3  # 1: theodolite 0.1, with other names; 2: with sentences in place of facts (docs/renames.md)
 LOCAL = "local.json"
 _OTHER = "open it with the version of theodolite that wrote it, or run `theodolite compare` again with another --out"
 _RESTORE = "restore it, or compare again with another --out"

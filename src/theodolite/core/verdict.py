@@ -24,7 +24,7 @@ WORTH_GATHERING = 50  # more than this many times the rows there are is no advic
 
 @dataclass(frozen=True)
 class Needs:
-    """What would decide a difference, or why nothing can: a code with its numbers, which the report writes out.
+    """Missing rows, seeds or scores that keep a difference undecided: a code with its numbers.
 
     code: "" (nothing is needed); "seeds" (fewer than `seeds`); "no interval" (`reason` says why); "inverted";
     "unscored"; "no error" (no standard error); "luck" (a study of this size decides such a difference four times in

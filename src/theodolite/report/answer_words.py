@@ -107,7 +107,7 @@ def printed(value: float) -> float:
 
 
 def place_of(sheet: Sheet, dataset: str) -> str:
-    """Where a question is put: the role of a data set and its name."""
+    """Write where a question is put: the role of a data set and its name."""
     column = sheet.column(dataset)
     where = {
         "left-out": f"in distribution, left-out source {column.title}",
@@ -149,7 +149,7 @@ def why(line: Line, sheet: Sheet | None = None) -> str:
         "training sets": "Cannot be decided: the training sets share too much to tell how far they would differ",
         "inverted": f"Not compared: {about} ranks the classes the wrong way round",
         "constant": f"Not compared: {about} gives every row one score",
-    }[line["why"]]
+    }.get(line["why"], f"Cannot be decided: {line['why']}")
 
 
 def range_of(levels: Sequence[Line]) -> str:

@@ -71,7 +71,7 @@ def answers(sheet: Sheet) -> list[Answer]:
 def headline(sheet: Sheet) -> list[Answer]:
     """Return the answers that open a report: who is ahead everywhere, and one line for each other question."""
     found = _found(sheet)
-    if not found:
+    if not found or not found["datasets"]:
         return []
     lines = [_ahead(sheet, entry, found) for entry in _ordered(sheet, found)]
     if not from_arrays(sheet):
@@ -130,7 +130,7 @@ def _ordered(sheet: Sheet, found: Line) -> list[dict[str, Any]]:
 
 
 def _ahead(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
-    """Who is ahead on one data set."""
+    """Answer who is ahead on one data set."""
     levels = [level for level in entry["levels"] if not missing(level["value"])]
     answer = Answer("ahead", entry["dataset"], place_of(sheet, entry["dataset"]), UNASKED, "", n=entry["n"])
     if not entry["both_labels"]:
@@ -214,7 +214,7 @@ def _leading(sheet: Sheet, entry: dict[str, Any], found: Line, answer: Answer) -
 
 
 def _model(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
-    """Whether a reader of the model is ahead of the text alone on one data set."""
+    """Answer whether a reader of the model is ahead of the text alone on one data set."""
     answer = Answer("model", entry["dataset"], place_of(sheet, entry["dataset"]), UNASKED, "", n=entry["n"])
     if not entry["model"]:
         words = "It takes a method that reads the model and one that reads the text alone, such as word_ngrams."
@@ -234,7 +234,7 @@ def _model(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
 
 
 def _dictionary(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
-    """Whether readers of the dictionary are ahead of the dense state and of the frozen-encoder control."""
+    """Answer whether readers of the dictionary are ahead of the dense state and of the frozen-encoder control."""
     answer = Answer("dictionary", entry["dataset"], place_of(sheet, entry["dataset"]), UNASKED, "", n=entry["n"])
     margin = found["margin"]
     dense, control = (_part(entry["dictionary"], kind, margin) for kind in ("dense", "control"))
@@ -268,11 +268,13 @@ def _part(lines: Sequence[Line], against: str, margin: float) -> tuple[str, Line
         return None
     if ahead := [line for line in asked if outcome(line, margin) == AHEAD]:
         return YES, max(ahead, key=low)
-    known = [line for line in asked if outcome(line, margin) != UNDECIDED]
-    if known and all(not_ahead(line, margin) for line in known):
-        return NO, max(known, key=lambda line: line["hi"])
-    unclear = [line for line in known if not not_ahead(line, margin)]
-    return INCONCLUSIVE, max(unclear, key=lambda line: line["value"]) if unclear else asked[0]
+    unknown = [line for line in asked if outcome(line, margin) == UNDECIDED]
+    unclear = [line for line in asked if line not in unknown and not not_ahead(line, margin)]
+    if unclear:
+        return INCONCLUSIVE, max(unclear, key=lambda line: line["value"])
+    if unknown:  # one that has no interval may be ahead
+        return INCONCLUSIVE, unknown[0]
+    return NO, max(asked, key=lambda line: line["hi"])
 
 
 def _where_decided(sheet: Sheet, found: Line, ask: Callable[..., Answer]) -> Answer:

@@ -43,7 +43,7 @@ def audit(sheet: Sheet) -> Section:
 
 
 def may_not_be_quoted(recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe is private (harmful texts are), or trains on texts that must not be passed on.
+    """Return whether a recipe is private (harmful texts are), or trains on texts that must not be passed on.
 
     Shortcuts are sought among the training rows alone, so the shifts' licences do not matter here.
 

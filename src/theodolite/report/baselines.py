@@ -1,4 +1,4 @@
-"""What the verdict says beside the primary contrasts: the text alone, decisions on other data sets, easy data sets."""
+"""Sentences beside the primary contrasts: the text alone, decisions on other data sets, easy data sets."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def elsewhere(sheet: Sheet) -> str:
 
 
 def by_chance(tests: int) -> str:
-    """How many of so many tests at .05 show a difference where there is none.
+    """Write how many of so many tests at .05 show a difference where there is none.
 
     >>> by_chance(60), by_chance(4)
     ('about 3', 'fewer than one')

@@ -1,4 +1,4 @@
-"""What a page is made of. Sections build these values; the HTML template, LaTeX and the terminal draw them."""
+"""Parts of a page. Sections build these values; the HTML template, LaTeX and the terminal draw them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

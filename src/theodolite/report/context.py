@@ -18,17 +18,17 @@ SAE_VIEWS = {"latents", "state+latents", "reconstruction", "error", "control"}
 
 
 def from_arrays(sheet: Sheet) -> bool:
-    """Whether the run compared rows of the caller's own: it read no text and no model."""
+    """Return whether the run compared rows of the caller's own: it read no text and no model."""
     return bool(sheet.run.facts.get("from_arrays"))
 
 
 def reads_dictionary(sheet: Sheet) -> bool:
-    """Whether the run has SAE rows; a dictionary from elsewhere has them without having a card."""
+    """Return whether the run has SAE rows; a dictionary from elsewhere has them without having a card."""
     return any(sheet.group(method).key in SAE_VIEWS for method in sheet.rows["method"].unique())
 
 
 def dictionary(sheet: Sheet) -> Section:
-    """What the dictionary is, and where it may be trusted."""
+    """Return the section on the dictionary: its card, and where it may be trusted."""
     card = sheet.run.read_json("card")
     if not card:
         return Section("The dictionary", _without_card(sheet))
@@ -41,7 +41,7 @@ def dictionary(sheet: Sheet) -> Section:
 
 
 def _without_card(sheet: Sheet) -> list[Block]:
-    """What is known of a dictionary from elsewhere: its error on the rows of this run. Or why there is none."""
+    """Write what is known of a dictionary from elsewhere, its error on the rows of this run, or why there is none."""
     if from_arrays(sheet):
         return [absent("Rows were given, so no dictionary took part: nothing here speaks for or against SAEs.")]
     if not reads_dictionary(sheet):
@@ -58,7 +58,7 @@ def _without_card(sheet: Sheet) -> list[Block]:
 
 
 def outside(card: dict[str, Any]) -> list[str]:
-    """Where the dictionary is outside its domain: a weakness of this dictionary, not of sparse autoencoders."""
+    """Write where the dictionary is outside its domain: a weakness of this dictionary, not of sparse autoencoders."""
     return [
         f"On the {DOMAINS.get(rows, rows)} the dictionary's FVU is {share(error['value'])}: it is outside its domain "
         "there, and a weak SAE row at that place says so of this dictionary, not of SAEs."
@@ -68,7 +68,7 @@ def outside(card: dict[str, Any]) -> list[str]:
 
 
 def costs(sheet: Sheet) -> Section:
-    """What each number cost; the dictionary apart, because its price is shared."""
+    """Return the section on costs; the dictionary stands apart, because its price is shared."""
     words = (
         "Fits count every cross-validated configuration and refit; labels are those of one training set. Tokens are "
         "what the model read, over all data sets, to make what a method looks at; methods that look at the same share "
@@ -123,7 +123,7 @@ def _unscored(sheet: Sheet) -> list[dict[str, Any]]:
 
 
 def provenance(sheet: Sheet) -> Section:
-    """What this run was, to the byte."""
+    """Return the section on provenance: this run, to the byte."""
     manifest, model = sheet.run.manifest, sheet.run.facts.get("model") or {}
     machine = manifest["machine"]
     pairs = [
@@ -143,7 +143,7 @@ def provenance(sheet: Sheet) -> Section:
 
 
 def _is_table(name: str) -> bool:
-    """Whether a file of the run holds numbers of the page; documents and readers are in the manifest."""
+    """Return whether a file of the run holds numbers of the page; documents and readers are in the manifest."""
     return name.endswith((".csv", ".parquet"))
 
 

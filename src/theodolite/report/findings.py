@@ -29,7 +29,7 @@ def verdict(sheet: Sheet) -> Section:
         return Section("Verdict", [*blocks, facts, nothing, *selected])
     blocks += [
         Text(verdict_words.sentence(sheet), "" if blocks else "lead"),
-        *map(Text, beside(sheet)),
+        *map(Text, fixed_beside(sheet)),
         facts,
         *selected,
     ]
@@ -62,8 +62,10 @@ def _answers(sheet: Sheet) -> list[Block]:
 def _exploratory(sheet: Sheet, found: dict[str, Any]) -> list[Block]:
     """Contrasts that the recipe did not fix, folded: on every data set in one figure, and in numbers."""
     folded: list[Block] = []
-    if drawn := everywhere.blocks(sheet):
-        folded.append(Fold("Every contrast on every data set", tuple(drawn)))
+    drawn = everywhere.blocks(sheet)
+    told = [Text(words)] if (words := baselines.elsewhere(sheet)) else []
+    if told or drawn:
+        folded.append(Fold("Every contrast on every data set (exploratory)", (*told, *drawn)))
     if lines := found.get("exploratory"):
         said = (
             "Exploratory contrasts: words, intervals and the first p stand alone; the false-discovery column is "
@@ -78,6 +80,11 @@ def _exploratory(sheet: Sheet, found: dict[str, Any]) -> list[Block]:
 def beside(sheet: Sheet) -> list[str]:
     """The paragraphs after the verdict's own sentence: text, other data sets, easy ones, pooling."""
     return [words for words in (*baselines.sentences(sheet), poolings.sentence(sheet)) if words]
+
+
+def fixed_beside(sheet: Sheet) -> list[str]:
+    """Return the same paragraphs without the exploratory one, which a page folds."""
+    return [words for words in beside(sheet) if words != baselines.elsewhere(sheet)]
 
 
 def subject(sheet: Sheet) -> list[tuple[str, str]]:
@@ -99,7 +106,7 @@ def subject(sheet: Sheet) -> list[tuple[str, str]]:
 
 
 def _dictionary(sheet: Sheet) -> str:
-    """What the latents come from: by its card, else by its name."""
+    """Name what the latents come from: by its card, else by its name."""
     if card := sheet.run.read_json("card"):
         return f"{count(card.get('width'))} latents trained on {size(card['tokens'])} tokens"
     if not reads_dictionary(sheet):
@@ -289,14 +296,14 @@ def _at(sheet: Sheet, dataset: str, kind: str) -> str:
 
 
 def _read_as(sheet: Sheet, columns: Sequence[Column]) -> str:
-    """What is drawn in a forest plot of these data sets."""
+    """Write what is drawn in a forest plot of these data sets."""
     band = " Grey band: random directions, each draw with its better sign." if baselines.bands(sheet) else ""
     drawn = _lines(sheet, columns, points=True)
     return f"{drawn} Dashed line: chance; thin line: {sheet.phrase(sheet.reference)}.{band}"
 
 
 def _lines(sheet: Sheet, columns: Sequence[Column], points: bool = False) -> str:
-    """What the lines beside the methods' points are on these data sets; controls have their own."""
+    """Write what the lines beside the methods' points mean on these data sets; controls have their own."""
     cells = [
         cell
         for entry in sheet.entries("matched", columns)

@@ -1,4 +1,4 @@
-"""Where in the network a concept can be read: AUROC for every block and dense method, at fixed parameters."""
+"""Heat-map of where a concept can be read: AUROC for every block and dense method, at fixed parameters."""
 
 import re
 from collections.abc import Sequence

@@ -80,7 +80,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _numbered(sections: Sequence[Section]) -> list[Section]:
-    """The same sections, whose tables and figures know their number."""
+    """Return the sections with tables and figures that know their number."""
     last: dict[type, int] = {Table: 0, Figure: 0}
 
     def numbered(block: Block) -> Block:

@@ -1,4 +1,4 @@
-"""What methods and the things they look at are called, and how they are drawn."""
+"""Names and colours of methods and of the views they read."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What would decide a contrast that is not decided, in words."""
+"""Advice for a contrast that is not decided, in words."""
 
 from collections.abc import Mapping
 from typing import Any

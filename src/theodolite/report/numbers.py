@@ -1,4 +1,4 @@
-"""How numbers are written: one rounding for every table, figure and sentence of a report."""
+"""Numbers in text: one rounding for every table, figure and sentence of a report."""
 
 import math
 from collections.abc import Mapping
@@ -126,7 +126,7 @@ def duration(seconds: float | None) -> str:
 
 
 def missing(value: object) -> bool:
-    """Whether a value is missing: None or NaN.
+    """Return whether a value is missing: None or NaN.
 
     >>> missing(None), missing(math.nan), missing(0.0)
     (True, True, False)

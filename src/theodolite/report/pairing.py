@@ -20,7 +20,7 @@ COLUMNS = [
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
-    """What the runs are called: their folders, or their ids where two folders have one name."""
+    """Return the names of the runs: their folders, or their ids where two folders have one name."""
     folders = [run.folder.resolve().name for run in runs]
     called = folders if len(set(folders)) == len(runs) else [run.id for run in runs]
     if len(set(called)) < len(runs):
@@ -47,7 +47,7 @@ def paired(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _training(runs: Sequence[Run], dataset: str) -> TrainingSets:
-    """What the training sets of the run that shares most of them have in common; halves where no run says."""
+    """Return what training sets have in common in the run that shares most of them; halves where no run says."""
     source = source_left_out(dataset)
     stored = [run.facts["training_sets"][source] for run in runs if source in run.facts.get("training_sets", {})]
     return max((TrainingSets(**sets) for sets in stored), key=lambda sets: sets.overlap, default=HALVES)

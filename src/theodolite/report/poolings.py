@@ -1,4 +1,4 @@
-"""How a text's tokens become one row: what another pooling gives on the fixed contrasts, and why this one."""
+"""Poolings of a text's tokens to one row: what another pooling gives on the fixed contrasts, and why this one."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Found = dict[str, dict[str, list[dict[str, Any]]]]  # by pooling, the run's own 
 
 
 def sentence(sheet: Sheet) -> str:
-    """What the reference reads with every pooling where the verdict is decided, and which verdicts would differ."""
+    """Write what the reference reads with every pooling on the decisive data set, and which verdicts would differ."""
     found = _found(sheet)
     where = sheet.decided_on
     own, *others = (_level(part, sheet.reference, where) for part in found.values()) if found else [None]

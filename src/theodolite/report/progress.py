@@ -1,4 +1,4 @@
-"""How far a run is: one line per stage in a terminal, and a line now and then in a log file."""
+"""Progress of a run: one line per stage in a terminal, and a line now and then in a log file."""
 
 import threading
 import time
@@ -62,7 +62,7 @@ class Stage:
 
     @property
     def late(self) -> bool:
-        """Whether nothing was heard for so long that the speed is no longer known."""
+        """Return whether nothing was heard for so long that the speed is no longer known."""
         return self.silence > max(LATE * self.slowest, PATIENCE)
 
     @property

@@ -10,7 +10,7 @@ from theodolite.report.sheet import Sheet
 
 
 def limits(sheet: Sheet) -> Section:
-    """What the numbers do not say."""
+    """Return the section on what the numbers do not say."""
     return Section("Limits", [Points(tuple(s for part in (_subject, _design, _choices) for s in part(sheet)))])
 
 
@@ -102,7 +102,7 @@ def _read(sheet: Sheet, protocol: dict[str, Any]) -> str:
 
 
 def _chosen(sheet: Sheet) -> str:
-    """How pooling and positions were chosen, where the recipe left them open."""
+    """Write how pooling and positions were chosen, where the recipe left them open."""
     found = sheet.run.facts.get("pooling")
     if not found:
         return ""

@@ -1,4 +1,4 @@
-"""Whether single predictions may be relied on: the claims of selective prediction as one plain answer."""
+"""One plain answer on single predictions: the claims of selective prediction as one plain answer."""
 
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.answer_words import INCONCLUSIVE, NO, UNASKED, YES, Answer
@@ -17,19 +17,19 @@ def selection(sheet: Sheet) -> Answer:
     """
     found = sheet.run.read_json("selection")
     if not found or not found["claims"]:
-        words = "`theodolite compare NAME --admit` asks it." if not found else "Its readers made no claim in this run."
-        return Answer("selection", "", "all shifts", UNASKED, words)
+        why = "`theodolite compare NAME --admit` asks it." if not found else "Its readers made no claim in this run."
+        return Answer("selection", "", "all shifts", UNASKED, why)
     shifted = [claim for claim in found["claims"] if claim["dataset"] != IN_DISTRIBUTION]
     claims = shifted or found["claims"]
     words = [claim["word"] for claim in claims]
     if set(words) == {HOLDS}:
-        word, deciding = YES, claims
-    elif FAILS in words:
-        word, deciding = NO, [claim for claim in claims if claim["word"] == FAILS]
-    elif set(words) == {NOTHING}:
-        word, deciding = NO, []
+        word = YES
+    elif FAILS in words or set(words) == {NOTHING}:
+        word = NO
     else:
-        word, deciding = INCONCLUSIVE, [claim for claim in claims if claim["word"] not in (HOLDS, NOTHING)]
+        word = INCONCLUSIVE
+    kinds = {YES: {HOLDS}, NO: {FAILS}, INCONCLUSIVE: set(words) - {HOLDS, NOTHING}}[word]
+    deciding = [claim for claim in claims if claim["word"] in kinds]
     place = "all shifts" if shifted else "test rows"
     counts = ", ".join(f"{kind} in {words.count(kind)}" for kind in dict.fromkeys(words))
     pairs = f"{len(words)} pair{'s' * (len(words) > 1)} of reader and {'shift' if shifted else 'test rows'}"

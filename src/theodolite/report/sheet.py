@@ -56,7 +56,7 @@ class Cell:
 
 
 class Key(NamedTuple):
-    """Where a number belongs."""
+    """Place of a number: task, method, site, data set and metric."""
 
     task: str
     method: str
@@ -105,20 +105,20 @@ class Sheet:
 
     @property
     def few_training_sets(self) -> bool:
-        """Whether there are too few training sets for an interval between them."""
+        """Return whether there are too few training sets for an interval between them."""
         return (self.run.recipe.get("seeds") or FEWEST_SEEDS) < FEWEST_SEEDS
 
     @property
     def figures(self) -> str:
-        """What a cell of a table holds: a figure and its interval, or the training sets where they are too few."""
+        """Content of a table's cell: a figure and its interval, or the training sets where they are too few."""
         return "AUROC, mean and each training set" if self.few_training_sets else "AUROC [95 % interval]"
 
     def way(self, pooling: str | None, positions: str | None) -> str:
-        """How a text's tokens become one row, in words; `last` is the last token of all, whatever the positions."""
+        """Write how a text's tokens become one row; `last` is the last token of all, whatever the positions."""
         return "last token" if pooling == "last" else f"{pooling} over {positions} tokens"
 
     def whiskers(self, ends: Iterable[tuple[float | None, float | None]], points: bool = False) -> str:
-        """What the lines beside the points of a figure are in this run, from the ends that it has.
+        """Write what the lines beside a figure's points mean in this run, from the ends that it has.
 
         points: the figure shows single training sets as ticks where a number has no interval.
         """
@@ -131,7 +131,7 @@ class Sheet:
 
     @property
     def several_sources(self) -> bool:
-        """Whether the training mix comes from more than one place, so that telling places apart may be enough."""
+        """Return whether the training mix has more than one source, so that telling sources apart may be enough."""
         if self.run.facts.get("from_arrays"):
             return False
         overviews = (self.run.read_json("audit") or {}).get("overviews") or [{}]
@@ -151,7 +151,7 @@ class Sheet:
         return columns
 
     def column(self, dataset: str, metric: str = POOLED) -> Column:
-        """What a data set is called here, and in which role it stands."""
+        """Return the name of a data set here, and the role in which it stands."""
         kind = self._kind(dataset)
         title = {
             "left-out": dataset.removeprefix(LEFT_OUT),
@@ -166,7 +166,7 @@ class Sheet:
         return Column(dataset, metric, title, subtitle, kind)
 
     def headline(self, task: str) -> list[Column]:
-        """What a short table shows: the left-out sources (else the mix) and the primary shift (else the first)."""
+        """Return columns of a short table: the left-out sources (else the mix), the primary shift (else the first)."""
         columns = self.columns(task)
         inside = [c for c in columns if c.kind == "left-out"] or [c for c in columns if c.kind == "mix"]
         outside = [c for c in columns if c.kind == "primary"] or [c for c in columns if c.kind == "shift"][:1]
@@ -189,7 +189,7 @@ class Sheet:
         return self._cells.get(Key(task, method, site, column.dataset, column.metric))
 
     def group(self, method: str) -> Group:
-        """What a method looks at: the run's own word (`facts["views"]`), else the part behind the @."""
+        """Return what a method looks at: the run's own word (`facts["views"]`), else the part behind the @."""
         return group(method, self.run.facts.get("views", {}).get(method, ""))
 
     def label(self, method: str) -> str:

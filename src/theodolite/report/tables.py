@@ -92,7 +92,7 @@ def verdict_cell(line: dict[str, Any]) -> Value:
 
 
 def costs(sheet: Sheet, caption: str) -> Table:
-    """What each method of the matched site cost, over all its seeds."""
+    """Return the cost of each method of the matched site, over all its seeds."""
     entries = sheet.entries("matched")
     rows = sheet.rows[(sheet.rows["task"] == "matched") & (sheet.rows["seed"] == "all")]
     cost = rows.groupby("method")[["n_fits", "tokens", "seconds", "peak_mb"]].max()
@@ -115,7 +115,7 @@ def costs(sheet: Sheet, caption: str) -> Table:
 
 
 def metric_name(metric: str) -> str:
-    """What a metric is called in a table; `@` is the false-positive rate that the threshold had in training.
+    """Return the name of a metric in a table; `@` is the false-positive rate that the threshold had in training.
 
     >>> metric_name("ece"), metric_name("tpr@0.05"), metric_name("fpr@0.01"), metric_name("fpr@p>0.5")
     ('ECE', 'TPR at 5 % FPR', 'Realised FPR at 1 % FPR', 'FPR at probability .5')

@@ -1,4 +1,4 @@
-"""What the command line prints: lines, a run's short table, scores, readings in colour, laws, an audit."""
+"""Output of the command line: lines, a run's short table, scores, readings in colour, laws, an audit."""
 
 import math
 import sys
@@ -87,7 +87,7 @@ def _answers(sheet: "Sheet") -> None:
 
 
 def _answer(answer: "Answer") -> None:
-    """Where, its word in colour, and the sentence with its numbers."""
+    """Print where it was asked, its word in colour, and the sentence with its numbers."""
     line = Text.assemble((f"{answer.title} ", "bold"), f"({visible(answer.place)}) ")
     line.append(answer.word.upper(), TONES[answer.tone])
     line.append(f". {visible(answer.sentence)}")
