@@ -57,7 +57,8 @@ class Past:
     @property
     def is_used(self) -> bool:
         """Whether any attention has run."""
-        return any(layer.is_initialized for layer in self.cache.layers)
+        layers: list[Any] = self.cache.layers
+        return any(layer.is_initialized for layer in layers)
 
     def rows(self, index: Sequence[int]) -> "Past":
         """The past of some texts, in an order in which one may come several times; this one stays as it is.
