@@ -38,7 +38,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Past:
-    """What the passes over the first columns of a batch have left for the next pass."""
+    """State that the passes over the first columns of a batch have left for the next pass."""
 
     cache: DynamicCache
     memory: Memory = field(default_factory=Memory)
