@@ -9,8 +9,12 @@ import torch
 
 from theodolite.core.basis import Direction, Subspace
 from theodolite.core.intervention import Intervention
+from theodolite.core.latents import LatentBasis
+from theodolite.core.neurons import Neurons
 from theodolite.core.rules import Add, Clamp, Mean, Patch, Scale
 from theodolite.core.site import Site
+from theodolite.dictionaries.activations import ReluRule
+from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
@@ -122,3 +126,32 @@ def test_a_strength_is_trained_to_a_divergence() -> None:
     reached = model.kl_per_text(TEXTS, interventions=Intervention.add(SITE, V, float(log_strength.detach().exp())))
     n = model.loss(TEXTS).n_tokens
     assert float(reached @ n / n.sum()) == pytest.approx(0.05, rel=0.02)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_strengths_of_latents_neurons_and_heads_get_the_gradient_of_the_vector_that_they_write(family: str) -> None:
+    """Adding to a coordinate is adding its written vector: one gradient, per text too, and none for a dictionary."""
+    model = make(family, torch.float32)
+    tokens, g = model.tokens(TEXTS), torch.Generator().manual_seed(0)
+    sae = Dictionary(*(torch.randn(shape, generator=g) for shape in ((64, 32), (64,), (64, 32), (32,))), ReluRule())
+    heads = model.network.heads("blocks.1.z", 1)
+    one = np.eye(32, dtype=np.float32)
+    for site, basis, vectors in (
+        (SITE, LatentBasis(sae, 7), sae.W_dec[7].numpy()),
+        (SITE, LatentBasis(sae, [3, 50]), sae.W_dec[[3, 50]].numpy()),
+        (SITE, Neurons([4, 9], 32), one[[4, 9]]),
+        (Site(1, "z"), heads, one[heads.neurons]),
+    ):
+        k = np.atleast_2d(vectors).shape[0]
+        for strengths in (np.full(k, 0.5), np.linspace(-1, 1, 3 * k).reshape(3, 1, k)):
+            grads = []
+            for written in (basis, Subspace(vectors)):
+                given = torch.tensor(strengths, dtype=torch.float32, requires_grad=True)
+                logits = model.run(tokens, interventions=Intervention(site, Add(given), written), grad=True).logits
+                logits[tokens.mask].log_softmax(-1)[:, 7].sum().backward()
+                assert given.grad is not None
+                assert given.grad.abs().min() > 0
+                grads.append(given.grad)
+            torch.testing.assert_close(*grads, atol=5e-3, rtol=5e-3)
+    assert all(p.grad is None for p in model.network.module.parameters())
+    assert not sae.W_dec.requires_grad

@@ -123,6 +123,8 @@ def test_an_empty_selection_and_other_mistakes_are_refused(model: Model) -> None
     for text in ("{", '{"tokens": 3}', '{"tokens": [[-1]]}', '{"tokens": [[0]], "x": 1}', '{"words": []}'):
         with pytest.raises(UserError):
             Positions.parse(text)
+    with pytest.raises(UserError, match="positions are 3"):
+        Positions.parse(3)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="give it to read, loss, generate or run"):
         Positions.span("x").mask(np.ones((1, 1), np.int8))
     part = model.tokens(["Rome", "x"])[torch.tensor([0])]

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 
+from theodolite.core.block_order import BlockOrder
 from theodolite.core.intervention import Intervention
+from theodolite.core.positions import Positions
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -66,3 +69,19 @@ def test_a_hash_taken_during_another_threads_pass_is_the_same() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def _logits_elsewhere(seed: int, change: Intervention, order: BlockOrder) -> Any:
+    """In another process: the same weights, an intervention and an order of blocks that travelled there."""
+    model = Model(tiny_model(seed=seed), byte_tokenizer())
+    return model.run(model.tokens(["the old mill"]), interventions=[order, change]).logits.numpy()
+
+
+def test_another_process_computes_the_same_with_what_it_is_sent() -> None:
+    change = Intervention.add("blocks.1.resid_post", torch.ones(32).numpy(), 5.0, Positions.span("old"))
+    order = BlockOrder.swap(0, 2)
+    model = Model(tiny_model(seed=4), byte_tokenizer())
+    expected = model.run(model.tokens(["the old mill"]), interventions=[order, change]).logits.numpy()
+    with get_reusable_executor(max_workers=1, context="loky") as pool:
+        found = pool.submit(_logits_elsewhere, 4, change, order).result(timeout=120)
+    assert (found == expected).all()

@@ -129,7 +129,7 @@ def one_of_each(rows: Array, target_n: Array, group_n: Array, seed: int) -> Arra
 
     >>> rows, target = np.array([[1.0], [2.0], [3.0]]), np.array([0, 1, 0])
     >>> one_of_each(rows, target, np.array([7, 7, 9]), seed=0).tolist()
-    [0, 2]
+    [1, 2]
     """
     contents = [row.tobytes() + bytes([int(y)]) for row, y in zip(np.ascontiguousarray(rows), target_n, strict=True)]
     times: Counter[bytes] = Counter()

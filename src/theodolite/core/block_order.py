@@ -76,7 +76,7 @@ class BlockOrder:
     @classmethod
     def from_json(cls, form: dict[str, Any]) -> "BlockOrder":
         """Return the order that a JSON form describes."""
-        pairs = form.get("blocks")
+        pairs: Any = form.get("blocks")
         well_formed = isinstance(pairs, list) and all(isinstance(p, list) and len(p) == 2 for p in pairs)
         if set(form) != {"blocks"} or not well_formed or len({str(p[0]) for p in pairs}) < len(pairs):
             raise UserError('an order of blocks is {"blocks": [[depth, block or null], ...]}, each depth once')

@@ -27,6 +27,9 @@ class Intervention:
     keep_norm: the changed state is scaled to the length that it had before.
     when: a `Condition`; tokens that do not fulfil it are left as they were.
 
+    It changes nothing by itself: each method of a `Model` takes `interventions=[...]`, in whose list `BlockOrder` may
+    stand too. A strength may be a number for each text of the call.
+
     >>> Intervention.project_out("blocks.3.resid_post", [1.0, 0.0], positions="content")
     Intervention(blocks.3.resid_post, Zero(), Subspace(k=1, d_model=2), on content)
     """

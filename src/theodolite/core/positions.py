@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -84,6 +85,8 @@ class Positions:
         """Positions from their text form; Positions are returned as they are."""
         if isinstance(text, Positions):
             return text
+        if not isinstance(text, str):
+            raise UserError(f"positions are {text!r}: give words such as 'content', or Positions.span or where")
         if text.lstrip().startswith("{"):
             from theodolite.core.token_choice import TextSpan, TokenNumbers
 
@@ -126,6 +129,7 @@ class Positions:
         return [_parse_term(part, self.text) for part in self.text.split("+")]
 
 
+@lru_cache(maxsize=256)  # every pass resolves its positions anew
 def _parse_term(text: str, whole: str) -> _Term:
     found = _TERM.fullmatch(text)
     if not found or text.endswith("[]"):

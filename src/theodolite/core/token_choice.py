@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -91,6 +92,7 @@ class TextSpan(Positions):
         raise UserError(f"{self.text[:60]!r} is found in texts: give it to read, loss, generate or run of a Model")
 
 
+@lru_cache(maxsize=64)  # every pass of a generation asks for its mask; what is returned is only read
 def _loaded(text: str, key: str) -> Any:
     try:
         form = json.loads(text)

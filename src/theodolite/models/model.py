@@ -42,6 +42,13 @@ class Model(TokenisedModel):
     A Model may be used from several threads: the networks of all Models on one `nn.Module` share one lock, so forward
     passes run one after the other and no pass meets the interventions of another thread. Edits of the weights are not
     covered by it: make them while no other thread uses the model.
+
+    >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+    >>> model = Model(tiny_model(), byte_tokenizer())  # yours: Model.from_pretrained("name or folder")
+    >>> model
+    Model('', 3 blocks, d_model 32, torch.float32)
+    >>> model.read(["a text", "another"], "blocks.1.resid_post")["blocks.1.resid_post"].rows.shape
+    (2, 32)
     """
 
     @classmethod
@@ -81,6 +88,7 @@ class Model(TokenisedModel):
         the weights count as constants, so that no parameter's `grad` is filled. With a `start` (see there) no block
         before it runs.
 
+        >>> from theodolite import Intervention
         >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
         >>> model = Model(tiny_model(), byte_tokenizer())
         >>> tokens = model.tokens(["a text", "another one"])
@@ -113,6 +121,7 @@ class Model(TokenisedModel):
         `run(tokens, start=...)` gives what the whole pass gives, bit for bit, at the cost of the blocks from there on.
         Interventions given here have acted; those of the passes must lie at the block's input or behind it.
 
+        >>> from theodolite import Intervention
         >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
         >>> model = Model(tiny_model(), byte_tokenizer())
         >>> tokens = model.tokens("a text")
@@ -220,6 +229,12 @@ class Model(TokenisedModel):
 
         Continuations are tokenised by themselves, so a raw one normally begins with a space. A prompt that comes
         several times is read once for all its continuations.
+
+        >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+        >>> model = Model(tiny_model(), byte_tokenizer())
+        >>> scored = model.logprobs(["2 + 2 ="] * 2, [" 4", " 5"], format="raw")
+        >>> scored.log_prob.shape, scored.n_tokens.tolist()
+        ((2,), [2, 2])
         """
         prompts, continuations = several(prompts), several(continuations)
         if len(prompts) != len(continuations):
@@ -249,6 +264,14 @@ class Model(TokenisedModel):
 
         An intervention on `prompt` positions acts while the prompt is read, on `generated` while the new tokens are;
         the first new token is predicted at `last`, the last token of the prompt.
+
+        >>> from theodolite import Intervention
+        >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+        >>> model = Model(tiny_model(), byte_tokenizer())
+        >>> steer = Intervention.add("blocks.1.resid_post", [1.0] * 32, 2.0, positions="last+generated")
+        >>> plain, steered = (model.generate("a prompt", max_new_tokens=5, interventions=i) for i in ([], steer))
+        >>> plain != steered
+        True
         """
         how = Decoding(max_new_tokens, temperature, seed)
         found = self._generate(self._encoded(prompts, format, max_tokens), how, interventions, batch_tokens)

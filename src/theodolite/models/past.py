@@ -38,7 +38,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Past:
-    """What the passes over the first columns of a batch have left for the next pass."""
+    """State that the passes over the first columns of a batch have left for the next pass."""
 
     cache: DynamicCache
     memory: Memory = field(default_factory=Memory)
@@ -57,7 +57,8 @@ class Past:
     @property
     def is_used(self) -> bool:
         """Whether any attention has run."""
-        return any(layer.is_initialized for layer in self.cache.layers)
+        layers: list[Any] = self.cache.layers
+        return any(layer.is_initialized for layer in layers)
 
     def rows(self, index: Sequence[int]) -> "Past":
         """The past of some texts, in an order in which one may come several times; this one stays as it is.

@@ -26,7 +26,7 @@ class Prefix:
         self.length = start.ids.shape[1] if self._past.is_used else 0
 
     def past(self, n: int) -> Past | None:
-        """What a batch of n texts continues from, or None where nothing is shared."""
+        """Return the past that a batch of n texts continues from, or None where nothing is shared."""
         return self._past.rows([0] * n) if self._past and self.length else None
 
 

@@ -95,7 +95,7 @@ class Effects:
 
     @classmethod
     def checked(cls, changes: Sequence[Intervention | BlockOrder], check: Callable[[Site], Any]) -> "Effects":
-        """Return those of changes all of whose sites pass a check, and whose blocks exist."""
+        """Return the effects of changes whose sites have passed a check; orders of blocks are checked by the pass."""
         for change in changes:
             if isinstance(change, Intervention):
                 for site in (change.site, *change.sources()):

@@ -13,7 +13,7 @@ def gaussians(n: int, d: int, seed: int, positive: float = 0.5) -> tuple[Array, 
 
     >>> X, y = gaussians(1000, 4, seed=0)
     >>> round(float(((X[:, 0] > 0) == y).mean()), 2)
-    0.94
+    0.95
     """
     rng = generator(seed, "gaussians")
     y = (rng.random(n) < positive).astype(int)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from theodolite.core import run
+from theodolite.core.language_model import Format
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.metrics import CrossEntropy, ce_recovered, quality
 from theodolite.dictionaries.training.learner import frozen_part
@@ -15,7 +16,7 @@ from theodolite.dictionaries.training.stream import LAST, PROMPT, TEXT, Rows
 
 DOMAINS = {run.DOMAINS["documents"]: TEXT, run.DOMAINS["content"]: PROMPT, run.DOMAINS["last"]: LAST}
 # where the cross-entropy and the plateau are measured, and the format of texts there
-FORMATS = {run.DOMAINS["documents"]: "raw", run.DOMAINS["content"]: "chat"}
+FORMATS: dict[str, Format] = {run.DOMAINS["documents"]: "raw", run.DOMAINS["content"]: "chat"}
 STILL_FALLING = 0.05
 OFF_TARGET = 0.1  # held-out rows differ a little from those the L0 was steered on
 
