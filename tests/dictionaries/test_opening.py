@@ -246,7 +246,9 @@ def test_hub_that_does_not_answer_is_one_sentence(monkeypatch) -> None:
         raise LocalEntryNotFoundError("no such repository\nmore")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
-    with pytest.raises(UserError, match=r"^hub:a/b cannot be fetched: no such repository; without a network give the path"):
+    with pytest.raises(
+        UserError, match=r"^hub:a/b cannot be fetched: no such repository; without a network give the path"
+    ):
         open_dictionary("hub:a/b", MODEL, SITE)
 
 
