@@ -1,7 +1,7 @@
 """The command line of `theodolite train`, and the kinds of options that it shares with the other commands."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -82,33 +82,18 @@ def train(
     dry_run
         print tokens, gigabytes and minutes only.
     """
+    # every option is a field of the request, by the same name
+    _trained({name: value for name, value in locals().items() if value is not None})
+
+
+def _trained(options: dict[str, Any]) -> None:
     from theodolite.dictionaries.training.tracking import told
     from theodolite.report import terminal
     from theodolite.study import training
 
-    frozen = [control for control in controls or ["encoder"] if control != "none"]
-    request = training.TrainRequest(
-        recipe=recipe,
-        sae=sae or ["topk"],
-        controls=frozen,
-        model=model,
-        revision=revision,
-        data=data,
-        text=text,
-        format=format,
-        sites=sites,
-        seed=seed or [0],
-        tokens=tokens,
-        width=width or [4096],
-        k=k,
-        out=out,
-        device=device,
-        device_map=device_map,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        prefetch=prefetch,
-        dry_run=dry_run,
-    )
+    if "controls" in options:
+        options["controls"] = [control for control in options["controls"] if control != "none"]
+    request = training.TrainRequest(**options)
     with terminal.progress() as progress:
         lines = training.train(request, progress=progress, watch=lambda line: progress.say(told(line)))
     terminal.say(lines)

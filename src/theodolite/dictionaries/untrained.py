@@ -48,7 +48,7 @@ def untrained_controls(dictionary: Dictionary, x_nd: Tensor, seed: int) -> dict[
 
 
 def _info(dictionary: Dictionary, kind: str, seed: int) -> dict[str, Any]:
-    """What a control says about itself; nothing of the file's own words about model, training or card holds of it."""
+    """Facts of a control; nothing that the dictionary's file says about model, training or card holds of it."""
     return {"untrained": kind, "seed": seed, "of": dictionary.fingerprint(), "site": dictionary.info.get("site")}
 
 

@@ -30,9 +30,8 @@ def present(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
 def fetched(module: nn.Module, name: str) -> Tensor:
     """The numbers of an offloaded tensor, by the name of its place in the module."""
     home, _, last = name.rpartition(".")
-    hook = getattr(module.get_submodule(home), "_hf_hook", None)
-    for each in getattr(hook, "hooks", (hook,)):  # accelerate chains several into one
-        held: Any = getattr(each, "weights_map", None)
+    for hook in _hooks(module.get_submodule(home)):
+        held: Any = getattr(hook, "weights_map", None)
         if held is None:
             continue
         try:
@@ -43,6 +42,12 @@ def fetched(module: nn.Module, name: str) -> Tensor:
         f"weights {name!r} lie on torch's meta device and nothing holds their numbers, so the model is offloaded in a "
         "way that is unknown here: load it by its name or folder with device_map="
     )
+
+
+def _hooks(part: nn.Module) -> tuple[Any, ...]:
+    """The hooks of accelerate on one module, which chains several into one."""
+    hook = getattr(part, "_hf_hook", None)
+    return tuple(getattr(hook, "hooks", (hook,)))
 
 
 def places(module: nn.Module) -> dict[str, int]:
@@ -63,10 +68,10 @@ def entrance(module: Any) -> torch.device:
     part = module.get_input_embeddings()
     if not part.weight.is_meta:
         return torch.device(part.weight.device)
-    hook = getattr(part, "_hf_hook", None)
-    for each in getattr(hook, "hooks", (hook,)):
-        if getattr(each, "execution_device", None) is not None:
-            return torch.device(each.execution_device)
+    for hook in _hooks(part):
+        device: Any = getattr(hook, "execution_device", None)
+        if device is not None:
+            return torch.device(device)
     raise UserError("the input embedding is offloaded and says no device to run on: keep it on one in device_map=")
 
 

@@ -58,7 +58,8 @@ def needs(
 
     A few texts are read and coded; every text is cut into tokens. Nothing is written.
     """
-    model, how = subjects.model, {"format": recipe.format, "max_tokens": recipe.max_tokens}
+    model = subjects.model
+    how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens}
     tokens = sum(int(model.tokens(several, **how).mask.sum()) for several in texts.values())
     rows = sum(map(len, texts.values()))
     train = next(iter(texts.values()))

@@ -36,7 +36,7 @@ ENOUGH = 50  # documents held out of a file of the user's own, as far as a fifth
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train on which text and model: the options of `theodolite train`, by the same names.
+    """Dictionaries to train, their text and their model: the options of `theodolite train`, by the same names.
 
     One width, seed, site or dictionary alone is a list of one. device_map, batch_tokens: as of `Model.from_pretrained`
     and `Model.read`. out: the folder (default: the cache, where a comparison finds it).

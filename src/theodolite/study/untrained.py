@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def needs_control(site_dictionary: SiteDictionary) -> bool:
 
 def _rows(subjects: Subjects, recipe: Recipe, site: str, texts: Sequence[str]) -> Tensor:
     """Token rows of the first training texts at a site."""
-    how = {"positions": recipe.positions, "format": recipe.format, "max_tokens": recipe.max_tokens}
+    how: dict[str, Any] = {"positions": recipe.positions, "format": recipe.format, "max_tokens": recipe.max_tokens}
     read = subjects.model.read(list(texts[:TEXTS]), site, pooling=None, **how)[site]
     return torch.from_numpy(read.rows[:ROWS])
 
