@@ -1,4 +1,4 @@
-"""Where a harvest is done: in this process, or in workers that each load the model; and with how many threads."""
+"""Choice of where a harvest is done (here, or in workers that each load the model) and with how many threads."""
 
 import json
 import os

@@ -154,8 +154,7 @@ class InWorker:
         if differs := sorted(name for name in found if found[name] != self.network.get(name)):
             raise OtherModel(
                 f"a worker that loads the model from {self.folder} gets another one ({', '.join(differs)} differ): "
-                "use --engine serial (engine='serial' in Python), or save the model with save_pretrained and name that "
-                "folder"
+                "choose the engine serial, or save the model with save_pretrained and name that folder"
             )
         return UnitReader(model, self.threads)
 

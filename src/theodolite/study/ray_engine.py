@@ -1,4 +1,4 @@
-"""Work on Ray (`--engine ray`): local workers, or those of the cluster that RAY_ADDRESS names."""
+"""Work on Ray (the engine `ray`): local workers, or those of the cluster that RAY_ADDRESS names."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ class OnRay:
             import ray
         except ImportError:
             raise UserError(
-                "--engine ray (engine='ray' in Python) needs Ray: pip install 'theodolite[ray]', or use --engine "
-                "processes, which uses the cores of this machine"
+                "the engine ray needs Ray: pip install 'theodolite[ray]', or choose the engine processes, which uses "
+                "the cores of this machine"
             ) from None
         self._ray = ray
 
@@ -32,8 +32,8 @@ class OnRay:
         memory, most = getattr(build, "memory", 0), ray.cluster_resources().get("memory", 0)
         if memory > most:
             raise UserError(
-                f"a worker needs {memory / 2**30:.1f} GiB, all of Ray has {most / 2**30:.1f}: use --engine serial "
-                "(engine='serial' in Python), or start Ray where more memory is free"
+                f"a worker needs {memory / 2**30:.1f} GiB, all of Ray has {most / 2**30:.1f}: choose the "
+                "engine serial, or start Ray where more memory is free"
             )
         task = ray.remote(done_in_worker).options(num_cpus=1, memory=memory or None, max_retries=TRIES - 1)
         under_way = {task.remote(build, item): item for item in items}
