@@ -153,6 +153,8 @@ def test_memory_that_is_taken_changes_the_workers_and_no_row(model: Model, monke
     monkeypatch.setattr(harvest_engine, "BREAK_EVEN", 0.0)
     monkeypatch.setattr(preflight, "available", lambda device="cpu": 2**30)
     assert (chosen_engine(work_of(model), None).map, chosen_engine(work_of(model), None).threads) == (serial, 1)
+    with pytest.warns(UserWarning, match="too few for two"):
+        assert chosen_engine(work_of(model), Processes()).map is serial
     monkeypatch.setattr(harvest_engine, "_total_memory", lambda: 2**30)
     assert chosen_engine(work_of(model), None).threads == 2
 

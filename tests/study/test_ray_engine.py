@@ -69,6 +69,20 @@ def test_fits_on_ray_give_results_and_their_own_errors() -> None:
 
 
 @pytest.mark.usefixtures("ray")
+def test_a_worker_that_needs_more_memory_than_there_is_does_not_wait_for_it() -> None:
+    class Large:
+        memory = 2**60
+
+        def __call__(self) -> Any:
+            return abs
+
+    on_ray = engine_map("ray")
+    assert on_ray is not None
+    with pytest.raises(UserError, match="all of Ray has"):
+        list(on_ray(Large(), [1]))
+
+
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("times", [1, 99])
 def test_rows_are_the_same_bits_though_a_worker_is_killed(tmp_path: Path, times: int) -> None:
     torch.set_num_threads(1)

@@ -102,5 +102,5 @@ def _read_missing(work: HarvestWork, store: Store, engine: Engine, threads: int,
     if left := store.missing(len(work.units)):
         raise UserError(
             f"{len(left)} units are not in {store.folder}, where workers should have put them: use a folder that "
-            "every machine of the cluster sees, or --engine processes"
+            "every machine of the cluster sees, or choose the engine processes"
         )

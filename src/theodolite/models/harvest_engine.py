@@ -1,4 +1,4 @@
-"""Where a harvest is done: in this process, or in workers that each load the model; and with how many threads."""
+"""Choice of where a harvest is done (here, or in workers that each load the model) and with how many threads."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from theodolite.models.harvest_work import HarvestWork, InWorker, UnitReader, ne
 from theodolite.models.hashing import folder_hash
 
 # A worker takes 7 CPU seconds to begin (3 for imports, 4 to load and check 540 MB): a tenth of this. Two workers of one
-# thread are as fast as one process of two threads where nothing else runs, and four times as fast beside other
-# programs: threads that wait for one another lose more than their share there (8 CPU seconds became 39).
+# thread are as fast as one process of two threads where nothing else runs. Beside other programs they were 6 to 9 times
+# as fast: threads that wait for one another burn time (4 CPU seconds became 30) and lose more than their share.
 BREAK_EVEN = 70.0  # seconds of reading for each worker
 _RATE = 1e11  # floating-point operations per second of one core
 _PROCESS = 600 * 2**20  # bytes of a worker beside its weights
@@ -38,7 +38,7 @@ class Engine:
         if not self.folder:
             return lambda: UnitReader(work.model, threads)
         dtype = str(work.model.dtype).removeprefix("torch.")
-        return InWorker(self.folder, dtype, threads, network_fields(work.model))
+        return InWorker(self.folder, dtype, threads, needed(work.model), network_fields(work.model))
 
 
 def chosen_engine(work: HarvestWork, asked: Map | None) -> Engine:
@@ -51,15 +51,18 @@ def chosen_engine(work: HarvestWork, asked: Map | None) -> Engine:
     if asked is serial or (asked is None and not _takes_long(work)):
         return here
     folder, reason = _folder(work.model)
-    if asked is not None:
-        if reason:
-            warnings.warn(f"texts are read in this process: {reason}", stacklevel=3)
-            return here
-        return Engine(asked, 1, folder, asked=True)
-    if reason or _needed(work, 2) > _total_memory() // 2:
+    if asked is not None and reason:
+        warnings.warn(f"texts are read in this process: {reason}", stacklevel=3)
+    if reason or (asked is None and 2 * needed(work.model) > _total_memory() // 2):
         return here
-    workers = _workers(work)
-    return Engine(Processes(workers), 1, folder) if workers > 1 else Engine(serial, 1)
+    if asked is not None and not isinstance(asked, Processes):
+        return Engine(asked, 1, folder, asked=True)
+    workers = _workers(work, asked.workers if asked else None)
+    if workers > 1:
+        return Engine(Processes(workers), 1, folder, asked=asked is not None)
+    if asked is not None:
+        warnings.warn("texts are read in this process: free memory, cores or texts are too few for two", stacklevel=3)
+    return Engine(serial, 1)
 
 
 def stored_threads(folder: str | Path) -> int:
@@ -93,15 +96,19 @@ def _folder(model: Any) -> tuple[str, str]:
     return (str(folder.resolve()), "") if same else ("", f"the weights are no longer those of {folder}")
 
 
-def _needed(work: HarvestWork, workers: int) -> int:
-    weights = sum(p.numel() * p.element_size() for p in work.model.network.module.parameters())
-    return workers * int(_PROCESS + _COPY * weights)
+def needed(model: Any) -> int:
+    """Bytes of memory that a worker takes which loads this model."""
+    weights = sum(p.numel() * p.element_size() for p in model.network.module.parameters())
+    return int(_PROCESS + _COPY * weights)
 
 
-def _workers(work: HarvestWork) -> int:
-    """Return how many workers have cores, units, and memory that is free now, with a fifth of it left."""
-    room = int(0.8 * preflight.available()) // _needed(work, 1)
-    return min(torch.get_num_threads(), os.cpu_count() or 1, len(work.units), room)
+def _workers(work: HarvestWork, most: int | None) -> int:
+    """Return how many workers have cores, units, and memory that is free now, with a fifth of it left.
+
+    A copy of the weights that does not fit would be swapped to disk, and reading would take hours.
+    """
+    room = int(0.8 * preflight.available()) // needed(work.model)
+    return min(most or min(torch.get_num_threads(), os.cpu_count() or 1), len(work.units), room)
 
 
 def _total_memory() -> int:

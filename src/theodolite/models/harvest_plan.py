@@ -1,4 +1,4 @@
-"""What a harvest reads of each text, and which rows it keeps."""
+"""Plan of a harvest: the tokens it reads of each text, and the rows it keeps."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FORM = 3  # of a unit's tensors and fields; another one is another store
 
 @dataclass(frozen=True)
 class HarvestPlan:
-    """What a harvest reads: rows per token at some sites, one row per text and pooling at others.
+    """Options of a harvest: rows per token at some sites, one row per text and pooling at others.
 
     Token rows are those of `positions` and the last token. Pooling `mean` and `max` go over `positions`, `last` is the
     last token of the text (in a chat: of the template). `unit` texts are finished, and lost, together.

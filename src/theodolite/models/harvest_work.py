@@ -131,12 +131,14 @@ class UnitReader:
 class InWorker:
     """Builds a `UnitReader` in a worker: loads the model from its folder, and compares it with the one it stands for.
 
-    network: `network_fields` of that one. code: hash of the code that reads, which may be edited meanwhile.
+    memory: bytes that it takes. network: `network_fields` of that model. code: hash of the code that reads, which may
+    be edited meanwhile.
     """
 
     folder: str
     dtype: str
     threads: int
+    memory: int
     network: Mapping[str, Any]
     code: str = field(default_factory=lambda: code_hash(UnitReader))
 
@@ -152,8 +154,7 @@ class InWorker:
         if differs := sorted(name for name in found if found[name] != self.network.get(name)):
             raise OtherModel(
                 f"a worker that loads the model from {self.folder} gets another one ({', '.join(differs)} differ): "
-                "use --engine serial (engine='serial' in Python), or save the model with save_pretrained and name that "
-                "folder"
+                "choose the engine serial, or save the model with save_pretrained and name that folder"
             )
         return UnitReader(model, self.threads)
 

@@ -24,7 +24,7 @@ class Call:
 
 
 def engine_map(engine: str) -> Map | None:
-    """Return what does the work for `--engine`; None for `auto`, where each stage chooses.
+    """Return what does the work for an engine; None for `auto`, where each stage chooses.
 
     Raises a UserError for an unknown name, and where `ray` is not installed.
 

@@ -1,4 +1,4 @@
-"""Work on Ray (`--engine ray`): local workers, or those of the cluster that RAY_ADDRESS names."""
+"""Work on Ray (the engine `ray`): local workers, or those of the cluster that RAY_ADDRESS names."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,8 @@ from theodolite.core.parallel import TRIES, Build, done_in_worker, worker_died
 class OnRay:
     """A `Map` over Ray tasks of one core each; Ray itself does the items of a worker that died again.
 
-    Files that the work writes have to lie where this process and every worker see them.
+    Files that the work writes have to lie where this process and every worker see them. Where a build says how much
+    `memory` its worker takes (bytes), no more workers run than have it.
     """
 
     def __init__(self) -> None:
@@ -19,8 +20,8 @@ class OnRay:
             import ray
         except ImportError:
             raise UserError(
-                "--engine ray (engine='ray' in Python) needs Ray: pip install 'theodolite[ray]', or use --engine "
-                "processes, which uses the cores of this machine"
+                "the engine ray needs Ray: pip install 'theodolite[ray]', or choose the engine processes, which uses "
+                "the cores of this machine"
             ) from None
         self._ray = ray
 
@@ -28,7 +29,13 @@ class OnRay:
         """Yield the results; see `Map`."""
         ray = self._ray
         _start(ray)
-        task = ray.remote(done_in_worker).options(num_cpus=1, max_retries=TRIES - 1)
+        memory, most = getattr(build, "memory", 0), ray.cluster_resources().get("memory", 0)
+        if memory > most:
+            raise UserError(
+                f"a worker needs {memory / 2**30:.1f} GiB, all of Ray has {most / 2**30:.1f}: choose the "
+                "engine serial, or start Ray where more memory is free"
+            )
+        task = ray.remote(done_in_worker).options(num_cpus=1, memory=memory or None, max_retries=TRIES - 1)
         under_way = {task.remote(build, item): item for item in items}
         try:
             while under_way:
@@ -50,8 +57,6 @@ def _start(ray: Any) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="ERROR", log_to_driver=False)
-    else:
-        ray.init(**quiet)
+    # options of a cluster may only be given to one that begins here
+    own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    ray.init(log_to_driver=False, logging_level="ERROR", **own)
