@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
-from theodolite.core.detectable import Assumed, smallest_detectable
 from theodolite.core.metrics import auroc, brier, mean
 from theodolite.core.stats import Estimate, Sample
 from theodolite.core.training_sets import TrainingSets
@@ -200,17 +199,6 @@ def test_take_keeps_rows_and_weights_together() -> None:
     assert part.estimate(brier, np.full((5, len(rows)), 0.5)).n == 60
 
 
-def test_smallest_detectable_by_hand_and_in_its_limits() -> None:
-    # Hanley & McNeil at .85 with 100 against 100: q1 = .7391, q2 = .7811, sd of one AUROC .0273
-    q1, q2 = 0.85 / 1.15, 2 * 0.85**2 / 1.85
-    variance = (0.85 * 0.15 + 99 * (q1 - 0.85**2) + 99 * (q2 - 0.85**2)) / 100**2
-    rows_only = smallest_detectable(100, 100, 5, Assumed(spread=0.0))
-    assert rows_only == pytest.approx((student.ppf(0.975, 99) + student.ppf(0.8, 99)) * math.sqrt(variance))
-    seeds_only = smallest_detectable(10**9, 10**9, 5, Assumed(spread=0.01))
-    assert seeds_only == pytest.approx((student.ppf(0.975, 4) + student.ppf(0.8, 4)) * 0.01 * math.sqrt(1.2), rel=1e-3)
-    assert math.isnan(smallest_detectable(100, 100, 4))
-
-
 def test_docs_example_runs() -> None:
     result = doctest.testfile(str(ROOT / "docs" / "statistics.md"), module_relative=False)
     assert result.attempted > 0
@@ -308,13 +296,6 @@ def test_fewer_degrees_of_freedom_of_the_scatter_widen_the_interval() -> None:
     assert 4 < full.df < 5
     assert 2 < half.df < 2.5
     assert half.hi - half.lo > 1.4 * (full.hi - full.lo)
-
-
-def test_a_smallest_difference_follows_the_training_sets() -> None:
-    usual = smallest_detectable(100, 100, 5, Assumed(spread=0.05))
-    assert smallest_detectable(100, 100, 5, Assumed(spread=0.05), training=TrainingSets(overlap=0.8)) > 1.3 * usual
-    assert math.isnan(smallest_detectable(100, 100, 5, training=TrainingSets(groups=5)))
-    assert math.isnan(smallest_detectable(1, 100, 5))
 
 
 def test_two_readers_of_which_one_is_always_right_and_one_never_differ_by_what_few_groups_say() -> None:

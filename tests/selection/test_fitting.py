@@ -282,12 +282,11 @@ def test_delta_is_divided_among_the_readers_and_the_other_rungs() -> None:
 
 def test_a_plan_counts_what_a_certificate_needs(fitted) -> None:
     recipe = Recipe.model_construct(admit=[0.9], methods=["logistic"], seeds=2)
-    (line,) = certificate_needs(recipe, fitted[0].frame("train"), False)
-    assert line.startswith(
-        "certifying 0.9 needs at least 22 rows without an error in every cell at delta 0.1; the rarer"
-    )
-    (line,) = certificate_needs(recipe, fitted[0].frame("train")[:150], False)
-    assert line.endswith("the rarer class has 11 to 11, by training set: with fewer, nothing will be accepted at it")
+    (enough,) = certificate_needs(recipe, fitted[0].frame("train"), False)
+    assert (enough.alpha, enough.delta, enough.needed) == (0.9, 0.1, 22)
+    assert 22 < enough.fewest <= enough.most
+    (short,) = certificate_needs(recipe, fitted[0].frame("train")[:150], False)
+    assert short == replace(enough, fewest=11, most=11)
 
 
 def interval(value: float, sd: float, n_groups: int = 400) -> Interval:

@@ -15,6 +15,7 @@ from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
 from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
+from theodolite.report.certificates import need
 from theodolite.selection.protocol import certificate_needs, require_enough
 from theodolite.study.datasets import load_concept, template_notes
 from theodolite.study.subjects import Subjects
@@ -103,6 +104,7 @@ def plan(
     rows = {name: len(d) for name, d in datasets.items()}
     pooled = sum(rows.values()) * len(subjects.blocks) * model.d_model * 4
     by_token = sum(tokens.values()) * len(subjects.dictionary_sites) * model.d_model * model.dtype.itemsize
+    certificates = certificate_needs(recipe, concept.train.frame, has_dictionary)
     return ComparisonPlan(
         recipe=recipe,
         rows=rows,
@@ -115,7 +117,7 @@ def plan(
             f"{'with' if s.control else 'without'} a frozen-encoder control"
             for s in subjects.dictionaries
         ),
-        foresight=(*notes, *certificate_needs(recipe, concept.train.frame, has_dictionary)),
+        foresight=(*notes, *(need(**vars(one)) for one in certificates)),
         lost=tuple(concept.counts),
         kept=tuple(count for dataset in datasets.values() for count in dataset.kept),
         training=training,

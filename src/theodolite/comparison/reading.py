@@ -49,6 +49,8 @@ class ReaderSession:
 
         None, a text without words and one without a token that the run reads are not read. With a run made with
         `--admit` also `predicted` (the label), `alpha` (the certified accuracy), `accepted` and the `reason` where not.
+        The same list gives the same bits at every call, and those of `read_file`; a text alone, or among others, is
+        padded to another length and may differ in the last digits of float32.
         """
         fitted = self._used()
         column = pd.Series([texts] if isinstance(texts, str) else list(texts), dtype=object, name="texts")

@@ -42,7 +42,7 @@ def smallest_detectable(
     AUROC is that of Hanley & McNeil (1982).
 
     >>> round(smallest_detectable(200, 200, 5), 3), round(smallest_detectable(2000, 2000, 5), 3)
-    (0.063, 0.041)
+    (0.064, 0.041)
     """
     if n_seeds < FEWEST_SEEDS or training.reason or min(n_positive, n_negative) < FEWEST_GROUPS:
         return math.nan

@@ -25,6 +25,7 @@ from theodolite.core.stats import FEWEST_SEEDS, Interval, Metric, Sample
 from theodolite.core.tick import Tick
 from theodolite.core.training_sets import TrainingSets
 from theodolite.core.verdict import LEVEL, holm
+from theodolite.report.certificates import shortage
 from theodolite.selection.fitting import CHOSEN, CaseResult
 from theodolite.selection.power import accuracies, effective_rows, power
 from theodolite.selection.protocol import ALPHA, DELTA, READERS
@@ -84,8 +85,9 @@ def conclude(
     )
     run.record("read_from", [f"views/{FRAMES}/{views.frame_path(name).name}" for name in views.inputs])
     for one in results:
-        if one.record["preflight"]:
-            run.note("certify", 1, f"one reader of one training set: {one.record['preflight']}")
+        least, fewest = needed(one.case.level, one.case.delta(one.case.level)), min(one.record["certify"])
+        if fewest < least:
+            run.note("certify", 1, shortage(one.case.level, least, fewest))
         if one.case.seed == 0:
             run.copy_in(one.rule, f"{SAVED_RULES}/{slug(run.shared(one.case.reader))}")
 

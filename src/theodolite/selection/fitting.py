@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.calibration.certified import Certified, expected_coverage, preflight
+from theodolite.calibration.certified import Certified, expected_coverage
 from theodolite.calibration.sdm import Sdm
 from theodolite.core import methods
 from theodolite.core.atomic import publish
@@ -184,7 +184,6 @@ def _evaluate_case(scored: ScoredRows) -> tuple[CaseResult, RuleInput]:
         "by_alpha": {str(a): option for a, option in best.items()},
         "threshold": {str(a): r.threshold_ if np.isfinite(r.threshold_) else None for a, r in chosen.items()},
         "delta": {str(a): case.delta(a) for a in chosen},
-        "preflight": preflight(certify, case.level, case.delta(case.level)),
         "certify": np.bincount(certify, minlength=2).tolist(),
         "sizes": {part: len(rows) for part, rows in scored.at.items()},
         "q_min": sdm.region_.q_min if sdm.region_ else None,

@@ -74,19 +74,28 @@ def require_enough(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) ->
             )
 
 
-def certificate_needs(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[str]:
-    """Yield one line per level for a run's plan: rows that a certificate needs, and rows that there are."""
+@dataclass(frozen=True)
+class CertificateNeed:
+    """Rows that the certificates of one accuracy need, and the certify rows that there are.
+
+    delta: failure probability of each certificate. needed: rows without an error in every cell. fewest, most: certify
+    rows of the rarer class, over training sets.
+    """
+
+    alpha: float
+    delta: float
+    needed: int
+    fewest: int
+    most: int
+
+
+def certificate_needs(recipe: Recipe, train: pd.DataFrame, has_dictionary: bool) -> Iterator[CertificateNeed]:
+    """Yield the need of each level of a recipe, known before the model reads any row."""
     n_readers = sum(r in READERS for r in selective_readers(recipe, has_dictionary))
     there = [_rarer(train, seed) for seed in range(recipe.seeds)]
-    fewest, most = min(there), max(there)
     for alpha in recipe.admit:
-        n = _sharing(alpha, recipe.admit, n_readers)
-        least = needed(alpha, DELTA / n)
-        yield (
-            f"certifying {alpha:g} needs at least {least} rows without an error in every cell at delta "
-            f"{DELTA / n:.3g}; the rarer class has {fewest} to {most}, by training set"
-            + ("" if fewest >= least else ": with fewer, nothing will be accepted at it")
-        )
+        delta = DELTA / _sharing(alpha, recipe.admit, n_readers)
+        yield CertificateNeed(alpha, delta, needed(alpha, delta), min(there), max(there))
 
 
 def _rarer(train: pd.DataFrame, seed: int) -> int:
