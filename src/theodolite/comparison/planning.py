@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from theodolite.comparison.fit_cost import TRIAL_ROWS, FitCost, fit_cost
 from theodolite.core import methods
 from theodolite.core.bootstrap import effective_groups
 from theodolite.core.detectable import Assumed, smallest_detectable
-from theodolite.core.recipe import Recipe, to_yaml
+from theodolite.core.recipe import Recipe
 from theodolite.core.stats import HALVES
 from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
@@ -22,6 +23,7 @@ from theodolite.study.subjects import Subjects
 from theodolite.study.training_sets import measured
 
 TRIAL = 16  # texts read once to learn the speed
+FEW = 6  # methods that are named one by one
 MOST_DETECTABLE = 0.35  # from the AUROC of .85 that is assumed down to chance
 CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same rows
 
@@ -33,7 +35,7 @@ class ComparisonPlan:
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
     foresight: what the model made of the recipe, then what certificates need, and what there is. lost, kept: rows
     that left, and near-copies that stayed. remarks: how labels and groups were read. training: what the training sets
-    will have in common, with the reason where there can be no interval.
+    will have in common, with the reason where there can be no interval. fitting: what the fits will take.
     """
 
     recipe: Recipe
@@ -48,18 +50,23 @@ class ComparisonPlan:
     kept: tuple[Count, ...] = ()
     training: TrainingSets = HALVES
     remarks: tuple[str, ...] = ()
+    fitting: FitCost | None = None
 
     def lines(self) -> Iterator[str]:
-        """The plan as text."""
-        yield to_yaml(self.recipe).rstrip()
-        yield ""
-        for name, n in self.rows.items():
-            yield f"{name:40} {n:6,} rows {self.tokens[name]:10,} tokens"
-        yield from self.remarks
-        yield from (f"{count.dataset:40} {count.n:6,} rows left out: {count.cause}" for count in self.lost)
-        yield from (f"{count.dataset:40} {count.n:6,} rows kept: {count.cause}" for count in self.kept)
+        """The plan as text, in about ten lines; the whole recipe is `plan.recipe`, or `theodolite data show NAME`."""
+        recipe = self.recipe
+        yield (
+            f"{recipe.name}: {recipe.model} at {recipe.site}, format: {recipe.format}, max_tokens: "
+            f"{recipe.max_tokens}, pooling: {recipe.pooling} of {recipe.positions}, seeds: {recipe.seeds}"
+        )
+        few = len(recipe.methods) <= FEW
+        yield f"methods: {', '.join(recipe.methods) if few else f'{len(recipe.methods)} of them'}"
+        yield "rows: " + "; ".join(f"{name} {n:,} rows, {self.tokens[name]:,} tokens" for name, n in self.rows.items())
+        counted = [f"{c.dataset} {c.n:,} rows left out: {c.cause}" for c in self.lost]
+        counted += [f"{c.dataset} {c.n:,} rows kept: {c.cause}" for c in self.kept]
+        yield from filter(None, ["; ".join(counted), ". ".join(self.remarks)])
         yield "dictionaries: " + ("; ".join(self.dictionaries) or "none at these sites, so nothing reads latents")
-        yield f"model passes: about {self.minutes:.1f} min (timed on {TRIAL} texts); the fits come on top"
+        yield self._time()
         yield f"disk: about {self.gigabytes:.2f} GB in the cache"
         if self.training.reason:
             yield f"no interval and no verdict: {self.training.reason}"
@@ -74,11 +81,24 @@ class ComparisonPlan:
             )
         yield from self.foresight
 
+    def _time(self) -> str:
+        """Minutes of reading and of fitting, and what each of the two estimates rests on."""
+        reading = f"reading about {self.minutes:.1f} min (timed on {TRIAL} texts)"
+        if self.fitting is None:
+            return f"time: {reading}"
+        cost = self.fitting
+        beside = " without those of selective prediction" if self.recipe.admit else ""
+        return (
+            f"time: about {self.minutes + cost.minutes:.1f} min, nothing of it cached: {reading}, fitting about "
+            f"{cost.minutes:.1f} min ({cost.fits:,} fits of {cost.jobs} jobs on {cost.workers} cores{beside}; each "
+            f"method timed on {TRIAL_ROWS} drawn rows)"
+        )
+
 
 def plan(
     recipe: Recipe, subjects: Subjects, notes: Sequence[str] = (), batch_tokens: int | None = None
 ) -> ComparisonPlan:
-    """Read the data, count tokens, time a few texts; fit nothing and write nothing but caches.
+    """Read the data, count tokens, time a few texts and each method once; write nothing but caches.
 
     notes: what is said before the foresight, of a recipe that was adapted to its model.
     """
@@ -121,6 +141,7 @@ def plan(
         lost=tuple(concept.counts),
         kept=tuple(count for dataset in datasets.values() for count in dataset.kept),
         training=training,
+        fitting=fit_cost(recipe, subjects, concept.train.texts),
         remarks=tuple(
             f"{n:,} {words}" for _, n, words in (*(r for d in datasets.values() for r in d.remarks), *changed_texts)
         ),

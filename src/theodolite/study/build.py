@@ -59,7 +59,7 @@ def build_views(
         inputs={name: _inputs(facts, recipe, dataset, subjects) for name, dataset in datasets.items()},
         frames={name: frame_hash(dataset.frame) for name, dataset in datasets.items()},
         over_refusal=tuple(name for name in concept.shifts if recipe.shifts[name].over_refusal),
-        dictionaries=_dictionaries(subjects),
+        dictionaries=dictionary_keys(subjects),
         controls={s.key: s.control.fingerprint()[:12] for s in subjects.dictionaries if s.control is not None},
         makers=makers(recipe, subjects),
     )
@@ -320,7 +320,8 @@ def _first_rows(chunks: Iterator[tuple[Any, Any, torch.Tensor]]) -> torch.Tensor
     return torch.cat(taken)[:CHECK_ROWS].float()
 
 
-def _dictionaries(subjects: Subjects) -> dict[tuple[str, str], list[str]]:
+def dictionary_keys(subjects: Subjects) -> dict[tuple[str, str], list[str]]:
+    """Names of the dictionaries by family and site, as views name them."""
     found: dict[tuple[str, str], list[str]] = {}
     for s in subjects.dictionaries:
         found.setdefault((s.family, s.site), []).append(s.key)
