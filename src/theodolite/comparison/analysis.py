@@ -34,6 +34,7 @@ from theodolite.study.subjects import (
     origin_notes,
     unchecked_notes,
 )
+from theodolite.study.untrained import with_untrained
 from theodolite.study.views import Views
 
 
@@ -64,7 +65,7 @@ def begin(start: Start) -> Comparison:
 
 def _open(now: Comparison, tick: Steps) -> None:
     run, asked = now.run, now.recipe
-    now.subjects = subjects = open_subjects(asked, now.start.model, now.start.machine, tick.tell)
+    subjects = open_subjects(asked, now.start.model, now.start.machine, tick.tell)
     recipe = adapted(asked, subjects.model)
     tick.tell("fetching the text that dictionaries were trained on")
     read = _dictionary_texts(recipe, subjects, run)
@@ -75,6 +76,7 @@ def _open(now: Comparison, tick: Steps) -> None:
         recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell)
         run.record("pooling", pooling_choice.facts(recipe, tried))
         concept = at_chosen_positions(concept, recipe, subjects.model)
+    subjects = with_untrained(subjects, recipe, concept.train.texts)
     run.settle(recipe.model_dump(mode="json"))
     if recipe.admit:
         protocol.require_enough(recipe, concept.train.frame, bool(subjects.at(recipe.site)))
@@ -83,7 +85,7 @@ def _open(now: Comparison, tick: Steps) -> None:
     _record(recipe, concept, subjects, run)
     for note in changed_texts + adaptation_notes(asked, recipe, subjects.model):
         run.note(*note)
-    now.recipe, now.concept = recipe, concept
+    now.recipe, now.concept, now.subjects = recipe, concept, subjects
 
 
 def _read(now: Comparison, tick: Steps) -> None:

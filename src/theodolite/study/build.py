@@ -23,7 +23,7 @@ from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
 from theodolite.dictionaries.opening import self_check
 from theodolite.dictionaries.origin import other_model
-from theodolite.dictionaries.pooled import pooled_latents
+from theodolite.dictionaries.pooled import Pooled, pooled_latents
 from theodolite.models import prompting, sentence
 from theodolite.models.harvest import Harvest, harvest
 from theodolite.models.harvest_plan import HarvestPlan
@@ -72,7 +72,9 @@ def build_views(
         inside = partial(_tell, tick, ends[number], ends[number + 1])
         inside(0, 1)
         if not views.has_part(name, part.key, note):
-            made = made_part(part, Work(recipe, subjects, views, name, datasets[name], inside, machine), note)
+            made = made_part(
+                part, Work(recipe, subjects, views, name, datasets[name], inside, machine, note=note), note
+            )
             if subjects.model.template_around(recipe.format) != rendered:
                 raise UserError(
                     "the model's chat template printed another text than when the run began, such as another date: "
@@ -98,6 +100,7 @@ class Work:
     tick: Tick
     machine: Machine = DEFAULT
     read: Views | None = None
+    note: Note = no_note
 
     @property
     def harvest_folder(self) -> Path:
@@ -247,7 +250,7 @@ def _codes(site_dictionary: SiteDictionary, work: Work) -> Made:
 def encoded(site_dictionary: SiteDictionary, rows: Harvest, work: Work, pooling: str) -> Made:
     """The views that a dictionary gives of these token rows."""
     site, key = site_dictionary.site, site_dictionary.key
-    seen = pooled_latents(site_dictionary.dictionary, rows.tokens(site), len(work.dataset), pooling)
+    seen = _coded(site_dictionary.dictionary, site_dictionary, rows, work, pooling)
     files = [
         work.views.put(work.name, view, site, getattr(seen, view), key)
         for view in ("latents", "reconstruction", "error")
@@ -264,8 +267,15 @@ def control_encoded(site_dictionary: SiteDictionary, rows: Harvest, work: Work, 
     """The file of what a dictionary's control gives of these token rows."""
     assert site_dictionary.control is not None
     site, key = site_dictionary.site, work.views.control(site_dictionary.key)
-    seen = pooled_latents(site_dictionary.control, rows.tokens(site), len(work.dataset), pooling)
+    seen = _coded(site_dictionary.control, site_dictionary, rows, work, pooling)
     return work.views.put(work.name, "control", site, seen.latents, key)
+
+
+def _coded(dictionary: Dictionary, of: SiteDictionary, rows: Harvest, work: Work, pooling: str) -> Pooled:
+    """What a dictionary, or its control, gives of each text, on the device where dictionaries of the site code."""
+    return pooled_latents(
+        dictionary, rows.tokens(of.site), len(work.dataset), pooling, device=of.device, note=work.note
+    )
 
 
 def _check(site_dictionary: SiteDictionary, work: Work) -> Made:
