@@ -21,6 +21,7 @@ from theodolite.core.sealed import Note, no_note
 from theodolite.core.tick import Tick
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Dataset
+from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.opening import self_check
 from theodolite.dictionaries.origin import other_model
 from theodolite.dictionaries.pooled import Pooled, pooled_latents
