@@ -1,6 +1,7 @@
 """The command line: parse, call the library, print. No logic of its own."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +31,25 @@ Format = Literal["html", "latex", "svg", "csv"]
 app.command(compare)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where what a run read lies now, if not where the run read it.
+
+    Parameters
+    ----------
+    model
+        where the run's model lies now, if not where the run read it; its weights must be the same.
+    sae
+        likewise the dictionaries that were given with --sae.
+    """
+
+    model: str | None = None
+    sae: Many = None
+
+
+HERE = Places()
+
+
 @app.command
 def read(
     text: str | None = None,
@@ -38,8 +58,7 @@ def read(
     file: Annotated[Path | None, Parameter(name="--in")] = None,
     column: str = "text",
     method: str | None = None,
-    model: str | None = None,
-    sae: Many = None,
+    places: Annotated[Places, Parameter(name="*")] = HERE,
     out: Path | None = None,
     show_text: bool = False,
 ) -> None:
@@ -59,10 +78,6 @@ def read(
         its text column.
     method
         which method (default: the first contrast's dense one), or your own as file.py:Class, unchanged since the run.
-    model
-        where the run's model lies now, if not where the run read it; its weights must be the same.
-    sae
-        likewise the dictionaries that were given with --sae.
     out
         CSV file for the scores.
     show_text
@@ -76,10 +91,12 @@ def read(
     if file is not None:
         reading.refuse_out(out, file)
         with terminal.progress() as progress:
-            scores = reading.read_file(run, file, column=column, method=method, model=model, sae=sae, progress=progress)
+            scores = reading.read_file(
+                run, file, column=column, method=method, model=places.model, sae=places.sae, progress=progress
+            )
         terminal.show_scores(scores, out)
     else:
-        read_out = reading.read_text(run, text, method=method, model=model, sae=sae)
+        read_out = reading.read_text(run, text, method=method, model=places.model, sae=places.sae)
         terminal.show_tokens(read_out, texts_of=run if show_text else None)
 
 
