@@ -32,7 +32,7 @@ bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries besi
 	$(BIN)/python benchmarks/harvest.py
 	$(BIN)/python benchmarks/sae_recovery.py --json build/sae_recovery.json
 	$(BIN)/python benchmarks/calibration.py --json build/calibration.json
-	$(BIN)/python benchmarks/coverage.py --json build/coverage.json
+	$(BIN)/python benchmarks/coverage_rates.py --json build/coverage.json
 	$(BIN)/python benchmarks/rows.py build/rows.safetensors --rows 500000
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/peer_formats.py
 	PYTHONPATH=src $(PEERS)/bin/python benchmarks/stacked.py
