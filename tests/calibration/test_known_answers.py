@@ -178,7 +178,7 @@ def test_too_few_rows_to_certify_are_counted_beforehand() -> None:
 
 
 def test_certified_accuracy_is_missed_no_more_often_than_delta() -> None:
-    """True accuracies are known from many fresh rows; `benchmarks/coverage.py` asks the same of other scores."""
+    """True accuracies are known from many fresh rows; `benchmarks/coverage_rates.py` asks the same of other scores."""
     fresh_X, fresh_y = gaussians(40_000, 3, seed=1)
     violated, accepts = 0, 0
     for seed in range(100):

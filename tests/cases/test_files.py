@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import zstandard
 from case_kit import QUICK, model_folder, table, theodolite
 
 import theodolite as package
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
+from theodolite.core.zstd import compressed
 from theodolite.data import sources
 from theodolite.data.gather import gather
 from theodolite.study import own, request
@@ -59,7 +59,7 @@ KINDS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "f.tsv": lambda t: csv_of(t, sep="\t"),
     "f.csv.gz": lambda t: gzip.compress(csv_of(t)),
     "F.TSV.GZ": lambda t: gzip.compress(csv_of(t, sep="\t")),
-    "f.csv.zst": lambda t: zstandard.compress(csv_of(t)),
+    "f.csv.zst": lambda t: compressed(csv_of(t)),
     "f.jsonl": lambda t: "\n".join(map(json.dumps, t.to_dict("records"))).encode(),
     "f.NDJSON": lambda t: "\n".join(map(json.dumps, t.to_dict("records"))).encode(),
     "f.jsonl.gz": lambda t: gzip.compress("\n".join(map(json.dumps, t.to_dict("records"))).encode()),

@@ -90,6 +90,19 @@ def test_the_hosted_workflow_says_that_it_is_untested_and_starts_by_hand_only() 
     assert list(workflow[True]) == ["workflow_dispatch"]  # YAML 1.1 reads the key `on` as true
     floor = PROJECT["requires-python"].removeprefix(">=")
     assert floor in workflow["jobs"]["pythons"]["strategy"]["matrix"]["python"]
+    assert {"run": "make floors"} in workflow["jobs"]["floors"]["steps"]
+
+
+def test_every_range_is_a_floor_that_make_floors_installs() -> None:
+    lines = (ROOT / "constraints-floors.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["big"]
+    floors = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", line).groups() for line in wanted)  # type: ignore[union-attr]
+    assert floors.keys() == tested.keys()
+    for name, floor in floors.items():
+        assert re.fullmatch(rf"{re.escape(floor)}(\.0)*", tested[name]), name
+    page = table((DOCS / "dependencies.md").read_text(encoding="utf-8").split("## Floors")[1].split("\n## ")[0])
+    assert {name: page[name][0] for name in tested} == tested
 
 
 def test_classifiers_claim_only_the_python_of_the_tests() -> None:

@@ -36,10 +36,11 @@ def hidden_states(n: int, d: int, seed: int = 0) -> Twelve:
 def test_difference_in_means_by_hand(twelve: Twelve) -> None:
     """mu+ - mu- = (4, 0, 1, 0); half-way is (2, 0, .5, 7), so the intercept is -8.5."""
     reader = DifferenceInMeans().fit(*twelve)
-    assert reader.coef_.tolist() == [4, 0, 1, 0]
-    assert reader.intercept_ == -8.5
+    exactly = {"rel": 4e-16, "abs": 0}  # to one unit in the last place, which the order of a sum decides
+    assert reader.coef_ == pytest.approx([4, 0, 1, 0], **exactly)
+    assert reader.intercept_ == pytest.approx(-8.5, **exactly)
     assert reader.direction_ == pytest.approx(np.array([4, 0, 1, 0]) / np.sqrt(17))
-    assert reader.decision_function([[2, 9, 0.5, 9], [3, 0, 0, 0]]).tolist() == [0, 3.5]
+    assert reader.decision_function([[2, 9, 0.5, 9], [3, 0, 0, 0]]) == pytest.approx([0, 3.5], rel=0, abs=4e-15)
 
 
 def test_ridge_by_hand(twelve: Twelve) -> None:

@@ -73,7 +73,7 @@ def _open(now: Comparison, tick: Steps) -> None:
     changed_texts = template_notes(concept, recipe, subjects.model)
     require_splittable(concept.train.frame, recipe.seeds)
     if pooling_choice.is_open(recipe):
-        recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell)
+        recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell, now.start.machine)
         run.record("pooling", pooling_choice.facts(recipe, tried))
         concept = at_chosen_positions(concept, recipe, subjects.model)
     subjects = with_untrained(subjects, recipe, concept.train.texts)
@@ -106,7 +106,8 @@ def _audit(now: Comparison, tick: Steps) -> None:
 def _fit(now: Comparison, tick: Steps) -> None:
     recipe = now.recipe
     now.jobs = jobs(recipe, now.views, [] if recipe.quick else now.subjects.blocks)
-    now.fitted = list(fits.run(now.jobs, now.views, recipe.seeds, _fits(), tick, now.run.note))
+    engine = now.start.machine.map()
+    now.fitted = list(fits.run(now.jobs, now.views, recipe.seeds, _fits(), tick, now.run.note, engine))
     now.training = training_sets.measured(now.concept.train.frame, recipe.seeds, recipe.leave_out)
     training_sets.record(now.training, now.run)
 
@@ -121,7 +122,8 @@ def _select(now: Comparison, tick: Steps) -> None:
     cases = protocol.cases(now.recipe, now.views, now.subjects.blocks)
     shared = fits.fit_entries(_fits(), now.jobs, now.views, now.recipe.seeds)
     place = cache_root() / fitting.CACHE
-    now.selected = list(fitting.run(cases, shared, now.views, place, tick, now.run.note))
+    engine = now.start.machine.map()
+    now.selected = list(fitting.run(cases, shared, now.views, place, tick, now.run.note, engine))
 
 
 def _measure_selection(now: Comparison, tick: Steps) -> None:

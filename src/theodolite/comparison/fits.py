@@ -19,6 +19,7 @@ from theodolite.core.atomic import publish
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import Damaged, UserError
 from theodolite.core.metrics import threshold_at
+from theodolite.core.parallel import Map
 from theodolite.core.reader import Reader
 from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT
 from theodolite.core.sealed import Note, entry, facts_of, no_note, seal
@@ -47,11 +48,18 @@ class Fitted:
 
 
 def run(
-    jobs: Sequence[Job], views: Views, seeds: int, cache: Path, tick: Tick, note: Note = no_note
+    jobs: Sequence[Job],
+    views: Views,
+    seeds: int,
+    cache: Path,
+    tick: Tick,
+    note: Note = no_note,
+    map: Map | None = None,  # noqa: A002 (the name of this seam)
 ) -> Iterator[Fitted]:
     """Fit all jobs, unfinished ones in parallel; every finished job is kept on disk, so a second run starts there.
 
-    What is kept is compared with its hashes; a damaged job is fitted again, and counted in a note.
+    What is kept is compared with its hashes; a damaged job is fitted again, and counted in a note. map:
+    where the fits run (see `in_parallel`).
     """
     from joblib import delayed
 
@@ -59,7 +67,8 @@ def run(
     folders = {job: cache / key[:32] for job, key in keys.items()}
     waiting = [job for job in jobs if entry(folders[job] / RECORD, keys[job], "fits", note) is None]
     here = Path.cwd()
-    in_parallel([delayed(_work)(job, views, seeds, keys[job], cache, here) for job in waiting], len(jobs), tick)
+    work = [delayed(_work)(job, views, seeds, keys[job], cache, here) for job in waiting]
+    in_parallel(work, len(jobs), tick, map)
     for job in jobs:
         facts = facts_of(folders[job] / RECORD, keys[job])
         yield Fitted(job, _own_scores(folders[job] / SCORES, job, seeds), facts)

@@ -1,10 +1,8 @@
 """The dry run: what a comparison would read, fit and take, and the smallest difference it could find."""
 
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from theodolite.comparison.fit_cost import TRIAL_ROWS, FitCost, fit_cost
 from theodolite.core import methods
@@ -19,10 +17,10 @@ from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
 from theodolite.report.certificates import need
 from theodolite.selection.protocol import certificate_needs, require_enough
 from theodolite.study.datasets import load_concept, template_notes
+from theodolite.study.needs import TRIAL, needs
 from theodolite.study.subjects import Subjects
 from theodolite.study.training_sets import measured
 
-TRIAL = 16  # texts read once to learn the speed
 FEW = 6  # methods that are named one by one
 MOST_DETECTABLE = 0.35  # from the AUROC of .85 that is assumed down to chance
 CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same rows
@@ -30,8 +28,9 @@ CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same 
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """Rows and tokens per data set, minutes of the model's passes, gigabytes of views, detectable AUROC differences.
+    """Rows and tokens per data set, minutes of reading and coding, gigabytes, and the AUROC differences to be found.
 
+    gigabytes: on disk, in the cache. memory: gigabytes by device; "cpu" is main memory.
     detectable: one per correlation of `CORRELATIONS`, NaN under five seeds. dictionaries: those that will be read.
     foresight: what the model made of the recipe, then what certificates need, and what there is. lost, kept: rows
     that left, and near-copies that stayed. remarks: how labels and groups were read. training: what the training sets
@@ -43,6 +42,7 @@ class ComparisonPlan:
     tokens: dict[str, int]
     minutes: float
     gigabytes: float
+    memory: Mapping[str, float]
     detectable: tuple[float, ...]
     dictionaries: tuple[str, ...]
     foresight: tuple[str, ...] = ()
@@ -67,7 +67,8 @@ class ComparisonPlan:
         yield from filter(None, ["; ".join(counted), ". ".join(self.remarks)])
         yield "dictionaries: " + ("; ".join(self.dictionaries) or "none at these sites, so nothing reads latents")
         yield self._time()
-        yield f"disk: about {self.gigabytes:.2f} GB in the cache"
+        memory = ", ".join(f"{gb:.1f} GB on {device}" for device, gb in sorted(self.memory.items()))
+        yield f"disk: about {self.gigabytes:.2f} GB in the cache; memory: about {memory}, and the fits"
         if self.training.reason:
             yield f"no interval and no verdict: {self.training.reason}"
         elif self.training.scope:
@@ -82,8 +83,8 @@ class ComparisonPlan:
         yield from self.foresight
 
     def _time(self) -> str:
-        """Minutes of reading and of fitting, and what each of the two estimates rests on."""
-        reading = f"reading about {self.minutes:.1f} min (timed on {TRIAL} texts)"
+        """Minutes of reading and coding, and of fitting, and what each of the two estimates rests on."""
+        reading = f"reading and coding about {self.minutes:.1f} min (timed on {TRIAL} texts)"
         if self.fitting is None:
             return f"time: {reading}"
         cost = self.fitting
@@ -114,23 +115,17 @@ def plan(
         name: int(model.tokens(d.texts, format=recipe.format, max_tokens=recipe.max_tokens).mask.sum())
         for name, d in datasets.items()
     }
-    sample = concept.train.texts[:TRIAL]
-    seen = int(model.tokens(sample, format=recipe.format, max_tokens=recipe.max_tokens).mask.sum())
-    start = time.perf_counter()
-    how: dict[str, Any] = {"format": recipe.format, "max_tokens": recipe.max_tokens, "batch_tokens": batch_tokens}
-    model.read(sample, subjects.blocks[-1], **how)
-    rate = seen / (time.perf_counter() - start)
+    needed = needs(recipe, subjects, {name: d.texts for name, d in datasets.items()}, batch_tokens)
     passes = 1 + sum(methods.parse(m).view == "answer" for m in recipe.methods)
     rows = {name: len(d) for name, d in datasets.items()}
-    pooled = sum(rows.values()) * len(subjects.blocks) * model.d_model * 4
-    by_token = sum(tokens.values()) * len(subjects.dictionary_sites) * model.d_model * model.dtype.itemsize
     certificates = certificate_needs(recipe, concept.train.frame, has_dictionary)
     return ComparisonPlan(
         recipe=recipe,
         rows=rows,
         tokens=tokens,
-        minutes=passes * sum(tokens.values()) / rate / 60,
-        gigabytes=(pooled + by_token) / 1e9,
+        minutes=passes * needed.minutes_reading + needed.minutes_coding,
+        gigabytes=needed.disk_gb,
+        memory=needed.memory_gb,
         detectable=_detectable(recipe, concept, training),
         dictionaries=tuple(
             f"{s.name} at {s.site}, {s.dictionary.width} latents, "

@@ -1,7 +1,9 @@
 """The work of a harvest: its units, and what reads one, in this process or in a worker that loads the model itself."""
 
 import hashlib
+import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from theodolite.core.backoff import Backoff
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
 from theodolite.models.harvest_plan import RowPlan, stored
 from theodolite.models.prefix import Prefix, shared_start
+from theodolite.models.read import TOO_LONG
 from theodolite.models.sweep import Columns, select, sweep
 from theodolite.models.tokens import Tokens
 from theodolite.store import Store
@@ -87,6 +91,7 @@ class UnitReader:
 
     def __init__(self, model: Any, threads: int) -> None:
         self._model, self._threads = model, threads
+        self._most = sys.maxsize  # tokens that fit into memory at once; learnt when it runs out
         self._begun: tuple[Any, Prefix] | None = None
 
     def __call__(self, unit: Unit) -> int:
@@ -95,11 +100,19 @@ class UnitReader:
             return unit.number  # finished by a worker that died before it could say so
         begun = time.perf_counter()
         with torch.inference_mode(), cpu_threads(self._threads):
-            rows = self._rows(unit)
+            rows = self._halving(unit)
         unit.store.write(unit.number, rows, seconds=time.perf_counter() - begun)
         return unit.number
 
-    def _rows(self, unit: Unit) -> dict[str, Tensor]:
+    def _halving(self, unit: Unit) -> dict[str, Tensor]:
+        """Rows of a unit, in smaller batches where memory runs out; later units begin with the size that fitted."""
+        size = min(unit.batch_tokens, self._most)
+        batches = Backoff(size, "tokens per batch", TOO_LONG, lambda kind, n, text: warnings.warn(text, stacklevel=2))
+        rows = batches(lambda most: self._rows(unit, most), least=int(_tokens(unit.tokens).lengths.max()))
+        self._most = batches.size if batches.size < size else self._most
+        return rows
+
+    def _rows(self, unit: Unit, batch_tokens: int) -> dict[str, Tensor]:
         plan, prefix = unit.plan, self._prefix(unit)
         tensors: dict[str, list[Tensor]] = {}
         for columns, kept in sweep(
@@ -109,7 +122,7 @@ class UnitReader:
             plan.sites,
             plan.keep,
             prefix=prefix,
-            batch_tokens=unit.batch_tokens,
+            batch_tokens=batch_tokens,
         ):
             chosen = stored(columns)
             tensors.setdefault("doc", []).append(torch.from_numpy(unit.doc[columns.index]))

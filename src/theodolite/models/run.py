@@ -19,6 +19,7 @@ from theodolite.core.tensors import like
 from theodolite.models.arrange import arranged, check_sites
 from theodolite.models.families import Network
 from theodolite.models.hooks import Reached, attached
+from theodolite.models.offload import entrance
 from theodolite.models.past import Memory, Past
 from theodolite.models.tokens import Tokens
 
@@ -342,7 +343,7 @@ def _inputs(module: Any, tokens: Tokens, started: int) -> dict[str, Any]:
     longest = context(module)
     if tokens.ids.shape[1] > longest:
         raise UserError(f"{tokens.ids.shape[1]} tokens exceed the model's context of {longest}: lower max_tokens")
-    device = module.get_input_embeddings().weight.device
+    device = entrance(module)
     ids = tokens.ids[:, started:].to(device)
     mask = tokens.mask
     if bool((mask[:, :-1] >= mask[:, 1:]).all()):

@@ -14,6 +14,7 @@ from theodolite.core.site import ALL_PARTS, PARTS, Site
 from theodolite.models import preflight
 from theodolite.models.families import Network
 from theodolite.models.identity import WeightsState, fingerprint, identity
+from theodolite.models.offload import entrance
 from theodolite.models.run import context
 from theodolite.models.tokenise import clock, control_tokens_in, set_clock, template_around
 from theodolite.models.tokens import (
@@ -45,7 +46,8 @@ class TokenisedModel:
 
     @property
     def device(self) -> torch.device:
-        return self.network.module.device
+        """Device that takes the token ids: of the embedding, or where it is fetched to if it is offloaded."""
+        return entrance(self.network.module)
 
     @property
     def dtype(self) -> torch.dtype:

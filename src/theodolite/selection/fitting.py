@@ -25,6 +25,7 @@ from theodolite.core.atomic import publish
 from theodolite.core.calibrator import CALIBRATE, CERTIFY, TooFewRows
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
+from theodolite.core.parallel import Map
 from theodolite.core.sealed import Note, entry, facts_of, files_of, no_note, seal
 from theodolite.core.tick import Tick
 from theodolite.selection import rules, spaces
@@ -63,10 +64,11 @@ def run(
     cache: Path,
     tick: Tick,
     note: Note = no_note,
+    map: Map | None = None,  # noqa: A002 (the name of this seam)
 ) -> Iterator[CaseResult]:
     """Evaluate all cases, unfinished ones in parallel; finished ones are on disk, with the hashes of their files.
 
-    fits: the comparison's entry of each reader.
+    fits: the comparison's entry of each reader. map: where the cases run (see `in_parallel`).
     """
     from joblib import delayed
 
@@ -75,7 +77,7 @@ def run(
     waiting = [case for case in cases if entry(folders[case] / RECORD, keys[case], "selection", note) is None]
     here = Path.cwd()
     work = [delayed(_work)(case, views, fits[case.reader], keys[case], cache, here) for case in waiting]
-    in_parallel(work, len(cases), tick)
+    in_parallel(work, len(cases), tick, map)
     for case, folder in folders.items():
         decisions, predictions = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
         rule = files_of(folder / RECORD, keys[case], "rule")

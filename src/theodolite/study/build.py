@@ -229,8 +229,8 @@ def harvested(work: Work) -> Harvest:
         format=recipe.format,
         max_tokens=recipe.max_tokens,
     )
-    size, texts = work.machine.batch_tokens, work.dataset.texts
-    return harvest(work.subjects.model, texts, work.harvest_folder, plan, batch_tokens=size, progress=work.tick)
+    how: dict[str, Any] = {"batch_tokens": work.machine.batch_tokens, "map": work.machine.map()}
+    return harvest(work.subjects.model, work.dataset.texts, work.harvest_folder, plan, progress=work.tick, **how)
 
 
 def _token_sites(recipe: Recipe) -> list[str]:

@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
 
-from theodolite.core.errors import UserError
+from theodolite.core.errors import UserError, unknown
 from theodolite.study.option import option
 
-PROCESSES = "processes"
+if TYPE_CHECKING:
+    from theodolite.core.parallel import Map
+
+EngineName = Literal["auto", "serial", "processes", "ray"]
+ENGINES = get_args(EngineName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +19,7 @@ class Machine:
     """Where and in which portions an analysis runs; none of it is part of what is asked for, so of no Run's identity.
 
     >>> Machine(device="cuda:1", batch_tokens=8192).engine
-    'processes'
+    'auto'
     """
 
     device: str = field(default="auto", metadata=option("auto, cpu, cuda, cuda:1, mps."))
@@ -29,11 +34,17 @@ class Machine:
     batch_tokens: int | None = field(
         default=None, metadata=option("tokens in one forward pass (default: what fits into the memory).")
     )
-    engine: str = field(
-        default=PROCESSES, metadata=option("what runs independent pieces of work: processes of this machine.", cli=None)
+    engine: EngineName = field(
+        default="auto",
+        metadata=option(
+            "where texts are read and readers fitted: serial in this process, processes of this machine, ray (needs "
+            "theodolite[ray]) on a cluster, or auto."
+        ),
     )
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise UserError(f"--batch-tokens {self.batch_tokens}: give at least 1, or leave it out")
         if self.device_map is not None and self.device != "auto":
@@ -41,6 +52,15 @@ class Machine:
                 f"device {self.device!r} and device_map {self.device_map!r} exclude each other: give --device or "
                 "--device-map"
             )
+
+    def map(self) -> "Map | None":
+        """Return what does independent pieces of work on this machine; None for `auto`, where each stage chooses.
+
+        Raises a UserError where `ray` is asked for and not installed.
+        """
+        from theodolite.study.parallel import engine_map
+
+        return engine_map(self.engine)
 
 
 DEFAULT = Machine()

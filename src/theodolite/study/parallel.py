@@ -4,11 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from theodolite.core.errors import unknown
 from theodolite.core.parallel import Map, Processes, serial
 from theodolite.core.tick import Tick
-
-ENGINES = ("auto", "serial", "processes", "ray")
+from theodolite.study.hardware import EngineName
 
 
 @dataclass(frozen=True)
@@ -23,10 +21,10 @@ class Call:
         return str(self.args[0] if self.args else self.function.__name__)
 
 
-def engine_map(engine: str) -> Map | None:
+def engine_map(engine: EngineName) -> Map | None:
     """Return what does the work for an engine; None for `auto`, where each stage chooses.
 
-    Raises a UserError for an unknown name, and where `ray` is not installed.
+    Raises a UserError where `ray` is not installed.
 
     >>> engine_map("auto") is None
     True
@@ -35,9 +33,8 @@ def engine_map(engine: str) -> Map | None:
         from theodolite.study.ray_engine import OnRay
 
         return OnRay()
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
-    return {"auto": None, "serial": serial, "processes": Processes()}[engine]
+    maps: dict[str, Map | None] = {"auto": None, "serial": serial, "processes": Processes()}
+    return maps[engine]
 
 
 def in_parallel(

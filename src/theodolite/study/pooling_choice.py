@@ -25,6 +25,7 @@ from theodolite.data.dataset import Dataset
 from theodolite.data.splits import folds, split
 from theodolite.models.harvest import harvest
 from theodolite.models.harvest_plan import HarvestPlan
+from theodolite.study.hardware import DEFAULT, Machine
 from theodolite.study.subjects import Subjects
 from theodolite.study.tune import tune
 
@@ -48,14 +49,16 @@ def is_open(recipe: Recipe) -> bool:
     return AUTO in (recipe.pooling, recipe.positions)
 
 
-def choose(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell = silent) -> tuple[Recipe, list[Candidate]]:
+def choose(
+    recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell = silent, machine: Machine = DEFAULT
+) -> tuple[Recipe, list[Candidate]]:
     """The recipe with positions and pooling filled in, and every candidate that was tried at the matched site.
 
     Ways that give equal rows (every pooling of a single token) are one candidate.
     """
     tried: list[Candidate] = []
     seen: list[np.ndarray] = []
-    for positions, pooling, X_nd in _rows(recipe, train, subjects, tell):
+    for positions, pooling, X_nd in _rows(recipe, train, subjects, tell, machine):
         if any(np.array_equal(X_nd, other) for other in seen):
             continue
         seen.append(X_nd)
@@ -80,7 +83,9 @@ def facts(recipe: Recipe, tried: Sequence[Candidate]) -> dict[str, Any]:
     return {"chosen": chosen, "reader": READER, "candidates": [vars(candidate) for candidate in tried]}
 
 
-def _rows(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell) -> Iterator[tuple[str, str, np.ndarray]]:
+def _rows(
+    recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell, machine: Machine
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """(positions, pooling, rows (n, d)) of every candidate; one pass of the model per positions, kept nowhere."""
     for number, positions in enumerate(_open_positions(recipe, train, subjects)):
         # `last` is the last token of all, whatever the positions: one candidate
@@ -94,7 +99,8 @@ def _rows(recipe: Recipe, train: Dataset, subjects: Subjects, tell: Tell) -> Ite
         )
         tick = partial(tell, f"trying {positions}, tokens")
         with tempfile.TemporaryDirectory() as scratch:
-            rows = harvest(subjects.model, train.texts, Path(scratch) / "rows", plan, progress=tick)
+            how: dict[str, Any] = {"batch_tokens": machine.batch_tokens, "map": machine.map(), "progress": tick}
+            rows = harvest(subjects.model, train.texts, Path(scratch) / "rows", plan, **how)
             for pooling in poolings:
                 yield positions, pooling, rows.pooled(recipe.site, pooling)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import zstandard
 
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
+from theodolite.core.zstd import compressed
 from theodolite.data.sources import rows
 from theodolite.study.own import from_files
 
@@ -36,14 +36,14 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
         "f.json": json.dumps(records).encode(),
         "f.yaml": json.dumps(records).encode(),
         "f.parquet": (tmp_path / "p").read_bytes(),
-        "f.csv.zst": zstandard.compress(table.to_csv(index=False).encode()),
+        "f.csv.zst": compressed(table.to_csv(index=False).encode()),
     }
     frame = read(tmp_path / name, content[name], label="label")
     assert frame.to_dict("list") == table.to_dict("list")
 
 
 def test_compressed_files_are_read_across_frames(tmp_path: Path) -> None:
-    content = zstandard.compress(b"text\none\n") + zstandard.compress(b"two\n")
+    content = compressed(b"text\none\n") + compressed(b"two\n")
     assert read(tmp_path / "f.csv.zst", content).text.tolist() == ["one", "two"]
 
 
@@ -105,7 +105,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         ("f.yaml", "a: [", None, "cannot be parsed"),
         ("f.parquet", b"PAR?", None, "not a Parquet file"),
         ("f.csv.zst", b"plain", None, "not zstandard data"),
-        ("f.csv.zst", zstandard.compress(b"text\none\ntwo\n" * 100)[:-5], None, "f.csv.zst is cut"),
+        ("f.csv.zst", compressed(b"text\none\ntwo\n" * 100)[:-5], None, "f.csv.zst is cut"),
         ("f.csv.zst", b"", None, "f.csv.zst is cut"),
         ("f.csv", b"\n", None, "f.csv is empty"),
         ("f.docx", b"x", None, "unknown format of .*'docx'"),

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import zstandard
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Source
 from theodolite.core.strict import Strict, parsed
-from theodolite.core.zstd import decompressed
+from theodolite.core.zstd import compressed, decompressed
 from theodolite.data.near_duplicates import canonical
 
 Near = Callable[[Sequence[str]], np.ndarray]
@@ -87,7 +86,7 @@ class Corpus:
         """One compressed JSON-lines file, so that a machine without the sources can train."""
         lines = [{"recipe": self.recipe.model_dump(mode="json"), "counts": self.counts}, *map(vars, self.documents)]
         text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
-        publish(path, zstandard.compress(text.encode(), 10))
+        publish(path, compressed(text.encode()))
 
     @classmethod
     def open(cls, path: Path) -> "Corpus":

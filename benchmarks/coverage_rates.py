@@ -1,6 +1,6 @@
 """How often does a certificate fail? Replicates on synthetic rows, whose true accuracies many fresh rows give.
 
-    python benchmarks/coverage.py [--replicates 500] [--rows 1600] [--fresh 100000] [--json FILE]
+    python benchmarks/coverage_rates.py [--replicates 500] [--rows 1600] [--fresh 100000] [--json FILE]
 
 Each replicate draws rows (`toys/selective.py`: two Gaussians, or the same with two pockets in which a probe is sure and
 wrong; 8 dimensions), fits (SDM looks at 64 neighbours), and is in violation if one of the four conditional accuracies
