@@ -184,7 +184,8 @@ def _arrays(tokens: Tokens) -> tuple[np.ndarray, ...]:
 
 
 def _tokens(arrays: tuple[np.ndarray, ...]) -> Tokens:
-    return Tokens(*map(torch.tensor, arrays))  # copies: what a worker gets may be read-only
+    ids, roles, truncated = map(torch.tensor, arrays)  # copies: what a worker gets may be read-only
+    return Tokens(ids, roles, truncated)
 
 
 @contextmanager
