@@ -30,6 +30,7 @@ from theodolite.dictionaries.activations import Activation, JumpReluRule, TopKRu
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.models import checksum, offload
 from theodolite.models.harvest import harvest
+from theodolite.models.harvest_plan import HarvestPlan
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer
 
@@ -194,9 +195,8 @@ def _harvested(model: Model, size: Size, tokens: int) -> torch.Tensor:
     """Rows of the middle block, as they come back from disk."""
     site = Site(size.blocks // 2, "resid_post")
     with tempfile.TemporaryDirectory() as folder:
-        found = harvest(
-            model, _texts(size, tokens), folder, token_sites=[site], positions="all", format="raw", max_tokens=size.text
-        )
+        plan = HarvestPlan(token_sites=site, positions="all", format="raw", max_tokens=size.text)
+        found = harvest(model, _texts(size, tokens), folder, plan)
         return torch.cat([rows for _, _, rows in found.tokens(site)])
 
 

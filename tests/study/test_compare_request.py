@@ -72,7 +72,7 @@ def test_one_value_is_a_list_of_one_wherever_several_are_expected() -> None:
 
 
 CHANGED: dict[str, Any] = {
-    "device": "cpu", "batch_tokens": 64, "engine": "other", "out": "elsewhere", "force": True, "dry_run": True,
+    "device": "cpu", "batch_tokens": 64, "engine": "serial", "out": "elsewhere", "force": True, "dry_run": True,
     "show_text": True, "progress": print, "command": "theodolite compare truth",
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from theodolite.comparison.fit_cost import TRIAL_ROWS, FitCost, fit_cost
 from theodolite.core import methods
@@ -42,7 +42,6 @@ class ComparisonPlan:
     tokens: dict[str, int]
     minutes: float
     gigabytes: float
-    memory: Mapping[str, float]
     detectable: tuple[float, ...]
     dictionaries: tuple[str, ...]
     foresight: tuple[str, ...] = ()
@@ -51,6 +50,7 @@ class ComparisonPlan:
     training: TrainingSets = HALVES
     remarks: tuple[str, ...] = ()
     fitting: FitCost | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """The plan as text, in about ten lines; the whole recipe is `plan.recipe`, or `theodolite data show NAME`."""

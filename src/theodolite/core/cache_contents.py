@@ -15,6 +15,7 @@ KINDS = {
     "corpora": "texts that dictionaries are trained on",
     "dictionaries": "dictionaries that `theodolite train` made: hours of work, removed only by name",
     "fits": "fitted methods and their scores",
+    "hashes": "hashes of weights in snapshots of the hub",
     "inputs": "DataFrames that were given to compare; `theodolite read` may ask for them",
     "models": "unpacked models",
     "selection": "fits of selective prediction",

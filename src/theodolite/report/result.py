@@ -8,10 +8,12 @@ import pandas as pd
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.run import Run
 from theodolite.report import html, tables
+from theodolite.report.answers import Answer, answers_of
 from theodolite.report.chart import Chart
 from theodolite.report.latex import latex
 from theodolite.report.plots import plot
 from theodolite.report.sheet import Sheet, open_finished
+from theodolite.report.verdict_words import sentence
 
 TABLES = ("matched", "free", "blocks")
 
@@ -48,8 +50,15 @@ class Result:
 
     @property
     def notes(self) -> list[dict[str, object]]:
-        """What was cut, dropped or left unscored, and how often."""
+        """Notes of everything that was cut, dropped or left unscored, and how often."""
         return self.run.notes
+
+    def answers(self) -> list[Answer]:
+        """Return the plain answers that open the report, each with its word, figure, interval and n.
+
+        >>> [str(answer) for answer in run.answers()]  # doctest: +SKIP
+        """
+        return answers_of(self.run)
 
     def table(self, task: str = "matched") -> pd.DataFrame:
         """AUROC and interval as written in the report, methods by data sets; numbers to compute with are in `frame`."""
@@ -92,9 +101,8 @@ class Result:
         return html.fragment(self._sheet)
 
     def __repr__(self) -> str:
-        verdict = self.run.read_json("verdict") or {}
         said = f"{self.run.made_with} " if self.run.made_with else ""
-        return f"Result({str(self.folder)!r}): {said}{verdict.get('sentence', 'no contrasts were fixed')}"
+        return f"Result({str(self.folder)!r}): {said}{sentence(self._sheet)}"
 
 
 def open_run(folder: str | Path) -> Result:

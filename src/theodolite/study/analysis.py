@@ -21,7 +21,7 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Start:
-    """What every analysis starts from: its recipe, an empty run, where to compute, and a model if one is loaded."""
+    """Start of every analysis: its recipe, an empty run, where to compute, and a model if one is loaded."""
 
     recipe: Any
     run: Run

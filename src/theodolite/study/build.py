@@ -273,7 +273,7 @@ def control_encoded(site_dictionary: SiteDictionary, rows: Harvest, work: Work, 
 
 
 def _coded(dictionary: Dictionary, of: SiteDictionary, rows: Harvest, work: Work, pooling: str) -> Pooled:
-    """What a dictionary, or its control, gives of each text, on the device where dictionaries of the site code."""
+    """Return the views of a dictionary, or of its control, computed on the device of the dictionary."""
     return pooled_latents(
         dictionary, rows.tokens(of.site), len(work.dataset), pooling, device=of.device, note=work.note
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import AUTO, Recipe
 from theodolite.core.site import Site
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.ops.tiles import CELLS
@@ -65,9 +65,8 @@ def needs(
     train = next(iter(texts.values()))
     sample = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, TRIAL).astype(int))]
     seconds, seen = _reading(subjects, sample, how)
-    x_nd = model.read(sample, recipe.site, positions=recipe.positions, pooling=None, **how)[
-        Site.parse(recipe.site)
-    ].rows
+    positions = "content" if recipe.positions == AUTO else recipe.positions  # chosen in the run; alike in cost
+    x_nd = model.read(sample, recipe.site, positions=positions, pooling=None, **how)[Site.parse(recipe.site)].rows
     costs = _coding(subjects, torch.from_numpy(x_nd), len(sample))
     return Needs(
         minutes_reading=seconds / seen * tokens / 60,
