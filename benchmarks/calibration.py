@@ -122,10 +122,13 @@ def calibrators(rounds: int) -> dict[str, str]:
         return made.predict_proba(probe.predict_proba(new))
 
     ways = {
-        "conformal, ours": ours(Conformal(probe)), "conformal, MAPIE": mapie,
-        "class-conditional conformal, crepes": crepes, "Venn-ABERS, ours": ours(VennAbers(probe)),
-        "Venn-ABERS, venn-abers": venn_abers, "SDM's region, ours": sdm,
-    }  # fmt: skip
+        "conformal, ours": ours(Conformal(probe)),
+        "conformal, MAPIE": mapie,
+        "class-conditional conformal, crepes": crepes,
+        "Venn-ABERS, ours": ours(VennAbers(probe)),
+        "Venn-ABERS, venn-abers": venn_abers,
+        "SDM's region, ours": sdm,
+    }
     return {
         f"calibrate on 2,000 rows x 64 and apply to 2,000, s: {n}": said for n, said in _timed(ways, rounds).items()
     }

@@ -140,9 +140,19 @@ def cells(layout: str, replicates: int) -> list[Cell]:
             width = float(np.median((hi - lo)[printed])) / oracle if n else np.nan
             share = held / n if n else np.nan
             out.append(
-                Cell(layout, name, figure, float(target.mean()), replicates, n / replicates, share,
-                     float(exact.low), float(exact.high), width)
-            )  # fmt: skip
+                Cell(
+                    layout,
+                    name,
+                    figure,
+                    float(target.mean()),
+                    replicates,
+                    n / replicates,
+                    share,
+                    float(exact.low),
+                    float(exact.high),
+                    width,
+                )
+            )
     return out
 
 

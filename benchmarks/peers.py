@@ -75,9 +75,17 @@ def ours(learner: Learner, x_nd: Tensor, weights: Weights | None = None) -> Cont
 
 
 def sae_lens(
-    architecture: str, d: int, width: int, *, batch: int, steps: int = 10**6, autocast: bool = False,
-    weights: Weights | None = None, schedule: dict[str, Any] | None = None, **options: Any,
-) -> Contestant:  # fmt: skip
+    architecture: str,
+    d: int,
+    width: int,
+    *,
+    batch: int,
+    steps: int = 10**6,
+    autocast: bool = False,
+    weights: Weights | None = None,
+    schedule: dict[str, Any] | None = None,
+    **options: Any,
+) -> Contestant:
     """SAELens' SAETrainer; options go to the architecture's training config, `schedule` to the trainer's."""
     from sae_lens.config import SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -122,9 +130,17 @@ def _scaled_first(trainer: Any, step: Callable[[Tensor], None]) -> Callable[[Ten
 
 
 def sparsify(
-    d: int, width: int, k: int, *, optimizer: str = "adam", times: float = 1.0, steps: int | None = None,
-    aux: float = 0.0, dead_after: int = 10_000_000, weights: Weights | None = None,
-) -> Contestant:  # fmt: skip
+    d: int,
+    width: int,
+    k: int,
+    *,
+    optimizer: str = "adam",
+    times: float = 1.0,
+    steps: int | None = None,
+    aux: float = 0.0,
+    dead_after: int = 10_000_000,
+    weights: Weights | None = None,
+) -> Contestant:
     """sparsify's SparseCoder with its Adam (and linear schedule, if the number of steps is given) or its Signum.
 
     times: the learning rate over its own.

@@ -151,10 +151,17 @@ def field(width: int, batches: list[Tensor], only: str) -> tuple[dict[str, Conte
         "sae-lens matryoshka": lambda: sae_lens("matryoshka_batchtopk", d, width, k=K, **levels, **shared),
         "ours jumprelu": lambda: ours(JumpReLU(d, width, target_l0=L0, dead_after=10**7, lr=1e-7), first, jump),
         "sae-lens jumprelu": lambda: sae_lens(
-            "jumprelu", d, width, batch=BATCH, weights=jump, jumprelu_sparsity_loss_mode="quadratic",
-            target_l0=L0, jumprelu_bandwidth=1e-3, schedule={"lr": 1e-7},
+            "jumprelu",
+            d,
+            width,
+            batch=BATCH,
+            weights=jump,
+            jumprelu_sparsity_loss_mode="quadratic",
+            target_l0=L0,
+            jumprelu_bandwidth=1e-3,
+            schedule={"lr": 1e-7},
         ),
-    }  # fmt: skip
+    }
     wanted = [name for name in makers if not only or name.startswith("ours") or any(o in name for o in only.split(","))]
     if not multiplies_bfloat16():
         print("this processor has no bfloat16 instructions: contestants that need them are left out")

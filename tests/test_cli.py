@@ -28,9 +28,15 @@ def test_selective_prediction_has_two_names_on_the_command_line(flag: str) -> No
 
 @pytest.mark.parametrize(
     ("flag", "name"),
-    [("--shift", "shifts"), ("--shifts", "shifts"), ("--method", "methods"), ("--methods", "methods"),
-     ("--site", "sites"), ("--sites", "sites")],
-)  # fmt: skip
+    [
+        ("--shift", "shifts"),
+        ("--shifts", "shifts"),
+        ("--method", "methods"),
+        ("--methods", "methods"),
+        ("--site", "sites"),
+        ("--sites", "sites"),
+    ],
+)
 def test_a_flag_is_called_as_the_argument_in_python_and_by_its_singular(flag: str, name: str) -> None:
     assert parsed("mine.csv", flag, "a", "b", "--seeds", "3") == {"data": "mine.csv", name: ["a", "b"], "seeds": 3}
 
@@ -63,9 +69,14 @@ def test_what_is_typed_is_what_python_is_given(monkeypatch: pytest.MonkeyPatch) 
     (found,) = seen
     asked = {name: getattr(found, name) for name in found.given() if name not in ("progress", "command")}
     assert asked == {
-        "device_map": "auto", "batch_tokens": 64, "alpha": (0.8, 0.9), "admit": True, "methods": ("lat",),
-        "sae": ("none",), "quick": True,
-    }  # fmt: skip
+        "device_map": "auto",
+        "batch_tokens": 64,
+        "alpha": (0.8, 0.9),
+        "admit": True,
+        "methods": ("lat",),
+        "sae": ("none",),
+        "quick": True,
+    }
     assert found.data == "truth"
     assert found.command == f"theodolite compare {line}"
 

@@ -33,7 +33,7 @@ app.command(compare)
 
 @dataclass(frozen=True)
 class Places:
-    """Where what a run read lies now, if not where the run read it.
+    """Places of what a run read, if not where the run read it.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ cache = App(name="cache", help="What lies in the cache (THEODOLITE_CACHE, or ~/.
 
 @cache.command(name="list")
 def show() -> None:
-    """What lies in the cache, by kind: files, size, and how long ago the newest and the oldest were written."""
+    """List the files of the cache by kind: files, size, and how long ago the newest and the oldest were written."""
     from theodolite.report import terminal
     from theodolite.report.numbers import count
 

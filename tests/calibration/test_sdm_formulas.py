@@ -85,9 +85,13 @@ def test_random_cases_equal_the_authors_package(numbers: range) -> None:
         assert (sizes == theirs_sizes).all()
         ours_regions = ladder(q_prime[:half], proba[:half], y[:half], predicted[:half], GRID)
         theirs_regions = calibration.calibrate_nested_regions(
-            theirs_p[:half], theirs_q[:half], y[:half],
-            number_of_classes=n_classes, alpha_resolution=0.05, predictions=predicted[:half],
-        )  # fmt: skip
+            theirs_p[:half],
+            theirs_q[:half],
+            y[:half],
+            number_of_classes=n_classes,
+            alpha_resolution=0.05,
+            predictions=predicted[:half],
+        )
         assert [r.alpha for r in ours_regions] == [r.alpha for r in theirs_regions]
         for r, s in zip(ours_regions, theirs_regions, strict=True):
             assert r.q_min == pytest.approx(s.minimum_rescaled_similarity, rel=1e-5)

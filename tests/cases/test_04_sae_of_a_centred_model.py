@@ -65,10 +65,24 @@ def compared(home: Path, rows: torch.Tensor) -> Iterator[tuple[Ended, dict]]:
         patch.setenv("THEODOLITE_CACHE", str(home / "cache"))
         sae = _exact_sae(home / "sae", rows)
         ended = theodolite(
-            "compare", home / "plain.csv", "--model", home / "gpt2-small", "--sae", sae, "--method",
-            "logistic", "logistic@reconstruction", "logistic@error", "k_sparse@latents", "--seeds", "2",
-            "--sites", SITE, "--out", home / "run",
-        )  # fmt: skip
+            "compare",
+            home / "plain.csv",
+            "--model",
+            home / "gpt2-small",
+            "--sae",
+            sae,
+            "--method",
+            "logistic",
+            "logistic@reconstruction",
+            "logistic@error",
+            "k_sparse@latents",
+            "--seeds",
+            "2",
+            "--sites",
+            SITE,
+            "--out",
+            home / "run",
+        )
         assert ended.code == 0, ended.stderr
         yield ended, json.loads((home / "run" / "manifest.json").read_text())
 
@@ -152,12 +166,16 @@ def test_other_conventions_in_the_metadata_are_said_or_refused(tmp_path, rows: t
     metadata = {"model_name": "gpt2-small", "hook_name": "blocks.1.hook_resid_post"}
     model = Model.from_pretrained(str(model_folder(tmp_path / "gpt2-small", "gpt2", edit=_shifted)))
     folder = _exact_sae(
-        tmp_path / "sae", rows,
-        metadata=metadata | {
-            "prepend_bos": True, "context_size": 128, "seqpos_slice": [0, 10],
+        tmp_path / "sae",
+        rows,
+        metadata=metadata
+        | {
+            "prepend_bos": True,
+            "context_size": 128,
+            "seqpos_slice": [0, 10],
             "model_from_pretrained_kwargs": {"fold_ln": True, "center_unembed": True, "revision": "step1000"},
         },
-    )  # fmt: skip
+    )
     said = " | ".join(remarks(open_dictionary(str(folder), model, SITE), model, 256))
     for part in ("BOS token", "contexts of 128 tokens", "some positions", "revision=step1000"):
         assert part in said

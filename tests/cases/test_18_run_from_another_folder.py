@@ -45,9 +45,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "lab" / "mine.py").write_text(MINE)
         trained(folder / "work" / "m", folder / "work" / "sae")
         done = theodolite(
-            "compare", "work/mine.csv", "--model", "work/m", "--sae", "work/sae", "--site", SITE, "--seeds", "2",
-            "--method", *METHODS, "--out", "run",
-        )  # fmt: skip
+            "compare",
+            "work/mine.csv",
+            "--model",
+            "work/m",
+            "--sae",
+            "work/sae",
+            "--site",
+            SITE,
+            "--seeds",
+            "2",
+            "--method",
+            *METHODS,
+            "--out",
+            "run",
+        )
         assert done.code == 0, done.stderr
         yield folder
 

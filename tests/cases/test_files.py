@@ -182,8 +182,10 @@ def test_a_column_of_groups_may_be_called_as_ours_are(column: str, kind: str) ->
     part = Source(source="s", file=str(at), field="prompt", label="harm", group=column)
     found = gather("train", [part], 0).frame
     assert dict(zip(found["text"], found["group"], strict=True)) == {
-        "a b": f"{column}:u", "c d": f"{column}:v", "e f": f"{column}:u"
-    }  # fmt: skip
+        "a b": f"{column}:u",
+        "c d": f"{column}:v",
+        "e f": f"{column}:u",
+    }
 
 
 @pytest.mark.parametrize("name", ["text", "prompt"])
@@ -192,8 +194,10 @@ def test_texts_may_be_their_own_groups_and_stay_as_written(name: str) -> None:
     path = own.as_path(frame, Path("cache"), text=name, group=name)
     found = gather("train", [Source(source="s", file=str(path), field=name, label="label", group=name)], 0).frame
     assert dict(zip(found["text"], found["group"], strict=True)) == {
-        " 1.0 ": f"{name}:1", "b": f"{name}:b", "1": f"{name}:1"
-    }  # fmt: skip
+        " 1.0 ": f"{name}:1",
+        "b": f"{name}:b",
+        "1": f"{name}:1",
+    }
 
 
 def test_only_the_columns_named_are_kept_of_a_data_frame() -> None:

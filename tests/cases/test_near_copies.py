@@ -105,8 +105,14 @@ def test_the_order_of_the_rows_changes_no_number(inside: Path) -> None:
         for file, frame in (("mine", pd.concat([base, copies, near])), ("shift", extra)):
             frame.sample(frac=1, random_state=order).to_csv(folder / f"{file}.csv", index=False)
         run = compare(
-            inside, f"order-{name}-run", folder / "mine.csv", "--shift", folder / "shift.csv", "--limit", "100",
-        )  # fmt: skip
+            inside,
+            f"order-{name}-run",
+            folder / "mine.csv",
+            "--shift",
+            folder / "shift.csv",
+            "--limit",
+            "100",
+        )
         frame = pd.read_csv(run / "rows.csv")
         rows[name] = frame.drop(columns=[c for c in ("run", "seconds", "peak_mb") if c in frame])
     for column in rows["first"]:

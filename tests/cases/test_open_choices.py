@@ -30,7 +30,12 @@ def test_what_is_left_open_is_chosen(asked: tuple[str, ...], tmp_path: Path) -> 
 
 def test_python_takes_open_positions(tmp_path: Path) -> None:
     run = package.compare(
-        table(120), positions="auto", model=str(model_folder(tmp_path / "m")), methods=["difference_in_means"],
-        sae="none", seeds=2, out="run",
-    )  # fmt: skip
+        table(120),
+        positions="auto",
+        model=str(model_folder(tmp_path / "m")),
+        methods=["difference_in_means"],
+        sae="none",
+        seeds=2,
+        out="run",
+    )
     assert run.run.recipe["positions"] != "auto"

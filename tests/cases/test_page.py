@@ -11,9 +11,14 @@ import pytest
 from case_kit import Ended, table, theodolite, workplace
 
 METHODS = [
-    "difference_in_means", "logistic", "word_ngrams", "length", "majority", "random_direction(draw=0)",
+    "difference_in_means",
+    "logistic",
+    "word_ngrams",
+    "length",
+    "majority",
+    "random_direction(draw=0)",
     "random_direction(draw=1)",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +35,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def compared(out: str, *more: str) -> Ended:
     chosen = [word for method in METHODS for word in ("--method", method)]
     shifts = ("--shift", "other.csv", "--shift", "glad.csv")
-    return theodolite("compare", "mine.csv", *shifts, "--model", "m", "--sae", "none", "--seeds", "2", "--out", out,
-                      *chosen, *more)  # fmt: skip
+    return theodolite(
+        "compare", "mine.csv", *shifts, "--model", "m", "--sae", "none", "--seeds", "2", "--out", out, *chosen, *more
+    )
 
 
 @pytest.fixture(scope="module")

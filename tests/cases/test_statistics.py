@@ -80,9 +80,16 @@ def test_groups_that_cannot_be_split_are_refused_with_the_cause(column: str, cau
     """Case 16: a ZeroDivisionError, and an advice that would not help."""
     table().assign(constant="x").to_csv(tmp_path / "mine.csv", index=False)
     ended = theodolite(
-        "compare", tmp_path / "mine.csv", "--group", column, "--model", model_folder(tmp_path / "model"), *QUICK,
-        "--out", tmp_path / "run",
-    )  # fmt: skip
+        "compare",
+        tmp_path / "mine.csv",
+        "--group",
+        column,
+        "--model",
+        model_folder(tmp_path / "model"),
+        *QUICK,
+        "--out",
+        tmp_path / "run",
+    )
     assert ended.code != 0
     assert cause in " ".join(ended.stderr.split())
 

@@ -18,15 +18,32 @@ from theodolite.study.training_sets import UNMEASURED, of_dataset
 
 SITE = "blocks.3.resid_post"
 RECIPE = Recipe(
-    name="mine", title="Mine", positive="bad", negative="good", question="", site=SITE, sites=[SITE], train=[],
-    methods=["logistic"], primary=None, contrasts=[],
-)  # fmt: skip
+    name="mine",
+    title="Mine",
+    positive="bad",
+    negative="good",
+    question="",
+    site=SITE,
+    sites=[SITE],
+    train=[],
+    methods=["logistic"],
+    primary=None,
+    contrasts=[],
+)
 TEXT = {"word_ngrams", "length", "sentence"}
 # Standard deviations between the classes on the shift
 PLAN = {
-    "logistic": 2.0, "ridge": 1.98, "word_ngrams": 0.8, "length": 0.2, "k_sparse@latents": 1.0, "k_sparse@control": 0.2,
-    "k_sparse(k=4)@latents": 3.0, "shuffled_labels": 0.0, "logistic@latents [other]": 4.0, "logistic@error": 4.0,
-}  # fmt: skip
+    "logistic": 2.0,
+    "ridge": 1.98,
+    "word_ngrams": 0.8,
+    "length": 0.2,
+    "k_sparse@latents": 1.0,
+    "k_sparse@control": 0.2,
+    "k_sparse(k=4)@latents": 3.0,
+    "shuffled_labels": 0.0,
+    "logistic@latents [other]": 4.0,
+    "logistic@error": 4.0,
+}
 N_BOOT = 200
 
 
@@ -66,8 +83,14 @@ def interval(frame: pd.DataFrame, one: str, other: str) -> Interval:
 def test_controls_diagnostics_other_dictionaries_and_points_of_a_curve_are_no_candidates() -> None:
     roles = Roles.of([*PLAN, "sentence", "logistic@state+latents"])
     assert roles.candidates == (
-        "logistic", "ridge", "word_ngrams", "length", "k_sparse@latents", "sentence", "logistic@state+latents",
-    )  # fmt: skip
+        "logistic",
+        "ridge",
+        "word_ngrams",
+        "length",
+        "k_sparse@latents",
+        "sentence",
+        "logistic@state+latents",
+    )
     assert roles.text == ("word_ngrams", "length", "sentence")
     assert roles.model == ("logistic", "ridge", "k_sparse@latents", "logistic@state+latents")
     assert roles.dictionary == (

@@ -17,19 +17,39 @@ from theodolite.core.verdict import verdicts
 SITE = "blocks.3.resid_post"
 SHIFT = "new"
 METHODS = [
-    "logistic", "difference_in_means", "shuffled_labels", "word_ngrams", "sentence", "length",
-    "random_direction(draw=0)", "random_direction(draw=1)",
-]  # fmt: skip
+    "logistic",
+    "difference_in_means",
+    "shuffled_labels",
+    "word_ngrams",
+    "sentence",
+    "length",
+    "random_direction(draw=0)",
+    "random_direction(draw=1)",
+]
 RECIPE = Recipe(
-    name="mine", title="Mine", positive="bad", negative="good", question="", site=SITE, sites=[SITE], train=[],
-    methods=METHODS, primary=None, contrasts=[Contrast(method="difference_in_means", than="logistic")],
-)  # fmt: skip
+    name="mine",
+    title="Mine",
+    positive="bad",
+    negative="good",
+    question="",
+    site=SITE,
+    sites=[SITE],
+    train=[],
+    methods=METHODS,
+    primary=None,
+    contrasts=[Contrast(method="difference_in_means", than="logistic")],
+)
 # Standard deviations between the classes: in distribution and on the shift, and the cross-validated loss.
 PLAN = {
-    "logistic": (2.0, 0.5, 0.30), "difference_in_means": (1.6, 1.9, 0.40), "shuffled_labels": (0.0, 0.0, 0.10),
-    "word_ngrams": (1.9, 0.4, 0.20), "sentence": (1.0, 1.2, 0.50), "length": (0.2, 0.1, 0.69),
-    "random_direction(draw=0)": (0.1, -0.1, 0.69), "random_direction(draw=1)": (-0.2, 0.2, 0.69),
-}  # fmt: skip
+    "logistic": (2.0, 0.5, 0.30),
+    "difference_in_means": (1.6, 1.9, 0.40),
+    "shuffled_labels": (0.0, 0.0, 0.10),
+    "word_ngrams": (1.9, 0.4, 0.20),
+    "sentence": (1.0, 1.2, 0.50),
+    "length": (0.2, 0.1, 0.69),
+    "random_direction(draw=0)": (0.1, -0.1, 0.69),
+    "random_direction(draw=1)": (-0.2, 0.2, 0.69),
+}
 
 
 def fitted(plan: dict[str, tuple[float, float, float]], seeds: int = 5, n: int = 300) -> list[Fitted]:
@@ -41,13 +61,24 @@ def fitted(plan: dict[str, tuple[float, float, float]], seeds: int = 5, n: int =
             y, noise = np.arange(n) % 2, rng.normal(size=n)
             frames += [
                 pd.DataFrame(
-                    {"row": [f"{dataset}{i}" for i in range(n)], "hash": "0", "group": [f"g{i}" for i in range(n)],
-                     "template": "", "request": "", "dataset": dataset, "split": "test", "label": y, "method": method,
-                     "site": "" if method in {"word_ngrams", "sentence", "length"} else SITE, "seed": str(seed),
-                     "score": gap * y + noise + rng.normal(size=n) * 0.05, "probability": 0.5}
+                    {
+                        "row": [f"{dataset}{i}" for i in range(n)],
+                        "hash": "0",
+                        "group": [f"g{i}" for i in range(n)],
+                        "template": "",
+                        "request": "",
+                        "dataset": dataset,
+                        "split": "test",
+                        "label": y,
+                        "method": method,
+                        "site": "" if method in {"word_ngrams", "sentence", "length"} else SITE,
+                        "seed": str(seed),
+                        "score": gap * y + noise + rng.normal(size=n) * 0.05,
+                        "probability": 0.5,
+                    }
                 )
                 for seed in range(seeds)
-            ]  # fmt: skip
+            ]
         fits: list[dict[str, Any]] = [{"seed": s, "thresholds": {}, "cv_log_loss": loss} for s in range(seeds)]
         site = str(frames[0]["site"].iloc[0])
         found.append(Fitted(Job(method, site), pd.concat(frames, ignore_index=True), fits))

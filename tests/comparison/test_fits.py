@@ -29,9 +29,12 @@ def made_views(folder: Path, *, seed: int = 0, over_refusal: tuple[str, ...] = (
     frame = pd.DataFrame({"id": names, "text": "", "label": label, "source": "toy", "cluster": np.arange(90)})
     frame = frame.assign(hash=names, template="", request=names, template_tokens=0)
     views = Views(
-        folder / "views", {"train": f"given-{seed}"}, {"train": frame_hash(frame)}, over_refusal,
+        folder / "views",
+        {"train": f"given-{seed}"},
+        {"train": frame_hash(frame)},
+        over_refusal,
         {("", SITE): [DICTIONARY]},
-    )  # fmt: skip
+    )
     views.put_frame("train", frame)
     X = rng.normal(size=(90, 5)) + 3 * label[:, None] * np.eye(5)[0]
     views.put("train", "state", SITE, X)

@@ -36,11 +36,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Subjects, con
     pd.DataFrame({"text": texts, "label": np.arange(90) % 2}).to_csv(folder / "mine.csv", index=False)
     source = Source(source="mine", file=str(folder / "mine.csv"), field="text", label="label")
     recipe = Recipe(
-        name="toy", title="toy", positive="1", negative="0", question="", site=SITE, sites=[SITE], train=[source],
-        seeds=2, methods=["difference_in_means", "logistic@latents", "length"],
-        contrasts=[Contrast(method="logistic@latents", than="difference_in_means"),
-                   Contrast(method="difference_in_means", than="length")],
-    )  # fmt: skip
+        name="toy",
+        title="toy",
+        positive="1",
+        negative="0",
+        question="",
+        site=SITE,
+        sites=[SITE],
+        train=[source],
+        seeds=2,
+        methods=["difference_in_means", "logistic@latents", "length"],
+        contrasts=[
+            Contrast(method="logistic@latents", than="difference_in_means"),
+            Contrast(method="difference_in_means", than="length"),
+        ],
+    )
     model = Model(tiny_model(), byte_tokenizer(), name="tiny")
     dictionary = Dictionary(BOTH_WAYS, torch.zeros(64), BOTH_WAYS, torch.zeros(32), ReluRule(), subtract_b_dec=False)
     site_dictionary = SiteDictionary("both", "", SITE, dictionary, dictionary)

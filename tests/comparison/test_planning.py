@@ -15,9 +15,15 @@ from theodolite.study.training_sets import measured
 def planned(sizes: list[int]) -> ComparisonPlan:
     group = np.repeat(np.arange(len(sizes)), sizes)
     frame = pd.DataFrame(
-        {"hash": [f"{i:016x}" for i in range(len(group))], "cluster": group, "label": np.arange(len(group)) % 2,
-         "source": "s", "template": "", "request": ""}
-    )  # fmt: skip
+        {
+            "hash": [f"{i:016x}" for i in range(len(group))],
+            "cluster": group,
+            "label": np.arange(len(group)) % 2,
+            "source": "s",
+            "template": "",
+            "request": "",
+        }
+    )
     recipe = Recipe(name="mine", title="Mine", positive="", negative="", question="", train=[])
     training = measured(frame, recipe.seeds)[""]
     concept: Any = SimpleNamespace(shifts={}, train=SimpleNamespace(frame=frame))

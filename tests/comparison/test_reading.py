@@ -61,9 +61,16 @@ def compared(folder: Path, model: Model, **changes: object) -> Run:
     (folder / "mine.py").write_text(MINE)
     train = {"source": "mine", "file": str(folder / "mine.csv"), "field": "text", "label": "label"}
     recipe = {
-        "name": "toy", "title": "toy", "positive": "1", "negative": "0", "question": "?", "model": "tiny",
-        "site": SITE, "sites": [SITE], "train": [train],
-    }  # fmt: skip
+        "name": "toy",
+        "title": "toy",
+        "positive": "1",
+        "negative": "0",
+        "question": "?",
+        "model": "tiny",
+        "site": SITE,
+        "sites": [SITE],
+        "train": [train],
+    }
     (folder / "toy.yaml").write_text(yaml.safe_dump(recipe | changes))
     methods = [*METHODS, f"{folder}/mine.py:Mine"]
     result = theodolite.compare(folder / "toy.yaml", model=model, quick=True, methods=methods, out=folder / "run")

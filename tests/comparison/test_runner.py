@@ -217,9 +217,12 @@ def assert_a_file_is_selected_from_as_in_the_comparison(tmp_path, model, frame, 
     ticks: list[tuple[str, int, int]] = []
     with pytest.warns(UserWarning, match="have no text"):
         got = reading.read_file(
-            tmp_path / "run", tmp_path / "new.csv", method="logistic", model=model,
+            tmp_path / "run",
+            tmp_path / "new.csv",
+            method="logistic",
+            model=model,
             progress=lambda *tick: ticks.append(tick),
-        )  # fmt: skip
+        )
     assert ticks == [("reading", done, len(frame)) for done in (0, 30, 60, len(frame))]
     kept = detail.query("seed == '0' and method == 'logistic' and dataset == 'other'").set_index("row")
     seen = got[got["id"] != "none"].set_index("id").loc[kept.index]

@@ -22,9 +22,16 @@ from theodolite.study.request import METHODS, with_shuffles
 
 SITE = "blocks.3.resid_post"
 RECIPE = Recipe(
-    name="mine", title="Mine", positive="bad", negative="good", question="", site=SITE, sites=[SITE], train=[],
+    name="mine",
+    title="Mine",
+    positive="bad",
+    negative="good",
+    question="",
+    site=SITE,
+    sites=[SITE],
+    train=[],
     contrasts=[Contrast(method="good", than="poor")],
-)  # fmt: skip
+)
 
 
 def fitted(
@@ -36,12 +43,24 @@ def fitted(
     noise = rng.normal(size=n)
     frames = [
         pd.DataFrame(
-            {"row": [f"r{i}" for i in range(n)], "hash": "0", "group": [f"g{i}" for i in range(n)], "template": "",
-             "request": "", "dataset": dataset, "split": "test", "label": y, "method": method, "site": SITE,
-             "seed": str(seed), "score": gap * y + noise, "probability": 0.5}
+            {
+                "row": [f"r{i}" for i in range(n)],
+                "hash": "0",
+                "group": [f"g{i}" for i in range(n)],
+                "template": "",
+                "request": "",
+                "dataset": dataset,
+                "split": "test",
+                "label": y,
+                "method": method,
+                "site": SITE,
+                "seed": str(seed),
+                "score": gap * y + noise,
+                "probability": 0.5,
+            }
         )
         for seed in range(5)
-    ]  # fmt: skip
+    ]
     return Fitted(Job(method, SITE, tuned=tuned), pd.concat(frames), [{"seed": s, "thresholds": {}} for s in range(5)])
 
 

@@ -154,8 +154,11 @@ def test_a_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path: Path)
     os.utime(tmp_path / ".theirs.tmp", (0, 0))
     assert atomic.sweep(tmp_path) == 3
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
-        mine.name, elsewhere.name, "c.tmp", ".theirs.tmp",
-    }  # fmt: skip
+        mine.name,
+        elsewhere.name,
+        "c.tmp",
+        ".theirs.tmp",
+    }
     assert atomic.sweep(tmp_path / "none") == 0
 
 

@@ -62,9 +62,12 @@ def test_nothing_a_run_writes_holds_the_path_but_local_json(tmp_path: Path) -> N
     path, method = f"{HOME}/m", "lab/of/alice/mine.py:Mine"
     recipe = {"name": "r", "model": path, "methods": [method], "train": [{"file": f"{HOME}/d.csv"}]}
     made = Run.create(
-        tmp_path / "run", recipe, "a" * 64, command=f"theodolite compare {HOME}/d.csv --model {path}",
+        tmp_path / "run",
+        recipe,
+        "a" * 64,
+        command=f"theodolite compare {HOME}/d.csv --model {path}",
         paths={path: "m", f"{HOME}/d.csv": "d.csv", "lab/of/alice/mine.py": "mine.py"},
-    )  # fmt: skip
+    )
     made.settle(recipe)
     made.record("model", {"name": path, method: 1})
     made.note("unchecked", 1, f"because {HOME}/other/x.json is gone")

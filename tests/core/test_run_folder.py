@@ -116,8 +116,10 @@ def test_a_link_below_is_not_followed(tmp_path: Path, link: str) -> None:
     os.symlink(precious, folder / link)
     Run.create(folder, RECIPE, "b" * 64, force=True).begin()
     assert sorted(path.name for path in precious.iterdir()) == [
-        ".config.json.00ff00ff.tmp", "config.json", "model.safetensors",
-    ]  # fmt: skip
+        ".config.json.00ff00ff.tmp",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 def test_temporary_files_never_enter_a_run(tmp_path: Path) -> None:
@@ -133,13 +135,19 @@ def test_only_the_unfinished_files_of_a_run_are_swept(tmp_path: Path) -> None:
     """Other programs write `.X.tmp` too, and our own writes make files that are no part of a Run."""
     finished(tmp_path)
     ours = {
-        ".rows.csv.0a1b2c-77-0123abcd.tmp", "artefacts/.further.json.0a1b2c-77-0123abcd.tmp",
-        "artefacts/readers/logistic/.config.json.0a1b2c-77-0123abcd.tmp", "exports/.report.csv.0a1b2c-77-0123abcd.tmp",
-    }  # fmt: skip
+        ".rows.csv.0a1b2c-77-0123abcd.tmp",
+        "artefacts/.further.json.0a1b2c-77-0123abcd.tmp",
+        "artefacts/readers/logistic/.config.json.0a1b2c-77-0123abcd.tmp",
+        "exports/.report.csv.0a1b2c-77-0123abcd.tmp",
+    }
     others = {
-        ".rows.csv.tmp", ".notes.txt.tmp", "artefacts/.mine.tmp", "exports/figures/.a.svg.swp.tmp",
-        ".notes.txt.0a1b2c-77-0123abcd.tmp", "artefacts/.rows.csv.0a1b2c-77-0123abcd.tmp",
-    }  # fmt: skip
+        ".rows.csv.tmp",
+        ".notes.txt.tmp",
+        "artefacts/.mine.tmp",
+        "exports/figures/.a.svg.swp.tmp",
+        ".notes.txt.0a1b2c-77-0123abcd.tmp",
+        "artefacts/.rows.csv.0a1b2c-77-0123abcd.tmp",
+    }
     before = files(tmp_path)
     for name in ours | others:
         (tmp_path / name).write_text("half")
@@ -184,12 +192,27 @@ def test_a_manifest_is_one_of_ours_by_protocol_digest_and_id(tmp_path: Path, cha
 
 
 SHAPES: list[tuple[str, Any]] = [
-    ("id", 3), ("recipe", []), ("recipe", {}), ("facts", None), ("notes", [3]), ("notes", [{"kind": "x"}]),
-    ("facts", {"model": 3}), ("facts", {"protocol": []}), ("facts", {"fvu": "x"}), ("facts", {"labels": "x"}),
-    ("stages", {}), ("files", {"rows.parquet": 3}), ("command", None), ("machine", "x"), ("versions", 1),
-    ("finished", 5), ("machine", {}), ("versions", {}), ("notes", [{"kind": "x", "count": "3", "text": "y"}]),
+    ("id", 3),
+    ("recipe", []),
+    ("recipe", {}),
+    ("facts", None),
+    ("notes", [3]),
+    ("notes", [{"kind": "x"}]),
+    ("facts", {"model": 3}),
+    ("facts", {"protocol": []}),
+    ("facts", {"fvu": "x"}),
+    ("facts", {"labels": "x"}),
+    ("stages", {}),
+    ("files", {"rows.parquet": 3}),
+    ("command", None),
+    ("machine", "x"),
+    ("versions", 1),
+    ("finished", 5),
+    ("machine", {}),
+    ("versions", {}),
+    ("notes", [{"kind": "x", "count": "3", "text": "y"}]),
     ("stages", [{"stage": "x", "seconds": "1", "peak_mb": 1.0}]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "value"), SHAPES)

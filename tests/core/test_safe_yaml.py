@@ -60,9 +60,14 @@ def test_traps_are_one_clear_error_at_once(text: str, words: str) -> None:
 def test_plain_yaml_means_what_it_meant() -> None:
     text = "a: &a {x: 1, y: [1, 2.5, null, true, 'text']}\nb: {<<: *a, x: 2}\nc: *a\nd: 0.5\ne: -3\nf: 0\ng: 1e-3\n"
     assert safe_yaml.load(text, "r") == {
-        "a": {"x": 1, "y": [1, 2.5, None, True, "text"]}, "b": {"x": 2, "y": [1, 2.5, None, True, "text"]},
-        "c": {"x": 1, "y": [1, 2.5, None, True, "text"]}, "d": 0.5, "e": -3, "f": 0, "g": "1e-3",
-    }  # fmt: skip
+        "a": {"x": 1, "y": [1, 2.5, None, True, "text"]},
+        "b": {"x": 2, "y": [1, 2.5, None, True, "text"]},
+        "c": {"x": 1, "y": [1, 2.5, None, True, "text"]},
+        "d": 0.5,
+        "e": -3,
+        "f": 0,
+        "g": "1e-3",
+    }
     assert safe_yaml.load("", "r") is None
 
 

@@ -138,8 +138,11 @@ def test_groups_of_a_source_are_one_cluster(write_source: Write, tmp_path: Path)
 
 
 def test_length_matching_counts_what_it_leaves_out(write_source: Write) -> None:
-    rows = write_source("s", [*sentences(40, 1, words=6), *sentences(40, 2, words=9)[:20], *sentences(20, 3, words=6)],
-                        [1] * 40 + [0] * 40)  # fmt: skip
+    rows = write_source(
+        "s",
+        [*sentences(40, 1, words=6), *sentences(40, 2, words=9)[:20], *sentences(20, 3, words=6)],
+        [1] * 40 + [0] * 40,
+    )
     recipe = recipe_of([write_source("t", TRAIN, BOTH * 40)], shifts={"s": Shift(rows=[rows], length_matched=True)})
     found = concept.load(recipe).shifts["s"]
     assert len(found) == 40
@@ -250,9 +253,10 @@ def test_the_order_of_the_rows_in_the_files_plays_no_role(tmp_path: Path) -> Non
             table.sample(frac=1, random_state=order).to_csv(tmp_path / f"{name}.csv", index=False)
         train, shift = (Source(source=n, file=str(tmp_path / f"{n}.csv"), label="label") for n in tables)
         shifts = {
-            "plain": Shift(rows=[shift]), "matched": Shift(rows=[shift], length_matched=True),
+            "plain": Shift(rows=[shift]),
+            "matched": Shift(rows=[shift], length_matched=True),
             "wrapped": Shift(rows=[shift], wrap=wrap),
-        }  # fmt: skip
+        }
         return concept.load(recipe_of([train], shifts=shifts, limit=60), count_tokens=count_words)
 
     first, again = loaded(1), loaded(2)

@@ -258,8 +258,9 @@ def test_without_a_word_in_ten_rows_the_only_word_would_have_to_be_beyond_chance
 def found_of(p: dict[str, list[float]]) -> set[tuple[str, float]]:
     """Kind and p of what is found where the candidates of every family have these p-values, made by hand."""
     y, has = np.array([1, 0]), sparse.csc_matrix(np.ones((2, 1)))
-    families = [Candidates(k, [f"{k}{i}" for i in range(len(v))], sparse.hstack([has] * len(v), "csc"))
-                for k, v in p.items()]  # fmt: skip
+    families = [
+        Candidates(k, [f"{k}{i}" for i in range(len(v))], sparse.hstack([has] * len(v), "csc")) for k, v in p.items()
+    ]
     tests = [_Tested(np.ones(len(v)), np.ones(len(v)), np.array(v), np.zeros(1)) for v in p.values()]
     shortcuts, passed = _found(families, tests, y)
     assert {s.kind for s in shortcuts} == {kind for kind, holds in passed.items() if holds}

@@ -75,8 +75,15 @@ def test_what_is_a_transcoder() -> None:
 
 def test_a_transcoder_writes_another_width_and_adds_its_affine_path() -> None:
     """ReLU latents of (3, 1) are (3, 1.5); they write 3 + 2 * 1.5 + 1 = 7, and W_skip adds 10 * 3 + 1."""
-    d = Dictionary(torch.eye(2), torch.tensor([0.0, 0.5]), torch.tensor([[1.0], [2.0]]), torch.ones(1), ReluRule(),
-                   subtract_b_dec=False, W_skip=torch.tensor([[10.0, 1.0]]))  # fmt: skip
+    d = Dictionary(
+        torch.eye(2),
+        torch.tensor([0.0, 0.5]),
+        torch.tensor([[1.0], [2.0]]),
+        torch.ones(1),
+        ReluRule(),
+        subtract_b_dec=False,
+        W_skip=torch.tensor([[10.0, 1.0]]),
+    )
     assert (d.d_in, d.d_out, d.width) == (2, 1, 2)
     assert d.reconstruct(X[:1]).tolist() == [[38.0]]
     assert d.decode(d.encode(X[:1])).tolist() == [[7.0]]  # the row itself is not known here

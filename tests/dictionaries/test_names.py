@@ -81,9 +81,38 @@ def test_a_slug_is_a_file_name_and_tells_long_ones_apart() -> None:
 def test_two_values_never_share_a_folder() -> None:
     """On a file system that does not tell capitals apart either."""
     values = [
-        "a/b", "a:b", "a_b", "ab", "a b", "a(b", "A_B", "a-b", "a", "a-k=8", 1, 1.0, "1", [1], [1, 2], "1_2", "1, 2",
-        [[1], 2], True, "True", "true", None, "None", "none", [], "", -1, 1e-5, float("nan"), "nan", [float("nan"), 1],
-    ]  # fmt: skip
+        "a/b",
+        "a:b",
+        "a_b",
+        "ab",
+        "a b",
+        "a(b",
+        "A_B",
+        "a-b",
+        "a",
+        "a-k=8",
+        1,
+        1.0,
+        "1",
+        [1],
+        [1, 2],
+        "1_2",
+        "1, 2",
+        [[1], 2],
+        True,
+        "True",
+        "true",
+        None,
+        "None",
+        "none",
+        [],
+        "",
+        -1,
+        1e-5,
+        float("nan"),
+        "nan",
+        [float("nan"), 1],
+    ]
     slugs = [slug("m", {"x": value}) for value in values]
     slugs += [slug("m", {"x": "a", "k": 8}), slug("m", {"x": "a/b", "k": 8}), slug("m", {})]
     assert len({name.casefold() for name in slugs}) == len(slugs)

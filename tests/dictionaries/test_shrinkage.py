@@ -128,8 +128,15 @@ def test_latents_seen_once_keep_near_what_they_were(fit: object) -> None:
 
 def test_a_transcoder_is_fitted_to_its_targets() -> None:
     W, x = seeded_rows(F, D, 0), noise(2000, 0)
-    true = Dictionary(W, torch.zeros(F), seeded_rows(F, 5, 1), torch.ones(5), TopKRule(4), subtract_b_dec=False,
-                      W_skip=torch.ones(5, D) / 3)  # fmt: skip
+    true = Dictionary(
+        W,
+        torch.zeros(F),
+        seeded_rows(F, 5, 1),
+        torch.ones(5),
+        TopKRule(4),
+        subtract_b_dec=False,
+        W_skip=torch.ones(5, D) / 3,
+    )
     y = true.reconstruct(x)
     wrong = replace(true, W_dec=true.W_dec * 0.5)
     assert wrong.fvu(x, y) > 0.02

@@ -285,8 +285,19 @@ def test_losses_of_a_line_are_means_over_its_block(word_model, word_corpus, tmp_
 
 
 def test_a_request_of_before_many_dictionaries_goes_on(tmp_path) -> None:
-    old = {"sites": [A], "width": 32, "k": 3, "seed": 4, "tokens": 8000, "twin": True, "lr": 1e-3, "batch": 100,
-           "block_rows": 700, "model": "m", "corpus": "c"}  # fmt: skip
+    old = {
+        "sites": [A],
+        "width": 32,
+        "k": 3,
+        "seed": 4,
+        "tokens": 8000,
+        "twin": True,
+        "lr": 1e-3,
+        "batch": 100,
+        "block_rows": 700,
+        "model": "m",
+        "corpus": "c",
+    }
     (tmp_path / "request.json").write_text(json.dumps(old))
     now = {"sites": (A,), "saes": ["topk(k=3, lr=0.001, width=32)"], "controls": ("encoder",), "seeds": (4,)}
     now |= {"tokens": 8000, "batch": 100, "block_rows": 700, "model": "m", "corpus": "c", "dtype": "torch.float32"}

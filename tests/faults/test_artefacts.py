@@ -12,9 +12,13 @@ from case_kit import QUICK, Ended, table, theodolite, workplace
 SCRIPT = "<script>alert(1)<-script><img src=x onerror=alert(1)>"
 SHIFT = "{{7*7}}<marquee onload=x>&\x1b[2J\\g<1>\\d$x_"
 PARTS = [
-    "manifest.json", "rows.parquet", "artefacts/verdict.json", "artefacts/audit.json",
-    "artefacts/readers/difference_in_means/config.json", "artefacts/readers/difference_in_means/model.safetensors",
-]  # fmt: skip
+    "manifest.json",
+    "rows.parquet",
+    "artefacts/verdict.json",
+    "artefacts/audit.json",
+    "artefacts/readers/difference_in_means/config.json",
+    "artefacts/readers/difference_in_means/model.safetensors",
+]
 
 
 @pytest.fixture(scope="module")

@@ -61,9 +61,12 @@ def test_verbs_are_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("words", "most"),
-    [(["-m", "theodolite", "--help"], 0.5), (["-m", "theodolite", "compare", "--help"], 0.5),
-     (["-c", "import theodolite"], 0.3)],
-)  # fmt: skip
+    [
+        (["-m", "theodolite", "--help"], 0.5),
+        (["-m", "theodolite", "compare", "--help"], 0.5),
+        (["-c", "import theodolite"], 0.3),
+    ],
+)
 def test_help_and_import_are_quick(words: list[str], most: float) -> None:
     """Processor seconds, because the clock also counts what else the machine does."""
     best = min(_processor_seconds([sys.executable, *words]) for _ in range(3))

@@ -23,17 +23,25 @@ PATHS = {
     **dict.fromkeys(
         ["gemma2", "gemma3_text"],
         (
-            "model.embed_tokens", "model.norm", "model.layers.1",
-            "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+            "model.embed_tokens",
+            "model.norm",
+            "model.layers.1",
+            "post_attention_layernorm",
+            "pre_feedforward_layernorm",
+            "post_feedforward_layernorm",
         ),
     ),
     "gpt2": ("transformer.wte", "transformer.ln_f", "transformer.h.1", "attn", "ln_2", "mlp"),
     "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.final_layer_norm", "gpt_neox.layers.1", "attention", None, "mlp"),
     "gpt_neox_sequential": (
-        "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "gpt_neox.layers.1", "attention", "post_attention_layernorm",
+        "gpt_neox.embed_in",
+        "gpt_neox.final_layer_norm",
+        "gpt_neox.layers.1",
+        "attention",
+        "post_attention_layernorm",
         "mlp",
     ),
-}  # fmt: skip
+}
 
 
 def test_the_tables_cover_every_family() -> None:

@@ -20,9 +20,14 @@ GOLDEN = [19556, 3297, 905, 1326, 982, 28, 281, 216, 33, 41, 40, 39, 8866, 33, 3
 HASH = "ac1b274ab5e372f9442b6026640259f42a0a061171faafe1b5aca97b011a2406"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SHAPES = {
-    "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
-    "ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96),
-}  # fmt: skip
+    "attn_q": (64, 64),
+    "attn_k": (32, 64),
+    "attn_v": (32, 64),
+    "attn_output": (64, 64),
+    "ffn_gate": (96, 64),
+    "ffn_up": (96, 64),
+    "ffn_down": (64, 96),
+}
 
 
 def write_gguf(

@@ -24,9 +24,14 @@ PARAMETERS = 12 * 16 + 2 * (16 * (16 + 8 + 8 + 16) + 3 * 16 * 24 + 2 * 16) + 16
 def tiny_model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=12, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=12,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
     return LlamaForCausalLM(config)
 
 
@@ -158,7 +163,7 @@ def answer(status: int) -> Any:
         (lambda: errors.LocalEntryNotFoundError("l"), "network cannot be reached"),
         (lambda: ConnectionError("c"), "network cannot be reached"),
     ],
-)  # fmt: skip
+)
 def test_hub_errors_are_sentences(monkeypatch: pytest.MonkeyPatch, error: Any, words: str) -> None:
     def fail(*args: Any, **options: Any) -> None:
         raise error()

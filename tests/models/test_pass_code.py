@@ -66,9 +66,18 @@ def tensor_method(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "patch",
-    [class_forward, class_method, activation, linear, module_function, attention, functional, torch_function,
-     tensor_method],
-)  # fmt: skip
+    [
+        class_forward,
+        class_method,
+        activation,
+        linear,
+        module_function,
+        attention,
+        functional,
+        torch_function,
+        tensor_method,
+    ],
+)
 def test_a_patched_class_or_function_is_another_identity_until_it_is_undone(patch: Patch) -> None:
     model = Model(tiny_model(), byte_tokenizer(), name="tiny")
     ids = torch.tensor([[5, 6, 7]])

@@ -30,9 +30,14 @@ from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 def model(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
     config = LlamaConfig(
-        vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=32,
-    )  # fmt: skip
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+    )
     return SimpleNamespace(config=config, dtype=dtype, device=torch.device(device))
 
 

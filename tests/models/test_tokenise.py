@@ -87,9 +87,14 @@ def with_bos() -> Tokenizer:
 
 
 KINDS: dict[str, Callable[[], Tokenizer]] = {
-    "bpe": bpe, "bpe-ignore-merges": lambda: bpe(ignore_merges=True), "beyond": beyond_the_vocabulary,
-    "unigram": metaspace, "sentencepiece": sentencepiece_bpe, "wordpiece": word_piece, "bos": with_bos,
-}  # fmt: skip
+    "bpe": bpe,
+    "bpe-ignore-merges": lambda: bpe(ignore_merges=True),
+    "beyond": beyond_the_vocabulary,
+    "unigram": metaspace,
+    "sentencepiece": sentencepiece_bpe,
+    "wordpiece": word_piece,
+    "bos": with_bos,
+}
 TEMPLATE = byte_tokenizer().chat_template.replace("message['content']", "message['content'] | trim")
 
 
@@ -265,10 +270,12 @@ def test_a_template_prints_the_moment_that_the_clock_was_set_to(quote: str) -> N
 
 @pytest.mark.parametrize(
     "start",
-    ["\n  {% if true %}x{% endif %}{{ strftime_now('%d %b %Y') }}",
-     "  lead {{ strftime_now(' %d %b %Y\t') }}",
-     "{% if strftime_now is defined %}{{ strftime_now ('%d %b %Y ') }}{% endif %}"],
-)  # fmt: skip
+    [
+        "\n  {% if true %}x{% endif %}{{ strftime_now('%d %b %Y') }}",
+        "  lead {{ strftime_now(' %d %b %Y\t') }}",
+        "{% if strftime_now is defined %}{{ strftime_now ('%d %b %Y ') }}{% endif %}",
+    ],
+)
 def test_a_clock_changes_nothing_of_a_template_but_the_date(start: str) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = start + tokenizer.chat_template

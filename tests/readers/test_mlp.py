@@ -41,8 +41,10 @@ def test_training_in_the_span_is_training_on_all_columns() -> None:
 
 def test_steps_and_decay_restrain_it() -> None:
     rows, y = xor(60, 20)
-    loss = [-np.log(r.predict_proba(rows)[np.arange(60), y]).mean() for r in Mlp(decay=1.0).fit_path(
-        rows, y, [{"steps": 2}, {"steps": 20}, {"steps": 20, "decay": 3000.0}])]  # fmt: skip
+    loss = [
+        -np.log(r.predict_proba(rows)[np.arange(60), y]).mean()
+        for r in Mlp(decay=1.0).fit_path(rows, y, [{"steps": 2}, {"steps": 20}, {"steps": 20, "decay": 3000.0}])
+    ]
     assert loss[1] < loss[0]
     assert loss[1] < loss[2]
     assert loss[2] == pytest.approx(np.log(2), abs=0.01)

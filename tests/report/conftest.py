@@ -16,10 +16,15 @@ def build() -> Callable[..., Run]:
     """A function that writes a planted, finished run into a folder, with any part replaced or left out."""
 
     def make(
-        folder: Path, *, extra: list[dict[str, Any]] | None = None, only: list[dict[str, Any]] | None = None,
-        recipe: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, score: pd.DataFrame | None = None,
+        folder: Path,
+        *,
+        extra: list[dict[str, Any]] | None = None,
+        only: list[dict[str, Any]] | None = None,
+        recipe: dict[str, Any] | None = None,
+        facts: dict[str, Any] | None = None,
+        score: pd.DataFrame | None = None,
         **documents: Any,
-    ) -> Run:  # fmt: skip
+    ) -> Run:
         run = Run.create(folder, RECIPE | (recipe or {}), "d1" * 32)
         run.add_rows([*(rows() if only is None else only), *(extra or [])])
         run.add_scores(scores() if score is None else score)

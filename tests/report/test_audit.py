@@ -29,8 +29,13 @@ def test_sizes_losses_and_baselines_stand_where_they_belong() -> None:
     assert cells(lost) == {"duplicate": ["31", "0"], "near a training row": ["0", "27"]}
     assert cells(near) == {PRIMARY: ["27", "0", "0", "3"]}
     assert cells(baselines)["train"] == [
-        "itself", ".655 [.625, .685]", ".755 [.725, .785]", ".955 [.925, .985]", ".975 [.945, 1.005]", "412 96 groups",
-    ]  # fmt: skip
+        "itself",
+        ".655 [.625, .685]",
+        ".755 [.725, .785]",
+        ".955 [.925, .985]",
+        ".975 [.945, 1.005]",
+        "412 96 groups",
+    ]
     assert isinstance(tried, Text)
     assert "812 candidates" in tried.words
     assert "Beyond chance: 2 (words and pairs of words 1, sources 1)." in tried.words

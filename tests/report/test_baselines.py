@@ -20,9 +20,19 @@ Build = Callable[..., Run]
 
 def line(method: str, than: str, dataset: str, value: float, verdict: str, primary: bool = False) -> dict[str, Any]:
     return {
-        "method": method, "than": than, "dataset": dataset, "metric": "auroc", "primary": primary, "value": value,
-        "lo": value - 0.05, "hi": value + 0.05, "n": 200, "n_groups": 100, "verdict": verdict, "needs": {},
-    }  # fmt: skip
+        "method": method,
+        "than": than,
+        "dataset": dataset,
+        "metric": "auroc",
+        "primary": primary,
+        "value": value,
+        "lo": value - 0.05,
+        "hi": value + 0.05,
+        "n": 200,
+        "n_groups": 100,
+        "verdict": verdict,
+        "needs": {},
+    }
 
 
 EVERYWHERE = [
@@ -33,7 +43,9 @@ EVERYWHERE = [
     line("logistic", "char_ngrams", "health", 0.001, "equivalent"),
 ]
 TEXT = {
-    "chosen": {"": "logistic"}, "text_only": ["char_ngrams", "sentence"], "easy_from": 0.7,
+    "chosen": {"": "logistic"},
+    "text_only": ["char_ngrams", "sentence"],
+    "easy_from": 0.7,
     "text": [
         line("logistic", "sentence", PRIMARY, -0.101, "worse")
         | {"n_text": 2, "p_adjusted": 0.012, "level": 0.64, "than_level": 0.741},
@@ -44,7 +56,7 @@ TEXT = {
         {"dataset": PRIMARY, "draws": 10, "lo": 0.5, "hi": 0.62, "best": "logistic", "easy": False},
         {"dataset": "health", "draws": 10, "lo": 0.55, "hi": 0.89, "best": "logistic", "easy": True},
     ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

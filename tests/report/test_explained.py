@@ -36,7 +36,7 @@ FOUND: dict[str, Any] = {
         dataset("jailbreakbench", 0.2, "undecided"),
     ],
     "beside": [{"name": "text-only", "dataset": PRIMARY, "fvu": 0.41, "latents": contrast(0.03, "better")}],
-}  # fmt: skip
+}
 
 
 def test_each_conclusion_names_its_data_sets_and_the_contrast_that_decides(build: Build, tmp_path: Path) -> None:

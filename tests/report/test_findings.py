@@ -54,8 +54,12 @@ def test_a_shift_whose_name_ends_like_a_pair_is_no_left_out_source(build: Build,
 def test_a_fixed_contrast_without_a_score_leaves_the_page_whole(build: Build, tmp_path: Path) -> None:
     """A tokenizer that cannot be asked leaves a baseline without any score: the run is done, and its page is due."""
     nothing = contrast("lat", 0.0, 0.0, 1.0, 1.0, "undecided", {"code": "unscored"}) | {
-        "value": None, "lo": None, "hi": None, "n": 0, "n_groups": 0,
-    }  # fmt: skip
+        "value": None,
+        "lo": None,
+        "hi": None,
+        "n": 0,
+        "n_groups": 0,
+    }
     run = build(tmp_path, verdict=VERDICT | {"contrasts": [*VERDICT["contrasts"], nothing]})
     (figure,) = [b for b in findings.verdict(Sheet(run)).blocks if isinstance(b, Figure)]
     assert [text.get_text() for text in figure.chart.axes[0].texts].count("undecided") == 2

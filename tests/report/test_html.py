@@ -113,10 +113,23 @@ def test_the_subject_of_the_verdict_is_named(read: Read) -> None:
 def test_sections_come_in_the_order_a_sceptic_reads(page: str) -> None:
     titles = re.findall(r'<h2 id="heading-\d+"><span>\d+</span> ([^<]+)</h2>', page)
     assert titles == [
-        "Verdict", "Data audit", "Matched site", "Free site", "In distribution", "Under shift",
-        "Selective prediction", "Where it can be read", "How many latents it takes", "The dictionary", "Costs",
-        "Over-refusal", "Limits", "Methods paragraph", "Counted warnings", "Provenance",
-    ]  # fmt: skip
+        "Verdict",
+        "Data audit",
+        "Matched site",
+        "Free site",
+        "In distribution",
+        "Under shift",
+        "Selective prediction",
+        "Where it can be read",
+        "How many latents it takes",
+        "The dictionary",
+        "Costs",
+        "Over-refusal",
+        "Limits",
+        "Methods paragraph",
+        "Counted warnings",
+        "Provenance",
+    ]
 
 
 def test_a_dictionary_outside_its_domain_is_said_to_be(read: Read) -> None:
@@ -175,10 +188,14 @@ def test_hostile_names_are_only_words(build: Callable[..., Run], tmp_path: Path,
     contrast = VERDICT["contrasts"][0] | {"method": attack, "dataset": attack, "verdict": attack}
     noted = AUDIT | {"overviews": [AUDIT["overviews"][0] | {"note": attack}]}
     hostile = build(
-        tmp_path, audit=noted, only=rows, recipe={"question": attack, "shifts": {attack: {"note": attack}}},
-        facts={"model": {"name": attack, "quantisation": attack}}, score=scores(4),
+        tmp_path,
+        audit=noted,
+        only=rows,
+        recipe={"question": attack, "shifts": {attack: {"note": attack}}},
+        facts={"model": {"name": attack, "quantisation": attack}},
+        score=scores(4),
         verdict={"contrasts": [contrast], "notes": [{"code": attack}], "read": {"columns": attack}},
-    )  # fmt: skip
+    )
     read = Read(html.page(hostile))
     assert read.open == []
     assert not {tag for tag, _ in read.tags} & {"script", "img", "i"}
@@ -191,10 +208,16 @@ def test_what_a_run_does_not_have_is_said_not_faked(build: Callable[..., Run], t
     nothing: dict[str, Any] = {"verdict": None, "card": None, "audit": None, "facts": {"model": {}, "protocol": {}}}
     read = Read(html.page(build(tmp_path, only=[row("logistic", PRIMARY)], **nothing)))
     for words in [
-        "fixed no contrasts", "kept no audit", "read one site only", "did not sweep the blocks",
-        "no rows from its training", "no k-sparse curve",
-        "nothing here speaks for or against SAEs", "no over-refusal set", "none: no SAE rows",
-    ]:  # fmt: skip
+        "fixed no contrasts",
+        "kept no audit",
+        "read one site only",
+        "did not sweep the blocks",
+        "no rows from its training",
+        "no k-sparse curve",
+        "nothing here speaks for or against SAEs",
+        "no over-refusal set",
+        "none: no SAE rows",
+    ]:
         assert words in read.words, words
     assert not re.search(r"\b(nan|NaN|None|null)\b", read.words)
     assert "bootstrap" not in read.words

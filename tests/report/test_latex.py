@@ -32,9 +32,11 @@ def test_names_are_escaped(build: Callable[..., Run], tmp_path: Path) -> None:
     attack = r"\input{/etc/passwd} & 50% $x_1$ #~^"
     contrast = VERDICT["contrasts"][0] | {"dataset": attack}
     hostile = build(
-        tmp_path, only=[row(attack, PRIMARY, value=0.7)], facts={"model": {"name": attack}},
+        tmp_path,
+        only=[row(attack, PRIMARY, value=0.7)],
+        facts={"model": {"name": attack}},
         verdict={"contrasts": [contrast]},
-    )  # fmt: skip
+    )
     text = latex(Sheet(hostile))
     assert r"\input" not in text
     assert r"\textbackslash{}input\{/etc/passwd\} \& 50\% \$x\_1\$ \#\textasciitilde{}\textasciicircum{}" in text

@@ -24,10 +24,18 @@ def part(reference: float, difference: float, verdict: str) -> dict[str, Any]:
         "hi": reference + 0.02,
     }
     line = {
-        "method": "difference_in_means", "than": "logistic", "dataset": PRIMARY, "value": difference,
-        "lo": difference - 0.05, "hi": difference + 0.05, "n": 200, "n_groups": 90, "verdict": verdict, "needs": {},
+        "method": "difference_in_means",
+        "than": "logistic",
+        "dataset": PRIMARY,
+        "value": difference,
+        "lo": difference - 0.05,
+        "hi": difference + 0.05,
+        "n": 200,
+        "n_groups": 90,
+        "verdict": verdict,
+        "needs": {},
         "primary": True,
-    }  # fmt: skip
+    }
     return {"levels": [level], "contrasts": [line]}
 
 
@@ -68,14 +76,17 @@ def test_the_table_has_a_column_per_pooling_and_the_candidates_stand_below(sheet
     assert isinstance(others, Table)
     assert isinstance(candidates, Table)
     assert [(v.words, v.small) for v in others.head[1:]] == [
-        ("Mean over content tokens", "this run"), ("Last token", ""), ("Max over content tokens", ""),
-    ]  # fmt: skip
+        ("Mean over content tokens", "this run"),
+        ("Last token", ""),
+        ("Max over content tokens", ""),
+    ]
     lines = {line.cells[0].words: [cell.words for cell in line.cells[1:]] for line in others.lines}
     assert lines["Difference in means on dense activations"] == ["−.010 undecided", "−.120 worse", ".000 undecided"]
     assert lines["AUROC of logistic on dense activations"] == [".640", ".760", ".610"]
     assert [[cell.words for cell in line.cells] for line in candidates.lines] == [
-        ["content", "mean", ".310", "yes"], ["last token of all", "last", ".420", ""],
-    ]  # fmt: skip
+        ["content", "mean", ".310", "yes"],
+        ["last token of all", "last", ".420", ""],
+    ]
     assert "the lowest of 2 was taken" in candidates.caption
     assert {*others.lines, *candidates.lines}
 

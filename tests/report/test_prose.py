@@ -67,13 +67,21 @@ def test_draws_of_a_control_and_another_dictionary_are_no_methods_more(build: Bu
 
 
 GIVEN: dict[str, Any] = {
-    "facts": {"from_arrays": True, "labels": 60, "model": {}}, "card": None, "audit": None,
+    "facts": {"from_arrays": True, "labels": 60, "model": {}},
+    "card": None,
+    "audit": None,
     "verdict": VERDICT | {"read": {"columns": 12}},
     "recipe": {
-        "positive": "label 1", "negative": "label 0", "site": "rows", "primary": IN_DISTRIBUTION, "shifts": {},
-        "sealed": None, "model": "arrays", "question": "",
+        "positive": "label 1",
+        "negative": "label 0",
+        "site": "rows",
+        "primary": IN_DISTRIBUTION,
+        "shifts": {},
+        "sealed": None,
+        "model": "arrays",
+        "question": "",
     },
-}  # fmt: skip
+}
 
 
 def test_rows_that_were_given_are_no_texts_in_a_model(build: Build, tmp_path: Path) -> None:
@@ -106,11 +114,17 @@ def test_the_methods_paragraph_is_filled_from_the_run(build: Build, tmp_path: Pa
     for words in [
         "We compared 2 methods at telling harmful from benign texts in smollm2-135m-instruct (135M parameters, "
         "dequantised Q4_1)",
-        "chat-formatted and cut at 256 tokens", "4,096 latents, k = 32", "FVU .213 on held-out documents", "split "
-        "50/15/15/20 % into train",
-        "within .7 character 4-gram cosine", "at most 12 configurations", "3 grouped folds", "2,000 replicates",
-        "contrasts on jailbreak-wrapped (3)", "within .02 counts as equivalent",
-    ]:  # fmt: skip
+        "chat-formatted and cut at 256 tokens",
+        "4,096 latents, k = 32",
+        "FVU .213 on held-out documents",
+        "split 50/15/15/20 % into train",
+        "within .7 character 4-gram cosine",
+        "at most 12 configurations",
+        "3 grouped folds",
+        "2,000 replicates",
+        "contrasts on jailbreak-wrapped (3)",
+        "within .02 counts as equivalent",
+    ]:
         assert words in said, words
 
 

@@ -33,8 +33,15 @@ def test_metrics_and_the_parts_of_an_error_are_tables_of_their_own(run: Run) -> 
         return [value.words for value in table.head[1:]] if table else []
 
     assert titles("(?!auroc)") == [
-        "Average precision", "Brier score", "ECE", "TPR at 5 % FPR", "Realised FPR at 5 % FPR",
-    ]  # fmt: skip
+        "Average precision",
+        "Brier score",
+        "ECE",
+        "TPR at 5 % FPR",
+        "Realised FPR at 5 % FPR",
+    ]
     assert titles("auroc") == [
-        "Standard error, rows", "Standard error, training sets", "of which refits alone", "SD between training sets",
-    ]  # fmt: skip
+        "Standard error, rows",
+        "Standard error, training sets",
+        "of which refits alone",
+        "SD between training sets",
+    ]

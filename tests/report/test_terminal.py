@@ -36,9 +36,21 @@ def test_a_run_shows_verdict_numbers_counts_times_and_page(run: Run, capsys: pyt
     assert "undecided (needs about 1,200 rows in 280 groups)" in " ".join(text.split())
     line = next(line for line in text.splitlines() if line.strip().startswith("Word n-grams"))
     assert line.split() == [
-        "Word", "n-grams", ".934", "[.900,", ".968]", ".874", "[.840,", ".908]", ".654", "[.620,", ".688]",
-        ".694", "[.660,", ".728]",
-    ]  # fmt: skip
+        "Word",
+        "n-grams",
+        ".934",
+        "[.900,",
+        ".968]",
+        ".874",
+        "[.840,",
+        ".908]",
+        ".654",
+        "[.620,",
+        ".688]",
+        ".694",
+        "[.660,",
+        ".728]",
+    ]
     assert "Counted: 17 truncated" in text
     assert "Time: reading the model 1 min 35 s, fitting 10 min 10 s" in text
     assert f"Report: {run.folder / 'report.html'}" in text.splitlines()
@@ -147,8 +159,10 @@ def test_tokens_in_colour_keep_the_text_and_name_the_strongest(
 def test_tokens_in_colour_are_as_strong_as_their_reading() -> None:
     full, half, none = (terminal._shade(strength).bgcolor for strength in (1.0, 0.5, 0.0))
     assert [tuple(colour.triplet or ()) for colour in (full, half, none) if colour] == [
-        terminal.POSITIVE, (234, 174, 127), (255, 255, 255),
-    ]  # fmt: skip
+        terminal.POSITIVE,
+        (234, 174, 127),
+        (255, 255, 255),
+    ]
     negative = terminal._shade(-1.0).bgcolor
     assert negative is not None
     assert negative.triplet == terminal.NEGATIVE
@@ -170,20 +184,50 @@ def test_laws_hold_only_when_there_are_some_and_all_hold(capsys: pytest.CaptureF
 
 AUDIT = {
     "overviews": [
-        {"name": "train", "n": 120, "n_positive": 30, "n_clusters": 100, "n_requests": 0, "n_templates": 0,
-         "sources": {"forum": (90, 30)}, "licence": "yours", "redistributable": True, "note": "",
-         "lost": [{"dataset": "train", "cause": "duplicate", "n": 7}]},
+        {
+            "name": "train",
+            "n": 120,
+            "n_positive": 30,
+            "n_clusters": 100,
+            "n_requests": 0,
+            "n_templates": 0,
+            "sources": {"forum": (90, 30)},
+            "licence": "yours",
+            "redistributable": True,
+            "note": "",
+            "lost": [{"dataset": "train", "cause": "duplicate", "n": 7}],
+        },
     ],
     "baselines": [
-        {"feature": "length", "fitted_on": "itself", "scored_on": "train", "auroc": 0.75, "lo": 0.625, "hi": 0.875,
-         "n": 120, "n_groups": 100},
+        {
+            "feature": "length",
+            "fitted_on": "itself",
+            "scored_on": "train",
+            "auroc": 0.75,
+            "lo": 0.625,
+            "hi": 0.875,
+            "n": 120,
+            "n_groups": 100,
+        },
     ],
     "shortcuts": {
-        "n_candidates": 40, "n_permutations": 500, "n_rows": 100,
-        "shortcuts": [{"kind": "term", "name": "[please]", "effect": 0.375, "z": 4.0, "p": 0.002, "share_positive": 0.5,
-                       "share_negative": 0.125, "n": 30}],
+        "n_candidates": 40,
+        "n_permutations": 500,
+        "n_rows": 100,
+        "shortcuts": [
+            {
+                "kind": "term",
+                "name": "[please]",
+                "effect": 0.375,
+                "z": 4.0,
+                "p": 0.002,
+                "share_positive": 0.5,
+                "share_negative": 0.125,
+                "n": 30,
+            }
+        ],
     },
-}  # fmt: skip
+}
 
 
 def test_an_audit_shows_losses_baselines_and_shortcuts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,11 +310,23 @@ def test_a_certificate_that_failed_on_the_shifts_is_not_called_accepted(
     near = [SimpleNamespace(id=str(i), label=1, distance=0.5) for i in range(5)]
     terminal.show_selection(
         SimpleNamespace(
-            alpha=0.9, label=1, name="harmful", probability=0.99, reason="", rule="sdm in pls", confidence=1.0,
-            threshold=0.5, delta=0.1, q=5, d=0.5, q_prime=3.0, exemplars=near, shifts=shifts,
+            alpha=0.9,
+            label=1,
+            name="harmful",
+            probability=0.99,
+            reason="",
+            rule="sdm in pls",
+            confidence=1.0,
+            threshold=0.5,
+            delta=0.1,
+            q=5,
+            d=0.5,
+            q_prime=3.0,
+            exemplars=near,
+            shifts=shifts,
         ),
         None,
-    )  # fmt: skip
+    )
     first = capsys.readouterr().out.splitlines()[0]
     assert ("accepted at 0.9" in first) == accepted
     assert ("holds on none of its" in first) == (not accepted)

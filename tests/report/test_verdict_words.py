@@ -70,13 +70,21 @@ def test_what_is_not_compared_or_has_no_interval_says_why(
         ({"code": "outside domain", "dictionary": "d", "fvu": {"health": 0.7}}, "(FVU .700 on health)"),
         ({"code": "inverted", "dataset": IN_DISTRIBUTION, "methods": ["lat"]}, "On the test rows the AUROC of LAT on"),
         (
-            {"code": "margin", "method": "lat", "than": "lda", "better": "lda", "other": "lat", "error": 0.015,
-             "margin": 0.02, "verdict": "equivalent"},
+            {
+                "code": "margin",
+                "method": "lat",
+                "than": "lda",
+                "better": "lda",
+                "other": "lat",
+                "error": 0.015,
+                "margin": 0.02,
+                "verdict": "equivalent",
+            },
             "shrinkage LDA on dense activations puts 1.5 % of pairs in the wrong order; equivalent within .02 leaves "
             "room for 3.5 % of LAT on dense activations.",
         ),
     ],
-)  # fmt: skip
+)
 def test_every_note_has_its_words(sheet: Sheet, facts: dict[str, Any], words: str) -> None:
     assert words in note(sheet, facts)
 

@@ -47,9 +47,14 @@ def test_the_files_are_those_of_the_protocol(tmp_path: Path) -> None:
     digest = hashlib.sha256(content).hexdigest()
     assert names == ["commits/000017.json", "manifest.json", f"shards/000017-{digest[:16]}.safetensors"]
     assert json.loads((tmp_path / "commits" / "000017.json").read_text()) == {
-        "unit": 17, "shard": commit.shard, "sha256": digest, "size": len(content),
-        "rows": {"x": 3, "doc": 3}, "nonfinite": 0, "seconds": 1.235,
-    }  # fmt: skip
+        "unit": 17,
+        "shard": commit.shard,
+        "sha256": digest,
+        "size": len(content),
+        "rows": {"x": 3, "doc": 3},
+        "nonfinite": 0,
+        "seconds": 1.235,
+    }
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest == {"protocol": 1, "fields": FIELDS, "key": key(FIELDS)}
 

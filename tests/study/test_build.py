@@ -58,9 +58,17 @@ def made(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     table(60).to_csv(tmp_path / "mine.csv", index=False)
     source = Source(source="mine", file=str(tmp_path / "mine.csv"), field="text", label="label")
     recipe = Recipe(
-        name="toy", title="toy", positive="1", negative="0", question="Is it?", site=SITE, sites=[SITE], train=[source],
-        max_tokens=30, methods=["logistic@latents", "logistic@sentence", "logistic@embedding", "prompting"],
-    )  # fmt: skip
+        name="toy",
+        title="toy",
+        positive="1",
+        negative="0",
+        question="Is it?",
+        site=SITE,
+        sites=[SITE],
+        train=[source],
+        max_tokens=30,
+        methods=["logistic@latents", "logistic@sentence", "logistic@embedding", "prompting"],
+    )
     monkeypatch.setattr(sentence, "embed", lambda texts, note: np.ones((len(texts), 3)))
     monkeypatch.setattr(sentence, "truncated", lambda texts: 5)
     monkeypatch.setattr(prompting, "answer_log_odds", lambda model, texts, question, **how: np.ones(len(texts)))
@@ -114,9 +122,13 @@ def test_every_option_that_decides_the_rows_is_in_their_key(made: Make) -> None:
     """Of two requests that differ in one of them, neither may be given what was kept for the other."""
     half = Model(tiny_model().to(torch.bfloat16), byte_tokenizer(), name="tiny", hash="0" * 64)
     common = {
-        "pooling": made(pooling="last"), "positions": made(positions="content[-3:]"), "format": made(format="raw"),
-        "max_tokens": made(max_tokens=20), "sites": made(sites=[SITE, "blocks.0.resid_post"]), "dtype": made(half),
-    }  # fmt: skip
+        "pooling": made(pooling="last"),
+        "positions": made(positions="content[-3:]"),
+        "format": made(format="raw"),
+        "max_tokens": made(max_tokens=20),
+        "sites": made(sites=[SITE, "blocks.0.resid_post"]),
+        "dtype": made(half),
+    }
     first = made()
     assert len({views.inputs["train"] for views in (first, *common.values())}) == 1 + len(common)
     asked = [made(question="Another?"), made(few_shot=[("a text", 1)])]
@@ -280,9 +292,14 @@ def test_dictionaries_from_elsewhere_come_to_a_page_that_says_so(
     table(120).to_csv(tmp_path / "mine.csv", index=False)
     main, beside = (str(write(tmp_path / f"d{at}")) for at, write in enumerate(order))
     result = theodolite.compare(
-        tmp_path / "mine.csv", model=model, sites=[SITE], sae=[main, beside], quick=True, out=tmp_path / "run",
+        tmp_path / "mine.csv",
+        model=model,
+        sites=[SITE],
+        sae=[main, beside],
+        quick=True,
+        out=tmp_path / "run",
         methods=["logistic", "logistic@latents", "k_sparse@latents", "logistic@control"],
-    )  # fmt: skip
+    )
     run = result.run
     main, beside = Path(main).name, Path(beside).name  # what may be passed on names no folder
     assert set(run.rows["method"]) >= {"logistic@latents", f"logistic@latents [{beside}]"}

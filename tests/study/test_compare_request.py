@@ -72,9 +72,16 @@ def test_one_value_is_a_list_of_one_wherever_several_are_expected() -> None:
 
 
 CHANGED: dict[str, Any] = {
-    "device": "cpu", "batch_tokens": 64, "engine": "serial", "out": "elsewhere", "force": True, "dry_run": True,
-    "show_text": True, "progress": print, "command": "theodolite compare truth",
-}  # fmt: skip
+    "device": "cpu",
+    "batch_tokens": 64,
+    "engine": "serial",
+    "out": "elsewhere",
+    "force": True,
+    "dry_run": True,
+    "show_text": True,
+    "progress": print,
+    "command": "theodolite compare truth",
+}
 
 
 @pytest.mark.parametrize(("name", "value"), [*CHANGED.items(), ("device_map", "balanced")])
@@ -88,11 +95,25 @@ def test_neither_the_machine_nor_the_output_is_part_of_what_is_asked_for(name: s
 def test_every_other_field_is_part_of_what_is_asked_for() -> None:
     """A field that is declared and never read would be an option that does nothing."""
     asked: dict[str, Any] = {
-        "limit": 100, "leaks": "keep-all", "model": "other/model", "revision": "abc", "dtype": "bfloat16",
-        "format": "chat", "max_tokens": 64, "sae": "none", "sites": "blocks.3.resid_post", "positions": "all",
-        "pooling": "max", "question": "Is it?", "methods": ["lat", "ridge"], "seeds": 3, "margin": 0.03,
-        "admit": True, "quick": True, "final": True,
-    }  # fmt: skip
+        "limit": 100,
+        "leaks": "keep-all",
+        "model": "other/model",
+        "revision": "abc",
+        "dtype": "bfloat16",
+        "format": "chat",
+        "max_tokens": 64,
+        "sae": "none",
+        "sites": "blocks.3.resid_post",
+        "positions": "all",
+        "pooling": "max",
+        "question": "Is it?",
+        "methods": ["lat", "ridge"],
+        "seeds": 3,
+        "margin": 0.03,
+        "admit": True,
+        "quick": True,
+        "final": True,
+    }
     of_a_file = {"text", "label", "positive", "group", "groups", "shifts"}
     known = {each.name for each in fields(CompareRequest)}
     assert known == {*asked, *CHANGED, *of_a_file, "data", "device_map", "alpha"}
@@ -109,10 +130,14 @@ def test_a_request_becomes_the_recipe_that_one_would_write_by_hand() -> None:
     )
     assert found == recipes.load("truth").model_copy(
         update={
-            "methods": ["logistic", "ridge"], "seeds": 3, "site": "blocks.3.resid_post",
-            "sites": ["blocks.3.resid_post"], "dictionaries": [], "contrasts": [],
+            "methods": ["logistic", "ridge"],
+            "seeds": 3,
+            "site": "blocks.3.resid_post",
+            "sites": ["blocks.3.resid_post"],
+            "dictionaries": [],
+            "contrasts": [],
         }
-    )  # fmt: skip
+    )
 
 
 def test_the_part_that_is_the_machine_is_refused_where_it_contradicts_itself() -> None:

@@ -107,7 +107,9 @@ def test_a_comparison_takes_classes_and_gives_what_their_words_give(
     frame = run.frame
     assert frame["value"].between(0.8, 1).all()
     again: Any = theodolite.compare(
-        (X, y), method=[f"{file}:Mine", "scikit(estimator=RidgeClassifier, options={'alpha': 2.0})", "logistic"],
-        seeds=2, out=tmp_path / "r",
-    )  # fmt: skip
+        (X, y),
+        method=[f"{file}:Mine", "scikit(estimator=RidgeClassifier, options={'alpha': 2.0})", "logistic"],
+        seeds=2,
+        out=tmp_path / "r",
+    )
     assert again.run.manifest["finished"] == run.run.manifest["finished"]

@@ -71,9 +71,18 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, concept.Conc
     pd.DataFrame({"text": texts, "label": np.arange(60) % 2}).to_csv(folder / "mine.csv", index=False)
     source = Source(source="mine", file=str(folder / "mine.csv"), field="text", label="label")
     recipe = Recipe(
-        name="toy", title="toy", positive="1", negative="0", question="", site=SITE, sites=[SITE], train=[source],
-        seeds=SEEDS, pooling="auto", positions="auto",
-    )  # fmt: skip
+        name="toy",
+        title="toy",
+        positive="1",
+        negative="0",
+        question="",
+        site=SITE,
+        sites=[SITE],
+        train=[source],
+        seeds=SEEDS,
+        pooling="auto",
+        positions="auto",
+    )
     return recipe, concept.load(recipe)
 
 
@@ -85,10 +94,13 @@ def test_the_lowest_loss_is_chosen_and_every_candidate_is_recorded_once(
     chosen, tried = pooling_choice.choose(recipe, found.train, Subjects(model))
     ways = [(c.positions, c.pooling) for c in tried]
     assert ways == [
-        ("content", "mean"), ("content", "last"), ("content", "max"),
+        ("content", "mean"),
+        ("content", "last"),
+        ("content", "max"),
         ("content[-1]", "mean"),  # of one token the mean is the maximum
-        ("suffix", "mean"), ("suffix", "max"),
-    ]  # fmt: skip
+        ("suffix", "mean"),
+        ("suffix", "max"),
+    ]
     best = min(tried, key=lambda c: c.log_loss)
     assert (chosen.positions, chosen.pooling) == (best.positions, best.pooling)
     assert not pooling_choice.is_open(chosen)

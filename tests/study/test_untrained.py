@@ -37,9 +37,18 @@ def foreign(**info: object) -> Dictionary:
 def recipe(file: Path | str = "x.csv") -> Recipe:
     source = Source(source="mine", file=str(file), field="text", label="label")
     return Recipe(
-        name="toy", title="toy", positive="1", negative="0", question="Is it?", site=SITE, sites=[SITE], train=[source],
-        max_tokens=30, format="raw", methods=["logistic@latents", "k_sparse@latents"],
-    )  # fmt: skip
+        name="toy",
+        title="toy",
+        positive="1",
+        negative="0",
+        question="Is it?",
+        site=SITE,
+        sites=[SITE],
+        train=[source],
+        max_tokens=30,
+        format="raw",
+        methods=["logistic@latents", "k_sparse@latents"],
+    )
 
 
 def beside(model: Model, *given: SiteDictionary) -> Subjects:
@@ -51,8 +60,10 @@ def test_a_dictionary_from_elsewhere_gets_one_of_each_kind(model: Model) -> None
     found = beside(model, mine).dictionaries
     assert found[0] is mine
     assert [s.family for s in found[1:]] == [
-        "untrained random encoder", "untrained permuted encoder", "untrained random decoder",
-    ]  # fmt: skip
+        "untrained random encoder",
+        "untrained permuted encoder",
+        "untrained random decoder",
+    ]
     assert all("untrained" in s.key and "/home" not in s.name for s in found[1:])
     assert {s.site for s in found} == {SITE}
 

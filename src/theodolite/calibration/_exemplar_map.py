@@ -36,7 +36,7 @@ class ExemplarMap(Reader):
         self.seed = seed
 
     def transform(self, X: Any) -> Array:
-        """Returns h', (n, m)."""
+        """Return h', (n, m)."""
         return self._normalised(self._rows(X, reset=False)) @ self.map_
 
     def _fit(self, rows: Any, target_n: Array) -> None:
@@ -74,7 +74,7 @@ class ExemplarMap(Reader):
     def _measured(
         self, weights: list[Array], x_nd: Array, label_n: Array, train: Array, out: Array
     ) -> tuple[Array, Array, float]:
-        """Returns q and d of the training rows, and the loss on the rows held out."""
+        """Return q and d of the training rows, and the loss on the rows held out."""
         G, W, b = weights
         h_nm = x_nd @ G
         logits_nc = h_nm @ W + b
@@ -92,7 +92,7 @@ class ExemplarMap(Reader):
 
 
 def _gradients(weights: list[Array], x_nd: Array, label_n: Array, q_n: Array, d_n: Array) -> list[Array]:
-    """Returns the gradients of the mean loss; the base of the logarithm cancels: dL/dz' = d (P - onehot) / n."""
+    """Return the gradients of the mean loss; the base of the logarithm cancels: dL/dz' = d (P - onehot) / n."""
     G, W, b = weights
     h_nm = x_nd @ G
     proba_nc = _sdm.probabilities(h_nm @ W + b, q_n, d_n)
@@ -109,7 +109,7 @@ def _adam(w: Array, g: Array, moment: tuple[Array, Array], lr: float, step: int)
 
 
 def _two_parts(label_n: Array, seed: int) -> tuple[Array, Array]:
-    """Returns four fifths to train on and a fifth to choose the epoch; all rows twice where a class is too small."""
+    """Return four fifths to train on and a fifth to choose the epoch; all rows twice where a class is too small."""
     n_folds = min(5, int(np.bincount(label_n).min()))
     if n_folds < 2:
         return np.arange(len(label_n)), np.arange(len(label_n))

@@ -39,7 +39,7 @@ class Neighbours:
         return len(self.rows_md)
 
     def nearest(self, rows: Array, k: int, itself: bool = False) -> tuple[Array, Array]:
-        """Returns squared distances and indices (n, k), nearest first; k is cut to the size of the support.
+        """Return squared distances and indices (n, k), nearest first; k is cut to the size of the support.
 
         itself: the rows are the support's own, in its order, and none is its own neighbour.
         """
@@ -67,7 +67,7 @@ class Neighbours:
         return distance_nk, index_nk
 
     def _ordered(self, rows_nd: Array, some_nc: Array, own_n: Array, k: int) -> tuple[Array, Array]:
-        """Returns the k nearest candidates of each row, without the row itself."""
+        """Return the k nearest candidates of each row, without the row itself."""
         exact_nc = np.empty(some_nc.shape)
         step = max(1, _BLOCK // (some_nc.shape[1] * rows_nd.shape[1]))
         for block in (slice(start, start + step) for start in range(0, len(rows_nd), step)):
@@ -79,7 +79,7 @@ class Neighbours:
         return np.take_along_axis(exact_nc, order, 1), np.take_along_axis(some_nc, order, 1)
 
     def _rounding(self, rows_nd: Array) -> Array:
-        """Returns a bound, (n,), on the rounding error of a squared distance computed from products in float32."""
+        """Return a bound, (n,), on the rounding error of a squared distance computed from products in float32."""
         size_n = np.einsum("nd,nd->n", rows_nd, rows_nd) + self._largest
         return 4 * rows_nd.shape[1] * float(np.finfo(np.float32).eps) * size_n
 
@@ -88,7 +88,7 @@ _supports: OrderedDict[bytes, Neighbours] = OrderedDict()
 
 
 def neighbours(rows_md: Array) -> Neighbours:
-    """Returns the search among these rows, from a cache of the last four supports where equal rows are in it.
+    """Return the search among these rows, from a cache of the last four supports where equal rows are in it.
 
     Many calibrators share a support. The cache outlives them: up to four supports with their answers.
     """
@@ -105,12 +105,12 @@ def _digest(rows: Array) -> bytes:
 
 
 def by_scikit(rows_md: Array) -> Search:
-    """Returns a search by scikit-learn: (rows, n) -> indices of the n nearest, squared distance of the farthest."""
+    """Return a search by scikit-learn: (rows, n) -> indices of the n nearest, squared distance of the farthest."""
     return partial(_asked_of_scikit, NearestNeighbors(algorithm="brute").fit(rows_md))
 
 
 def by_faiss(rows_md: Array) -> Search | None:
-    """Returns a search by faiss' flat index, in float32 about the rows' mean; None where faiss is not installed."""
+    """Return a search by faiss' flat index, in float32 about the rows' mean; None where faiss is not installed."""
     try:
         import faiss
     except ImportError:

@@ -7,7 +7,7 @@ from theodolite.calibration._neighbours import Array, Neighbours
 
 
 def prototypes(placed_md: Array, label_m: Array, right_m: Array, n: int, seed: int) -> Array:
-    """Returns the positions of the rows to keep, ascending: all misclassified rows, and about n of the others.
+    """Return the positions of the rows to keep, ascending: all misclassified rows, and about n of the others.
 
     Misclassified rows end runs of agreeing neighbours: without them similarity would be overstated. Each class keeps
     its share of the correct ones: the rows nearest to the centres of as many k-means clusters.

@@ -82,7 +82,7 @@ class Selected(Calibrator):
         return self.method_._confidence(part)
 
     def _reasons(self, part: ScoredSet) -> Array:
-        """Returns the method's own reason where it has one, else whether the threshold is reached."""
+        """Return the method's own reason where it has one, else whether the threshold is reached."""
         if _support_version(self.method_) != self.support_version_:
             return np.full(len(part.score_n), STALE, dtype=object)
         own_n = self.method_._reasons(part)
@@ -105,7 +105,7 @@ class Selected(Calibrator):
 
 
 def wrappable(method: Any) -> Calibrator:
-    """Returns the method if another calibrator may wrap it; raises UserError otherwise."""
+    """Return the method if another calibrator may wrap it; raises UserError otherwise."""
     if not isinstance(method, Calibrator) or isinstance(method, Selected):
         name = type(method).__name__
         raise UserError(
@@ -115,14 +115,14 @@ def wrappable(method: Any) -> Calibrator:
 
 
 def _support_version(method: Any) -> str:
-    """Returns hashes of the current support of a method whose support can grow, and of the methods inside it."""
+    """Return hashes of the current support of a method whose support can grow, and of the methods inside it."""
     inner = [_support_version(part) for name in ("method_", "gate_") if (part := getattr(method, name, None))]
     versions = getattr(method, "versions_", None)
     return " ".join([*inner, str(versions[-1]["sha256"])] if versions else inner)
 
 
 def one_of_each(rows: Array, target_n: Array, group_n: Array, seed: int) -> Array:
-    """Returns the positions of one row per group, drawn uniformly: rows of one group are no independent trials.
+    """Return the positions of one row per group, drawn uniformly: rows of one group are no independent trials.
 
     The draw hashes the row, its label and the seed, so that it does not depend on the order of the rows: the first row
     of a group would always have one label in a file that is sorted by label. Equal rows are numbered.

@@ -8,7 +8,7 @@ _WIDEST = np.log(1e6)  # scores of readers lie between .001 and 1,000
 
 
 def best_temperature(score_n: Array, target_n: Array) -> float:
-    """Returns the T with the least log loss of the probabilities 1 / (1 + e^(-score / T)) (Guo et al. 2017).
+    """Return the T with the least log loss of the probabilities 1 / (1 + e^(-score / T)) (Guo et al. 2017).
 
     >>> rng = np.random.default_rng(0)
     >>> score = rng.normal(size=20_000)

@@ -39,7 +39,7 @@ class Certified(Selected):
 
 
 def cells(predictions: Predictions, accepted_n: Array) -> list[tuple[int, int]]:
-    """Returns (correct, n) of the accepted rows of each class, then of the accepted rows predicted as each class."""
+    """Return (correct, n) of the accepted rows of each class, then of the accepted rows predicted as each class."""
     true_n, predicted_n = predictions.target_n, predictions.predicted_n
     correct_n = predicted_n == true_n
     inside = [accepted_n & (of_n == c) for of_n in (true_n, predicted_n) for c in (0, 1)]
@@ -47,7 +47,7 @@ def cells(predictions: Predictions, accepted_n: Array) -> list[tuple[int, int]]:
 
 
 def p_value(correct: int, n: int, alpha: float) -> float:
-    """Returns the probability of so many correct rows or more if the accuracy is alpha; 1 without rows.
+    """Return the probability of so many correct rows or more if the accuracy is alpha; 1 without rows.
 
     >>> round(p_value(45, 45, 0.95), 3), p_value(0, 0, 0.95)
     (0.099, 1.0)
@@ -56,7 +56,7 @@ def p_value(correct: int, n: int, alpha: float) -> float:
 
 
 def needed(alpha: float, delta: float) -> int:
-    """Returns how many rows without an error each cell needs before anything can be certified.
+    """Return how many rows without an error each cell needs before anything can be certified.
 
     >>> needed(0.95, 0.1), needed(0.9, 0.1)
     (45, 22)
@@ -65,7 +65,7 @@ def needed(alpha: float, delta: float) -> int:
 
 
 def preflight(target_n: Array, alpha: float, delta: float) -> str:
-    """Returns why a certify part with these labels is too small, "" if it may be large enough.
+    """Return why a certify part with these labels is too small, "" if it may be large enough.
 
     >>> preflight(np.repeat([0, 1], [200, 12]), 0.9, 0.1)
     'certifying 0.9 needs at least 22 rows without an error in every cell, the rarer class has 12'
@@ -77,7 +77,7 @@ def preflight(target_n: Array, alpha: float, delta: float) -> str:
 
 
 def expected_coverage(calibrate: Predictions, alpha: float, delta: float) -> float:
-    """Returns the share of the calibration rows that would be accepted if they were the certify rows.
+    """Return the share of the calibration rows that would be accepted if they were the certify rows.
 
     A choice among rules may use it, because it does not use the certify rows.
     """
@@ -86,7 +86,7 @@ def expected_coverage(calibrate: Predictions, alpha: float, delta: float) -> flo
 
 
 def cuts(calibrate: Predictions, alpha: float) -> list[float]:
-    """Returns the thresholds to test: quantiles of the calibration confidence, from the one of least p-value downwards.
+    """Return the thresholds to test: quantiles of the calibration confidence, from the one of least p-value downwards.
 
     The strictest thresholds rest on few rows, where a single error would end the sequence at its first step.
     """
@@ -98,13 +98,13 @@ def cuts(calibrate: Predictions, alpha: float) -> list[float]:
 
 
 def doubt(predictions: Predictions, cut: float, alpha: float) -> float:
-    """Returns the largest p-value of the four cells if predictions of at least this confidence are accepted."""
+    """Return the largest p-value of the four cells if predictions of at least this confidence are accepted."""
     accepted_n = predictions.confidence_n >= cut
     return max(p_value(correct, n, alpha) for correct, n in cells(predictions, accepted_n))
 
 
 def threshold(cuts: Sequence[float], certify: Predictions, alpha: float, delta: float) -> float:
-    """Returns the last threshold before the first that fails; infinity if the first one fails.
+    """Return the last threshold before the first that fails; infinity if the first one fails.
 
     Each is tested at level delta as long as all before it passed (fixed sequence), and a threshold passes when all
     four cells do (intersection-union): neither divides delta. The thresholds must not come from the certify rows.

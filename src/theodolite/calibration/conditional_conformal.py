@@ -56,14 +56,14 @@ class ConditionalConformal(Temperature):
         self.limits_ = np.array(limits).reshape(2, n_clusters)
 
     def sets(self, X: Any) -> Array:
-        """Returns which labels each row's set holds, (n, 2) bool."""
+        """Return which labels each row's set holds, (n, 2) bool."""
         return self._sets(self._part(X))
 
     def _sets(self, part: ScoredSet) -> Array:
         return nonconformity(self._probability(part)) <= self.limits_[part.predicted_n, self._clusters(part)][:, None]
 
     def _limit(self, region_r: Array) -> float:
-        """Returns the largest nonconformity of a label in the set in this region: the dual grows with it."""
+        """Return the largest nonconformity of a label in the set in this region: the dual grows with it."""
         low, high = 0.0, 1.0
         if self._holds(high, region_r):
             return np.inf
@@ -73,7 +73,7 @@ class ConditionalConformal(Temperature):
         return low
 
     def _holds(self, strange: float, region_r: Array) -> bool:
-        """Returns whether a row of this nonconformity is within the quantile: its dual is below alpha."""
+        """Return whether a row of this nonconformity is within the quantile: its dual is below alpha."""
         columns = np.vstack([self.regions_, region_r]).T
         weights = np.append(self.strange_, strange)
         found = linprog(
@@ -92,5 +92,5 @@ class ConditionalConformal(Temperature):
 
 
 def _regions(predicted_n: Array, cluster_n: Array, n_clusters: int) -> Array:
-    """Returns one column for each predicted label and each cluster but the first, whose column the others add up to."""
+    """Return one column for each predicted label and each cluster but the first, whose column the others add up to."""
     return np.column_stack([np.eye(2)[predicted_n], np.eye(n_clusters)[cluster_n][:, 1:]])

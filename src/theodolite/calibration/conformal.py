@@ -36,11 +36,11 @@ class Conformal(Temperature):
         self.strange_ = [np.sort(strange_n[everywhere if kind_n is None else kind_n == c]) for c in (0, 1)]
 
     def p_values(self, X: Any) -> Array:
-        """Returns the p-values of both labels, (n, 2)."""
+        """Return the p-values of both labels, (n, 2)."""
         return self._p_values(self._part(X))
 
     def sets(self, X: Any) -> Array:
-        """Returns which labels each row's set holds, (n, 2) bool."""
+        """Return which labels each row's set holds, (n, 2) bool."""
         return self.p_values(X) > 1 - self.alpha
 
     def _p_values(self, part: ScoredSet) -> Array:
@@ -62,11 +62,11 @@ class Conformal(Temperature):
 
 
 def nonconformity(positive_n: Array) -> Array:
-    """Returns the nonconformity score 1 - P_c of both labels, (n, 2)."""
+    """Return the nonconformity score 1 - P_c of both labels, (n, 2)."""
     return np.column_stack([positive_n, 1 - positive_n])
 
 
 def reasons(in_set_nc: Array, predicted_n: Array) -> Array:
-    """Returns "" where the set is the predicted label alone; "near the boundary" where it holds both labels or none."""
+    """Return "" where the set is the predicted label alone; "near the boundary" where it holds both labels or none."""
     alone_n = (in_set_nc.sum(1) == 1) & in_set_nc[np.arange(len(in_set_nc)), predicted_n]
     return np.where(alone_n, "", BOUNDARY).astype(object)

@@ -32,7 +32,7 @@ class Sgr(Selected):
 
 
 def upper_bound(wrong: int, n: int, delta: float) -> float:
-    """Returns the largest error rate under which `wrong` or fewer errors in n have at least probability delta.
+    """Return the largest error rate under which `wrong` or fewer errors in n have at least probability delta.
 
     >>> round(upper_bound(0, 45, 0.1), 3)
     0.05

@@ -29,7 +29,7 @@ class VennAbers(Calibrator):
         return np.where(self._probability(part) > 0.5, p0_n, 1 - p1_n)
 
     def _both(self, score_n: Array) -> tuple[Array, Array]:
-        """Returns p0 and p1 of each row, (n,) each; rows that fall between the same calibration scores share them."""
+        """Return p0 and p1 of each row, (n,) each; rows that fall between the same calibration scores share them."""
         value_n, inverse = np.unique(np.round(score_n, DECIMALS), return_inverse=True)
         place_n = np.searchsorted(self.scores_, value_n, side="left")
         tied_n = np.searchsorted(self.scores_, value_n, side="right") > place_n
@@ -39,7 +39,7 @@ class VennAbers(Calibrator):
         return found[:, 0], found[:, 1]
 
     def _with(self, place: int, tied: bool, y: float) -> float:
-        """Returns the fit at a score inserted at this place with label y; equal scores are one point."""
+        """Return the fit at a score inserted at this place with label y; equal scores are one point."""
         scores = self.scores_ if tied else np.insert(self.scores_, place, np.nan)
         targets = np.insert(self.targets_, place, y)
         if tied:

@@ -12,7 +12,7 @@ from theodolite.core.seeds import generator
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a reader keeps one law, and what was seen."""
+    """Result of one law: whether a reader keeps it, and what was seen."""
 
     law: str
     passed: bool

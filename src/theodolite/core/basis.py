@@ -100,7 +100,7 @@ class Subspace:
 
     @property
     def is_constant(self) -> bool:
-        """Whether no tensor is in it, which someone may write into."""
+        """Return whether no tensor is in it, which someone may write into."""
         return isinstance(self._write, Constant) and isinstance(self._read, Constant)
 
     def encode(self, h: "Tensor") -> "Tensor":

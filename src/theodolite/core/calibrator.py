@@ -121,20 +121,20 @@ class Calibrator(Reader):
         return self
 
     def confidence(self, X: Any) -> Array:
-        """Returns one number per row (n,), higher where the prediction is safer; the scale depends on the method."""
+        """Return one number per row (n,), higher where the prediction is safer; the scale depends on the method."""
         return self._confidence(self._part(X))
 
     def accept(self, X: Any) -> Array:
-        """Returns whether each prediction is accepted at level `alpha`, (n,) bool."""
+        """Return whether each prediction is accepted at level `alpha`, (n,) bool."""
         return self.reasons(X) == ""
 
     def reasons(self, X: Any) -> Array:
-        """Returns why each prediction is rejected, (n,) str; "" where it is accepted."""
+        """Return why each prediction is rejected, (n,) str; "" where it is accepted."""
         part = self._part(X)
         return np.full(len(part.score_n), TOO_FEW, dtype=object) if self.too_few_ else self._reasons(part)
 
     def predictions(self, X: Any, y: Any) -> Predictions:
-        """Returns the predictions of labelled rows (labels 0 and 1); the same predictions as `predict`."""
+        """Return the predictions of labelled rows (labels 0 and 1); the same predictions as `predict`."""
         part = self._part(X)
         predicted_n = (self._probability(part) > 0.5).astype(int)
         return Predictions(self._confidence(part), predicted_n, np.asarray(y).astype(int))
@@ -178,7 +178,7 @@ def check_usable(rows: Any, alpha: float) -> None:
 
 
 def check_disjoint(rows: Array, part_n: Array, ids: Any = None) -> Array:
-    """Returns the ids of the rows, (n,).
+    """Return the ids of the rows, (n,).
 
     Raises UserError for a row or an id in two parts: a threshold would be chosen on a row that it is applied to.
     """
@@ -198,19 +198,19 @@ def check_disjoint(rows: Array, part_n: Array, ids: Any = None) -> Array:
 
 
 def equal_rows(rows: Array) -> Array | None:
-    """Returns a group number for each row, equal for equal rows; None if no two rows are equal."""
+    """Return a group number for each row, equal for equal rows; None if no two rows are equal."""
     code_n = content(rows)
     return code_n if code_n.max() + 1 < len(code_n) else None
 
 
 def content(rows: Array) -> Array:
-    """Returns a number for each row, equal for rows of the same bytes, (n,)."""
+    """Return a number for each row, equal for rows of the same bytes, (n,)."""
     whole = np.ascontiguousarray(rows)
     return np.unique(whole.view(f"V{whole.dtype.itemsize * whole.shape[1]}").ravel(), return_inverse=True)[1]
 
 
 def split(target_n: Array, share: float, seed: int, groups: Any = None) -> Array:
-    """Returns 1 for this share of the rows (rounded to a twentieth) and 0 for the others, (n,).
+    """Return 1 for this share of the rows (rounded to a twentieth) and 0 for the others, (n,).
 
     The split is stratified by class, keeps groups whole, and leaves no side empty.
     """
@@ -223,7 +223,7 @@ def split(target_n: Array, share: float, seed: int, groups: Any = None) -> Array
 
 
 def folds(n: int, target_n: Array, groups: Any, seed: int) -> Iterator[tuple[Array, Array]]:
-    """Returns stratified folds as pairs (other rows, rows of the fold).
+    """Return stratified folds as pairs (other rows, rows of the fold).
 
     Groups stay whole where any has more than one row; otherwise the plain splitter is used, which is much faster.
     """
@@ -233,7 +233,7 @@ def folds(n: int, target_n: Array, groups: Any, seed: int) -> Iterator[tuple[Arr
 
 
 def scores(classifier: Any, rows: Any) -> Array:
-    """Returns a classifier's decision function, or the log-odds of its probabilities, (n,) float64."""
+    """Return a classifier's decision function, or the log-odds of its probabilities, (n,) float64."""
     if hasattr(classifier, "decision_function"):
         return np.asarray(classifier.decision_function(rows), dtype=np.float64)
     return logit(np.clip(classifier.predict_proba(rows)[:, 1], 1 - _SURE, _SURE))
@@ -248,12 +248,12 @@ def _fitted(estimator: Any, rows: Any, target_n: Array) -> Any:
 
 
 def default(estimator: Any) -> BaseEstimator:
-    """Returns the given classifier, or logistic regression for None."""
+    """Return the given classifier, or logistic regression for None."""
     return LogisticRegression(max_iter=1000) if estimator is None else estimator
 
 
 def checked_parts(part: Any, target_n: Array, parts: Sequence[str]) -> Array:
-    """Returns the caller's part of each row, (n,).
+    """Return the caller's part of each row, (n,).
 
     Raises UserError for a word that is not in `parts`, and for a part without rows of both classes.
     """

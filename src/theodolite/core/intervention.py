@@ -95,13 +95,13 @@ class Intervention:
 
     @property
     def remembers(self) -> bool:
-        """Whether it keeps something from one pass over a text to the next, and so has to see all of its tokens."""
+        """Return whether it keeps something from one pass over a text to the next, so that it must see all tokens."""
         latched = self.when is not None and self.when.since is not None
         return latched or bool(getattr(self.rule, "remembers", False))
 
     @property
     def is_alike(self) -> bool:
-        """Whether it is sure to do the same to texts that are equal, up to where they differ."""
+        """Return whether it is sure to do the same to texts that are equal, up to where they differ."""
         return is_alike(self.rule)
 
     def places(self) -> list[Positions]:

@@ -28,7 +28,7 @@ class LatentDictionary(Protocol):
 
     @property
     def is_transcoder(self) -> bool:
-        """Whether it reads another site than it writes."""
+        """Return whether it reads another site than it writes."""
 
     def encode(self, x_nd: "Tensor") -> "Tensor":
         """Latents (n, width) of rows."""

@@ -16,13 +16,23 @@ TOP = ("report.html", "scores.parquet", "rows.csv", "rows.parquet", "local.json"
 FOLDERS = ("exports/figures", "exports", "artefacts/readers", "artefacts/selection_rules", "artefacts")
 # What a Run writes below its folder. A file of any other name is somebody else's, wherever it lies.
 PATTERNS = (
-    "exports/figures/*.svg", "exports/report.tex", "exports/report.csv",
-    "exports/overlay.html", "exports/overlay.tex", "exports/overlay.svg", "exports/overlay.csv",
-    "artefacts/readers/*/config.json", "artefacts/readers/*/model.safetensors",
-    "artefacts/selection_rules/*/config.json", "artefacts/selection_rules/*/rule.safetensors",
-    "artefacts/audit.json", "artefacts/card.json", "artefacts/verdict.json",
-    "artefacts/selection.json", "artefacts/selection.parquet",
-)  # fmt: skip
+    "exports/figures/*.svg",
+    "exports/report.tex",
+    "exports/report.csv",
+    "exports/overlay.html",
+    "exports/overlay.tex",
+    "exports/overlay.svg",
+    "exports/overlay.csv",
+    "artefacts/readers/*/config.json",
+    "artefacts/readers/*/model.safetensors",
+    "artefacts/selection_rules/*/config.json",
+    "artefacts/selection_rules/*/rule.safetensors",
+    "artefacts/audit.json",
+    "artefacts/card.json",
+    "artefacts/verdict.json",
+    "artefacts/selection.json",
+    "artefacts/selection.parquet",
+)
 _LISTED = ("artefacts/*.json", "artefacts/*.parquet")  # of these only what the manifest lists
 
 

@@ -56,7 +56,7 @@ def _with_company(prompts: Sequence[Encoding]) -> Iterator[tuple[int, np.ndarray
 
 
 def _alike(network: Network, prompts: Sequence[Encoding], joined: Tokens, effects: Effects) -> bool:
-    """Whether what the interventions do to a prompt depends on the prompt alone.
+    """Return whether what the interventions do to a prompt depends on the prompt alone.
 
     Not so with a strength or a donor for each text, nor at positions that what follows a prompt moves, as `all[-1]`.
     """

@@ -44,7 +44,7 @@ class Decoding:
 
     @property
     def cancelled(self) -> bool:
-        """Whether someone has asked for the end."""
+        """Return whether someone has asked for the end."""
         return self.cancel is not None and bool(self.cancel())
 
 

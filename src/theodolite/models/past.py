@@ -56,7 +56,7 @@ class Past:
 
     @property
     def is_used(self) -> bool:
-        """Whether any attention has run."""
+        """Return whether any attention has run."""
         layers: list[Any] = self.cache.layers
         return any(layer.is_initialized for layer in layers)
 

@@ -25,6 +25,6 @@ def automatic(tell: Tell | None) -> Iterator[Tell]:
 
 
 def in_ipython() -> bool:
-    """Whether the code runs in a notebook or in IPython's prompt; IPython itself is not imported to find out."""
+    """Return whether the code runs in a notebook or in IPython's prompt; IPython itself is not imported to find out."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and ipython.get_ipython() is not None

@@ -19,7 +19,7 @@ BETWEEN, LEFT, HIGH, HEIGHT = 0.35, 0.55, 2.3, 3.75  # inches
 
 
 def risk_coverage(sheet: Sheet, detail: pd.DataFrame, alpha: float) -> Chart:
-    """Returns one panel per reader: the error among the most confident share of each data set."""
+    """Return one panel per reader: the error among the most confident share of each data set."""
     with style():
         chart, panels = _panels(sheet, detail, "Risk-coverage curves of the chosen rule. ")
         described = []
@@ -47,7 +47,7 @@ def risk_coverage(sheet: Sheet, detail: pd.DataFrame, alpha: float) -> Chart:
 
 
 def reliability(sheet: Sheet, detail: pd.DataFrame) -> Chart:
-    """Returns one panel per reader: the share of label 1 against the calibrated probability."""
+    """Return one panel per reader: the share of label 1 against the calibrated probability."""
     with style():
         chart, panels = _panels(sheet, detail, "Reliability of calibrated probabilities. ")
         described = []
@@ -95,7 +95,7 @@ def _datasets(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _curve(rows: pd.DataFrame) -> tuple[np.ndarray, tuple[float, float]]:
-    """Returns the mean error for each of `SHARES`, and the certified rule's mean coverage and error."""
+    """Return the mean error for each of `SHARES`, and the certified rule's mean coverage and error."""
     curves: list[np.ndarray] = []
     ends: list[tuple[float, float]] = []
     for _, part in rows.groupby("seed", sort=False):
@@ -110,7 +110,7 @@ def _curve(rows: pd.DataFrame) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def _errors(wrong: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Returns the error among the most confident for each of `SHARES`; rows of equal confidence share their error.
+    """Return the error among the most confident for each of `SHARES`; rows of equal confidence share their error.
 
     >>> _errors(np.array([1, 0, 0, 0]), np.array([1.0, 1.0, 1.0, 1.0]))[[0, -1]].tolist()
     [0.25, 0.25]
@@ -123,7 +123,7 @@ def _errors(wrong: np.ndarray, confidence: np.ndarray) -> np.ndarray:
 
 
 def _bins(probability: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns mean probability, share of label 1 and number of rows of ten bins of equal size.
+    """Return mean probability, share of label 1 and number of rows of ten bins of equal size.
 
     >>> [part.tolist() for part in _bins(np.repeat([0.25, 0.75], 10), np.repeat([0, 1], 10))]
     [[0.25, 0.75], [0.0, 1.0], [10, 10]]

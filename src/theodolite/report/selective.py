@@ -30,7 +30,7 @@ TITLE = "Selective prediction"
 
 
 def selective(sheet: Sheet) -> Section:
-    """Returns the section, or one that says why the run has none."""
+    """Return the section, or one that says why the run has none."""
     found = sheet.run.read_json("selection")
     if not found:
         nothing = "This run has no selective prediction: `theodolite compare NAME --admit` adds it."
@@ -71,13 +71,13 @@ LIMITS = (
 
 
 def answer(sheet: Sheet) -> str:
-    """Returns the section's answer in a sentence with its numbers; "" for a run without selective prediction."""
+    """Return the section's answer in a sentence with its numbers; "" for a run without selective prediction."""
     found = sheet.run.read_json("selection")
     return _answer(sheet, found, figures_of(sheet.run.rows)) if found else ""
 
 
 def summary(sheet: Sheet) -> str:
-    """Returns the outcome over all shifts in a sentence; "" for a run without claims about shifts."""
+    """Return the outcome over all shifts in a sentence; "" for a run without claims about shifts."""
     found = sheet.run.read_json("selection")
     words = [c["word"] for c in found["claims"] if c["dataset"] != IN_DISTRIBUTION] if found else []
     if not words:
@@ -102,7 +102,7 @@ def _answer(sheet: Sheet, found: dict[str, Any], figures: Figures) -> str:
 
 
 def _reader_sentence(sheet: Sheet, claim: dict[str, Any], figures: Figures) -> str:
-    """Returns one reader's accuracy on one data set, on all rows and on the accepted ones."""
+    """Return one reader's accuracy on one data set, on all rows and on the accepted ones."""
     of_all, coverage, accuracy = (
         claim_figure(figures, claim, metric) for metric in ("accuracy_of_all", "coverage", "accuracy")
     )
@@ -137,7 +137,7 @@ def _protocol(found: dict[str, Any]) -> str:
 
 
 def _examples(sheet: Sheet, found: dict[str, Any], detail: pd.DataFrame) -> list[Block]:
-    """Returns tables of accepted errors and of confident rejections, of the first training set on the primary shift."""
+    """Return tables of accepted errors and of confident rejections, of the first training set on the primary shift."""
     dataset = headline_datasets(sheet, found)[-1]
     choice = {c["method"]: c["chosen"] for c in reversed(found["choices"])}
     shown_as = sheet.run.texts() if sheet.show_text else {}

@@ -31,7 +31,7 @@ METRICS = {
 
 
 class Place(NamedTuple):
-    """Which rule a figure is about. space: "" for the chosen rule, and for rules that need none."""
+    """Name of the rule that a figure is about. space: "" for the chosen rule, and for rules that need none."""
 
     method: str
     rule: str
@@ -45,7 +45,7 @@ Figures = dict[Place, dict[str, Any]]
 
 
 def figures_of(rows: pd.DataFrame) -> Figures:
-    """Returns the figures of task "select" by what they are about."""
+    """Return the figures of task "select" by what they are about."""
     found: Figures = {}
     for row in rows[rows["task"] == "select"].to_dict("records"):
         params = json.loads(row["params"])
@@ -56,12 +56,12 @@ def figures_of(rows: pd.DataFrame) -> Figures:
 
 
 def claim_figure(figures: Figures, claim: dict[str, Any], metric: str) -> dict[str, Any]:
-    """Returns one metric of the chosen rule that a claim is about."""
+    """Return one metric of the chosen rule that a claim is about."""
     return figures[_claim_place(claim, metric)]
 
 
 def claim_word(claim: dict[str, Any], figures: Figures) -> str:
-    """Returns a claim's word with its power and, unless it holds, the cell with the strongest evidence against it."""
+    """Return a claim's word with its power and, unless it holds, the cell with the strongest evidence against it."""
     if claim["word"] == "nothing accepted":
         return str(claim["word"])
     chances = [f"{share(chance)} at {share(float(true))}" for true, chance in claim.get("power", {}).items()]
@@ -73,19 +73,19 @@ def claim_word(claim: dict[str, Any], figures: Figures) -> str:
 
 
 def with_interval(figure: dict[str, Any]) -> str:
-    """Returns a figure's value and interval as text."""
+    """Return a figure's value and interval as text."""
     return f"{share(figure['value'])} {span(figure['lo'], figure['hi'])}".strip()
 
 
 def headline_datasets(sheet: Sheet, found: dict[str, Any]) -> list[str]:
-    """Returns the test rows, and the primary shift or else the first one, where there is any."""
+    """Return the test rows, and the primary shift or else the first one, where there is any."""
     shifts = [d for d in dict.fromkeys(claim["dataset"] for claim in found["claims"]) if d != IN_DISTRIBUTION]
     primary = [d for d in shifts if d == sheet.run.recipe.get("primary")] or shifts[:1]
     return [IN_DISTRIBUTION, *primary]
 
 
 def claims_table(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
-    """Returns the claims of the primary analysis with the rows they rest on."""
+    """Return the claims of the primary analysis with the rows they rest on."""
     names = ["All", "n of all", "Coverage", "Accuracy of these", *map(upper, CELLS.values()), "n", "Training sets"]
     tests = map(number, ["p holds", "p fails"])
     head = (Value("Reader"), Value("Rows"), *map(number, names), Value("Accuracy"), *tests)
@@ -100,7 +100,7 @@ def claims_table(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table
 
 
 def choices_table(sheet: Sheet, found: dict[str, Any]) -> Table:
-    """Returns what was chosen in each training set, and the least q' of SDM's region there."""
+    """Return what was chosen in each training set, and the least q' of SDM's region there."""
     head = (
         Value("Reader"),
         Value("Confidence and feature space, by training set"),
@@ -122,7 +122,7 @@ def choices_table(sheet: Sheet, found: dict[str, Any]) -> Table:
 
 
 def levels_table(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
-    """Returns coverage and accuracy at every level, in distribution and on the primary shift."""
+    """Return coverage and accuracy at every level, in distribution and on the primary shift."""
     datasets = headline_datasets(sheet, found)
     levels = sorted({place.level for place in figures if place.rule == CHOSEN})
     head = [Value("Reader"), number("Accuracy asked")]
@@ -148,7 +148,7 @@ def levels_table(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table
 
 
 def rules_table(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: str) -> Table:
-    """Returns every rule of every reader on one data set; rules that need a space, in the state and in PLS."""
+    """Return every rule of every reader on one data set; rules that need a space, in the state and in PLS."""
     head = (Value("Rule"), *map(number, METRICS.values()), number("n"))
     lines: list[Line] = []
     primary = dict.fromkeys(claim["method"] for claim in found["claims"])
@@ -171,7 +171,7 @@ def rules_table(sheet: Sheet, found: dict[str, Any], figures: Figures, dataset: 
 
 
 def spaces_table(sheet: Sheet, found: dict[str, Any], figures: Figures) -> Table:
-    """Returns coverage by feature space, of certificates of q' and of agreement, in distribution and shifted."""
+    """Return coverage by feature space, of certificates of q' and of agreement, in distribution and shifted."""
     scores = ("certified(sdm)", "certified(knn_agreement)")
     places = [(score, dataset) for score in scores for dataset in headline_datasets(sheet, found)]
     head = [Value("Reader"), Value("Space")]
@@ -228,7 +228,7 @@ def _rule_name(place: Place) -> str:
 
 
 def _metrics(figures: Figures, place: Place) -> list[Value]:
-    """Returns all metrics of one rule."""
+    """Return all metrics of one rule."""
     cells = []
     for metric in METRICS:
         if metric == "lowest":
@@ -239,7 +239,7 @@ def _metrics(figures: Figures, place: Place) -> list[Value]:
 
 
 def _lowest(figures: Figures, place: Place) -> Value:
-    """Returns the lowest of the four conditional accuracies, with its name and its rows."""
+    """Return the lowest of the four conditional accuracies, with its name and its rows."""
     of = {cell: figures.get(place._replace(metric=f"accuracy_{cell}")) for cell in CELLS}
     seen = {cell: figure for cell, figure in of.items() if figure is not None and figure["n"]}
     if not seen:

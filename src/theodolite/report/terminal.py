@@ -180,7 +180,7 @@ def _whole(reading: Any) -> str:
 
 
 def _word(found: Any) -> str:
-    """Returns whether the reading is accepted; a certificate that holds on no shift is about the run's own texts."""
+    """Return whether the reading is accepted; a certificate that holds on no shift is about the run's own texts."""
     if found.reason:
         return f"rejected: {found.reason}"
     fails, n = found.shifts.get("fails", 0), sum(found.shifts.values())
@@ -193,7 +193,7 @@ def _word(found: Any) -> str:
 
 
 def _contradiction(found: Any) -> str:
-    """Returns a sentence where at least half of the nearest labelled texts have the other label."""
+    """Return a sentence where at least half of the nearest labelled texts have the other label."""
     others = sum(near.label != found.label for near in found.exemplars)
     if not others or 2 * others < len(found.exemplars):
         return ""

@@ -88,5 +88,5 @@ class Analyses(Mapping[str, Analysis]):
         return len(self._places())
 
     def _places(self) -> dict[str, str]:
-        """Where the analysis of each kind is defined, as `module:name`; ours cannot be replaced."""
+        """Place of the analysis of each kind, as `module:name`; ours cannot be replaced."""
         return {entry.name: entry.value for entry in entry_points(group=GROUP)} | OWN

@@ -105,7 +105,7 @@ class Work:
 
     @property
     def harvest_folder(self) -> Path:
-        """Where the rows lie that were read from the model."""
+        """Folder of the rows that were read from the model."""
         return (self.read or self.views).home(self.name) / "harvest"
 
 

@@ -171,7 +171,7 @@ class AnalysisOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where the Run goes, what it shows, and how the comparison tells of itself."""
+    """Options for the Run folder, for texts on its page, and for progress."""
 
     out: str | Path | None = field(default=None, metadata=option("Run folder (default: runs/NAME).", cli=Path | None))
     force: bool = field(default=False, metadata=option("replace a Run of another recipe in the same folder."))

@@ -16,7 +16,7 @@ ENGINES = get_args(EngineName)
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where and in which portions an analysis runs; none of it is part of what is asked for, so of no Run's identity.
+    """Devices, batches and engine of an analysis; none of it is part of a Run's identity.
 
     >>> Machine(device="cuda:1", batch_tokens=8192).engine
     'auto'

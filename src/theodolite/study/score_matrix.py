@@ -33,7 +33,7 @@ class ScoreMatrix:
 
     @property
     def has_both_classes(self) -> bool:
-        """Whether ranking is defined: an over-refusal set has only negatives."""
+        """Return whether ranking is defined: an over-refusal set has only negatives."""
         return len(np.unique(self.sample.y)) == 2
 
     def is_constant(self, key: Key) -> bool:

@@ -44,7 +44,7 @@ def planted_model(n_blocks: int = 4) -> LlamaForCausalLM:
 
 
 def planted_activation(site: Site | str, ids: Tensor, n_blocks: int = 4) -> Tensor:
-    """What `planted_model` has at a site for these token ids; ids (...) give states (..., 16).
+    """Return the states of `planted_model` at a site for these token ids; ids (...) give states (..., 16).
 
     >>> planted_activation("blocks.1.resid_mid", torch.tensor(5)).int().tolist()
     [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 100, 0, 0, 0]

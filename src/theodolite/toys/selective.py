@@ -9,7 +9,7 @@ DISTANCE = 1.6  # of each class's mean from 0, in standard deviations of the noi
 
 
 def gaussians(n: int, d: int, seed: int, positive: float = 0.5) -> tuple[Array, Array]:
-    """Returns two classes 3.2 standard deviations apart along the first axis, noise along the others.
+    """Return two classes 3.2 standard deviations apart along the first axis, noise along the others.
 
     >>> X, y = gaussians(1000, 4, seed=0)
     >>> round(float(((X[:, 0] > 0) == y).mean()), 2)
@@ -23,7 +23,7 @@ def gaussians(n: int, d: int, seed: int, positive: float = 0.5) -> tuple[Array, 
 
 
 def pocket(n: int, d: int, seed: int, share: float = 0.08) -> tuple[Array, Array]:
-    """Returns `gaussians` with a share of the rows in two dense pockets off to one side, where the label is flipped.
+    """Return `gaussians` with a share of the rows in two dense pockets off to one side, where the label is flipped.
 
     A linear probe is confident there, and wrong.
     """
@@ -38,12 +38,12 @@ def pocket(n: int, d: int, seed: int, share: float = 0.08) -> tuple[Array, Array
 
 
 def off_support(X: Array, by: float, axis: int = 1) -> Array:
-    """Returns the rows moved along an axis that the classes do not differ in, which the probe does not see."""
+    """Return the rows moved along an axis that the classes do not differ in, which the probe does not see."""
     moved = X.copy()
     moved[:, axis] += by
     return moved
 
 
 def flipped(X: Array, y: Array, axis: int = 2, above: float = 0.8) -> Array:
-    """Returns labels flipped where a coordinate exceeds a value: the rows are the same, the label rule is another."""
+    """Return labels flipped where a coordinate exceeds a value: the rows are the same, the label rule is another."""
     return np.where(X[:, axis] > above, 1 - y, y)

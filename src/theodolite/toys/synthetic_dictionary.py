@@ -15,7 +15,7 @@ from theodolite.core.seeds import generator
 
 @dataclass(frozen=True)
 class SyntheticDictionary:
-    """What is planted: `features` unit rows in `d` dimensions and how often each is active, and with what magnitude.
+    """Planted dictionary: `features` unit rows in `d` dimensions and how often each is active, and with what magnitude.
 
     Feature i is active with probability (i + 1)^-exponent between p_max and p_min, given its parent if it has one; of
     siblings active at once one stays, drawn at random. The first features are the roots of `trees` trees of `children`
@@ -53,7 +53,7 @@ class SyntheticDictionary:
 
     @cached_property
     def probability_f(self) -> np.ndarray:
-        """How often a feature is wanted before its parent and its siblings have their say."""
+        """Rate at which a feature is wanted before its parent and its siblings have their say."""
         zipf = (1.0 + np.arange(self.features)) ** -self.exponent
         low, high = zipf[-1], zipf[0]
         return self.p_min + (self.p_max - self.p_min) * (zipf - low) / (high - low)
