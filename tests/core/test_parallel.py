@@ -57,7 +57,7 @@ def test_an_item_that_ends_every_worker_is_named(tmp_path: Path) -> None:
     lines, tried = run(tmp_path, deadly=99)
     assert [line for line in lines if line.startswith("error")] == [lines[-1]]
     assert lines[-1].startswith("error 3: each of 3 worker processes ended")
-    assert "choose the engine serial" in lines[-1]
+    assert "choose --engine serial" in lines[-1]
     assert tried[3] in (3, 4)
 
 

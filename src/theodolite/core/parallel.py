@@ -89,7 +89,7 @@ def worker_died(item: Any) -> UserError:
     """Return the error for an item that ended each worker that tried it."""
     return UserError(
         f"{item}: each of {TRIES} worker processes ended while it did this (out of memory is the usual cause): close "
-        "other programs, or choose the engine serial, which works in one process"
+        "other programs, or choose --engine serial, which works in one process"
     )
 
 

@@ -167,7 +167,7 @@ class InWorker:
         if differs := sorted(name for name in found if found[name] != self.network.get(name)):
             raise OtherModel(
                 f"a worker that loads the model from {self.folder} gets another one ({', '.join(differs)} differ): "
-                "choose the engine serial, or save the model with save_pretrained and name that folder"
+                "choose --engine serial, or save the model with save_pretrained and name that folder"
             )
         return UnitReader(model, self.threads)
 

@@ -20,7 +20,7 @@ class OnRay:
             import ray
         except ImportError:
             raise UserError(
-                "the engine ray needs Ray: pip install 'theodolite[ray]', or choose the engine processes, which uses "
+                "--engine ray needs Ray: pip install 'theodolite[ray]', or choose --engine processes, which uses "
                 "the cores of this machine"
             ) from None
         self._ray = ray
@@ -32,8 +32,8 @@ class OnRay:
         memory, most = getattr(build, "memory", 0), ray.cluster_resources().get("memory", 0)
         if memory > most:
             raise UserError(
-                f"a worker needs {memory / 2**30:.1f} GiB, all of Ray has {most / 2**30:.1f}: choose the "
-                "engine serial, or start Ray where more memory is free"
+                f"a worker needs {memory / 2**30:.1f} GiB, all of Ray has {most / 2**30:.1f}: choose "
+                "--engine serial, or start Ray where more memory is free"
             )
         task = ray.remote(done_in_worker).options(num_cpus=1, memory=memory or None, max_retries=TRIES - 1)
         under_way = {task.remote(build, item): item for item in items}
