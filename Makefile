@@ -73,7 +73,7 @@ $(PEERS)/installed: benchmarks/requirements.txt
 $(FLOORS)/installed: pyproject.toml constraints-floors.txt
 	$(PYTHON) -m venv $(FLOORS)
 	$(FLOORS)/bin/python -m pip install $(QUIET) torch==2.13.0
-	$(FLOORS)/bin/python -m pip install $(QUIET) -c constraints-floors.txt $(TESTS) -e '.[big]'
+	$(FLOORS)/bin/python -m pip install $(QUIET) -c constraints-floors.txt $(TESTS) -e .
 	$(FLOORS)/bin/python -m pip install $(QUIET) --no-deps reexpress-sdm
 	touch $@
 

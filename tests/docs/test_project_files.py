@@ -1,5 +1,6 @@
 """What a stranger reads first agrees with itself: README, list of pages, citation, issue forms, hosted workflow."""
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import PreTrainedModel
 
 import theodolite
 
@@ -93,10 +95,18 @@ def test_the_hosted_workflow_says_that_it_is_untested_and_starts_by_hand_only() 
     assert {"run": "make floors"} in workflow["jobs"]["floors"]["steps"]
 
 
+def test_what_transformers_asks_for_before_it_loads_a_gguf_file_is_a_dependency() -> None:
+    """The default model is a GGUF file: an extra would leave a fresh install without any model."""
+    loading = inspect.getsource(PreTrainedModel.from_pretrained)
+    asked = re.findall(r"if gguf_file is not None and not is_(\w+)_available", loading)
+    assert set(asked) <= {line.split(">=")[0] for line in PROJECT["dependencies"]}
+    assert "accelerate" in asked
+
+
 def test_every_range_is_a_floor_that_make_floors_installs() -> None:
     lines = (ROOT / "constraints-floors.txt").read_text(encoding="utf-8").splitlines()
     tested = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["big"]
+    wanted = PROJECT["dependencies"]
     floors = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,<5\.40)?", line).groups() for line in wanted)  # type: ignore[union-attr]
     assert floors.keys() == tested.keys()
     for name, floor in floors.items():

@@ -98,13 +98,6 @@ def test_what_cannot_be_loaded_is_one_clear_error(saved: Path, name: Any, option
         load(saved if name == "FOLDER" else name, **options)
 
 
-def test_a_device_map_without_accelerate_names_the_extra(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load(saved, device_map="cpu")
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^device_map='auto' needs the package accelerate: .*theodolite\[big\]"):
-        load(saved, device_map="auto")
-
-
 def test_an_object_needs_its_tokenizer() -> None:
     with pytest.raises(UserError, match="pass tokenizer="):
         load(tiny_model())

@@ -2,7 +2,6 @@
 
 import tempfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,6 @@ def load(
     if device_map is not None and device != "auto":
         raise UserError(f"device={device!r} and device_map={device_map!r} exclude each other: give one")
     device_map = preflight.read_device_map(device_map)
-    if device_map is not None:
-        _require_accelerate(device_map)
     device = _device(device)
     folder, quantisation, expected = _locate(str(name), revision, token)
     if expected and folder_hash(folder) != expected:
@@ -75,14 +72,6 @@ def load(
     weights = expected or loaded_hash(folder, model)
     tokenizer = tokenizer or _read_tokenizer(str(name), folder)
     return _loaded(model, tokenizer, str(name), weights, quantisation)
-
-
-def _require_accelerate(device_map: Any) -> None:
-    if find_spec("accelerate") is None:
-        raise UserError(
-            f"device_map={device_map!r} needs the package accelerate: install it with `pip install 'theodolite[big]'`, "
-            "or leave device_map out to load the model onto one device"
-        )
 
 
 def _from_object(model: Any, tokenizer: Any, device: str, dtype: str | torch.dtype) -> Loaded:

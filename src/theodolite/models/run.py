@@ -1,5 +1,6 @@
 """The one primitive: run tokens through the model, capture states at sites, change them on the way."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -163,8 +164,13 @@ def run(
         extra = {} if isinstance(logits, bool) else {"logits_to_keep": kept if kept == 1 else torch.tensor(kept)}
         cache = past.cache if past is not None else None
         inputs = _inputs(network.module, tokens, passing.columns.start)
-        output = body(**inputs, past_key_values=cache, use_cache=cache is not None, **extra)
+        output = body(**inputs, **{_cache_name(body): cache}, use_cache=cache is not None, **extra)
     return Trace(passing.captured, output.logits if with_logits and output is not None else None)
+
+
+def _cache_name(module: torch.nn.Module) -> str:
+    """What the forward of `module` calls its key/value cache: transformers 5.24 warns at each use of the old name."""
+    return "cache" if "cache" in inspect.signature(type(module).forward).parameters else "past_key_values"
 
 
 class _Pass:

@@ -26,8 +26,7 @@ class Machine:
     device_map: str | Mapping[str, int | str] | None = field(
         default=None,
         metadata=option(
-            "spread the model's layers over several devices: auto, balanced, sequential (needs accelerate); instead of "
-            "--device.",
+            "spread the model's layers over several devices: auto, balanced, sequential; instead of --device.",
             cli=str | None,
         ),
     )
