@@ -60,13 +60,10 @@ def test_memory_by_hand(recipe: Recipe, both: Subjects) -> None:
     assert told.memory_gb == {"cpu": pytest.approx((weights + batch + held + tile) / 1e9)}
 
 
-def test_minutes_grow_with_the_texts_and_say_what_they_rest_on(recipe: Recipe, both: Subjects) -> None:
+def test_minutes_grow_with_the_texts(recipe: Recipe, both: Subjects) -> None:
     few, many = (resources(recipe, both, {"train": TEXTS, "shift": TEXTS * n}) for n in (1, 99))
-    assert few.rests_on.startswith("16 of 400 texts, ")
     assert many.minutes_reading > 10 * few.minutes_reading > 0
     assert many.minutes_coding > 10 * few.minutes_coding > 0
-    assert len(few.lines()) == 3
-    assert not any("nan" in line for line in few.lines())
 
 
 def test_a_dictionary_codes_where_it_fits(both: Subjects, monkeypatch: pytest.MonkeyPatch) -> None:
