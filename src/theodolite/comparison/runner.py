@@ -15,7 +15,7 @@ from theodolite.report import html
 from theodolite.report.automatic import automatic
 from theodolite.report.result import Result
 from theodolite.study import own
-from theodolite.study.analysis import Analyses, Start
+from theodolite.study.analysis import Analyses, Inputs
 from theodolite.study.compare_request import CompareRequest, by_field
 from theodolite.study.given_methods import in_words
 from theodolite.study.hardware import Machine
@@ -81,7 +81,7 @@ def _of_texts(request: CompareRequest, progress: Tell) -> Result | ComparisonPla
     if run.finished:
         _check_dictionaries(run)
     else:
-        Analyses()[recipe.kind].carry_out(Start(recipe, run, machine, loaded), Stages(run, progress))
+        Analyses()[recipe.kind].carry_out(Inputs(recipe, run, machine, loaded), Stages(run, progress))
     html.write(run, show_text=request.show_text)  # anew each time: a page that was asked for with texts must not stay
     return Result(run)
 

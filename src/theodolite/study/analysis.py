@@ -20,8 +20,8 @@ State = TypeVar("State")
 
 
 @dataclass(frozen=True)
-class Start:
-    """Start of every analysis: its recipe, an empty run, where to compute, and a model if one is loaded."""
+class Inputs:
+    """Inputs of every analysis: its recipe, an empty run, where to compute, and a model if one is loaded."""
 
     recipe: Any
     run: Run
@@ -47,24 +47,24 @@ class Analysis(Generic[State]):
 
     kind: str
     schema: type[Strict]
-    begin: Callable[[Start], State]
+    begin: Callable[[Inputs], State]
     stages: tuple[Stage[State], ...]
 
-    def carry_out(self, start: Start, stages: Stages) -> None:
+    def carry_out(self, inputs: Inputs, stages: Stages) -> None:
         """Go through the stages, alone in the run's folder, and finish the run.
 
         A request that is refused leaves no trace of itself there.
         """
-        with start.run.alone():
+        with inputs.run.alone():
             try:
-                state = self.begin(start)
+                state = self.begin(inputs)
                 for stage in self.stages:
                     if stage.wanted(state):
                         with stages(stage.name) as steps:
                             stage.work(state, steps)
-                start.run.finish()
+                inputs.run.finish()
             except UserError:
-                start.run.withdraw()
+                inputs.run.withdraw()
                 raise
 
 
