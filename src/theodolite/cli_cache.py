@@ -1,4 +1,4 @@
-"""The command line of `theodolite cache`: what lies in the cache, and its removal."""
+"""The command line of `theodolite cache`: list the cache by kind of file, and clear it."""
 
 import sys
 from typing import Annotated
@@ -9,7 +9,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.cache_contents import KINDS, TRAINED, chosen, clear, contents
 from theodolite.core.errors import UserError
 
-cache = App(name="cache", help="What lies in the cache (THEODOLITE_CACHE, or ~/.cache/theodolite), and its removal.")
+cache = App(name="cache", help="List or clear the cache (THEODOLITE_CACHE, or ~/.cache/theodolite).")
 
 
 @cache.command(name="list")
@@ -21,15 +21,15 @@ def show() -> None:
     held, root = contents(cache_root()), cache_root()
     lines = [f"{'kind':13}{'files':>9}{'size':>10}  {'newest':>8} {'oldest':>8}  "]
     for each in held:
-        size, ages = megabytes(each.bytes), f"{age(each.newest):>8} {age(each.oldest):>8}"
+        size, ages = file_size(each.bytes), f"{age(each.newest):>8} {age(each.oldest):>8}"
         lines.append(f"{each.kind:13}{count(each.files):>9}{size:>10}  {ages}  {KINDS[each.kind]}")
-    total = megabytes(sum(each.bytes for each in held))
+    total = file_size(sum(each.bytes for each in held))
     terminal.say([*lines, f"{total} in {root}"] if held else [f"nothing in {root}"])
 
 
 @cache.command(name="clear")
 def remove(kinds: Annotated[list[str], Parameter(consume_multiple=True)], *, yes: bool = False) -> None:
-    """Remove what is made or fetched again when it is needed; no Run is touched.
+    """Remove cached files, which are made or fetched again when they are needed; no Run is touched.
 
     Parameters
     ----------
@@ -43,25 +43,25 @@ def remove(kinds: Annotated[list[str], Parameter(consume_multiple=True)], *, yes
     root, wanted = cache_root(), chosen(kinds)
     held = [each for each in contents(root) if each.kind in wanted]
     if held and not yes:
-        terminal.say(f"{each.kind:13}{megabytes(each.bytes):>10}  {KINDS[each.kind]}" for each in held)
+        terminal.say(f"{each.kind:13}{file_size(each.bytes):>10}  {KINDS[each.kind]}" for each in held)
         _ask(f"Remove these from {root}? [y/N] ")
     freed = clear(root, wanted)
     left = f"; {TRAINED} stay: name them to remove them" if "all" in kinds and TRAINED not in wanted else ""
-    terminal.say([f"removed {megabytes(freed)} from {root}{left}"])
+    terminal.say([f"removed {file_size(freed)} from {root}{left}"])
 
 
 def _ask(question: str) -> None:
-    """Go on after a yes only; where nobody can answer, that is an error."""
+    """Return after the answer yes; any other answer, or no terminal to ask at, raises UserError."""
     if not sys.stdin.isatty():
-        raise UserError("nobody is there to ask: give --yes to remove them")
+        raise UserError("this is not a terminal, so nobody can be asked: give --yes to remove them")
     if input(question).strip().lower() not in ("y", "yes"):
         raise UserError("nothing was removed")
 
 
-def megabytes(size: float) -> str:
-    """Bytes in a unit that a person reads.
+def file_size(size: float) -> str:
+    """Write a number of bytes in GB, MB or kB.
 
-    >>> megabytes(2_340_000), megabytes(1_200_000_000), megabytes(300)
+    >>> file_size(2_340_000), file_size(1_200_000_000), file_size(300)
     ('2.3 MB', '1.2 GB', '0.3 kB')
     """
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
@@ -71,7 +71,7 @@ def megabytes(size: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """An age in days, hours or minutes, cut off.
+    """Write an age in whole days, hours or minutes, rounded down.
 
     >>> age(30), age(7200), age(3.5 * 86400)
     ('0 min', '2 h', '3 days')

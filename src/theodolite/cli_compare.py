@@ -43,12 +43,12 @@ def compare(data: str, **given: Any) -> None:
 
 
 def parameters() -> Iterator[Argument]:
-    """One argument per field that the command line can give, with its type, flags, panel and help."""
+    """Yield one argument per field that the command line can set, with its type, flags, help panel and help."""
     panels = [(Group(title, sort_key=at), cls) for at, (title, cls) in enumerate(PANELS.items())]
     home = {each.name: group for group, cls in panels for each in fields(cls)}
     for each in fields(CompareRequest):
         option: Option = each.metadata[OPTION]
-        if option.type is None:
+        if option.cli is None:
             continue
         how = Parameter(
             name=option.names or None,
@@ -57,7 +57,7 @@ def parameters() -> Iterator[Argument]:
             consume_multiple=option.many,
             show_default=isinstance(each.default, str),  # of a flag, "False" says nothing
         )
-        written = each.type if option.type is ... else option.type
+        written = each.type if option.cli is ... else option.cli
         required = each.default is MISSING
         yield Argument(
             each.name,
@@ -68,12 +68,12 @@ def parameters() -> Iterator[Argument]:
 
 
 def _help(each: "Field[Any]", option: Option) -> str:
-    """The help of a field; that of the methods also lists those there are, by the names of their files."""
+    """Return the help of a field; the help of `methods` also lists the known ones."""
     return option.help + (f" Known: {', '.join(discover())}." if each.name == "methods" else "")
 
 
 def with_options() -> Any:
-    """The command with the options of a request."""
+    """Return the command, with the fields of a request as its options."""
     arguments = sorted(parameters(), key=lambda each: each.kind)  # the one without a flag first
     shown: Any = compare
     shown.__signature__ = Signature(arguments, return_annotation=None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from theodolite.checks import laws
-from theodolite.checks.check import case_for, check, judge
+from theodolite.checks.check import case_for, check, law_result
 from theodolite.core.errors import UserError
 from theodolite.core.methods import Method, parse
 from theodolite.core.reader import LinearReader
@@ -16,7 +16,7 @@ from theodolite.readers.logistic import Logistic
 
 
 def verdict(law: Any, cls: type, **params: Any) -> Any:
-    return judge(law, case_for(Method("broken", "broken", cls, params, cls.view)))
+    return law_result(law, case_for(Method("broken", "broken", cls, params, cls.view)))
 
 
 class Returns(DifferenceInMeans):
@@ -182,9 +182,9 @@ def test_a_broken_reader_is_caught(law: Any, cls: type) -> None:
 
 def test_scores_that_know_the_fresh_labels_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_for(parse("difference_in_means"))
-    assert judge(laws.labels_that_mean_nothing_are_not_learnt, case).passed
+    assert law_result(laws.labels_that_mean_nothing_are_not_learnt, case).passed
     monkeypatch.setattr(laws, "auroc", lambda y, s: np.float64(0.6))  # what a leak of the labels would look like
-    assert not judge(laws.labels_that_mean_nothing_are_not_learnt, case).passed
+    assert not law_result(laws.labels_that_mean_nothing_are_not_learnt, case).passed
 
 
 def test_every_law_but_the_null_has_a_reader_that_breaks_it() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from theodolite.checks.check import case_for, judge
+from theodolite.checks.check import case_for, law_result
 from theodolite.checks.laws import LAWS, Case
 from theodolite.core.discover import discover
 from theodolite.core.methods import parse
@@ -19,7 +19,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(law: Callable[[Case], str], case: Case) -> None:
-    verdict = judge(law, case)
+    verdict = law_result(law, case)
     assert verdict.passed, verdict.message
 
 

@@ -54,7 +54,7 @@ def test_shared_prompts_give_what_each_gives_alone(family: str, format: Any, mon
             asked = {"interventions": change, "format": format, "batch_tokens": size}
             found = model.logprobs(PROMPTS, ANSWERS, **asked)
             with monkeypatch.context() as without:
-                without.setattr(continuations, "_with_company", lambda prompts: iter(()))
+                without.setattr(continuations, "_repeated", lambda prompts: iter(()))
                 alone = model.logprobs(PROMPTS, ANSWERS, **asked)
             np.testing.assert_allclose(found.log_prob, alone.log_prob, atol=2e-4, rtol=1e-5)
             assert found.n_tokens.tolist() == alone.n_tokens.tolist()

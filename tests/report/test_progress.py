@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from theodolite.report.progress import Lines, Stage, progress
+from theodolite.report.progress import Lines, StageProgress, progress
 
 
 class Clock:
@@ -31,7 +31,7 @@ def written(console: Console) -> list[str]:
 
 
 def test_time_left_is_the_mean_of_the_units_so_far(clock: Clock) -> None:
-    stage = Stage("fitting", clock)
+    stage = StageProgress("fitting", clock)
     assert stage.left is None
     clock.now += 10
     stage.tick(0, 40)
@@ -43,7 +43,7 @@ def test_time_left_is_the_mean_of_the_units_so_far(clock: Clock) -> None:
 
 
 def test_units_done_in_an_earlier_run_took_no_time(clock: Clock) -> None:
-    stage = Stage("fitting", clock)
+    stage = StageProgress("fitting", clock)
     stage.tick(30, 40)
     assert stage.left is None
     clock.now += 20
@@ -52,7 +52,7 @@ def test_units_done_in_an_earlier_run_took_no_time(clock: Clock) -> None:
 
 
 def test_the_time_left_runs_down_between_reports_and_is_unknown_once_the_next_is_late(clock: Clock) -> None:
-    stage = Stage("fitting", clock)
+    stage = StageProgress("fitting", clock)
     stage.tick(0, 10)
     for done in (1, 2):
         clock.now += 10
@@ -68,7 +68,7 @@ def test_the_time_left_runs_down_between_reports_and_is_unknown_once_the_next_is
 
 
 def test_a_step_that_never_finished_a_unit_says_so(clock: Clock) -> None:
-    stage = Stage("fitting", clock)
+    stage = StageProgress("fitting", clock)
     stage.tick(0, 10)
     clock.now += 40
     assert stage.words() == "0/10, 40.0 s, no unit finished for 40.0 s"
@@ -103,7 +103,7 @@ def test_a_log_hears_of_a_stage_that_reports_nothing(clock: Clock) -> None:
 
 
 def test_a_new_count_forgets_the_speed_of_the_old_one(clock: Clock) -> None:
-    stage = Stage("reading", clock)
+    stage = StageProgress("reading", clock)
     clock.now += 100
     stage.tick(5, 5)
     stage.tick(0, 50)

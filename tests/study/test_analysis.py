@@ -12,7 +12,7 @@ from theodolite.core.run import Run
 from theodolite.core.strict import Strict
 from theodolite.core.tick import silent
 from theodolite.study import analysis as module
-from theodolite.study.analysis import Analyses, Analysis, Stage, Start
+from theodolite.study.analysis import Analyses, Analysis, Inputs, Stage
 from theodolite.study.hardware import DEFAULT
 from theodolite.study.stages import Stages, Steps
 
@@ -29,8 +29,8 @@ class Word(Strict):
 class Written:
     """State of that analysis."""
 
-    def __init__(self, start: Start) -> None:
-        self.start, self.words = start, [start.recipe.word]
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs, self.words = inputs, [inputs.recipe.word]
 
 
 def double(state: Written, steps: Steps) -> None:
@@ -44,7 +44,7 @@ def shout(state: Written, steps: Steps) -> None:
 def write(state: Written, steps: Steps) -> None:
     if "REFUSED" in state.words:
         raise UserError("a word that cannot be written")
-    state.start.run.write_json("words", state.words)
+    state.inputs.run.write_json("words", state.words)
 
 
 WORDS = Analysis(
@@ -53,7 +53,7 @@ WORDS = Analysis(
     Written,
     (
         Stage("doubling", double),
-        Stage("shouting", shout, lambda state: state.start.recipe.loud),
+        Stage("shouting", shout, lambda state: state.inputs.recipe.loud),
         Stage("writing", write),
     ),
 )
@@ -74,7 +74,7 @@ def analyses(monkeypatch: pytest.MonkeyPatch) -> Analyses:
 
 def carried_out(recipe: Word, folder: Path, analyses: Analyses) -> Run:
     run = Run.create(folder, recipe.model_dump(), "digest")
-    analyses[recipe.kind].carry_out(Start(recipe, run, DEFAULT), Stages(run, silent))
+    analyses[recipe.kind].carry_out(Inputs(recipe, run, DEFAULT), Stages(run, silent))
     return Run.open(folder)
 
 

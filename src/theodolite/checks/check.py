@@ -5,39 +5,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theodolite.checks.laws import LAWS, Broken, Case, planted_rows, planted_texts
+from theodolite.checks.laws import LAWS, Case, LawFails, planted_rows, planted_texts
 from theodolite.core.methods import Method, parse
 from theodolite.core.seeds import generator
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Result of one law: whether a reader keeps it, and what was seen."""
+class LawResult:
+    """Result of one law: whether it holds for a reader, and what was seen."""
 
     law: str
     passed: bool
     message: str
 
 
-def check(spec: str) -> list[Judgement]:
-    """Judge a method, one of ours by name or one of yours as `path/to/file.py:Class`, by every law.
+def check(spec: str) -> list[LawResult]:
+    """Check a method by every law: one of ours by name, or one of yours as `path/to/file.py:Class`.
 
-    >>> [judgement.law for judgement in check("difference_in_means") if not judgement.passed]
+    >>> [result.law for result in check("difference_in_means") if not result.passed]
     []
     """
     case = case_for(parse(spec))
-    return [judge(law, case) for law in LAWS]
+    return [law_result(law, case) for law in LAWS]
 
 
-def judge(law: Callable[[Case], str], case: Case) -> Judgement:
-    """One law on one reader; a reader that raises has broken it."""
+def law_result(law: Callable[[Case], str], case: Case) -> LawResult:
+    """Return the result of one law on one reader; where the reader raises, the law fails."""
     name = law.__name__.replace("_", " ")
     try:
-        return Judgement(name, True, law(case))
-    except Broken as broken:
-        return Judgement(name, False, str(broken))
+        return LawResult(name, True, law(case))
+    except LawFails as failure:
+        return LawResult(name, False, str(failure))
     except Exception as error:
-        return Judgement(name, False, f"raised {type(error).__name__}: {error}")
+        return LawResult(name, False, f"raised {type(error).__name__}: {error}")
 
 
 def case_for(method: Method) -> Case:

@@ -24,13 +24,13 @@ from theodolite.readers.difference_in_means import DifferenceInMeans
 from theodolite.toys.planted_direction import plant
 
 
-class Broken(Exception):
-    """A law is not kept; the text says how."""
+class LawFails(Exception):
+    """Raised where a law does not hold; the text says how."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A reader to judge, with rows of its view: training rows, fresh rows, and what was planted in both."""
+    """A reader to check, with rows of its view: training rows, fresh rows, and what was planted in both."""
 
     method: Method
     X: Any
@@ -276,9 +276,9 @@ LAWS: list[Callable[[Case], str]] = [
 ]
 
 
-def _require(kept: bool, message: str) -> None:
-    if not kept:
-        raise Broken(message)
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise LawFails(message)
 
 
 def _equal(found_n: np.ndarray, wanted_n: np.ndarray, what: str) -> None:
@@ -297,5 +297,5 @@ def _refuses(what: str, call: Callable[..., Any], *arguments: Any) -> None:
     except ValueError:
         return
     except Exception as error:
-        raise Broken(f"{what}: raised {type(error).__name__} ({error}), not a ValueError that says so") from None
-    raise Broken(f"{what} must be refused with a ValueError")
+        raise LawFails(f"{what}: raised {type(error).__name__} ({error}), not a ValueError that says so") from None
+    raise LawFails(f"{what} must be refused with a ValueError")

@@ -20,7 +20,7 @@ from theodolite.data.concept import Concept
 from theodolite.data.splits import require_splittable
 from theodolite.selection import accuracies, fitting, protocol
 from theodolite.study import pooling_choice, training_sets
-from theodolite.study.analysis import Analysis, Stage, Start
+from theodolite.study.analysis import Analysis, Inputs, Stage
 from theodolite.study.build import build_views, code_part, cut_notes, tokens_read
 from theodolite.study.datasets import at_chosen_positions, dictionary_texts, load_concept, template_notes
 from theodolite.study.saved_readers import READERS
@@ -45,7 +45,7 @@ class Comparison:
     recipe: that of the request, and from the first stage on the one that this model and these rows allow.
     """
 
-    start: Start
+    inputs: Inputs
     recipe: Recipe
     run: Run
     subjects: Subjects = field(init=False)
@@ -58,14 +58,14 @@ class Comparison:
     selected: list[Any] = field(init=False)
 
 
-def begin(start: Start) -> Comparison:
+def begin(inputs: Inputs) -> Comparison:
     """Return the state of a comparison before its first stage."""
-    return Comparison(start, start.recipe, start.run)
+    return Comparison(inputs, inputs.recipe, inputs.run)
 
 
-def _open(now: Comparison, tick: Steps) -> None:
-    run, asked = now.run, now.recipe
-    subjects = open_subjects(asked, now.start.model, now.start.machine, tick.tell)
+def _open(state: Comparison, tick: Steps) -> None:
+    run, asked = state.run, state.recipe
+    subjects = open_subjects(asked, state.inputs.model, state.inputs.machine, tick.tell)
     recipe = adapted(asked, subjects.model)
     tick.tell("fetching the text that dictionaries were trained on")
     read = _dictionary_texts(recipe, subjects, run)
@@ -73,7 +73,7 @@ def _open(now: Comparison, tick: Steps) -> None:
     changed_texts = template_notes(concept, recipe, subjects.model)
     require_splittable(concept.train.frame, recipe.seeds)
     if pooling_choice.is_open(recipe):
-        recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell, now.start.machine)
+        recipe, tried = pooling_choice.choose(recipe, concept.train, subjects, tick.tell, state.inputs.machine)
         run.record("pooling", pooling_choice.facts(recipe, tried))
         concept = at_chosen_positions(concept, recipe, subjects.model)
     subjects = with_untrained(subjects, recipe, concept.train.texts)
@@ -85,61 +85,69 @@ def _open(now: Comparison, tick: Steps) -> None:
     _record(recipe, concept, subjects, run)
     for note in changed_texts + adaptation_notes(asked, recipe, subjects.model):
         run.note(*note)
-    now.recipe, now.concept, now.subjects = recipe, concept, subjects
+    state.recipe, state.concept, state.subjects = recipe, concept, subjects
 
 
-def _read(now: Comparison, tick: Steps) -> None:
-    machine, note = now.start.machine, now.run.note
-    now.views = build_views(now.recipe, now.concept, now.subjects, cache_root(), tick, note, machine)
-    for found in cut_notes(now.views):
+def _read(state: Comparison, tick: Steps) -> None:
+    machine, note = state.inputs.machine, state.run.note
+    state.views = build_views(state.recipe, state.concept, state.subjects, cache_root(), tick, note, machine)
+    for found in cut_notes(state.views):
         note(*found)
 
 
-def _audit(now: Comparison, tick: Steps) -> None:
-    views, site = now.views, now.recipe.site
+def _audit(state: Comparison, tick: Steps) -> None:
+    views, site = state.views, state.recipe.site
     latents = views.get("train", "latents", site) if views.has("latents", site) else None
     names = None if latents is None else [f"latent {i}" for i in range(latents.shape[1])]
-    found = audit(now.concept.train, now.concept.shifts, latents=latents, latent_names=names)
-    now.run.write_json("audit", found.to_json())
+    found = audit(state.concept.train, state.concept.shifts, latents=latents, latent_names=names)
+    state.run.write_json("audit", found.to_json())
 
 
-def _fit(now: Comparison, tick: Steps) -> None:
-    recipe = now.recipe
-    now.jobs = jobs(recipe, now.views, [] if recipe.quick else now.subjects.blocks)
-    engine = now.start.machine.map()
-    now.fitted = list(fits.run(now.jobs, now.views, recipe.seeds, _fits(), tick, now.run.note, engine))
-    now.training = training_sets.measured(now.concept.train.frame, recipe.seeds, recipe.leave_out)
-    training_sets.record(now.training, now.run)
+def _fit(state: Comparison, tick: Steps) -> None:
+    recipe = state.recipe
+    state.jobs = jobs(recipe, state.views, [] if recipe.quick else state.subjects.blocks)
+    engine = state.inputs.machine.map()
+    state.fitted = list(fits.run(state.jobs, state.views, recipe.seeds, _fits(), tick, state.run.note, engine))
+    state.training = training_sets.measured(state.concept.train.frame, recipe.seeds, recipe.leave_out)
+    training_sets.record(state.training, state.run)
 
 
-def _repool(now: Comparison, tick: Steps) -> None:
-    now.repooled = other_poolings.evaluated(
-        now.recipe, now.concept, now.subjects, now.views, now.fitted, _fits(), tick, now.run.note, now.training
+def _repool(state: Comparison, tick: Steps) -> None:
+    state.repooled = other_poolings.evaluated(
+        state.recipe,
+        state.concept,
+        state.subjects,
+        state.views,
+        state.fitted,
+        _fits(),
+        tick,
+        state.run.note,
+        state.training,
     )
 
 
-def _select(now: Comparison, tick: Steps) -> None:
-    cases = protocol.cases(now.recipe, now.views, now.subjects.blocks)
-    shared = fits.fit_entries(_fits(), now.jobs, now.views, now.recipe.seeds)
+def _select(state: Comparison, tick: Steps) -> None:
+    cases = protocol.cases(state.recipe, state.views, state.subjects.blocks)
+    shared = fits.fit_entries(_fits(), state.jobs, state.views, state.recipe.seeds)
     place = cache_root() / fitting.CACHE
-    engine = now.start.machine.map()
-    now.selected = list(fitting.run(cases, shared, now.views, place, tick, now.run.note, engine))
+    engine = state.inputs.machine.map()
+    state.selected = list(fitting.run(cases, shared, state.views, place, tick, state.run.note, engine))
 
 
-def _measure_selection(now: Comparison, tick: Steps) -> None:
-    accuracies.conclude(now.selected, now.views, now.run, tick, now.training)
+def _measure_selection(state: Comparison, tick: Steps) -> None:
+    accuracies.conclude(state.selected, state.views, state.run, tick, state.training)
 
 
-def _keep_readers(now: Comparison, tick: Steps) -> None:
+def _keep_readers(state: Comparison, tick: Steps) -> None:
     """Copy the readers of the first training set at the matched site into the run, for `theodolite read`."""
-    for f in now.fitted:
-        if f.job.tuned and not f.job.leave_out and f.job.site in ("", now.recipe.site):
-            entry = fits.fit_entry(_fits(), f.job, now.views, now.recipe.seeds)
-            now.run.copy_in(entry.reader_files(), f"{READERS}/{slug(now.run.shared(f.job.label))}")
+    for f in state.fitted:
+        if f.job.tuned and not f.job.leave_out and f.job.site in ("", state.recipe.site):
+            entry = fits.fit_entry(_fits(), f.job, state.views, state.recipe.seeds)
+            state.run.copy_in(entry.reader_files(), f"{READERS}/{slug(state.run.shared(f.job.label))}")
 
 
-def _admits(now: Comparison) -> bool:
-    return bool(now.recipe.admit)
+def _admits(state: Comparison) -> bool:
+    return bool(state.recipe.admit)
 
 
 def _fits() -> Path:
@@ -204,10 +212,10 @@ def _record(recipe: Recipe, concept: Concept, subjects: Subjects, run: Run) -> N
         run.note("sealed", 1, f"{name} was not opened" + (" (--final opens it)" if name == recipe.sealed else ""))
 
 
-def _conclude(now: Comparison, tick: Steps) -> None:
+def _conclude(state: Comparison, tick: Steps) -> None:
     """All numbers into the run: scores, rows of the three tables, verdict and card."""
-    recipe, fitted, repooled, training = now.recipe, now.fitted, now.repooled, now.training
-    subjects, views, run = now.subjects, now.views, now.run
+    recipe, fitted, repooled, training = state.recipe, state.fitted, state.repooled, state.training
+    subjects, views, run = state.subjects, state.views, state.run
     matched, free = tables.matched(fitted, recipe, training), tables.free(fitted, recipe, training)
     rows = [*matched.rows, *(free.rows if free else []), *tables.blocks(fitted, training)]
     shared = tables.common(recipe, subjects.model.name, subjects.model.hash)

@@ -2,12 +2,12 @@
 
 Three questions are put to every data set with both labels: which method is ahead, whether a reader of the model is
 ahead of the text alone, and whether a reader of the dictionary is ahead of the dense state and of a dictionary whose
-encoder was never trained. The report turns the numbers into words; here is only what the words follow from.
+encoder was never trained. The report turns the numbers into words.
 
-Which method leads is seen on the very rows that it leads on, so its lead pays for that choice. A method is wrongly
-called the best only if it is found above the method that truly is the best, and there are K - 1 methods to be found so:
-intervals of the leads with Bonferroni's correction over K - 1 are those of a multiple comparison with the best (Hsu
-1981). Everything they do not exclude may be the best.
+The leader is chosen on the rows on which its lead is measured, so its interval is corrected for that choice.
+A method is wrongly called the best only if it is found above the method that is the best, and this can happen to K - 1
+methods: intervals of the leads with Bonferroni's correction over K - 1 are those of a multiple comparison with the best
+(Hsu 1981). A method that they do not exclude may be the best.
 """
 
 import math
@@ -77,7 +77,7 @@ def facts(
     *,
     n_boot: int = N_BOOT,
 ) -> dict[str, Any]:
-    """Levels, leads and differences of every data set with intervals that pay for every choice made on its rows.
+    """Return levels, leads and differences of every data set, with intervals corrected for choices on its rows.
 
     scores: columns of `core.run.SCORE_COLUMNS`, of the matched site. chosen: by source left out, the reader of the
     model that out-of-fold training rows prefer (`baselines.chosen`). training: what the seeds' training sets share.

@@ -15,13 +15,12 @@ from theodolite.core import methods
 from theodolite.core.methods import Method
 from theodolite.core.recipe import Recipe
 from theodolite.core.seeds import generator
-from theodolite.data.splits import PARTS, SHARES
+from theodolite.data.splits import FOLDS, PARTS, SHARES
 from theodolite.study.build import dictionary_keys
 from theodolite.study.subjects import Subjects
 from theodolite.study.views import Views
 
 TRIAL_ROWS = 128  # rows of a trial; time per row is about the same at 400
-FOLDS = 3  # of the search, as `data.splits.folds`
 ACTIVE = 32  # latents of a trial row
 WIDTHS = {"sentence": 384, "answer": 2}
 
@@ -40,9 +39,9 @@ class FitCost:
 
 
 def fit_cost(recipe: Recipe, subjects: Subjects, texts: Sequence[str]) -> FitCost:
-    """Count the fits that a run will make, and time each method once on drawn rows.
+    """Count the fits that a run will make, and time each method once on random rows.
 
-    texts: those of training; readers of text are timed on them. Time grows with the rows, as measured at a few hundred.
+    texts: the training texts, on which readers of text are timed. Time is taken to grow with the rows.
     """
     from joblib import cpu_count
 
@@ -53,7 +52,7 @@ def fit_cost(recipe: Recipe, subjects: Subjects, texts: Sequence[str]) -> FitCos
         method = methods.parse(spec)
         grid = method.cls.grid(**method.params) if tuned else [{}]
         path = _seconds(method, grid, subjects, texts) * rows / TRIAL_ROWS
-        # the search fits the whole grid on two thirds of the rows, thrice, and then what it chose on all
+        # the search fits the whole grid FOLDS times, on all folds but one, and then its choice on all rows
         seconds += n * recipe.seeds * (path * (FOLDS - 1) + path / len(grid) if tuned else path)
         fits += n * recipe.seeds * (len(grid) * FOLDS + 1 if tuned else 1)
     workers = cpu_count()
@@ -61,7 +60,7 @@ def fit_cost(recipe: Recipe, subjects: Subjects, texts: Sequence[str]) -> FitCos
 
 
 def expected_jobs(recipe: Recipe, subjects: Subjects) -> list[Job]:
-    """The jobs of a run, before any view exists."""
+    """Return the jobs of a run before any view exists."""
     views = Views(Path(), inputs={}, frames={}, dictionaries=dictionary_keys(subjects))  # no data set lacks any view
     controlled = {(s.family, s.site) for s in subjects.dictionaries if s.control is not None}
     return [
@@ -83,7 +82,7 @@ def _seconds(method: Method, grid: list[dict[str, Any]], subjects: Subjects, tex
 
 
 def _trial_rows(view: str, y: np.ndarray, subjects: Subjects, texts: Sequence[str]) -> Any:
-    """Drawn rows of the shape of a view, which the label moves a little; of texts those of training, over and over."""
+    """Return random rows in the shape of a view, shifted a little by the label; for text the training texts again."""
     if view == "text":
         return np.array([texts[at % len(texts)] for at in range(len(y))], dtype=object)
     rng = generator(0, "fit cost", view)

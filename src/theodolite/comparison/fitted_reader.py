@@ -15,6 +15,7 @@ from theodolite.comparison.read_selection import decision, rejected
 from theodolite.comparison.read_values import Selection
 from theodolite.core.activations import Activations
 from theodolite.core.artefact import load_reader
+from theodolite.core.claim import FAILS, HOLDS
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions, pool, pooled_over
 from theodolite.core.recipe import Recipe, validated
@@ -114,7 +115,7 @@ class FittedReader:
     def failed_everywhere(self) -> bool:
         """Return whether the certified accuracy holds on no shift of the run and fails on one."""
         words = self._on_shifts()
-        return "holds" not in words and "fails" in words
+        return HOLDS not in words and FAILS in words
 
     def _on_shifts(self) -> list[str]:
         """Return the word of the run's claim about this method for each shift."""
@@ -292,7 +293,7 @@ def _dictionary(subjects: Subjects | None, about: dict[str, Any]) -> Dictionary 
     """Return the dictionary that the reader was fitted through, by the name and weights that the comparison kept."""
     if subjects is None or about["view"] not in FROM_DICTIONARY:
         return None
-    # By their weights, the end of a key: the name and family of one that was named by its path follow its folder.
+    # Compare the end of the key, the hash of the weights: the rest of it changes when the folder has moved.
     dictionaries = [s for s in subjects.dictionaries if s.site == about["site"]]
     here = {s.key: s.dictionary for s in dictionaries if s.key[-12:] == str(about.get("dictionary"))[-12:]}
     if len(here) != 1:

@@ -17,7 +17,7 @@ from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
 from theodolite.report.certificates import need
 from theodolite.selection.protocol import certificate_needs, require_enough
 from theodolite.study.datasets import load_concept, template_notes
-from theodolite.study.needs import TRIAL, needs
+from theodolite.study.resources import TRIAL, resources
 from theodolite.study.subjects import Subjects
 from theodolite.study.training_sets import measured
 
@@ -115,7 +115,7 @@ def plan(
         name: int(model.tokens(d.texts, format=recipe.format, max_tokens=recipe.max_tokens).mask.sum())
         for name, d in datasets.items()
     }
-    needed = needs(recipe, subjects, {name: d.texts for name, d in datasets.items()}, batch_tokens)
+    needed = resources(recipe, subjects, {name: d.texts for name, d in datasets.items()}, batch_tokens)
     passes = 1 + sum(methods.parse(m).view == "answer" for m in recipe.methods)
     rows = {name: len(d) for name, d in datasets.items()}
     certificates = certificate_needs(recipe, concept.train.frame, has_dictionary)

@@ -1,4 +1,4 @@
-"""The main job, top to bottom: recipe -> rows -> views -> fits -> figures -> one page."""
+"""`theodolite.compare`: a request becomes a plan, a new Run or the finished one, and the Run's page is written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from theodolite.report import html
 from theodolite.report.automatic import automatic
 from theodolite.report.result import Result
 from theodolite.study import own
-from theodolite.study.analysis import Analyses, Start
+from theodolite.study.analysis import Analyses, Inputs
 from theodolite.study.compare_request import CompareRequest, by_field
 from theodolite.study.given_methods import in_words
 from theodolite.study.hardware import Machine
@@ -23,12 +23,9 @@ from theodolite.study.option import listed
 from theodolite.study.request import default_folder, local_paths, resolve
 from theodolite.study.settle import adaptation_notes, adapted
 from theodolite.study.stages import Stages
-from theodolite.study.subjects import (
-    available,
-    open_subjects,
-)
+from theodolite.study.subjects import available, open_subjects
 
-# Of rows of the caller's own there is no text and no model to say anything about
+# Arguments that apply to (X, y): there is no text and no model, so nothing about them can be asked for
 ROWS_TAKE = ("methods", "groups", "seeds", "margin", "out", "force", "progress", "command")
 
 
@@ -56,13 +53,14 @@ def compare(request: CompareRequest) -> Result | ComparisonPlan:
 
 
 def _of_rows(request: CompareRequest, progress: Tell) -> Result:
-    """Compare readers of rows; what says something about texts or a model is refused."""
+    """Compare readers of rows; arguments about texts or a model are refused."""
     assert isinstance(request.data, tuple)
     if len(request.data) != 2:
         raise UserError(f"a tuple is (X, y), with groups=: got {len(request.data)} values")
     if given := [name for name in request.given() if name not in ROWS_TAKE]:
         raise UserError(
-            f"compare((X, y)) reads no text and no model, so {', '.join(given)} cannot apply: leave out, or give a file"
+            f"compare((X, y)) reads no text and no model, so {', '.join(given)} cannot apply: "
+            "leave them out, or give a file"
         )
     return compare_rows(request, progress)
 
@@ -81,8 +79,10 @@ def _of_texts(request: CompareRequest, progress: Tell) -> Result | ComparisonPla
     if run.finished:
         _check_dictionaries(run)
     else:
-        Analyses()[recipe.kind].carry_out(Start(recipe, run, machine, loaded), Stages(run, progress))
-    html.write(run, show_text=request.show_text)  # anew each time: a page that was asked for with texts must not stay
+        Analyses()[recipe.kind].carry_out(Inputs(recipe, run, machine, loaded), Stages(run, progress))
+    html.write(
+        run, show_text=request.show_text
+    )  # at every call: a page with texts must not stay when the next call asks for none
     return Result(run)
 
 
@@ -104,7 +104,7 @@ def _planned(recipe: Recipe, model: Model | None, machine: Machine) -> Compariso
 
 
 def _check_dictionaries(run: Run) -> None:
-    """Refuse to pass off a finished run as the answer to a request that would now see other dictionaries."""
+    """Raise UserError if a finished run read other dictionaries than the same request would find now."""
     used = run.facts.get("available")
     if used is None:  # written before this was recorded
         return

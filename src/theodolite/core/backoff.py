@@ -24,11 +24,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Backoff:
-    """A size of parts that is halved, down to the smallest part, as long as the work runs out of memory.
+    """A size of parts that is halved as long as the work runs out of memory.
 
-    What was learnt stays: later calls begin at the size that fitted. Each halving is counted in a note of the Run.
+    Later calls begin at the size that fitted. Each halving is counted in a note of the Run.
 
-    what: the parts in words, "tokens per batch". advice: what the user can do when the smallest part does not fit.
+    what: the unit of the size, such as "tokens per batch". advice: what the user can do when the
+    smallest part does not fit.
 
     >>> def work(size):
     ...     if size > 3:
@@ -43,7 +44,10 @@ class Backoff:
         self.size, self.what, self.advice, self.note = size, what, advice, note
 
     def __call__(self, work: Callable[[int], Result], least: int = 1) -> Result:
-        """The result of `work(size)`; `least` is the size from which on smaller parts are no smaller."""
+        """Return the result of `work(size)`.
+
+        least: smallest size worth trying; a part cannot be smaller, such as a batch that must hold the longest text.
+        """
         while True:
             try:
                 return work(self.size)
@@ -51,7 +55,7 @@ class Backoff:
                 if not is_out_of_memory(error):
                     raise
                 why = first_line(error)
-            # only here, where the error and with it the tensors of the frames it passed are gone
+            # after the except block: the error holds the frames that it passed through, and these hold tensors
             _free()
             if self.size <= least:
                 raise UserError(
@@ -62,7 +66,7 @@ class Backoff:
 
 
 def _free() -> None:
-    """Give back what nothing holds any more, also what torch keeps of an accelerator's memory for later."""
+    """Free unused memory, also the memory of an accelerator that torch keeps for later."""
     gc.collect()
     torch = sys.modules.get("torch")  # this room does not import it
     if torch is not None and torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Another order of blocks in a forward pass: blocks that are left out, exchanged, or run in place of others."""
+"""The order of blocks in a forward pass: blocks can be left out, exchanged, or run in place of others."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class BlockOrder:
     def __post_init__(self) -> None:
         object.__setattr__(self, "changes", dict(self.changes))
         if not self.changes:
-            raise UserError("an order of blocks names at least one depth")
+            raise UserError("an order of blocks must name at least one depth: BlockOrder.skip(3) leaves out block 3")
         for number in (*self.changes, *self.changes.values()):
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
-                raise UserError(f"block {number!r} is no whole number from 0 on")
+                raise UserError(f"block {number!r}: give a whole number, 0 or larger")
 
     @classmethod
     def skip(cls, blocks: int | Iterable[int]) -> "BlockOrder":
@@ -50,7 +50,7 @@ class BlockOrder:
         changes: dict[int, int | None] = {}
         for order in orders:
             if twice := sorted(changes.keys() & order.changes.keys()):
-                raise UserError(f"two orders of blocks say what runs at depth {twice[0]}: give one of them")
+                raise UserError(f"two orders of blocks say what runs at depth {twice[0]}: give only one of them")
             changes |= order.changes
         return cls(changes) if changes else None
 
@@ -81,7 +81,7 @@ class BlockOrder:
         if set(form) != {"blocks"} or not well_formed or len({str(p[0]) for p in pairs}) < len(pairs):
             raise UserError('an order of blocks is {"blocks": [[depth, block or null], ...]}, each depth once')
         if any(depth is None or isinstance(depth, list | dict) for depth, _ in pairs):
-            raise UserError(f"{pairs} names no depth: pairs are [depth, block or null]")
+            raise UserError(f"a pair of {pairs} has no depth: pairs are [depth, block or null]")
         return cls(dict(pairs))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Contents of the cache by kind, and their removal; links are never followed, and nothing else is ever removed."""
+"""Contents of the cache by kind, and their removal. Links are not followed; files that are not ours are left."""
 
 import os
 import shutil
@@ -16,17 +16,17 @@ KINDS = {
     "dictionaries": "dictionaries that `theodolite train` made: hours of work, removed only by name",
     "fits": "fitted methods and their scores",
     "hashes": "hashes of weights in snapshots of the hub",
-    "inputs": "DataFrames that were given to compare; `theodolite read` may ask for them",
+    "inputs": "DataFrames that were given to compare; `theodolite read` may need them",
     "models": "unpacked models",
     "selection": "fits of selective prediction",
-    "views": "texts and what was read of them: the largest part",
+    "views": "texts and their activations: the largest part",
     "wheels": "downloads",
 }
 TRAINED = "dictionaries"
 
 
 @dataclass(frozen=True)
-class Held:
+class CachedKind:
     """Files of one kind in the cache; oldest and newest are seconds since a file was last written."""
 
     kind: str
@@ -36,19 +36,19 @@ class Held:
     newest: float
 
 
-def contents(root: Path) -> list[Held]:
-    """Files of every kind, the largest first; a kind of which there is no file is left out."""
+def contents(root: Path) -> list[CachedKind]:
+    """Return the kinds that have files, the largest first."""
     now, found = time.time(), []
     for kind in KINDS:
         stats = [os.lstat(path) for path in _files(root / kind)]
         if stats:
             ages = [now - stat.st_mtime for stat in stats]
-            found.append(Held(kind, len(stats), sum(stat.st_size for stat in stats), max(ages), min(ages)))
-    return sorted(found, key=lambda held: -held.bytes)
+            found.append(CachedKind(kind, len(stats), sum(stat.st_size for stat in stats), max(ages), min(ages)))
+    return sorted(found, key=lambda each: -each.bytes)
 
 
 def chosen(kinds: Sequence[str]) -> list[str]:
-    """The kinds named; `all` stands for those that are made again by themselves, so not for trained dictionaries.
+    """Return the kinds named; `all` means every kind but trained dictionaries, which no command makes again by itself.
 
     >>> chosen(["all"]) == sorted(set(KINDS) - {"dictionaries"}), chosen(["dictionaries", "fits"])
     (True, ['dictionaries', 'fits'])
@@ -61,24 +61,24 @@ def chosen(kinds: Sequence[str]) -> list[str]:
 
 
 def clear(root: Path, kinds: Sequence[str]) -> int:
-    """Remove these kinds from the cache; return the bytes removed. A folder that is a link is refused, and left."""
+    """Remove these kinds from the cache and return the bytes removed; a folder that is a link raises UserError."""
     for kind in kinds:
         if (root / kind).is_symlink():
             raise UserError(
                 f"{str(root / kind)!r} is a link out of the cache, so nothing was removed: remove it yourself"
             )
-    freed = sum(held.bytes for held in contents(root) if held.kind in kinds)
+    freed = sum(each.bytes for each in contents(root) if each.kind in kinds)
     for kind in kinds:
         if (root / kind).is_dir():
-            shutil.rmtree(root / kind)  # removes links inside, and never what they lead to
+            shutil.rmtree(root / kind)  # removes links inside, not their targets
     return freed
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, and every link as the small file that it is."""
+    """Yield every file below a folder, and every link as a file of its own."""
     if folder.is_symlink():
         return
-    for place, folders, names in os.walk(folder):  # which does not follow links
+    for place, folders, names in os.walk(folder):  # os.walk does not follow links
         here = Path(place)
         yield from (here / name for name in names)
         yield from (here / name for name in folders if (here / name).is_symlink())

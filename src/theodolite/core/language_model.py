@@ -1,4 +1,4 @@
-"""A language model as far as other rooms may know it: what it is called, and what can be asked of it."""
+"""Protocol of a language model, for rooms that do not import `models`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 Format = Literal["auto", "chat", "raw"]
 Texts = str | Sequence[str]  # a bare string is a list of one
 Sites = Site | str | Iterable[Site | str]
-# what a pass is changed by: interventions on states, and another order of blocks
+# changes of a pass: interventions on states, or another order of blocks
 Interventions = Intervention | BlockOrder | Sequence[Intervention | BlockOrder]
 
 
 class LanguageModel(Protocol):
-    """Type of the models that other rooms ask; `models.model.Model` is one, and says what each method does.
+    """Interface of a language model; `models.model.Model` implements it and documents each method.
 
-    Tokens, traces, scores and the network are values of the models' room: other rooms hand them on and read their
-    public fields, and so they are `Any` here.
+    Tokens, traces, scores and the network have their types in `models`. Other rooms pass them on and read their public
+    fields, so they are `Any` here.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Work done here, in other processes or on Ray, and its results in the order in which they finish: one seam for all."""
+"""One interface for work in this process, in other processes or on Ray: `Map`."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from theodolite.core.errors import UserError
 from theodolite.core.watch import ending_with
 
-TRIES = 3  # times that one item may end its worker before the whole work ends with an error
+TRIES = 3  # workers that one item may end before the whole work stops with an error
 _IDLE = 300  # seconds after which a worker without work ends
 _THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "NUMEXPR")]
 _THREADS += ["VECLIB_MAXIMUM_THREADS"]
@@ -24,13 +24,13 @@ _last: list[tuple[Build, Work]] = []  # of this worker: the build it met last, a
 
 
 class Map(Protocol):
-    """Does `build()(item)` for every item, and yields the results in the order in which they finish.
+    """Callable that does `build()(item)` for every item and yields the results in the order in which they finish.
 
-    Both are pickled where another process does the work. A worker calls `build` once, and again only where another one
-    comes (they are compared with ==): so a model is loaded once per worker. The items of a worker that dies are done
-    again by another, and so may be the few whose results were on their way: work that is long looks on disk first. What
-    was yielded is not done again. An item that ends its worker again and again ends all with a `UserError` that names
-    it (its `str`). An error that the work raises is raised here.
+    `build` and the items are pickled where another process does the work. A worker calls `build` once, and again only
+    for a build that is not equal (==) to the last one: so a model is loaded once per worker. If a worker dies, another
+    one repeats its items, and perhaps a few that had finished but were not yielded: long work should look on disk for
+    its result first. What was yielded is not repeated. An item that ends `TRIES` workers stops the whole work with a
+    `UserError` that names it (its `str`). An error that the work raises is raised here.
 
     >>> sorted(serial(lambda: abs, [-2, 1]))
     [1, 2]
@@ -47,9 +47,9 @@ def serial(build: Build, items: Sequence[Any]) -> Iterator[Any]:
 
 
 class Processes:
-    """A `Map` over worker processes of one thread each (loky); they end with this process, also where it is killed.
+    """A `Map` over worker processes of one thread each (loky); they end with this process, even if it is killed.
 
-    workers: how many; all cores where None. A script that uses it needs no `if __name__ == "__main__"`.
+    workers: number of processes; None takes all cores. A script that uses it needs no `if __name__ == "__main__"`.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -67,8 +67,8 @@ class Processes:
         deaths: Counter[int] = Counter()
         alone: list[int] = []
         while waiting:
-            # One of those under way when a worker died has ended it. Run one by one, that one is found for certain,
-            # and its neighbours do not pay for it.
+            # One of the items under way has ended the worker. Run one at a time, that item is identified with
+            # certainty, and the others are not counted as failures.
             numbers = alone[:1] or list(waiting)
             with tempfile.TemporaryDirectory() as marks:
                 calls = {number: (build, marks, number, waiting[number]) for number in numbers}
@@ -77,7 +77,7 @@ class Processes:
                     yield result
                 left = [number for number in numbers if number in waiting]
                 under_way = [number for number in left if (Path(marks) / str(number)).exists()]
-            suspects = under_way or left[:1]  # a worker died with nothing to do: someone is tried first
+            suspects = under_way or left[:1]  # a worker died between two items: begin with any of them
             if len(suspects) == 1:
                 deaths.update(suspects)
                 if deaths[suspects[0]] >= TRIES:
@@ -96,13 +96,13 @@ def worker_died(item: Any) -> UserError:
 def done_in_worker(build: Build, item: Any) -> Any:
     """Return the result of one item, in a worker that keeps what the last build made."""
     if not _last or _last[0][0] != build:
-        _last.clear()  # what is there may be a model: it goes before the next one comes
+        _last.clear()  # it may hold a model: free it before the next one is loaded
         _last.append((build, build()))
     return _last[0][1](item)
 
 
 def _marked(build: Build, marks: str, number: int, item: Any) -> tuple[int, Any]:
-    """The number and result of one item; a file with its number lies in `marks` while it is under way."""
+    """Return the number and result of one item; while it is under way, the folder `marks` holds a file of that name."""
     mark = Path(marks) / str(number)
     mark.touch()
     result = done_in_worker(build, item)
@@ -111,7 +111,7 @@ def _marked(build: Build, marks: str, number: int, item: Any) -> tuple[int, Any]
 
 
 def _in_pool(calls: Mapping[int, tuple[Any, ...]], workers: int) -> Iterator[tuple[int, Any]]:
-    """Numbers and results, as far as they come before a worker dies; the executor then ends all its workers."""
+    """Yield numbers and results until all are done or a worker dies; the executor then ends all its workers."""
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
@@ -132,7 +132,7 @@ def _in_pool(calls: Mapping[int, tuple[Any, ...]], workers: int) -> Iterator[tup
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit it, and leave it to the command to stop and to say so."""
+    """Block Ctrl-C while workers start: they inherit the block, so that only the command itself reacts and reports."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

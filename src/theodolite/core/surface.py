@@ -96,6 +96,15 @@ def features(texts: Iterable[str]) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES))
 
 
+def log_lengths(texts: Iterable[str]) -> np.ndarray:
+    """Return log(1 + n) of the characters and of the words of each text, (n, 2).
+
+    >>> log_lengths(["", "two words"]).round(2).tolist()
+    [[0.0, 0.0], [2.3, 1.1]]
+    """
+    return np.log1p([[len(text), len(text.split())] for text in texts])
+
+
 def character_ngrams(text: str, longest: int = 4) -> list[str]:
     """The pieces of 1 to `longest` characters as they stand: in their case, with all white space, and both ends marked.
 

@@ -1,4 +1,4 @@
-"""Numbers that are an array or a torch tensor: a tensor keeps its gradient on the way into a forward pass."""
+"""Numbers given as an array or as a torch tensor, which keeps its gradient on the way into a forward pass."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +28,16 @@ def detached(value: Any) -> np.ndarray:
 
 
 def like(value: Any, reference: "Tensor") -> "Tensor":
-    """Return numbers in the dtype and on the device of a tensor; what is a tensor already keeps its gradient."""
+    """Return numbers in the dtype and on the device of a reference tensor; a tensor keeps its gradient."""
     if isinstance(value, Constant):
         return value.like(reference)
     return value.to(reference) if is_tensor(value) else reference.new_tensor(value)
 
 
 class Constant:
-    """Numbers that never change, as a tensor that is made once for each device and dtype.
+    """Numbers that never change; their tensor is made once for each device and dtype.
 
-    The array is a copy that cannot be written into, so a tensor that was made of it stays right, for all threads.
+    The array is a read-only copy, so a tensor made from it stays correct in all threads.
 
     >>> import torch
     >>> numbers = Constant([1.0, 2.0])
@@ -56,7 +56,9 @@ class Constant:
         if key not in self._made:
             import torch
 
-            with torch.inference_mode(False):  # else a later pass with gradients could not use it
+            with torch.inference_mode(
+                False
+            ):  # a tensor made in inference mode could not be used in a later pass with gradients
                 self._made[key] = torch.tensor(self.array, dtype=reference.dtype, device=reference.device)
         return self._made[key]
 

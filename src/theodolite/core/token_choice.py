@@ -1,4 +1,4 @@
-"""Positions that are no words of a role: token numbers of each text, and spans of characters."""
+"""Positions chosen in each text by token numbers or by spans of characters, in place of a role such as `content`."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class TokenNumbers(Positions):
         rows = _loaded(self.text, "tokens")
         well_formed = isinstance(rows, list) and bool(rows) and all(isinstance(row, list) for row in rows)
         if not well_formed or not all(type(i) is int and i >= 0 for row in rows for i in row):
-            raise UserError(f"{self.text[:60]!r} is no list of token numbers, from 0 on, for each text")
+            raise UserError(f"{self.text[:60]!r} is not a list of token numbers (0 or larger) for each text")
 
     @classmethod
     def of(cls, mask: Any) -> "TokenNumbers":
@@ -43,7 +43,9 @@ class TokenNumbers(Positions):
         numbers = _loaded(self.text, "tokens")
         n_texts, rows = n_texts or len(roles_nt), np.arange(len(roles_nt)) if rows is None else rows
         if len(numbers) != n_texts:
-            raise UserError(f"positions are those of {len(numbers)} texts, and this call has {n_texts}")
+            raise UserError(
+                f"positions were made for {len(numbers)} texts, and this call has {n_texts}: make them for these"
+            )
         rank_nt = (roles_nt != Role.PAD).cumsum(1) - 1
         chosen = [np.isin(rank, numbers[row]) for rank, row in zip(rank_nt, rows.tolist(), strict=True)]
         return np.stack(chosen) & (roles_nt != Role.PAD)
@@ -60,7 +62,7 @@ class TextSpan(Positions):
     per_text: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.spans(1)
+        self.spans(1)  # raises UserError where the text form is not that of spans; how many texts there are is unknown
 
     @classmethod
     def of(cls, span: Any) -> "TextSpan":
@@ -76,8 +78,8 @@ class TextSpan(Positions):
         several = [_span(item) for item in found] if isinstance(found, list) else []
         if not several or None in several:
             raise UserError(
-                f"{self.text[:60]!r} is no span of a text: give a string, or two numbers (start, stop) of characters "
-                "with start before stop, or a list of such for the texts"
+                f"{self.text[:60]!r} is not a span of a text: give a string, or two numbers (start, stop) of "
+                "characters with start before stop, or a list of such for the texts"
             )
         return [item for item in several if item is not None]
 
@@ -89,17 +91,17 @@ class TextSpan(Positions):
         return [_ranges(text, span, number) for number, (text, span) in enumerate(zip(texts, spans, strict=True))]
 
     def mask(self, roles_nt: np.ndarray, rows: np.ndarray | None = None, n_texts: int | None = None) -> np.ndarray:
-        raise UserError(f"{self.text[:60]!r} is found in texts: give it to read, loss, generate or run of a Model")
+        raise UserError(f"{self.text[:60]!r} needs the texts: give it to read, loss, generate or run of a Model")
 
 
-@lru_cache(maxsize=64)  # every pass of a generation asks for its mask; what is returned is only read
+@lru_cache(maxsize=64)  # every pass of a generation asks for its mask; nobody writes into the result
 def _loaded(text: str, key: str) -> Any:
     try:
         form = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{text[:60]!r} is no JSON form of positions: {error}") from None
+        raise UserError(f"{text[:60]!r} is not a JSON form of positions: {error}") from None
     if not isinstance(form, dict) or set(form) != {key}:
-        raise UserError(f'{text[:60]!r} is no JSON form of positions: write {{"{key}": ...}}')
+        raise UserError(f'{text[:60]!r} is not a JSON form of positions: write {{"{key}": ...}}')
     return form[key]
 
 
@@ -114,7 +116,9 @@ def _span(value: Any) -> Span | None:
 def _ranges(text: str, span: Span, number: int) -> list[tuple[int, int]]:
     if isinstance(span, tuple):
         if span[1] > len(text):
-            raise UserError(f"text {number} has {len(text)} characters, and no span from {span[0]} to {span[1]}")
+            raise UserError(
+                f"text {number} has {len(text)} characters: a span from {span[0]} to {span[1]} does not fit"
+            )
         return [span]
     found, start = [], text.find(span)
     while start >= 0:

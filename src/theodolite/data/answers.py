@@ -10,7 +10,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.recipe import Choices
 
 # What the runner hands in: prompts and, for each, its options; the number of the option the model prefers.
-Answer = Callable[[list[str], list[list[str]]], np.ndarray]
+AskModel = Callable[[list[str], list[list[str]]], np.ndarray]
 
 _LETTER = re.compile(r"(?m)^\s*[A-Z]\. ?")
 
@@ -24,7 +24,7 @@ def options_of(text: str) -> list[str]:
     return [part.strip() for part in _LETTER.split(text)[1:]]
 
 
-def ask(frame: pd.DataFrame, choices: Choices, answer: Answer | None, source: str) -> pd.DataFrame:
+def ask(frame: pd.DataFrame, choices: Choices, answer: AskModel | None, source: str) -> pd.DataFrame:
     """The frame with the prompts as texts and the model's being right as labels.
 
     A question whose right answer is not among its options keeps an empty label, which cleaning counts.

@@ -9,7 +9,7 @@ from theodolite.core.recipe import Recipe, Shift
 from theodolite.core.seeds import child_seed
 from theodolite.core.tick import Tell, silent, told
 from theodolite.data import boilerplate, wrapping
-from theodolite.data.answers import Answer
+from theodolite.data.answers import AskModel
 from theodolite.data.clean import require_classes
 from theodolite.data.dataset import Count, Dataset
 from theodolite.data.gather import gather
@@ -41,7 +41,7 @@ def load(
     seed: int = 0,
     *,
     count_tokens: CountTokens | None = None,
-    answer: Answer | None = None,
+    answer: AskModel | None = None,
     unreadable: Unreadable | None = None,
     dictionary_texts: Sequence[str] = (),
     development: bool = False,

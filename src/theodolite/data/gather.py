@@ -7,7 +7,7 @@ import pandas as pd
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
 from theodolite.data import sources
-from theodolite.data.answers import Answer, ask
+from theodolite.data.answers import AskModel, ask
 from theodolite.data.clean import clean
 from theodolite.data.dataset import Dataset, identified, in_order
 from theodolite.data.sources import cells
@@ -18,7 +18,7 @@ SHOWN_LABELS = 20  # of each side, the most frequent
 BASE_RATE = (0.3, 0.7)  # outside, a model at the floor or the ceiling leaves little to predict
 
 
-def gather(name: str, parts: Sequence[Source], seed: int, answer: Answer | None = None, note: str = "") -> Dataset:
+def gather(name: str, parts: Sequence[Source], seed: int, answer: AskModel | None = None, note: str = "") -> Dataset:
     """One data set from its sources: all columns of a `Dataset` but `cluster`, and `group` ("" where there is none).
 
     The rows are in an order of their own (`in_order`), whatever that of the files.
@@ -60,7 +60,7 @@ def _ungrouped(name: str, parts: Sequence[Source], frame: pd.DataFrame) -> list[
     return [("without a group", n, f"rows of {name} have no group: each is a group of its own")] if n else []
 
 
-def _read(part: Source, seed: int, answer: Answer | None) -> tuple[pd.DataFrame, Given]:
+def _read(part: Source, seed: int, answer: AskModel | None) -> tuple[pd.DataFrame, Given]:
     frame = sources.rows(part, seed)
     labels: Given = frame.attrs.pop("labels", {})
     group = _group(frame, part)  # before rows are moved, so that an error names a row by its number in the file

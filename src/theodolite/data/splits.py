@@ -12,6 +12,7 @@ from theodolite.core.training_sets import FEWEST_TRAINING_GROUPS
 
 PARTS = ("train", "calibrate", "certify", "test")
 SHARES = (0.5, 0.15, 0.15, 0.2)
+FOLDS = 3  # of the cross-validation that tunes a method
 DOMINANT = 0.25  # of the rows of a class: a cluster larger than this is always trained on
 
 
@@ -69,7 +70,7 @@ def require_splittable(frame: pd.DataFrame, seeds: int) -> None:
                 )
 
 
-def folds(frame: pd.DataFrame, n: int = 3, seed: int = 0) -> np.ndarray:
+def folds(frame: pd.DataFrame, n: int = FOLDS, seed: int = 0) -> np.ndarray:
     """The cross-validation fold (0 .. n-1) of each row, by the same rules."""
     return _assign(frame, generator(seed, "folds", n), np.full(n, 1 / n), _neediest)
 

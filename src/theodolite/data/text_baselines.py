@@ -76,7 +76,7 @@ def _comparisons(
 
 def _length() -> Pipeline:
     """Logistic regression on the logarithms of the numbers of characters and of words."""
-    return make_pipeline(FunctionTransformer(_log_lengths), StandardScaler(), LogisticRegression())
+    return make_pipeline(FunctionTransformer(surface.log_lengths), StandardScaler(), LogisticRegression())
 
 
 def _words() -> Pipeline:
@@ -98,10 +98,6 @@ def _characters() -> Pipeline:
 
 WORD = r"\w+|[^\w\s]"
 FEATURES = {"length": _length, "surface": _surface, "words": _words, "characters": _characters}
-
-
-def _log_lengths(texts: pd.Series) -> np.ndarray:
-    return np.log1p([[len(text), len(text.split())] for text in texts])
 
 
 def _out_of_fold(frame: pd.DataFrame, make: Callable[[], Pipeline], seed: int) -> np.ndarray:

@@ -16,19 +16,19 @@ from theodolite.models.families import Network
 _ENDS_OF_BLOCK = ("resid_pre", "resid_post")
 
 
-class _Passing(nn.Module):
-    """Stands where no block runs: gives on the stream, or a stream that was computed before."""
+class _SkippedBlock(nn.Module):
+    """Module at a depth where no block runs: returns the stream unchanged, or a stream that was computed before."""
 
     def __init__(self, state: Tensor | None = None) -> None:
         super().__init__()
-        self._state = state  # no buffer: it is none of the model's
+        self._state = state  # not a buffer: it does not belong to the model
 
     def forward(self, hidden_states: Tensor, *args: Any, **options: Any) -> Tensor:
         return hidden_states if self._state is None else self._state
 
 
-class _Once(nn.Module):
-    """One of the places of a block that runs at several depths, so that each place has hooks of its own."""
+class _SharedBlock(nn.Module):
+    """Module for one depth of a block that runs at several depths, so that each depth has hooks of its own."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class _Once(nn.Module):
 
 
 class _OrderedCache(DynamicCache):
-    """Keys and values by depth, of the depths at which a block runs.
+    """Keys and values by depth, for the depths at which a block runs.
 
-    Blocks name their cache by their own number, which is another than their depth's here: one block may run at two.
+    A block asks for its cache by its own number, which here is not its depth: one block may run at two depths.
     """
 
     def __init__(self, config: Any, blocks: Sequence[int]) -> None:
@@ -60,12 +60,12 @@ class _OrderedCache(DynamicCache):
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **options: Any) -> Any:
         places, turn = self._places[layer_idx], self._turns[layer_idx]
-        self._turns[layer_idx] = (turn + 1) % len(places)  # a pass visits its depths in order
+        self._turns[layer_idx] = (turn + 1) % len(places)  # a pass runs the depths in order
         return super().update(key_states, value_states, places[turn], *args, **options)
 
 
 def new_cache(network: Network, order: BlockOrder | None = None) -> DynamicCache | None:
-    """Return an empty key/value cache for passes in an order; None where no block runs, which has nothing to keep."""
+    """Return an empty key/value cache for passes in an order; None where no block runs."""
     config = network.module.config
     if order is None:
         return DynamicCache(config=config)
@@ -75,9 +75,10 @@ def new_cache(network: Network, order: BlockOrder | None = None) -> DynamicCache
 
 @contextmanager
 def arranged(network: Network, order: BlockOrder | None, start: int = 0, state: Tensor | None = None) -> Iterator[None]:
-    """Let blocks run in an order inside; with `start`, none of those before it, after which the stream is `state`.
+    """Let blocks run in an order inside; with `start`, skip the blocks before it and begin with the stream `state`.
 
-    The network's lock is held: the list of blocks is everyone's. It is as it was afterwards, whatever happened.
+    The list of blocks is shared by all threads, so the network's lock is held. The list is restored at the end, also
+    after an error.
     """
     if order is None and not start:
         yield
@@ -90,9 +91,9 @@ def arranged(network: Network, order: BlockOrder | None, start: int = 0, state: 
         try:
             for depth, block in enumerate(wanted):
                 if block is None:
-                    blocks[depth] = _Passing(state if depth == start - 1 else None)
+                    blocks[depth] = _SkippedBlock(state if depth == start - 1 else None)
                 elif wanted.count(block) > 1:
-                    blocks[depth] = _Once(own[block])
+                    blocks[depth] = _SharedBlock(own[block])
                 elif block != depth:
                     blocks[depth] = own[block]
             if kinds is not None:  # a block keeps its own kind of attention: the body chooses masks by depth

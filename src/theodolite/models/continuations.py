@@ -1,4 +1,4 @@
-"""Probability of continuations, with a prompt that several of them follow read once."""
+"""Probability of continuations; a prompt with several continuations is read once."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from theodolite.models.run import Batch, Effects, run
 from theodolite.models.scoring import LOGITS, Scored, check_targets, score_rows
 from theodolite.models.tokens import Encoding, Tokens, pad
 
-_WORTH = 256  # tokens that prompts of one length have to save: they cost batches of their own
+_LEAST_SAVED = 256  # tokens that prompts of one length must save together, because they need batches of their own
 
 
 @torch.no_grad()
@@ -24,44 +24,44 @@ def score_continuations(
     effects: Effects,
     batch_tokens: int,
 ) -> Scored:
-    """Log-probability of what stands behind each prompt in `joined`, the target tokens (n, t), given all before it.
+    """Return the log-probability of the target tokens (n, t), which follow each prompt in `joined`, given all before.
 
-    A prompt that comes several times is read once, and each continuation goes on from its keys and values; what that
-    changes is the shape of the matrices, so a sum differs by float32's rounding. Prompts are shared only where every
-    intervention does the same to equal prompts.
+    A repeated prompt is read once, and each continuation goes on from its keys and values. The matrices then have
+    another shape, so that sums differ by the rounding of float32. Prompts are shared only where every intervention
+    does the same to equal prompts.
     """
     check_targets(targets)
     total, lengths = np.zeros(len(joined)), joined.lengths
     rest = np.ones(len(joined), bool)
-    shared = _with_company(prompts) if _alike(network, prompts, joined, effects) else ()
+    shared = _repeated(prompts) if _same_on_equal_prompts(network, prompts, joined, effects) else ()
     for length, rows in shared:
         rest[rows] = False
         for part in _parts(network, rows, lengths, length, batch_tokens):
-            total[part] = _score_behind(network, prompts, joined, effects, part)
+            total[part] = _score_after(network, prompts, joined, effects, part)
     if rest.any():
         score_rows(network, joined, targets, effects, batch_tokens, np.flatnonzero(rest), total)
     effects.check()
     return Scored(total, targets.sum(1).numpy())
 
 
-def _with_company(prompts: Sequence[Encoding]) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows whose prompts come more than once, all of one length at a time and equal ones side by side."""
+def _repeated(prompts: Sequence[Encoding]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the rows with repeated prompts, by length of the prompt; rows with equal prompts lie side by side."""
     groups: dict[tuple[int, bytes], list[int]] = {}
     for row, prompt in enumerate(prompts):
         groups.setdefault((len(prompt), prompt.ids.tobytes() + prompt.roles.tobytes()), []).append(row)
     for length in sorted({length for length, _ in groups}):
         several = [rows for (n, _), rows in groups.items() if n == length and len(rows) > 1]
-        if sum(length * (len(rows) - 1) for rows in several) >= _WORTH:
+        if sum(length * (len(rows) - 1) for rows in several) >= _LEAST_SAVED:
             yield length, np.concatenate(several)
 
 
-def _alike(network: Network, prompts: Sequence[Encoding], joined: Tokens, effects: Effects) -> bool:
+def _same_on_equal_prompts(network: Network, prompts: Sequence[Encoding], joined: Tokens, effects: Effects) -> bool:
     """Return whether what the interventions do to a prompt depends on the prompt alone.
 
-    Not so with a strength or a donor for each text, nor at positions that what follows a prompt moves, as `all[-1]`.
+    It does not with a strength or a donor for each text, nor at positions that the continuation moves, as `all[-1]`.
     """
     if Past.empty(network, effects.order) is None:
-        return False  # no block runs, and so none keeps anything
+        return False  # no block runs, so there are no keys and values to share
     if not all(change.is_alike for change in effects.interventions):
         return False
     alone = pad(prompts, 0)
@@ -84,7 +84,7 @@ def _parts(network: Network, rows: np.ndarray, lengths: np.ndarray, start: int, 
     return np.split(rows, range(most, len(rows), most))
 
 
-def _score_behind(
+def _score_after(
     network: Network, prompts: Sequence[Encoding], joined: Tokens, effects: Effects, rows: np.ndarray
 ) -> np.ndarray:
     """Log-probabilities of the rows' continuations; their prompts have one length, and equal ones lie side by side."""
@@ -100,13 +100,13 @@ def _score_behind(
     assert at_prompt is not None
     predictions = at_prompt[of_row]
     part = joined[rows].first(int(joined.lengths[rows].max()))
-    # nothing is predicted at the last tokens: they are read only for interventions, which are to match and count there
+    # nothing is predicted at the last tokens: they run only so that interventions match and count there
     to_read = part if effects else part.first(part.ids.shape[1] - 1)
     if to_read.ids.shape[1] > length:
         batch = Batch(rows, len(joined))
-        behind = run(network, to_read, effects=effects, logits=True, past=past.rows(of_row), batch=batch).logits
-        assert behind is not None
-        predictions = torch.cat([predictions, behind], 1)
+        after = run(network, to_read, effects=effects, logits=True, past=past.rows(of_row), batch=batch).logits
+        assert after is not None
+        predictions = torch.cat([predictions, after], 1)
     ids, real = (x[:, length:].to(predictions.device) for x in (part.ids, part.mask))
     return _summed(predictions[:, : ids.shape[1]], ids, real)
 

@@ -38,7 +38,7 @@ class Engine:
         if not self.folder:
             return lambda: UnitReader(work.model, threads)
         dtype = str(work.model.dtype).removeprefix("torch.")
-        return InWorker(self.folder, dtype, threads, needed(work.model), network_fields(work.model))
+        return InWorker(self.folder, dtype, threads, _worker_bytes(work.model), network_fields(work.model))
 
 
 def chosen_engine(work: HarvestWork, asked: Map | None) -> Engine:
@@ -53,7 +53,7 @@ def chosen_engine(work: HarvestWork, asked: Map | None) -> Engine:
     folder, reason = _folder(work.model)
     if asked is not None and reason:
         warnings.warn(f"texts are read in this process: {reason}", stacklevel=3)
-    if reason or (asked is None and 2 * needed(work.model) > _total_memory() // 2):
+    if reason or (asked is None and 2 * _worker_bytes(work.model) > _total_memory() // 2):
         return here
     if asked is not None and not isinstance(asked, Processes):
         return Engine(asked, 1, folder, asked=True)
@@ -76,7 +76,7 @@ def stored_threads(folder: str | Path) -> int:
 def _takes_long(work: HarvestWork) -> bool:
     """Return whether reading takes long enough on this machine that workers are worth their start."""
     deepest = work.plan.sites[-1].last_block(work.model.n_blocks) + 1
-    tokens = work.n_tokens() - len(work.tokens) * work.start.ids.shape[1]  # the shared start runs once
+    tokens = work.n_tokens() - len(work.tokens) * work.prefix.ids.shape[1]  # the shared prefix runs once
     blocks = work.model.parameters * deepest / work.model.n_blocks  # embeddings included: an estimate
     cores = torch.get_num_threads()
     return cores > 1 and 2.0 * blocks * tokens / _RATE > BREAK_EVEN * cores
@@ -96,8 +96,8 @@ def _folder(model: Any) -> tuple[str, str]:
     return (str(folder.resolve()), "") if same else ("", f"the weights are no longer those of {folder}")
 
 
-def needed(model: Any) -> int:
-    """Bytes of memory that a worker takes which loads this model."""
+def _worker_bytes(model: Any) -> int:
+    """Return the bytes of memory of a worker that loads this model."""
     weights = sum(p.numel() * p.element_size() for p in model.network.module.parameters())
     return int(_PROCESS + _COPY * weights)
 
@@ -107,7 +107,7 @@ def _workers(work: HarvestWork, most: int | None) -> int:
 
     A copy of the weights that does not fit would be swapped to disk, and reading would take hours.
     """
-    room = int(0.8 * preflight.available()) // needed(work.model)
+    room = int(0.8 * preflight.available()) // _worker_bytes(work.model)
     return min(most or min(torch.get_num_threads(), os.cpu_count() or 1), len(work.units), room)
 
 

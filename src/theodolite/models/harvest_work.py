@@ -33,8 +33,8 @@ class OtherModel(UserError):
 class Unit:
     """Texts that are read and committed together: all that a worker needs beside the model.
 
-    doc: numbers of the texts in the harvest. start: the tokens that all its texts begin with. Arrays, not tensors,
-    which some maps would put into shared memory.
+    doc: numbers of the texts in the harvest. prefix: the tokens that all its texts begin with. Arrays, not
+    tensors, which some maps would put into shared memory.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Unit:
     doc: np.ndarray
     tokens: tuple[np.ndarray, ...]
     selected: np.ndarray
-    start: tuple[np.ndarray, ...]
+    prefix: tuple[np.ndarray, ...]
     batch_tokens: int
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class HarvestWork:
         self.model, self.tokens, self.plan = model, tokens, plan
         self.selected = select(tokens, plan.positions)
         self.units = np.split(tokens.lengths.argsort(kind="stable"), range(plan.unit, len(tokens), plan.unit))
-        self.start = shared_start(tokens, stored(Columns(np.arange(len(tokens)), tokens.roles, self.selected)))
+        self.prefix = shared_start(tokens, stored(Columns(np.arange(len(tokens)), tokens.roles, self.selected)))
         self._batch_tokens = batch_tokens
 
     def fields(self, threads: int) -> dict[str, Any]:
@@ -73,10 +73,10 @@ class HarvestWork:
         return sum(int(self.tokens.lengths[self.units[number]].sum()) for number in chosen)
 
     def items(self, numbers: Iterable[int], store: Store) -> list[Unit]:
-        """Units for a map, the longest texts first: a worker that begins with them at the end works on alone."""
+        """Return the units for a map, the longest texts first, so that no worker is left alone with them at the end."""
         size = self._batch_tokens or self.model.batch_tokens(self.plan.sites)
         return [
-            Unit(n, store, self.plan, doc, self._of(doc), self.selected[doc].numpy(), _arrays(self.start), size)
+            Unit(n, store, self.plan, doc, self._of(doc), self.selected[doc].numpy(), _arrays(self.prefix), size)
             for n in sorted(numbers, reverse=True)
             for doc in [self.units[n]]
         ]
@@ -87,12 +87,12 @@ class HarvestWork:
 
 
 class UnitReader:
-    """Reads units through one model and commits them; the start that their texts share runs once."""
+    """Reads units through one model and commits them; the prefix that their texts share runs once."""
 
     def __init__(self, model: Any, threads: int) -> None:
         self._model, self._threads = model, threads
-        self._most = sys.maxsize  # tokens that fit into memory at once; learnt when it runs out
-        self._begun: tuple[Any, Prefix] | None = None
+        self._most = sys.maxsize  # tokens that fit into memory at once; lowered when memory runs out
+        self._last_prefix: tuple[Any, Prefix] | None = None  # with the store and site that it belongs to
 
     def __call__(self, unit: Unit) -> int:
         """Return the number of the unit, which is then in its store."""
@@ -133,11 +133,11 @@ class UnitReader:
         return {name: torch.cat(parts) for name, parts in tensors.items()}
 
     def _prefix(self, unit: Unit) -> Prefix:
-        """The shared start of the harvest that the unit is of; the last one is kept."""
+        """Return the shared prefix of the unit's harvest; the last one is kept."""
         of = (unit.store.key, unit.plan.sites[-1])
-        if self._begun is None or self._begun[0] != of:
-            self._begun = (of, Prefix(self._model.network, _tokens(unit.start), unit.plan.sites[-1]))
-        return self._begun[1]
+        if self._last_prefix is None or self._last_prefix[0] != of:
+            self._last_prefix = (of, Prefix(self._model.network, _tokens(unit.prefix), unit.plan.sites[-1]))
+        return self._last_prefix[1]
 
 
 @dataclass(frozen=True)

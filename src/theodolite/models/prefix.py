@@ -11,7 +11,7 @@ from theodolite.models.run import run
 from theodolite.models.tokens import Tokens
 
 _SHARED = 16  # tokens beyond what all texts begin with, from which on two texts begin alike
-_WORTH = 256  # tokens that a group has to save: it costs a pass over its start and batches of its own
+_LEAST_SAVED = 256  # tokens that a group must save, because it needs a pass over its start and batches of its own
 
 
 class Prefix:
@@ -53,6 +53,6 @@ def alike_from_the_start(tokens: Tokens) -> list[np.ndarray]:
     extra = shared - shared.min(initial=len(ids[0]))
     for stop in [*(np.flatnonzero(extra < _SHARED) + 1).tolist(), len(order)]:
         saves = (stop - start - 1) * min(extra[start : stop - 1], default=0)
-        groups.append(order[start:stop]) if saves >= _WORTH else rest.extend(order[start:stop])
+        groups.append(order[start:stop]) if saves >= _LEAST_SAVED else rest.extend(order[start:stop])
         start = stop
     return [*groups, np.array(rest)] if rest else groups

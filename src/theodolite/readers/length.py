@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from theodolite.core.surface import log_lengths
 from theodolite.readers._text import TextReader
 
 
@@ -16,4 +17,4 @@ class Length(TextReader):
     standardise = True
 
     def _features(self, texts: np.ndarray) -> np.ndarray:
-        return np.log1p([[len(text), len(text.split())] for text in texts])
+        return log_lengths(texts)

@@ -102,7 +102,7 @@ def _common(parts: dict[str, pd.DataFrame], column: str) -> list[str]:
 
 
 def _sample(parts: dict[str, pd.DataFrame], rows: list[str], seeds: list[str], training: TrainingSets) -> Sample:
-    """Labels, groups and which seed judges which row; every run must say the same of a row."""
+    """Return labels, groups and which seed tests which row; every run must have the same label for a row."""
     described = [part.drop_duplicates("hash").set_index("hash").loc[rows] for part in parts.values()]
     for name, other in zip(parts, described, strict=True):
         if differ := int((other["label"] != described[0]["label"]).sum()):
@@ -121,6 +121,6 @@ def _grid(part: pd.DataFrame, rows: list[str], seeds: list[str]) -> np.ndarray:
 
 
 def _asked(part: pd.DataFrame, rows: list[str], seeds: list[str]) -> np.ndarray:
-    """(S, n): whether the run judged a seed on a row, by any method and whether or not it was scored."""
+    """Return whether the run tested a seed on a row, by any method, scored or not; (S, n) bool."""
     wide = part.drop_duplicates(["seed", "hash"]).assign(asked=True).pivot(index="seed", columns="hash", values="asked")
     return wide.reindex(seeds, columns=rows).notna().to_numpy()

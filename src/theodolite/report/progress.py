@@ -21,7 +21,7 @@ LATE, PATIENCE = 3.0, 5.0
 
 
 @dataclass
-class Stage:
+class StageProgress:
     """One stage of a run as far as it has come; its units may be counted anew, from download to tokens to fits.
 
     step: what the stage is doing now, "" where it has one thing to do.
@@ -62,7 +62,7 @@ class Stage:
 
     @property
     def late(self) -> bool:
-        """Return whether nothing was heard for so long that the speed is no longer known."""
+        """Return whether the last report is so long ago that the speed is no longer known."""
         return self.silence > max(LATE * self.slowest, PATIENCE)
 
     @property
@@ -77,7 +77,7 @@ class Stage:
         return max((last - since) / (self.done - first) * (self.total - self.done) - self.silence, 0.0)
 
     def words(self) -> str:
-        """The step, its units, time so far, time left; or for how long nothing was heard."""
+        """The step, its units, time so far, time left; or how long ago the last report was."""
         units = [f"{count(self.done)}/{count(self.total)}"] if self.total > 1 else []
         left = [] if self.left is None else [f"about {duration(self.left)} left"]
         late = self.total > 1 and self.late
@@ -93,13 +93,13 @@ class Display:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.stage: Stage | None = None
+        self.stage: StageProgress | None = None
 
     def __call__(self, name: str, done: int, total: int) -> None:
         name, _, step = name.partition(": ")
         if self.stage is None or self.stage.name != name:
             self.end()
-            self.stage = Stage(name, self.clock)
+            self.stage = StageProgress(name, self.clock)
             self.begun(self.stage)
         self.stage.tick(done, total, step)
         self.ticked(self.stage)
@@ -113,13 +113,13 @@ class Display:
             self.ended(self.stage)
         self.stage = None
 
-    def begun(self, stage: Stage) -> None:
+    def begun(self, stage: StageProgress) -> None:
         """A stage was named for the first time."""
 
-    def ticked(self, stage: Stage) -> None:
+    def ticked(self, stage: StageProgress) -> None:
         """A stage reported."""
 
-    def ended(self, stage: Stage) -> None:
+    def ended(self, stage: StageProgress) -> None:
         """A stage is over."""
 
 
@@ -139,7 +139,7 @@ class Lines(Display):
         with self.lock:
             super().__call__(name, done, total)
 
-    def ticked(self, stage: Stage) -> None:
+    def ticked(self, stage: StageProgress) -> None:
         if self.clock() - self.last >= EVERY:
             self._print(f"{stage.name} ... {stage.words()}")
 
@@ -153,7 +153,7 @@ class Lines(Display):
         with self.lock:
             super().end()
 
-    def ended(self, stage: Stage) -> None:
+    def ended(self, stage: StageProgress) -> None:
         self._print(f"{stage.name}: {duration(stage.seconds)}")
 
     def _print(self, line: str) -> None:
@@ -171,13 +171,13 @@ class Bars(Display):
     def say(self, lines: Iterable[str]) -> None:
         self.bars.console.print(visible("\n".join(lines)), markup=False, highlight=False, soft_wrap=True)
 
-    def begun(self, stage: Stage) -> None:
+    def begun(self, stage: StageProgress) -> None:
         self.task = self.bars.add_task(stage.name, total=None, stage=stage)
 
-    def ticked(self, stage: Stage) -> None:
+    def ticked(self, stage: StageProgress) -> None:
         self.bars.update(self.task, completed=stage.done, total=stage.total or None)
 
-    def ended(self, stage: Stage) -> None:
+    def ended(self, stage: StageProgress) -> None:
         self.bars.update(self.task, completed=1, total=1, over=duration(stage.seconds))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.core.claim import FAILS, HOLDS, INCONCLUSIVE, NOTHING
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.blocks import Block, Figure, Line, Section, Table, Text, Value, absent, number
 from theodolite.report.curves import reliability, risk_coverage
@@ -85,8 +86,8 @@ def summary(sheet: Sheet) -> str:
     pairs = f"{len(words)} pair" + "s" * (len(words) > 1)
     return (
         f"If only predictions certified on the run's own rows are accepted: over {pairs} of reader and shift an "
-        f"accuracy of {found['level']:g} holds in {words.count('holds')}, fails in {words.count('fails')}, is "
-        f"inconclusive in {words.count('inconclusive')}, and nothing is accepted in {words.count('nothing accepted')}."
+        f"accuracy of {found['level']:g} holds in {words.count(HOLDS)}, fails in {words.count(FAILS)}, is "
+        f"inconclusive in {words.count(INCONCLUSIVE)}, and nothing is accepted in {words.count(NOTHING)}."
     )
 
 

@@ -1,12 +1,11 @@
-"""One plain answer on single predictions: the claims of selective prediction as one plain answer."""
+"""The claims of selective prediction as one plain answer."""
 
+from theodolite.core.claim import FAILS, HOLDS, NOTHING
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.answer_words import INCONCLUSIVE, NO, UNASKED, YES, Answer
 from theodolite.report.numbers import count
 from theodolite.report.selective_tables import CELLS, Figures, claim_figure, figures_of, with_interval
 from theodolite.report.sheet import Sheet
-
-HOLDS, FAILS, NOTHING = "holds", "fails", "nothing accepted"  # words of a claim in selection.json
 
 
 def selection(sheet: Sheet) -> Answer:

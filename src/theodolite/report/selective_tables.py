@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from theodolite.core.claim import HOLDS, NOTHING
 from theodolite.core.run import IN_DISTRIBUTION
 from theodolite.report.blocks import Line, Table, Value, number
 from theodolite.report.numbers import NONE, count, p_value, share, span, upper
@@ -62,11 +63,11 @@ def claim_figure(figures: Figures, claim: dict[str, Any], metric: str) -> dict[s
 
 def claim_word(claim: dict[str, Any], figures: Figures) -> str:
     """Return a claim's word with its power and, unless it holds, the cell with the strongest evidence against it."""
-    if claim["word"] == "nothing accepted":
+    if claim["word"] == NOTHING:
         return str(claim["word"])
     chances = [f"{share(chance)} at {share(float(true))}" for true, chance in claim.get("power", {}).items()]
     power = f" (power {', '.join(chances)})" if chances else ""
-    if claim["word"] == "holds":
+    if claim["word"] == HOLDS:
         return f"holds{power}"
     worst = figures[_claim_place(claim, f"accuracy_{claim['worst']}")]
     return f"{claim['word']}: {with_interval(worst)} {CELLS[claim['worst']]}, n = {count(claim['n'])}{power}"

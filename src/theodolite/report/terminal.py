@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from theodolite.core.atomic import publish
+from theodolite.core.claim import FAILS, HOLDS
 from theodolite.core.visible import csv, visible
 from theodolite.report.numbers import NONE, count, duration, share, signed, span
 from theodolite.report.progress import progress
@@ -183,8 +184,8 @@ def _word(found: Any) -> str:
     """Return whether the reading is accepted; a certificate that holds on no shift is about the run's own texts."""
     if found.reason:
         return f"rejected: {found.reason}"
-    fails, n = found.shifts.get("fails", 0), sum(found.shifts.values())
-    if n and fails and not found.shifts.get("holds"):
+    fails, n = found.shifts.get(FAILS, 0), sum(found.shifts.values())
+    if n and fails and not found.shifts.get(HOLDS):
         return (
             f"certified at {found.alpha:g} for texts like the run's own alone: the accuracy holds on none of its {n} "
             f"shifts, and fails on {fails}"

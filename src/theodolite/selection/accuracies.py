@@ -18,6 +18,7 @@ from scipy.stats import t as student
 
 from theodolite.calibration.certified import needed
 from theodolite.core.calibration_error import calibration_error
+from theodolite.core.claim import FAILS, HOLDS, INCONCLUSIVE, NOTHING
 from theodolite.core.metrics import augrc, aurc, brier, mean
 from theodolite.core.run import IN_DISTRIBUTION, Run
 from theodolite.core.slug import slug
@@ -37,7 +38,6 @@ from theodolite.study.views import FRAMES, Views
 
 Array = np.ndarray
 COLUMNS = ("accepted", "correct", "probability", "in_set", "signed", "predicted")
-HOLDS, FAILS, INCONCLUSIVE, NOTHING = "holds", "fails", "inconclusive", "nothing accepted"  # words of a claim
 EXPLORATORY_REPLICATES = 200
 CELLS = ("class_0", "class_1", "predicted_0", "predicted_1")
 _NAN = math.nan

@@ -1,4 +1,4 @@
-"""Analyses: the kinds of recipe, each with the stages that a run of it goes through."""
+"""Analyses: one for each kind of recipe, with the stages of its run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ State = TypeVar("State")
 
 
 @dataclass(frozen=True)
-class Start:
-    """Start of every analysis: its recipe, an empty run, where to compute, and a model if one is loaded."""
+class Inputs:
+    """Inputs of every analysis: its recipe, an empty run, where to compute, and a model if one is loaded."""
 
     recipe: Any
     run: Run
@@ -33,7 +33,8 @@ class Start:
 class Stage(Generic[State]):
     """One named step of an analysis; its time is recorded in the run.
 
-    work: takes the state that the stages share, and the steps that it reports. wanted: whether the recipe has it.
+    work: called with the state that the stages share and with what it reports its progress to. wanted: whether the
+    recipe asks for this stage.
     """
 
     name: str
@@ -47,29 +48,29 @@ class Analysis(Generic[State]):
 
     kind: str
     schema: type[Strict]
-    begin: Callable[[Start], State]
+    begin: Callable[[Inputs], State]
     stages: tuple[Stage[State], ...]
 
-    def carry_out(self, start: Start, stages: Stages) -> None:
-        """Go through the stages, alone in the run's folder, and finish the run.
+    def carry_out(self, inputs: Inputs, stages: Stages) -> None:
+        """Go through the stages under the lock of the run's folder, and finish the run.
 
-        A request that is refused leaves no trace of itself there.
+        A request that raises UserError leaves nothing in the folder.
         """
-        with start.run.alone():
+        with inputs.run.alone():
             try:
-                state = self.begin(start)
+                state = self.begin(inputs)
                 for stage in self.stages:
                     if stage.wanted(state):
                         with stages(stage.name) as steps:
                             stage.work(state, steps)
-                start.run.finish()
+                inputs.run.finish()
             except UserError:
-                start.run.withdraw()
+                inputs.run.withdraw()
                 raise
 
 
 class Analyses(Mapping[str, Analysis]):
-    """Analyses by kind: ours, and entry points of installed packages; each is imported when it is asked for.
+    """Analyses by kind: ours, and the entry points of installed packages; each is imported on first use.
 
     >>> "compare" in Analyses()
     True
@@ -88,5 +89,5 @@ class Analyses(Mapping[str, Analysis]):
         return len(self._places())
 
     def _places(self) -> dict[str, str]:
-        """Place of the analysis of each kind, as `module:name`; ours cannot be replaced."""
+        """Return where each analysis is, as `module:name`; an entry point cannot replace ours."""
         return {entry.name: entry.value for entry in entry_points(group=GROUP)} | OWN

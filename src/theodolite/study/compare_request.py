@@ -1,4 +1,4 @@
-"""Everything that one comparison is asked for, declared once for the command line and `theodolite.compare`."""
+"""All arguments of one comparison, declared once for the command line and for `theodolite.compare`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # pandas, scikit-learn and torch cost seconds, and --help nee
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
-SINGULAR = {"shift": "shifts", "method": "methods", "site": "sites"}  # as the command line has --shift for --shifts
+SINGULAR = {"shift": "shifts", "method": "methods", "site": "sites"}  # as on the command line: --shift, --shifts
 Leaks = Literal["drop-same", "drop-all", "keep-all"]  # `core.recipe.LeakRule`, which costs pydantic to import
 
 
@@ -222,24 +222,24 @@ class CompareRequest(OutputOptions, Machine, AnalysisOptions, ModelOptions, Data
 
     @property
     def machine(self) -> Machine:
-        """The part of it that says where it runs."""
+        """Return the fields that say where the comparison runs."""
         return Machine(**{each.name: getattr(self, each.name) for each in fields(Machine)})
 
     def given(self) -> list[str]:
-        """Names of the fields that differ from their default, in the order of their declaration."""
+        """Return the names of the fields that differ from their default, in the order of their declaration."""
         return [
             each.name
             for each in fields(self)
-            if each.default is not MISSING and not self._left(each.name, each.default)
+            if each.default is not MISSING and not self._is_default(each.name, each.default)
         ]
 
-    def _left(self, name: str, default: Any) -> bool:
+    def _is_default(self, name: str, default: Any) -> bool:
         value = getattr(self, name)
         return value is default or (isinstance(value, type(default)) and value == default)
 
 
 class Comparing(Protocol[P, R_co]):
-    """A function that takes a request, or the fields of one as arguments."""
+    """Type of a function that takes a request, or the fields of one as arguments."""
 
     @overload
     def __call__(self, request: CompareRequest, /) -> R_co: ...
@@ -248,9 +248,10 @@ class Comparing(Protocol[P, R_co]):
 
 
 def by_field(made: Callable[P, CompareRequest]) -> Callable[[Callable[[CompareRequest], R_co]], Comparing[P, R_co]]:
-    """Let a function of a request be called with its fields, as its signature, its help and type checkers then say.
+    """Let a function of a request also be called with the request's fields as arguments.
 
-    made: the class of the request, whose constructor gives names, types and defaults.
+    Its signature and its docstring then list the fields, and type checkers know them. made: the class of the request,
+    whose constructor gives names, types and defaults.
     """
 
     def decorated(function: Callable[[CompareRequest], R_co]) -> Comparing[P, R_co]:
@@ -269,7 +270,7 @@ def by_field(made: Callable[P, CompareRequest]) -> Callable[[Callable[[CompareRe
 
 
 def named_fields(given: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by the names of fields: `shift`, `method` and `site` stand for their plurals, any other is refused.
+    """Return arguments by the names of fields; `shift`, `method` and `site` stand for their plurals.
 
     >>> named_fields({"shift": "new.csv"})
     {'shifts': 'new.csv'}
@@ -284,12 +285,12 @@ def named_fields(given: dict[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise unknown("argument of compare", name, known)
         if name in found:
-            raise UserError(f"{name} is given twice, also as its singular: give it once")
+            raise UserError(f"{name} is given twice, once by its singular: give it once")
         found[name] = value
     return found
 
 
 def arguments() -> str:
-    """Every field with its help, as a docstring lists arguments."""
+    """Return every field with its help, as a docstring lists arguments."""
     lines = [f"{each.name}: {each.metadata[OPTION].help}" for each in fields(CompareRequest)]
     return "Arguments:\n\n" + "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The machine that an analysis runs on: where its passes and fits run, and how much goes at once."""
+"""The machine that an analysis runs on: its devices, the size of a batch, and the engine that does its work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Machine:
             )
 
     def map(self) -> "Map | None":
-        """Return what does independent pieces of work on this machine; None for `auto`, where each stage chooses.
+        """Return the `Map` of the engine; None for `auto`, where each stage chooses.
 
         Raises a UserError where `ray` is asked for and not installed.
         """

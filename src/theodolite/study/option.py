@@ -14,32 +14,38 @@ OPTION = "option"
 
 @dataclass(frozen=True)
 class Option:
-    """Help, type and flags of a field. type: how the command line reads one value, None where only Python can give it.
+    """Help, type and flags of a field.
 
-    names: its flags, if not the field's name alone. many: a tuple of values, given as one or several.
+    cli: type of one value on the command line; ... takes the field's own, None keeps the field out of the command line.
+    names: its flags; empty for the field's name alone. many: the field is a tuple, of which one value or several are
+    given.
     """
 
     help: str
-    type: Any = ...
+    cli: Any = ...
     names: tuple[str, ...] = ()
     many: bool = False
 
 
 def option(
-    words: str, *, cli: Any | EllipsisType = ..., names: tuple[str, ...] = (), many: bool = False
+    help: str,  # noqa: A002 (the name of the field)
+    *,
+    cli: Any | EllipsisType = ...,
+    names: tuple[str, ...] = (),
+    many: bool = False,
 ) -> dict[str, Option]:
-    """Metadata of a dataclass's field; `cli` is its type on the command line, where it is not that in Python.
+    """Return the metadata of a dataclass's field; the arguments are the fields of `Option`.
 
     >>> option("number of splits.")["option"].help
     'number of splits.'
     """
-    return {OPTION: Option(words, cli, names, many)}
+    return {OPTION: Option(help, cli, names, many)}
 
 
 def listed(value: Any) -> tuple[Any, ...] | None:
-    """Several values as a tuple, one alone as a tuple of one; None stays, which is "not given".
+    """Return several values as a tuple and one alone as a tuple of one; None, which means "not given", stays None.
 
-    A word, a path, a table, a class and an estimator are one value each, though Python can walk over some of them.
+    A string, a path, a table, a class and an estimator are one value each, though Python can iterate over some.
 
     >>> listed("lat"), listed(["lat", "ridge"]), listed(0.9), listed(None)
     (('lat',), ('lat', 'ridge'), (0.9,), None)

@@ -1,4 +1,4 @@
-"""Fits and other calls on all cores, or on another engine, by name."""
+"""Calls on all cores or on another engine, and the `Map` of each engine by name."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from theodolite.study.hardware import EngineName
 
 @dataclass(frozen=True)
 class Call:
-    """One call for a worker; named by its first argument, such as the job that is fitted."""
+    """A call for a worker; its `str` is its first argument, such as the job that is fitted."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -22,7 +22,7 @@ class Call:
 
 
 def engine_map(engine: EngineName) -> Map | None:
-    """Return what does the work for an engine; None for `auto`, where each stage chooses.
+    """Return the `Map` of an engine; None for `auto`, where each stage chooses.
 
     Raises a UserError where `ray` is not installed.
 
@@ -43,9 +43,10 @@ def in_parallel(
     tick: Tick,
     map: Map | None = None,  # noqa: A002 (the name of this seam)
 ) -> list[Any]:
-    """Return the results of joblib's delayed calls in the order they finish; on all cores, one thread each.
+    """Return the results of calls in the order they finish; by default on all cores, one thread each.
 
-    Of `total`, all but these are done already. `map` does them elsewhere (see `engine_map`).
+    work: calls as `joblib.delayed` makes them. total: all calls; those that are not in `work` are done already.
+    map: does the work elsewhere (see `engine_map`).
     """
     found: list[Any] = []
     tick(total - len(work), total)

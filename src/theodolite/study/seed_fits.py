@@ -1,8 +1,8 @@
-"""Fits of the comparison that other analyses take up: the reader of every training set, with what tuning left of it.
+"""Fits of the comparison that other analyses use again: the reader of every training set, with its tuning scores.
 
-Selective prediction shares them with the comparison. Both cut the rows with `split(frame, seed)`, train on its part
-`train` alone, tune on the same folds and start from the same seed, so a second fit would give the same bits. What a
-certificate rests on is kept by construction and checked when a fit is opened:
+Selective prediction shares them with the comparison. Both split the rows with `split(frame, seed)`, train on its part
+`train` alone, tune on the same folds and start from the same seed, so a second fit would give the same bits. The
+assumptions of a certificate hold by construction and are checked when a fit is opened:
 
 - scores of the support are out of fold, each from a reader that did not see the row, as tuning computed them;
 - rows of `calibrate` and `certify` were not fitted on: the numbers of the rows that were lie beside the scores, and

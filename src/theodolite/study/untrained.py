@@ -1,4 +1,4 @@
-"""Untrained controls of the dictionaries from elsewhere, as subjects that stand beside them in rows of their own."""
+"""Untrained controls of dictionaries that were made elsewhere, as subjects with rows of their own."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,10 +18,10 @@ LABEL = "untrained"
 
 
 def with_untrained(subjects: Subjects, recipe: Recipe, texts: Sequence[str]) -> Subjects:
-    """The subjects with untrained controls for each dictionary from elsewhere that has no trained one.
+    """Return the subjects with untrained controls for each dictionary from elsewhere that has no trained control.
 
     texts: of the training rows; the first of them are read once more, for the number of active latents. A control's
-    family is its kind behind the word "untrained", which stands in its rows, its key and on the page:
+    family is the word "untrained" and its kind, as in its rows, its key and on the page:
     `logistic@latents [untrained random encoder]`.
     """
     foreign = [s for s in subjects.dictionaries if needs_control(s)]
@@ -48,10 +48,10 @@ def _rows(subjects: Subjects, recipe: Recipe, site: str, texts: Sequence[str]) -
 
 def _controls(of: SiteDictionary, x_nd: Tensor, number: int) -> list[SiteDictionary]:
     """One subject per kind; dictionaries of one family give their controls one family, with other seeds."""
-    behind = f" of {Path(of.family).name}" if of.family else ""
+    source = f" of {Path(of.family).name}" if of.family else ""
     return [
         SiteDictionary(
-            f"{LABEL} {kind} of {of.key} seed {number}", f"{LABEL} {kind}{behind}", of.site, control, device=of.device
+            f"{LABEL} {kind} of {of.key} seed {number}", f"{LABEL} {kind}{source}", of.site, control, device=of.device
         )
         for kind, control in untrained_controls(of.dictionary, x_nd, seed=number).items()
     ]

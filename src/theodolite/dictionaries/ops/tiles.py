@@ -17,8 +17,8 @@ from theodolite.dictionaries.ops import sparse
 CELLS = 2**26  # pre-activations held at once; up to here everything is one tile, as it was before there were tiles
 ROWS = 4096  # rows of a tile: enough that the encoder, read once per block of rows, is not what takes the time
 
-# latents (first to last + 1) and pre-activations to latents, for one block of latents
-Rule = Callable[[slice, Tensor], Tensor]
+# (slice of latents, their pre-activations) -> activations, for one block of latents
+LatentRule = Callable[[slice, Tensor], Tensor]
 
 
 def top_k(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int, *, signed: bool = False) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def top_k(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, k: int, *, signed: bool = Fal
     return torch.cat(idx), torch.cat(val)
 
 
-def active(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
+def active(x_nd: Tensor, W_fd: Tensor, b_f: Tensor, rule: LatentRule) -> tuple[Tensor, Tensor]:
     """Indices and values (n, k) of the latents that are not 0, k the most of any row; empty slots have value 0.
 
     rule: an activation that looks at each latent by itself.

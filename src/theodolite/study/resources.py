@@ -1,4 +1,4 @@
-"""Needs of a comparison before it runs: minutes, memory by device and disk, from a few texts read and coded."""
+"""Resources that a comparison takes, estimated before it runs: minutes, memory by device, and disk."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,36 +24,21 @@ _GB = 1e9
 
 
 @dataclass(frozen=True)
-class Needs:
+class Resources:
     """Minutes of reading and coding, gigabytes of memory by device ("cpu" is main memory) and of disk in the cache.
 
-    rests_on: what was timed, in words. Fits come on top, in main memory and on the processor.
+    Fits come on top, in main memory and on the processor.
     """
 
     minutes_reading: float
     minutes_coding: float
     memory_gb: Mapping[str, float]
     disk_gb: float
-    rests_on: str
-
-    def lines(self) -> list[str]:
-        """The needs as text, one line each.
-
-        >>> Needs(2.0, 0.5, {"cuda:0": 16.2, "cpu": 1.0}, 3.4, "16 texts").lines()[0]
-        'reading the model: about 2.0 min, coding with dictionaries: about 0.5 min (timed on 16 texts)'
-        """
-        memory = ", ".join(f"{gb:.2f} GB on {device}" for device, gb in sorted(self.memory_gb.items()))
-        return [
-            f"reading the model: about {self.minutes_reading:.1f} min, coding with dictionaries: about "
-            f"{self.minutes_coding:.1f} min (timed on {self.rests_on})",
-            f"memory: about {memory} (cpu is main memory); the fits come on top",
-            f"disk: about {self.disk_gb:.2f} GB in the cache",
-        ]
 
 
-def needs(
+def resources(
     recipe: Recipe, subjects: Subjects, texts: Mapping[str, Sequence[str]], batch_tokens: int | None = None
-) -> Needs:
+) -> Resources:
     """Minutes, memory and disk of reading these texts by data set, at the recipe's sites and in every block.
 
     A few texts are read and coded; every text is cut into tokens. Nothing is written.
@@ -68,12 +53,11 @@ def needs(
     positions = "content" if recipe.positions == AUTO else recipe.positions  # chosen in the run; alike in cost
     x_nd = model.read(sample, recipe.site, positions=positions, pooling=None, **how)[Site.parse(recipe.site)].rows
     costs = _coding(subjects, torch.from_numpy(x_nd), len(sample))
-    return Needs(
+    return Resources(
         minutes_reading=seconds / seen * tokens / 60,
         minutes_coding=sum(cost.seconds for cost in costs) / len(sample) * rows / 60,
         memory_gb=_memory(subjects, batch_tokens),
         disk_gb=_disk(recipe, subjects, rows, tokens, costs) / _GB,
-        rests_on=f"{len(sample)} of {rows:,} texts, {seen:,} of {tokens:,} tokens",
     )
 
 
