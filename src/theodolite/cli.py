@@ -10,7 +10,8 @@ from cyclopts import App, Parameter
 from theodolite import __version__, ending
 from theodolite.cli_cache import cache
 from theodolite.cli_compare import command as compare
-from theodolite.cli_train import Many, train
+from theodolite.cli_options import Many
+from theodolite.cli_train import command as train
 from theodolite.core.errors import UserError
 
 app = App(

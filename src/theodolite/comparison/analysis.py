@@ -113,9 +113,8 @@ def _fit(now: Comparison, tick: Steps) -> None:
 
 
 def _repool(now: Comparison, tick: Steps) -> None:
-    now.repooled = other_poolings.evaluated(
-        now.recipe, now.concept, now.subjects, now.views, now.fitted, _fits(), tick, now.run.note, now.training
-    )
+    compared = other_poolings.Compared(now.recipe, now.concept, now.subjects, now.views, now.fitted)
+    now.repooled = other_poolings.evaluated(compared, _fits(), tick, now.run.note, now.training)
 
 
 def _select(now: Comparison, tick: Steps) -> None:
