@@ -3,14 +3,15 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from theodolite import __version__, ending
 from theodolite.cli_cache import cache
 from theodolite.cli_compare import command as compare
-from theodolite.cli_train import Many, train
+from theodolite.cli_options import Many
+from theodolite.cli_train import command as train
 from theodolite.core.errors import UserError
 
 app = App(
@@ -33,7 +34,7 @@ app.command(compare)
 
 @dataclass(frozen=True)
 class Places:
-    """Places of what a run read, if not where the run read it.
+    """Places of what a run read, if not where the run read it, and the machine that reads it again.
 
     Parameters
     ----------
@@ -41,10 +42,27 @@ class Places:
         where the run's model lies now, if not where the run read it; its weights must be the same.
     sae
         likewise the dictionaries that were given with --sae.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    device_map
+        spread the model's layers over several devices: auto, balanced, sequential (needs accelerate); instead of
+        --device.
+    batch_tokens
+        tokens in one forward pass (default: what fits into the memory).
     """
 
     model: str | None = None
     sae: Many = None
+    device: str = "auto"
+    device_map: str | None = None
+    batch_tokens: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """These options as arguments of the reading functions."""
+        from theodolite.study.hardware import Machine
+
+        machine = Machine(device=self.device, device_map=self.device_map, batch_tokens=self.batch_tokens)
+        return {"model": self.model, "sae": self.sae, "machine": machine}
 
 
 HERE = Places()
@@ -91,12 +109,10 @@ def read(
     if file is not None:
         reading.refuse_out(out, file)
         with terminal.progress() as progress:
-            scores = reading.read_file(
-                run, file, column=column, method=method, model=places.model, sae=places.sae, progress=progress
-            )
+            scores = reading.read_file(run, file, column=column, method=method, **places.given(), progress=progress)
         terminal.show_scores(scores, out)
     else:
-        read_out = reading.read_text(run, text, method=method, model=places.model, sae=places.sae)
+        read_out = reading.read_text(run, text, method=method, **places.given())
         terminal.show_tokens(read_out, texts_of=run if show_text else None)
 
 

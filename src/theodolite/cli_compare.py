@@ -3,13 +3,10 @@
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
 from inspect import Parameter as Argument
-from inspect import Signature
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Group, Parameter
-
+from theodolite.cli_options import arguments, with_options
 from theodolite.core.discover import discover
 from theodolite.study.compare_request import (
     AnalysisOptions,
@@ -19,7 +16,6 @@ from theodolite.study.compare_request import (
     OutputOptions,
 )
 from theodolite.study.hardware import Machine
-from theodolite.study.option import OPTION, Option
 
 PANELS = {
     "Your data": DataOptions,
@@ -43,42 +39,10 @@ def compare(data: str, **given: Any) -> None:
 
 
 def parameters() -> Iterator[Argument]:
-    """Yield one argument per field that the command line can set, with its type, flags, help panel and help."""
-    panels = [(Group(title, sort_key=at), cls) for at, (title, cls) in enumerate(PANELS.items())]
-    home = {each.name: group for group, cls in panels for each in fields(cls)}
-    for each in fields(CompareRequest):
-        option: Option = each.metadata[OPTION]
-        if option.cli is None:
-            continue
-        how = Parameter(
-            name=option.names or None,
-            help=_help(each, option),
-            group=home.get(each.name, panels[0][0]),
-            consume_multiple=option.many,
-            show_default=isinstance(each.default, str),  # of a flag, "False" says nothing
-        )
-        written = each.type if option.cli is ... else option.cli
-        required = each.default is MISSING
-        yield Argument(
-            each.name,
-            Argument.POSITIONAL_OR_KEYWORD if required else Argument.KEYWORD_ONLY,
-            default=Argument.empty if required else None if option.many else each.default,
-            annotation=Annotated[list[written] | None if option.many else written, how],  # type: ignore[valid-type]
-        )
+    """The arguments of the command; the help of the methods lists those there are, by the names of their files."""
+    known = f" Known: {', '.join(discover())}."
+    # of a flag, the default "False" says nothing
+    return arguments(CompareRequest, PANELS, extra={"methods": known}, shown=str)
 
 
-def _help(each: "Field[Any]", option: Option) -> str:
-    """Return the help of a field; the help of `methods` also lists the known ones."""
-    return option.help + (f" Known: {', '.join(discover())}." if each.name == "methods" else "")
-
-
-def with_options() -> Any:
-    """Return the command, with the fields of a request as its options."""
-    arguments = sorted(parameters(), key=lambda each: each.kind)  # the one without a flag first
-    shown: Any = compare
-    shown.__signature__ = Signature(arguments, return_annotation=None)
-    shown.__annotations__ = {each.name: each.annotation for each in arguments} | {"return": None}
-    return shown
-
-
-command = with_options()
+command = with_options(compare, parameters())

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.comparison.evaluate import Evaluation, evaluate
+from theodolite.comparison.evaluate import Asked, Evaluation, evaluate
 from theodolite.core.metrics import auroc, brier
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import ROW_COLUMNS, SCORE_COLUMNS
@@ -134,7 +134,7 @@ def test_unscored_rows_are_counted_and_absent_ones_too() -> None:
     frame = scored("jbb", {"a": 1.0, "b": 1.0})
     frame.loc[(frame["method"] == "a") & frame["row"].isin(["jbb-0", "jbb-1"]), "score"] = np.nan
     frame = frame[~((frame["method"] == "b") & (frame["row"] == "jbb-7") & (frame["seed"] == "0"))]
-    e = evaluate(frame, contrasts=[Contrast(method="a", than="b")], n_boot=50)
+    e = evaluate(frame, Asked([Contrast(method="a", than="b")]), n_boot=50)
     a, b = (one(e, metric="auroc", method=m, task="matched") for m in "ab")
     assert (a["n"], a["n_unscored"]) == (198, 2)
     assert (b["n"], b["n_unscored"]) == (200, 1)
@@ -168,7 +168,7 @@ def test_contrasts_are_paired_and_only_the_primary_ones_share_a_correction() -> 
         Contrast(method="good", than="fair"),
         Contrast(method="absent", than="fair"),
     ]
-    e = evaluate(frame, contrasts=pairs, primary="wrapped", n_boot=100)
+    e = evaluate(frame, Asked(pairs, primary="wrapped"), n_boot=100)
     assert e.missing == [("absent", "fair")]
     assert {(c.dataset, c.primary) for c in e.contrasts} == {("wrapped", True), ("jbb", False)}
     verdict = {(c.dataset, c.method): c.verdict for c in e.contrasts}
@@ -178,7 +178,7 @@ def test_contrasts_are_paired_and_only_the_primary_ones_share_a_correction() -> 
     assert row["value"] == pytest.approx(verdict["jbb", "poor"].difference.value)
     apart = one(e, method="poor", dataset="jbb", metric="auroc", task="matched")
     assert row["hi"] - row["lo"] < apart["hi"] - apart["lo"]  # shared noise cancels
-    alone = evaluate(frame, contrasts=pairs[2:3], primary="wrapped", n_boot=100).contrasts[0].verdict
+    alone = evaluate(frame, Asked(pairs[2:3], primary="wrapped"), n_boot=100).contrasts[0].verdict
     assert verdict["wrapped", "good"].p_different > alone.p_different
     assert verdict["jbb", "good"].p_different < 1
 
@@ -188,7 +188,7 @@ def test_a_method_without_a_site_meets_the_other_at_every_site() -> None:
     again = frame[frame["method"] == "a"].assign(site="blocks.5.resid_post")
     e = evaluate(
         pd.concat([frame, again]),
-        contrasts=[Contrast(method="a", than="words"), Contrast(method="words", than="a")],
+        Asked([Contrast(method="a", than="words"), Contrast(method="words", than="a")]),
         n_boot=50,
     )
     places = [("a", SITE), ("a", "blocks.5.resid_post"), ("words", SITE), ("words", "blocks.5.resid_post")]
@@ -201,8 +201,8 @@ def test_contrasts_with_and_without_a_site_are_one_family() -> None:
     frame = scored("jbb", {"a": 1.1, "b": 1.0, "words": 0.9, "more": 0.9})
     frame.loc[frame["method"] == "more", "site"] = ""
     pairs = [Contrast(method="a", than="b"), Contrast(method="more", than="words")]
-    both = evaluate(frame, contrasts=pairs, primary="jbb", n_boot=50).contrasts
-    single = [evaluate(frame, contrasts=[p], primary="jbb", n_boot=50).contrasts[0] for p in pairs]
+    both = evaluate(frame, Asked(pairs, primary="jbb"), n_boot=50).contrasts
+    single = [evaluate(frame, Asked([p], primary="jbb"), n_boot=50).contrasts[0] for p in pairs]
     smallest = min(c.verdict.p_different for c in single)
     assert min(c.verdict.p_different for c in both) == pytest.approx(min(1, 2 * smallest))
 
@@ -226,7 +226,7 @@ def test_rates_need_ten_false_alarms_and_a_threshold_for_every_seed() -> None:
 def test_a_set_of_one_class_has_no_ranking() -> None:
     frame = scored("edgy", {"a": 1.0, "b": 1.0}, n=600).query("label == 0")
     fixed = {("edgy", m, SITE, str(s)): {0.05: 1.5} for m in "ab" for s in range(5)}
-    e = evaluate(frame, contrasts=[Contrast(method="a", than="b")], thresholds=fixed, n_boot=50)
+    e = evaluate(frame, Asked([Contrast(method="a", than="b")]), thresholds=fixed, n_boot=50)
     assert set(table(e)["metric"]) == {"brier", "ece", "fpr@0.05", "fpr@p>0.5"}
     assert e.contrasts == []
 
@@ -244,4 +244,4 @@ def test_columns_are_those_of_the_run() -> None:
 
 def test_no_scores_no_rows() -> None:
     empty = pd.DataFrame({c: pd.Series(dtype=k) for c, k in SCORE_COLUMNS.items()})
-    assert evaluate(empty, contrasts=[Contrast(method="a", than="b")]) == Evaluation([], [], [("a", "b")])
+    assert evaluate(empty, Asked([Contrast(method="a", than="b")])) == Evaluation([], [], [("a", "b")])

@@ -89,7 +89,7 @@ def test_another_pooling_is_what_a_run_with_that_pooling_reads(
 ) -> None:
     _, subjects, found, _ = world
     recipe, views = views_of(pooling=own)
-    again = other_poolings.pooled_views(recipe, other, found, subjects, views)
+    again = other_poolings.pooled_views(other_poolings.Compared(recipe, found, subjects, views), other)
     run = views_of(pooling=other)[1]
     for view in ("state", "reconstruction", "error"):
         np.testing.assert_allclose(again.get("train", view, SITE), run.get("train", view, SITE), rtol=1e-4, atol=1e-5)
@@ -105,7 +105,8 @@ def test_the_fixed_contrasts_are_given_for_the_other_poolings_with_n_and_cost(
     recipe, views = views_of(pooling="mean")
     quiet, cache = lambda done, total: None, folder / "fits"
     fitted = list(fits.run(jobs(recipe, views, []), views, recipe.seeds, cache, quiet))
-    others = other_poolings.evaluated(recipe, found, subjects, views, fitted, cache, quiet)
+    compared = other_poolings.Compared(recipe, found, subjects, views, fitted)
+    others = other_poolings.evaluated(compared, cache, quiet)
     assert list(others) == ["last", "max"]
     pairs = [(c.method, c.versus) for c in others["last"].evaluation.contrasts]
     assert pairs == [("logistic@latents", "difference_in_means"), ("difference_in_means", "length")]
@@ -135,5 +136,6 @@ def test_of_a_single_token_there_is_no_other_mean_or_maximum(
 ) -> None:
     folder, subjects, found, _ = world
     recipe, views = views_of(positions="content[-1]")
-    others = other_poolings.evaluated(recipe, found, subjects, views, [], folder / "fits", lambda done, total: None)
+    compared = other_poolings.Compared(recipe, found, subjects, views)
+    others = other_poolings.evaluated(compared, folder / "fits", lambda done, total: None)
     assert list(others) == ["last"]

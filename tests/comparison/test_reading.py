@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ import torch
 import yaml
 
 import theodolite
+from theodolite.cli import app
+from theodolite.comparison import reading
 from theodolite.comparison.read_selection import rejected
 from theodolite.comparison.reading import read_file, read_text
 from theodolite.core.errors import UserError
@@ -22,6 +25,7 @@ from theodolite.dictionaries.variants.topk import TopK
 from theodolite.models.model import Model
 from theodolite.selection.saved import PredictionRecords
 from theodolite.study import subjects
+from theodolite.study.hardware import Machine
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
 SITE = "blocks.1.resid_post"
@@ -199,6 +203,45 @@ def test_a_session_loads_once_and_scores_as_a_file_is_scored(
         needed = {"word_ngrams": [], "difference_in_means": ["model"]}.get(method, ["model", "dictionaries"])
         assert loads == needed
         assert read == read_text(run.folder, "tall stone", method=method, model=model)
+
+
+def test_a_reader_loads_and_reads_as_the_machine_says(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, model, _ = made
+    texts, loads, sizes = table(12).text.tolist(), [], []
+    plain = theodolite.open_reader(run.folder, "logistic@latents", model=model).score(texts)
+    read = Model.read
+    monkeypatch.setattr(Model, "from_pretrained", lambda name, **how: loads.append(how) or model)
+    monkeypatch.setattr(
+        Model, "read", lambda self, *a, batch_tokens=None, **k: sizes.append(batch_tokens) or read(self, *a, **k)
+    )
+    machine = Machine(device="cpu", batch_tokens=64)
+    with theodolite.open_reader(run.folder, "logistic@latents", model="tiny", machine=machine) as session:
+        pd.testing.assert_frame_equal(session.score(texts), plain)
+    assert [(how["device"], how["device_map"]) for how in loads] == [("cpu", None)]
+    assert set(sizes) == {64}
+    with pytest.raises(UserError, match="device_map places a model while it is loaded"):
+        theodolite.open_reader(run.folder, "logistic@latents", model=model, machine=Machine(device_map="auto"))
+
+
+def test_options_of_read_reach_the_reader(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, model, _ = made
+    seen: list[int | None] = []
+    passes = reading.FittedReader._read
+    monkeypatch.setattr(
+        reading.FittedReader, "_read", lambda self, *a: seen.append(self.machine.batch_tokens) or passes(self, *a)
+    )
+    loads: list[dict[str, Any]] = []
+    monkeypatch.setattr(Model, "from_pretrained", lambda name, **how: loads.append(how) or model)
+    pd.DataFrame({"text": ["old mill", "tall stone"]}).to_csv(tmp_path / "new.csv", index=False)
+    for what in (["old mill"], ["--in", str(tmp_path / "new.csv")]):
+        options = ["--run", str(run.folder), "--model", "tiny", "--device", "cpu", "--batch-tokens", "48"]
+        app(["read", *what, *options, "--method", "difference_in_means"], result_action="return_value")
+    assert set(seen) == {48}
+    assert [how["device"] for how in loads] == ["cpu", "cpu"]
+    with pytest.raises(UserError, match="--batch-tokens 0: give at least 1"):
+        app(["read", "old mill", "--run", str(run.folder), "--batch-tokens", "0"], result_action="return_value")
 
 
 def test_the_example_of_the_how_to_runs(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from theodolite.dictionaries.names import parse, variants
 from theodolite.dictionaries.opening import find
 from theodolite.dictionaries.training import checkpoint
 from theodolite.dictionaries.training import train as training
+from theodolite.dictionaries.training.tracking import Listeners
 from theodolite.dictionaries.training.train import ConstantDimension, train
 
 A, B = "blocks.0.resid_post", "blocks.1.resid_post"
@@ -193,7 +194,7 @@ def test_nan_rows_stop_the_run_where_they_are_and_the_last_checkpoint_goes_on(
             r"step \d+, block 3: \d of \d+ rows at blocks.0.resid_post hold NaN .*checkpoint is whole: .*checkpoint-"
         )
         with pytest.raises(UserError, match=message):
-            train(word_model, [A], word_corpus, tmp_path / "broken", tracker=tracker, **how)
+            train(word_model, [A], word_corpus, tmp_path / "broken", listeners=Listeners(tracker=tracker), **how)
     assert tracker.said[-1] == ("finish", None)
     train(word_model, [A], word_corpus, tmp_path / "broken", **how)
     assert same(tmp_path / "whole" / A, tmp_path / "broken" / A)
@@ -246,7 +247,15 @@ def test_coordinates_that_never_change_are_counted_and_said(word_model, word_cor
 
 def test_a_tracker_and_a_watcher_hear_every_block(word_model, word_corpus, tmp_path) -> None:
     tracker, seen = Recorder(), []
-    train(word_model, [A], word_corpus, tmp_path, saes=[TOPK], tracker=tracker, watch=seen.append, **SMALL)
+    train(
+        word_model,
+        [A],
+        word_corpus,
+        tmp_path,
+        saes=[TOPK],
+        listeners=Listeners(watch=seen.append, tracker=tracker),
+        **SMALL,
+    )
     assert seen == [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     (first, how), *middle, last = tracker.said
     assert (first, last) == ("init", ("finish", None))

@@ -94,6 +94,32 @@ def test_files_and_functions_stay_small(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 80, f"{node.name} is too long"
 
 
+MOST_PARAMETERS = 8  # of a public function; beyond that a frozen dataclass
+MANY_PARAMETERS = {
+    "calibration/sdm.py __init__": "constructor of a scikit-learn estimator, which only stores its options",
+    "dictionaries/ops/kernels.py missed": "numba kernel: it takes arrays, and no objects",
+    "dictionaries/ops/kernels.py two_sums_by_latent": "numba kernel",
+    "dictionaries/ops/kernels.py adam": "numba kernel",
+}
+
+
+def test_a_public_function_has_few_parameters() -> None:
+    many = {
+        f"{path.relative_to(SOURCE).as_posix()} {node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.name == "__init__" or not node.name.startswith("_"))
+        and len(_parameters(node.args)) > MOST_PARAMETERS
+    }
+    assert many == MANY_PARAMETERS.keys(), "an exception that is not needed goes too"
+
+
+def _parameters(arguments: ast.arguments) -> list[str]:
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [each.arg for each in every if each.arg not in {"self", "cls"}]
+
+
 def test_every_room_is_known() -> None:
     rooms = {room(p) for p in FILES} - {""}
     assert rooms - {"recipes"} == ROOMS.keys()

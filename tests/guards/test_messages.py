@@ -19,6 +19,7 @@ HOME = {
     "cli_cache.py": "cache clear",
     "comparison/fitted_reader.py": "read",
     "comparison/reading.py": "read",
+    "study/train_request.py": "train",
     "study/training.py": "train",
     "dictionaries/names.py": "train",
     "dictionaries/training/plan.py": "train",

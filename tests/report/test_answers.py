@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +165,16 @@ def test_whether_the_dictionary_was_needed(sheet: Sheet, dense: list, control: l
     answer = answers._dictionary(sheet, found, FOUND)
     assert answer.word == word
     assert said in answer.sentence
+
+
+def test_untrained_controls_are_named_where_there_is_no_frozen_one(sheet: Sheet) -> None:
+    found = entry(PRIMARY, dictionary=pairs("dense", "logistic", [AHEAD]))
+    assert "what an untrained encoder gives is unknown" in answers._dictionary(sheet, found, FOUND).sentence
+    control = sheet.rows.iloc[:1].assign(method="logistic@latents [untrained random encoder]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sheet, "rows", pd.concat([sheet.rows, control]))
+        said = answers._dictionary(sheet, found, FOUND).sentence
+    assert "the rows of its untrained controls show what its width alone reads" in said
 
 
 def pairs(against: str, than: str, found: list) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_run import PRIMARY
+from planted_run import PRIMARY, rows
 
 from theodolite.core.run import Run
 from theodolite.report import context, explained, html
-from theodolite.report.blocks import Table
+from theodolite.report.blocks import Table, Text
 from theodolite.report.sheet import Sheet
 
 Build = Callable[..., Run]
@@ -68,3 +68,27 @@ def test_a_run_without_conclusions_is_shown_as_before(build: Build, tmp_path: Pa
     shown = Sheet(build(tmp_path) if card else build(tmp_path, card=None))
     assert explained.blocks(shown) == []
     assert explained.sentences(shown) == []
+
+
+def beside(*dictionaries: str) -> list[dict[str, Any]]:
+    """Rows of readers of latents of further dictionaries, as those of the compared one."""
+    same = [row for row in rows() if row["method"] == "logistic@latents"]
+    return [row | {"method": f"logistic@latents [{name}]"} for name in dictionaries for row in same]
+
+
+def test_a_dictionary_without_a_trained_control_says_what_stands_beside_it(build: Build, tmp_path: Path) -> None:
+    kinds = ("random encoder", "permuted encoder", "random decoder")
+    extra = beside(*(f"untrained {kind}" for kind in kinds), "untrained random encoder of topk-x", "text-only")
+    shown = Sheet(build(tmp_path, card=None, extra=extra))
+    said = [block.words for block in context.dictionary(shown).blocks if isinstance(block, Text)]
+    assert said[1:] == [
+        "No trained control exists for this dictionary; three untrained ones stand beside it: random encoder, permuted "
+        "encoder, random decoder; they show what its width alone reads.",
+        "No trained control exists for the dictionary topk-x; one untrained one stands beside it: random encoder; it "
+        "shows what its width alone reads.",
+    ]
+    assert "No trained control exists for this dictionary" in html.page(shown.run)
+
+
+def test_a_dictionary_with_its_control_says_nothing_of_untrained_ones(build: Build, tmp_path: Path) -> None:
+    assert explained.untrained(Sheet(build(tmp_path, extra=beside("text-only")))) == []

@@ -113,17 +113,8 @@ def _fit(state: Comparison, tick: Steps) -> None:
 
 
 def _repool(state: Comparison, tick: Steps) -> None:
-    state.repooled = other_poolings.evaluated(
-        state.recipe,
-        state.concept,
-        state.subjects,
-        state.views,
-        state.fitted,
-        _fits(),
-        tick,
-        state.run.note,
-        state.training,
-    )
+    compared = other_poolings.Compared(state.recipe, state.concept, state.subjects, state.views, state.fitted)
+    state.repooled = other_poolings.evaluated(compared, _fits(), tick, state.run.note, state.training)
 
 
 def _select(state: Comparison, tick: Steps) -> None:

@@ -52,25 +52,41 @@ class Evaluation:
     missing: list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Contrasts to decide, and the margin within which a difference is equivalent.
+
+    `contrasts` on the data set `primary` are one Holm family; on others, and all that are `exploratory`, they stand
+    alone.
+
+    >>> Asked([Contrast(method="logistic", than="word_ngrams")], primary="wrapped").margin
+    0.02
+    """
+
+    contrasts: Sequence[Contrast] = ()
+    exploratory: Sequence[Contrast] = ()
+    primary: str | None = None
+    margin: float = MARGIN
+
+
+NOTHING = Asked()
+
+
 def evaluate(
     scores: pd.DataFrame,
+    asked: Asked = NOTHING,
     *,
-    contrasts: Sequence[Contrast] = (),
-    exploratory: Sequence[Contrast] = (),
-    primary: str | None = None,
     thresholds: Thresholds | None = None,
     task: str = "matched",
-    margin: float = MARGIN,
     training: Measured = UNMEASURED,
     n_boot: int = N_BOOT,
     seed: int = 0,
 ) -> Evaluation:
     """Metrics with intervals per data set, method and site, and the contrasts with verdicts.
 
-    scores: columns of `core.run.SCORE_COLUMNS`. `contrasts` on the data set `primary` are one Holm family; on others,
-    and all that are `exploratory`, they stand alone. thresholds: (dataset, method, site, seed) -> {false positive
-    rate: score threshold fixed on training folds}; without them no TPR is given. margin: within which a difference is
-    equivalent. training: what the seeds' training sets have in common, by the source left out.
+    scores: columns of `core.run.SCORE_COLUMNS`. thresholds: (dataset, method, site, seed) -> {false positive rate:
+    score threshold fixed on training folds}; without them no TPR is given. training: what the seeds' training sets
+    have in common, by the source left out.
     """
     rows: list[Row] = []
     found: list[Contrasted] = []
@@ -78,16 +94,16 @@ def evaluate(
         matrix = read_score_matrix(str(name), frame, training=of_dataset(training, str(name)), n_boot=n_boot, seed=seed)
         for key in matrix.scores:
             rows += [row(matrix, key, task, *figure) for figure in _figures(matrix, key, thresholds or {})]
-        decide = partial(_contrasted, matrix, margin=margin)
-        found += decide("auroc", auroc, contrasts, is_primary=matrix.name == primary)
-        found += decide("auroc", auroc, exploratory)
+        decide = partial(_contrasted, matrix, margin=asked.margin)
+        found += decide("auroc", auroc, asked.contrasts, is_primary=matrix.name == asked.primary)
+        found += decide("auroc", auroc, asked.exploratory)
         if matrix.templates is not None:
             within = partial(auroc, within=matrix.templates)
-            found += decide("auroc_within_template", within, [*contrasts, *exploratory])
+            found += decide("auroc_within_template", within, [*asked.contrasts, *asked.exploratory])
     found = _with_false_discoveries(found)
     rows += [row for contrast in found for row in _contrast_rows(contrast)]
     done = {(c.method, c.versus) for c in found}
-    missing = [(c.method, c.than) for c in contrasts if (c.method, c.than) not in done]
+    missing = [(c.method, c.than) for c in asked.contrasts if (c.method, c.than) not in done]
     return Evaluation(rows, found, missing)
 
 

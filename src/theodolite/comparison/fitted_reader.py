@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from theodolite.readers._text import NgramReader
 from theodolite.selection.saved import SAVED_RULES, PredictionRecords, SavedRule
 from theodolite.selection.spaces import GetView
 from theodolite.study.datasets import unreadable
+from theodolite.study.hardware import DEFAULT, Machine
 from theodolite.study.saved_readers import own_class, reader_folder, saved_about
 from theodolite.study.subjects import Subjects, open_subjects
 from theodolite.study.tune import Platt
@@ -47,7 +49,12 @@ class FittedReader:
     """A fitted reader of a Run with the model and dictionary it was fitted through."""
 
     def __init__(
-        self, run: Run, method: str | None, model: Model | str | Path | None = None, sae: Sequence[str] | None = None
+        self,
+        run: Run,
+        method: str | None,
+        model: Model | str | Path | None = None,
+        sae: Sequence[str] | None = None,
+        machine: Machine = DEFAULT,
     ) -> None:
         self.recipe = validated(run.recipe, f"of {str(run.folder)!r}")
         folder = reader_folder(run, method)
@@ -64,7 +71,9 @@ class FittedReader:
         self.claims = (run.read_json("selection") or {}).get("claims", [])
         needs_dictionary = self.view in FROM_DICTIONARY or self.rule is not None
         needs_model = self.view != "text" or self.rule is not None
-        self.subjects = _opened(self.recipe, run, model, sae, dictionaries=needs_dictionary) if needs_model else None
+        self.machine = machine
+        opened = partial(_opened, self.recipe, run, model, sae, machine)
+        self.subjects = opened(dictionaries=needs_dictionary) if needs_model else None
         self.dictionary = _dictionary(self.subjects, self.about)
         self._rule_dictionary = self._dictionary_of_rule()
         self._opened_weights = self._weights()
@@ -211,7 +220,8 @@ class FittedReader:
         return pooled_over(Positions.parse(self.recipe.positions), self.recipe.pooling)
 
     def _read(self, texts: list[str], sites: Iterable[Site], positions: Positions) -> dict[Site, Activations]:
-        return self._model().read(texts, sites, positions=positions, pooling=None, **self._how())
+        how = self._how() | {"batch_tokens": self.machine.batch_tokens}
+        return self._model().read(texts, sites, positions=positions, pooling=None, **how)
 
     def _model(self) -> Model:
         assert self.subjects is not None
@@ -227,7 +237,13 @@ def _encoded(dictionary: Dictionary, x_nd: np.ndarray, doc_n: np.ndarray, n_text
 
 
 def _opened(
-    recipe: Recipe, run: Run, model: Model | str | Path | None, sae: Sequence[str] | None, *, dictionaries: bool
+    recipe: Recipe,
+    run: Run,
+    model: Model | str | Path | None,
+    sae: Sequence[str] | None,
+    machine: Machine,
+    *,
+    dictionaries: bool,
 ) -> Subjects:
     """Open the model of a run, and its dictionaries where they are needed, from where they lie here."""
     if model is None:
@@ -240,7 +256,7 @@ def _opened(
         kept = recipe.dictionaries if dictionaries else []
         sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
     wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
-    opened = open_subjects(wanted, model)
+    opened = open_subjects(wanted, model, machine)
     if model is None and "clock" in run.facts["model"]:  # a template that prints the date prints that of the run
         opened.model.set_clock(datetime.fromisoformat(run.facts["model"]["clock"]))
     return _same_model(opened, run)

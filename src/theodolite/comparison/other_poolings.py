@@ -18,7 +18,7 @@ import pandas as pd
 
 from theodolite.comparison import fits
 from theodolite.comparison.baselines import difference
-from theodolite.comparison.evaluate import Evaluation, evaluate
+from theodolite.comparison.evaluate import Asked, Evaluation, evaluate
 from theodolite.comparison.fits import Fitted
 from theodolite.comparison.jobs import Job
 from theodolite.core import methods
@@ -40,6 +40,17 @@ POOLED_VIEWS = {"state", *FROM_DICTIONARY}
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A comparison at its recipe's own pooling: what was read, through what, and the fits on it."""
+
+    recipe: Recipe
+    concept: Concept
+    subjects: Subjects
+    views: Views
+    fitted: Sequence[Fitted] = ()
+
+
+@dataclass(frozen=True)
 class Repooled:
     """Figures and contrasts of one other pooling, and the fits they come from."""
 
@@ -48,47 +59,38 @@ class Repooled:
 
 
 def evaluated(
-    recipe: Recipe,
-    concept: Concept,
-    subjects: Subjects,
-    views: Views,
-    fitted: Sequence[Fitted],
-    cache: Path,
-    tick: Tick,
-    note: Note = no_note,
-    training: Measured = UNMEASURED,
+    compared: Compared, cache: Path, tick: Tick, note: Note = no_note, training: Measured = UNMEASURED
 ) -> dict[str, Repooled]:
     """The fixed contrasts by pooling, for every other than the recipe's; one that gives equal rows is left out.
 
     cache: the folder of fits. A method that reads no activations keeps the scores it has. No source is left out again.
     """
+    recipe, views = compared.recipe, compared.views
     names = [m for m in _contrasted(recipe) if methods.parse(m).view in POOLED_VIEWS]
     jobs = [Job(m, recipe.site) for m in names if views.has(methods.parse(m).view, recipe.site)]
-    kept = [f for f in fitted if f.job in [Job(m, "") for m in _contrasted(recipe)]]
+    kept = [f for f in compared.fitted if f.job in [Job(m, "") for m in _contrasted(recipe)]]
     found: dict[str, Repooled] = {}
     others = [p for p in POOLINGS if p != recipe.pooling] if jobs else []
     for number, pooling in enumerate(others):
         tick(number, len(others))
-        other = pooled_views(recipe, pooling, concept, subjects, views, note)
+        other = pooled_views(compared, pooling, note)
         if _same(views, other, recipe.site):
             continue
         again = list(fits.run(jobs, other, recipe.seeds, cache, lambda done, total: None, note))
         scores = pd.concat([f.scores for f in [*again, *kept]], ignore_index=True)
         primary = recipe.primary or IN_DISTRIBUTION
-        figures = evaluate(
-            scores, contrasts=recipe.contrasts, primary=primary, task=TASK, margin=recipe.margin, training=training
-        )
+        asked = Asked(recipe.contrasts, primary=primary, margin=recipe.margin)
+        figures = evaluate(scores, asked, task=TASK, training=training)
         found[pooling] = Repooled(figures, again)
     return found
 
 
-def pooled_views(
-    recipe: Recipe, pooling: str, concept: Concept, subjects: Subjects, views: Views, note: Note = no_note
-) -> Views:
+def pooled_views(compared: Compared, pooling: str, note: Note = no_note) -> Views:
     """Views of the matched site's token rows pooled another way: states, and what the main dictionaries make of them.
 
     Their key names the rows they are made from, the pooling, and the code that pools.
     """
+    recipe, subjects, views = compared.recipe, compared.subjects, compared.views
     code = code_hash(_states, _codes, Views)
     dictionaries = subjects.at(recipe.site)
     other = replace(
@@ -99,7 +101,7 @@ def pooled_views(
         },
         dictionaries={("", recipe.site): [s.key for s in dictionaries]} if dictionaries else {},
     )
-    for name, dataset in {"train": concept.train, **concept.shifts}.items():
+    for name, dataset in {"train": compared.concept.train, **compared.concept.shifts}.items():
         parts = [BuildStep("state", partial(_states, recipe.site, pooling))]
         parts += [BuildStep(code_part(other, s), partial(_codes, s, pooling)) for s in dictionaries]
         work = Work(recipe, subjects, other, name, dataset, lambda done, total: None, read=views)

@@ -20,6 +20,7 @@ from theodolite.data.sources.file import read
 from theodolite.data.sources.tables import parse
 from theodolite.models.model import Model
 from theodolite.report.result import Result
+from theodolite.study.hardware import DEFAULT, Machine
 from theodolite.study.request import is_table
 
 TEXTS = 256  # of a file at a time: states of all their tokens are in memory
@@ -120,6 +121,7 @@ def open_reader(
     *,
     model: Model | str | Path | None = None,
     sae: Sequence[str] | None = None,
+    machine: Machine = DEFAULT,
 ) -> ReaderSession:
     """Open a method of a finished run once, to score many texts.
 
@@ -127,7 +129,7 @@ def open_reader(
     sae: where the model and the dictionaries lie now, if not where the run read them; their weights must be the same.
     """
     folder = run.folder if isinstance(run, Result) else run
-    return ReaderSession(FittedReader(Run.open(folder), method, model, sae))
+    return ReaderSession(FittedReader(Run.open(folder), method, model, sae, machine))
 
 
 def read_text(
@@ -137,10 +139,11 @@ def read_text(
     method: str | None = None,
     model: Model | str | Path | None = None,
     sae: Sequence[str] | None = None,
+    machine: Machine = DEFAULT,
 ) -> Reading:
     """Return the reading of one text; the arguments are those of `open_reader`."""
     whole = _whole(text)
-    with open_reader(run, method, model=model, sae=sae) as session:
+    with open_reader(run, method, model=model, sae=sae, machine=machine) as session:
         return session.read(whole)
 
 
@@ -161,6 +164,7 @@ def read_file(
     method: str | None = None,
     model: Model | str | Path | None = None,
     sae: Sequence[str] | None = None,
+    machine: Machine = DEFAULT,
     progress: Tell = silent,
 ) -> pd.DataFrame:
     """Return the table of a file with the columns `method`, `score` and `probability` added.
@@ -179,7 +183,7 @@ def read_file(
     there = (texts.str.strip() != "").to_numpy()
     if not there.any():
         raise UserError(f"column {column!r} of {str(file)!r} holds no text")
-    with open_reader(run, method, model=model, sae=sae) as session:
+    with open_reader(run, method, model=model, sae=sae, machine=machine) as session:
         added = (*SCORED, *(SELECTED if session._open().rule else ()))
         if taken := [name for name in added if name in table]:
             raise UserError(f"{str(file)!r} has columns of the names that the reading adds: rename {', '.join(taken)}")

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from theodolite.comparison import baselines, explained
-from theodolite.comparison.evaluate import Evaluation, evaluate, row
+from theodolite.comparison.evaluate import Asked, Evaluation, evaluate, row
 from theodolite.comparison.fits import Fitted
 from theodolite.core import methods
 from theodolite.core.metrics import auroc
@@ -52,11 +52,8 @@ def matched(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEA
     exploratory = [c for at, c in enumerate(asked) if c not in recipe.contrasts and c not in asked[:at]]
     return evaluate(
         _scores(chosen),
-        contrasts=recipe.contrasts,
-        exploratory=exploratory,
-        primary=primary,
+        Asked(recipe.contrasts, exploratory, primary, recipe.margin),
         thresholds=_thresholds(chosen),
-        margin=recipe.margin,
         training=training,
     )
 
@@ -81,9 +78,8 @@ def free(fitted: Sequence[Fitted], recipe: Recipe, training: Measured = UNMEASUR
     contrasts = [c for c in recipe.contrasts if menu.get(c.method, set()) == menu.get(c.than)]
     return evaluate(
         pd.concat([*chosen, *text], ignore_index=True),
-        contrasts=contrasts,
+        Asked(contrasts, margin=recipe.margin),
         task="free",
-        margin=recipe.margin,
         training=training,
     )
 

@@ -96,7 +96,7 @@ def _score_after(
     assert past is not None, "checked before: some block runs"
     once = rows[first]
     asked = joined[once].first(length)
-    at_prompt = run(network, asked, effects=effects, logits=[-1], past=past, batch=Batch(once, len(joined))).logits
+    at_prompt = run(network, asked, effects=effects, logits=[-1], after=past, batch=Batch(once, len(joined))).logits
     assert at_prompt is not None
     predictions = at_prompt[of_row]
     part = joined[rows].first(int(joined.lengths[rows].max()))
@@ -104,9 +104,9 @@ def _score_after(
     to_read = part if effects else part.first(part.ids.shape[1] - 1)
     if to_read.ids.shape[1] > length:
         batch = Batch(rows, len(joined))
-        after = run(network, to_read, effects=effects, logits=True, past=past.rows(of_row), batch=batch).logits
-        assert after is not None
-        predictions = torch.cat([predictions, after], 1)
+        behind = run(network, to_read, effects=effects, logits=True, after=past.rows(of_row), batch=batch).logits
+        assert behind is not None
+        predictions = torch.cat([predictions, behind], 1)
     ids, real = (x[:, length:].to(predictions.device) for x in (part.ids, part.mask))
     return _summed(predictions[:, : ids.shape[1]], ids, real)
 

@@ -283,8 +283,22 @@ class Network:
         return logits if cap is None else (logits / cap).tanh() * cap
 
 
+# multimodal models whose text decoder is loaded alone, with the place of its weights in their files
+TEXT_ALONE = {"gemma3": {r"^(language_model\.model|model\.language_model)\.": "model."}}
+
+
+def text_part(config: Any) -> Any:
+    """The configuration of the text decoder of a multimodal model in `TEXT_ALONE`; any other as it is."""
+    return config.get_text_config() if config.model_type in TEXT_ALONE else config
+
+
 def family_of(config: Any) -> Family:
     """The family of a transformers configuration."""
+    if config.model_type in TEXT_ALONE:
+        raise UserError(
+            f"this model of the architecture {config.model_type!r} reads images beside text: give its folder or its "
+            "Hugging Face id instead of the loaded model, and its text decoder is loaded alone"
+        )
     if config.model_type not in FAMILIES:
         raise unknown("model architecture", config.model_type, FAMILIES)
     family = FAMILIES[config.model_type]

@@ -159,7 +159,7 @@ def _write(
         if how.cancelled:
             reason = "cancelled"
             break
-        logits = run(network, tokens, effects=effects, logits=[-1], past=past, batch=batch).logits
+        logits = run(network, tokens, effects=effects, logits=[-1], after=past, batch=batch).logits
         assert logits is not None
         rows_nv = logits[:, -1].float().cpu()
         chosen = _choose(rows_nv, how.temperature, [answer.draw for answer in answers])

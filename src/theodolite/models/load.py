@@ -14,7 +14,7 @@ from theodolite.core.errors import UserError, first_line, unknown
 from theodolite.data.sources import wheel
 from theodolite.models import hub, preflight
 from theodolite.models.description import check_extent, check_no_kernel, check_sizes
-from theodolite.models.families import family_of
+from theodolite.models.families import TEXT_ALONE, family_of, text_part
 from theodolite.models.gguf import convert, damaged, is_complete, read_marker
 from theodolite.models.hashing import folder_hash, model_hash
 from theodolite.models.known_hash import loaded_hash
@@ -132,6 +132,7 @@ def _checked(name: str, folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (*_CANNOT_LOAD, StrictDataclassError) as error:
         raise _no_load(name, error) from error
+    config = text_part(config)
     family_of(config)
     check_sizes(name, config)
     return config
@@ -174,7 +175,7 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
     """The model on its device; nothing is fetched, nothing but safetensors is read, no code of the folder is run."""
     from transformers import AutoModelForCausalLM
 
-    sizes = preflight.tensor_bytes(folder, dtype)
+    sizes, text_alone = preflight.tensor_bytes(folder, dtype), _text_alone(folder)
     if device_map is None:
         preflight.check_weights(name, sum(sizes.values()), preflight.available(device))
     else:
@@ -191,12 +192,22 @@ def _read_model(name: str, folder: Path, dtype: Any, device: str, device_map: An
                 use_safetensors=True,  # or a pickled file in the same folder would be opened
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                **text_alone,
             )
     except _CANNOT_LOAD as error:
         raise _no_load(name, error) from error
     model, report = loaded
-    check_complete(name, report)
+    check_complete(name, report, images=bool(text_alone))
     return model if device_map is not None else model.to(device)
+
+
+def _text_alone(folder: Path) -> dict[str, Any]:
+    """Arguments by which only the text decoder of a multimodal model is made and filled; {} for any other model."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    keys = TEXT_ALONE.get(config.model_type)
+    return {} if keys is None else {"config": text_part(config), "key_mapping": keys}
 
 
 def _read_tokenizer(name: str, folder: Path) -> Any:

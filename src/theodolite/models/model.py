@@ -108,7 +108,7 @@ class Model(TokenisedModel):
         columns = sorted(set((last - tokens.ids.shape[1]).tolist()))  # counted from the end, so that one is [-1]
         with gradients(self.network, grad):
             kept = columns if logits == "last" else bool(logits)
-            trace = run(self.network, tokens, wanted, effects, logits=kept, start=start)
+            trace = run(self.network, tokens, wanted, effects, logits=kept, after=start)
         found = trace.logits
         if logits == "last" and found is not None and len(columns) > 1:
             place = torch.searchsorted(torch.tensor(columns), last - tokens.ids.shape[1]).to(found.device)

@@ -21,7 +21,7 @@ class Prefix:
         self._past = Past.empty(network)
         assert self._past is not None, "without an order of blocks all of them run"
         if start.ids.shape[1]:
-            run(network, start, [deepest], past=self._past)
+            run(network, start, [deepest], after=self._past)
         # blocks past the deepest site never ran; if none did, there is nothing to hand on
         self.length = start.ids.shape[1] if self._past.is_used else 0
 

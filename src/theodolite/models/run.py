@@ -130,21 +130,22 @@ def run(
     effects: Effects | None = None,
     *,
     logits: bool | Sequence[int] = False,
-    past: Past | None = None,
+    after: Past | Start | None = None,
     reduce: Callable[[Site, Tensor], Any] | None = None,
     batch: Batch | None = None,
-    start: Start | None = None,
 ) -> Trace:
     """One forward pass.
 
-    `tokens` describes the whole sequence; with a `past`, its first columns have been seen and only the others run.
+    `tokens` describes the whole sequence. `after` is what has run: with a Past its first columns have been seen, and
+    only the others run; with a Start no block before it runs.
     `logits` may be those of some columns alone, counted among the ones that run. Without any the pass ends at the
     deepest site of `capture`. `reduce` replaces a captured state by something smaller at once, so that many sites fit
     in memory. Changes are those of `effects`, which counts what interventions do (the trace does not: a count makes
     the device wait, and this is called in loops). `batch` says which texts of a larger call these are, so that each
-    gets the states of its own donor. With a `start`, no block before it runs.
+    gets the states of its own donor.
     """
     effects = effects or Effects(())
+    past = after if isinstance(after, Past) else None
     wanted = set(capture)
     with_logits = logits is not False
     deepest = None if with_logits else max(wanted, default=None)
@@ -152,8 +153,8 @@ def run(
     passing = _Pass(tokens, past, wanted, effects, deepest, reduce, batch or Batch.whole(len(tokens)))
     sites, order = passing.sites(), effects.order.check(network.n_blocks) if effects.order else None
     check_sites(order, sites, network.n_blocks)
+    start = after if isinstance(after, Start) else None
     if start is not None:
-        assert past is None, "a pass that starts at a block begins at the first column"
         start.check(tokens, sites, order)
     first, state = (start.block, start.state) if start is not None else (0, None)
     output = None

@@ -59,7 +59,7 @@ def sweep(
         columns = slice(prefix.length, part.ids.shape[1])
         ran = Columns(index, part.roles[:, columns], selected[index][:, columns])
         batch, past = Batch(index, len(tokens)), prefix.past(len(index))
-        kept = run(network, part, wanted, effects, past=past, reduce=_for(ran, reduce), batch=batch)
+        kept = run(network, part, wanted, effects, after=past, reduce=_for(ran, reduce), batch=batch)
         yield ran, kept.activations
 
 

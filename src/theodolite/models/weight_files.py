@@ -15,6 +15,7 @@ INDEX = "model.safetensors.index.json"
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 # Constants that older checkpoints store beside the weights: masks, rotary frequencies
 _CONSTANTS = re.compile(r"(^|\.)(masked_bias|attn\.bias|attention\.bias|rotary_emb\.inv_freq)$")
+_IMAGES = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\.")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -60,13 +61,14 @@ def check_no_adapter(name: str, folder: Path) -> None:
             )
 
 
-def check_complete(name: str, report: Mapping[str, Any]) -> None:
+def check_complete(name: str, report: Mapping[str, Any], *, images: bool = False) -> None:
     """Refuse weights that are not exactly those of the configuration, by transformers' report of a load.
 
     Missing tensors would stay at random numbers, tensors without a place would be left out. A head that is tied to
-    the embedding may be missing.
+    the embedding may be missing. images: parts that read images are left out on purpose.
     """
     odd = [key for key in report.get("unexpected_keys", ()) if not _CONSTANTS.search(key)]
+    odd = [key for key in odd if not (images and _IMAGES.match(key))]
     shapes = sorted((key, tuple(found), tuple(wanted)) for key, found, wanted in report.get("mismatched_keys", ()))
     complaints = []
     if missing := report.get("missing_keys", ()):

@@ -37,6 +37,7 @@ from theodolite.report.answer_words import (
     with_numbers,
 )
 from theodolite.report.context import from_arrays
+from theodolite.report.names import untrained
 from theodolite.report.numbers import count, missing, share, signed, span, upper, within
 from theodolite.report.numbers import difference as written
 from theodolite.report.selective_answer import selection
@@ -256,7 +257,10 @@ def _dictionary(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
         return replace(answer, word=UNDECIDED, sentence=f"{why(open_part, sheet)}.")
     said = upper(minus(sheet, open_part))
     if dense[0] == YES and control is None:
-        said = f"{said}, but no frozen-encoder control was run: what an untrained encoder gives is unknown"
+        beside = untrained(sheet.rows["method"].unique())
+        known = "the rows of its untrained controls show what its width alone reads"
+        unknown = "what an untrained encoder gives is unknown"
+        said = f"{said}, but no frozen-encoder control was run: {known if beside else unknown}"
         return decided(answer, INCONCLUSIVE, said, open_part)
     return decided(answer, INCONCLUSIVE, f"Cannot be told: {minus(sheet, open_part)}", open_part)
 

@@ -32,7 +32,8 @@ def dictionary(sheet: Sheet) -> Section:
     card = sheet.run.read_json("card")
     if not card:
         return Section("The dictionary", _without_card(sheet))
-    blocks: list[Block] = [*explained.blocks(sheet), Facts(tuple(_card(card))), _error_table(card)]
+    blocks: list[Block] = [*explained.blocks(sheet), *explained.untrained(sheet)]
+    blocks += [Facts(tuple(_card(card))), _error_table(card)]
     blocks += [Text(sentence, "warning") for sentence in outside(card)]
     if len(card.get("learning_curve") or []) > 1:
         caption = f"Error on held-out documents while training. {PLATEAU[card.get('undertrained')]}"
@@ -48,7 +49,7 @@ def _without_card(sheet: Sheet) -> list[Block]:
         why = "No dictionary for this model and site: SAE rows are absent, and nothing here speaks for or against SAEs."
         return [absent(why)]
     said = "It came without a card: what it was trained on, and how well it does on such text, is not known here."
-    blocks: list[Block] = [Text(said, "warning"), *explained.blocks(sheet)]
+    blocks: list[Block] = [Text(said, "warning"), *explained.blocks(sheet), *explained.untrained(sheet)]
     if measured := sheet.run.facts.get("fvu"):
         head = (Value("Dictionary"), Value("Rows"), number("FVU"))
         of = [(name, dataset, error) for name, by in measured.items() for dataset, error in by.items()]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from theodolite.report import names
 from theodolite.report.blocks import Block, Line, Table, Text, Value, number
 from theodolite.report.numbers import difference, share, signed, span
 from theodolite.report.sheet import Sheet
@@ -29,6 +30,20 @@ def blocks(sheet: Sheet) -> list[Block]:
     if found["beside"]:
         made.append(_others(found))
     return made
+
+
+def untrained(sheet: Sheet) -> list[Block]:
+    """One sentence for each dictionary that has untrained controls only: what they are, and what they show."""
+    said = []
+    for dictionary, kinds in names.untrained(sheet.rows["method"].unique()).items():
+        of = f"the dictionary {dictionary}" if dictionary else "this dictionary"
+        one = len(kinds) == 1
+        many = {1: "one untrained one stands", 2: "two untrained ones stand", 3: "three untrained ones stand"}
+        said.append(
+            f"No trained control exists for {of}; {many[len(kinds)]} beside it: {', '.join(kinds)}; "
+            f"{'it shows' if one else 'they show'} what its width alone reads."
+        )
+    return [Text(words) for words in said]
 
 
 def sentences(sheet: Sheet) -> list[str]:

@@ -1,6 +1,7 @@
 """Names and colours of methods and of the views they read."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ DRAW = r"(?:random_direction|shuffled_labels)\(\w+=\d+\)"
 CONTROLS = {"random_direction", "shuffled_labels", "majority"}
 NAMES = {
     "lat": "LAT",
+    "scikit": "scikit-learn classifier",
     "lda": "shrinkage LDA",
     "mlp": "MLP",
     "k_sparse": "k-sparse logistic",
@@ -66,15 +68,32 @@ def words(method: str, model: str = "") -> str:
 
     >>> words("k_sparse(k=16)@latents"), words("prompting(column=few_shot)", "135M"), words("lda@latents [text-only]")
     ('k-sparse logistic (k = 16)', 'prompting (135M, few-shot)', 'shrinkage LDA (text-only dictionary)')
+    >>> words("scikit(estimator=SGDClassifier)"), words("lda@latents [untrained random encoder]")
+    ('scikit-learn classifier (SGDClassifier)', 'shrinkage LDA (untrained random encoder)')
     """
     parsed = _parsed(method)
     said = [_said(param) for param in parsed.params.split(",") if param]
     if parsed.name == "prompting":
         said.insert(0, model)
     if parsed.dictionary:
-        said.append(f"{parsed.dictionary} dictionary")
+        said.append(parsed.dictionary if untrained([method]) else f"{parsed.dictionary} dictionary")
     name = NAMES.get(parsed.name, parsed.name.replace("_", " "))
     return f"{name} ({', '.join(said)})" if said else name
+
+
+def untrained(methods: Iterable[str]) -> dict[str, list[str]]:
+    """Kinds of the untrained controls among methods, by the dictionary they stand beside ("": the compared one).
+
+    >>> untrained(["lda", "lda@latents [untrained random encoder]", "lda@error [untrained random decoder of x]"])
+    {'': ['random encoder'], 'x': ['random decoder']}
+    """
+    found: dict[str, list[str]] = {}
+    for method in methods:
+        if said := re.fullmatch(r"untrained (.+?)(?: of (.+))?", _parsed(method).dictionary):
+            kinds = found.setdefault(said[2] or "", [])
+            if said[1] not in kinds:
+                kinds.append(said[1])
+    return found
 
 
 class _Parsed(NamedTuple):

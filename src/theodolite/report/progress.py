@@ -1,10 +1,13 @@
 """Progress of a run: one line per stage in a terminal, and a line now and then in a log file."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -14,6 +17,7 @@ from theodolite.core.visible import visible
 from theodolite.report.numbers import count, duration
 
 Clock = Callable[[], float]
+REDRAWN = 0.25  # seconds between two drawings in a notebook
 EVERY = 15.0  # seconds between the lines of a log
 # A report is late, and the time left not known, once it takes this many times as long as the slowest so far, but not
 # before so many seconds.
@@ -179,6 +183,48 @@ class Bars(Display):
 
     def ended(self, stage: StageProgress) -> None:
         self.bars.update(self.task, completed=1, total=1, over=duration(stage.seconds))
+
+
+class Cell(Display):
+    """For a notebook: one output of the cell, written anew, with a line per stage.
+
+    Rich's bars need ipywidgets there, which no dependency of ours brings; a display that is updated needs IPython only.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.lines: list[str] = []
+        self.shown = -math.inf  # when the output was last written
+        self.handle: Any = None
+
+    def say(self, lines: Iterable[str]) -> None:
+        self.lines += lines
+        self._show()
+
+    def ticked(self, stage: Stage) -> None:
+        if self.clock() - self.shown >= REDRAWN:  # each is a message to the browser
+            self._show(f"{stage.name} {_bar(stage)} {stage.words()}")
+
+    def ended(self, stage: Stage) -> None:
+        self.say([f"{stage.name}: {duration(stage.seconds)}"])
+
+    def _show(self, *present: str) -> None:
+        from IPython.display import DisplayHandle
+
+        self.shown = self.clock()
+        text = visible("\n".join([*self.lines, *present]))
+        data = {"text/plain": text, "text/html": f"<pre>{escape(text)}</pre>"}
+        if self.handle is None:
+            self.handle = DisplayHandle()
+            self.handle.display(data, raw=True)
+        else:
+            self.handle.update(data, raw=True)
+
+
+def _bar(stage: Stage) -> str:
+    """A bar of text, as full as the present count; empty where the total is not known."""
+    full = round(24 * min(stage.done / stage.total, 1.0)) if stage.total else 0
+    return "█" * full + "░" * (24 - full)
 
 
 class _Words(ProgressColumn):

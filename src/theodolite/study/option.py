@@ -1,6 +1,6 @@
 """Help, flags and type of a field of a request, declared beside the field for the command line and for Python.
 
-`cli_compare` makes options of such fields, `compare_request.by_field` a function's arguments.
+`cli_options` makes options of such fields, `compare_request.by_field` a function's arguments.
 """
 
 from collections.abc import Iterable

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +15,21 @@ from theodolite.core.slug import slug
 from theodolite.core.tick import Tell, silent
 from theodolite.data import sources
 from theodolite.dictionaries import native
-from theodolite.dictionaries.names import Spec, crossed, parse
+from theodolite.dictionaries.names import Spec
 from theodolite.dictionaries.opening import trained_folder
 from theodolite.dictionaries.training import card, corpus
 from theodolite.dictionaries.training.estimate import estimate
 from theodolite.dictionaries.training.plan import parts, site_of
 from theodolite.dictionaries.training.stored import StoredRows
-from theodolite.dictionaries.training.tracking import Tracker, Watch
+from theodolite.dictionaries.training.tracking import Listeners, Tracker, Watch
 from theodolite.dictionaries.training.train import train as train_dictionaries
 from theodolite.models.model import Model
 from theodolite.study import corpora
 from theodolite.study.subjects import compute_dtype, default_sites
+from theodolite.study.train_request import SIZE, TrainRequest
 
 CORPUS = "text-chat"
-SIZE = (4096, 32)  # width and k of the dictionaries that ship
-CONTROLS = ("encoder",)
 ENOUGH = 50  # documents held out of a file of the user's own, as far as a fifth of it goes
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """Dictionaries to train, their text and their model: the options of `theodolite train`, by the same names.
-
-    One width, seed, site or dictionary alone is a list of one. device_map, batch_tokens: as of `Model.from_pretrained`
-    and `Model.read`. out: the folder (default: the cache, where a comparison finds it).
-    """
-
-    recipe: str | None = None
-    sae: str | Sequence[str] = ("topk",)
-    controls: Sequence[str] = CONTROLS
-    model: str = "smollm2-135m-instruct"
-    revision: str | None = None
-    data: Path | None = None
-    text: str = "text"
-    format: str = "raw"
-    sites: str | Sequence[str] | None = None
-    seed: int | Sequence[int] = 0
-    tokens: int | None = None
-    width: int | Sequence[int] = SIZE[0]
-    k: int = SIZE[1]
-    out: Path | None = None
-    device: str = "auto"
-    device_map: Any = None
-    dtype: str = "auto"
-    batch_tokens: int | None = None
-    prefetch: bool | None = None
-    dry_run: bool = False
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(several(self.seed))
-
-    def specs(self) -> list[Spec]:
-        """The dictionaries, each with every width that it does not name itself."""
-        return crossed(map(parse, several(self.sae)), tuple(several(self.width)), self.k)
-
-    def check(self) -> None:
-        """Refuse what contradicts itself, before anything is loaded."""
-        if self.recipe is not None and self.data is not None:
-            raise UserError(f"give a corpus recipe ({self.recipe!r}) or --data, not both")
-        if self.batch_tokens is not None and self.batch_tokens < 1:
-            raise UserError(f"--batch-tokens must be 1 or more, got {self.batch_tokens}")
-
-    def load(self) -> Model:
-        """The model that reads the text."""
-        how: dict[str, Any] = {"device": self.device, "device_map": self.device_map, "dtype": compute_dtype(self.dtype)}
-        return Model.from_pretrained(self.model, revision=self.revision, **how)
 
 
 def train(
@@ -93,7 +41,7 @@ def train(
     """
     request.check()
     specs = request.specs()
-    loaded = request.load()
+    loaded = _model(request)
     wanted = several(request.sites or sorted(default_sites(loaded.n_blocks), key=Site.parse))
     chosen = [_site(loaded, site) for site in wanted]
     name, rows = _rows(request.recipe or CORPUS, request.data, request.text, request.format)
@@ -112,15 +60,23 @@ def train(
         chosen,
         rows,
         folder,
-        progress=lambda done, total: progress("training", done, total),
-        measuring=lambda done, total: progress("measuring", done, total),
-        watch=watch,
-        tracker=tracker,
+        listeners=Listeners(
+            progress=lambda done, total: progress("training", done, total),
+            measuring=lambda done, total: progress("measuring", done, total),
+            watch=watch,
+            tracker=tracker,
+        ),
         prefetch=request.prefetch,
         **options,
     )
     cards = card.summary({name: native.read_config(path)["info"] for name, path in made.items()})
     return [*cards, f"in {folder}"]
+
+
+def _model(request: TrainRequest) -> Model:
+    """The model that reads the text."""
+    how: dict[str, Any] = {"device": request.device, "device_map": request.device_map}
+    return Model.from_pretrained(request.model, revision=request.revision, dtype=compute_dtype(request.dtype), **how)
 
 
 def folder_name(rows: str, specs: Sequence[Spec], seeds: Sequence[int]) -> str:

@@ -4,7 +4,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 from theodolite.core.errors import unknown
 
@@ -64,6 +70,26 @@ def tiny_model(family: str = "llama", seed: int = 0) -> Any:
         for parameter in model.parameters():
             # library defaults leave biases and norms without effect and states near zero: nothing would be tested
             parameter.data.add_(torch.randn_like(parameter), alpha=0.15)
+    return model.eval()
+
+
+def tiny_multimodal(seed: int = 0) -> Any:
+    """A random Gemma 3 that reads images beside text, its text decoder that of `tiny_model("gemma3_text", seed)`.
+
+    >>> type(tiny_multimodal()).__name__
+    'Gemma3ForConditionalGeneration'
+    """
+    eye = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = tiny_model("gemma3_text", seed)
+    config = Gemma3Config(
+        text_config=text.config.to_dict(),
+        vision_config=eye | {"image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Gemma3ForConditionalGeneration(config)
+    model.model.language_model.load_state_dict(text.model.state_dict())
     return model.eval()
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from theodolite.dictionaries.ops import sparse
+from theodolite.dictionaries.training.auxiliary import AuxK
 from theodolite.dictionaries.training.objective import step
 
 N, D, F, K = 40, 7, 23, 3
@@ -40,7 +41,7 @@ def reference(w: Weights, x: torch.Tensor, dead: torch.Tensor, k_aux: int, alpha
 def test_gradients_are_those_of_autograd(n_dead: int) -> None:
     w, x = planted()
     dead = torch.arange(F) < n_dead
-    done = step(w, x, K, dead, k_aux=4, alpha=0.5, train_encoder=True)
+    done = step(w, x, K, dead, AuxK(4, 0.5), train_encoder=True)
     tensors = {name: t.clone().requires_grad_() for name, t in w.items()}
     loss = reference(tensors, x, dead, 4, 0.5)
     for name, expected in zip(w, torch.autograd.grad(loss, list(tensors.values())), strict=True):
@@ -53,7 +54,7 @@ def test_auxk_does_not_see_the_decoder_bias_a_second_time() -> None:
     """Dead latents that output nothing leave the error itself: the loss is |e|²/|e - ē|², whatever b_dec is."""
     w, x = planted()
     w["b_enc"][:2] = -1e6
-    done = step(w, x, K, torch.arange(F) < 2, k_aux=4, alpha=1.0, train_encoder=True)
+    done = step(w, x, K, torch.arange(F) < 2, AuxK(4, 1.0), train_encoder=True)
     pre = (x - w["b_dec"]) @ w["W_enc"].T + w["b_enc"]
     val, idx = pre.topk(K, dim=1)
     e = x - w["b_dec"] - torch.zeros_like(pre).scatter(1, idx, val.relu()) @ w["W_dec"]
@@ -62,7 +63,7 @@ def test_auxk_does_not_see_the_decoder_bias_a_second_time() -> None:
 
 def test_latents_that_did_not_fire_get_no_gradient() -> None:
     w, x = planted()
-    done = step(w, x[:2], K, torch.zeros(F, dtype=torch.bool), k_aux=4, alpha=1.0, train_encoder=True)
+    done = step(w, x[:2], K, torch.zeros(F, dtype=torch.bool), AuxK(4, 1.0), train_encoder=True)
     assert 0 < int(done.fired.sum()) <= 2 * K
     assert not done.gradients["W_dec"][~done.fired].any()
     assert not done.gradients["W_enc"][~done.fired].any()
@@ -72,7 +73,7 @@ def test_latents_that_did_not_fire_get_no_gradient() -> None:
 def test_frozen_encoder_has_no_gradient_and_changes_no_other() -> None:
     w, x = planted()
     dead = torch.arange(F) < 3
-    free, frozen = (step(w, x, K, dead, k_aux=4, alpha=0.5, train_encoder=t).gradients for t in (True, False))
+    free, frozen = (step(w, x, K, dead, AuxK(4, 0.5), train_encoder=t).gradients for t in (True, False))
     assert "W_enc" not in frozen
     for name in ("b_enc", "W_dec", "b_dec"):
         assert torch.equal(free[name], frozen[name])

@@ -14,6 +14,7 @@ from theodolite.dictionaries.training import train as training
 from theodolite.dictionaries.training.corpus import Corpus
 from theodolite.dictionaries.training.estimate import estimate
 from theodolite.dictionaries.training.material import Texts
+from theodolite.dictionaries.training.tracking import Listeners
 from theodolite.dictionaries.training.train import train
 
 SITES = ["blocks.0.resid_post", "blocks.1.resid_post"]
@@ -23,7 +24,7 @@ NAMES = [site + suffix for site in SITES for suffix in ("", ".control")]
 
 def test_train_writes_dictionaries_controls_cards_and_a_log(word_model, word_corpus, tmp_path) -> None:
     seen = []
-    paths = train(word_model, SITES, word_corpus, tmp_path, progress=lambda *at: seen.append(at), **SMALL)
+    paths = train(word_model, SITES, word_corpus, tmp_path, listeners=Listeners(lambda *at: seen.append(at)), **SMALL)
     assert list(paths) == NAMES
     assert seen[-1] == (8000, 8000)
     for name, path in paths.items():
@@ -77,7 +78,12 @@ def test_another_request_into_the_same_folder_is_refused(word_model, word_corpus
 def test_measuring_is_told_of_every_dictionary(word_model, word_corpus, tmp_path) -> None:
     told: list[tuple[int, int]] = []
     made = train(
-        word_model, SITES[:1], word_corpus, tmp_path, **SMALL, measuring=lambda done, n: told.append((done, n))
+        word_model,
+        SITES[:1],
+        word_corpus,
+        tmp_path,
+        **SMALL,
+        listeners=Listeners(measuring=lambda *at: told.append(at)),
     )
     assert told == [(done, len(made)) for done in range(len(made) + 1)]
 

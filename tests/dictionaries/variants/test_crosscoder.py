@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.seeded import seeded_rows
+from theodolite.dictionaries.training.auxiliary import AuxK
 from theodolite.dictionaries.variants import crosscoder
 from theodolite.dictionaries.variants.crosscoder import Crosscoder
 
@@ -64,7 +65,7 @@ def test_gradients_are_those_of_autograd(n_dead: int) -> None:
     w, dead = weights(), torch.arange(n_dead)
     x = torch.randn(N, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     weight = w["W_dec"][:, :4].norm(dim=1) + w["W_dec"][:, 4:].norm(dim=1)
-    done = crosscoder._step(w, x, weight, K, dead, 4, 0.5, True)
+    done = crosscoder._step(w, x, weight, K, dead, AuxK(4, 0.5), True)
     tensors = {name: t.clone().requires_grad_() for name, t in w.items()}
     loss = reference(tensors, x, dead, 4)
     for name, expected in zip(w, torch.autograd.grad(loss, list(tensors.values())), strict=True):
@@ -72,7 +73,7 @@ def test_gradients_are_those_of_autograd(n_dead: int) -> None:
     total = done.losses["fvu"] + 0.5 * min(n_dead / 4, 1) * done.losses["aux"]
     torch.testing.assert_close(total, loss.detach(), rtol=1e-12, atol=0)
     assert float(done.l0) == K
-    assert "W_enc" not in crosscoder._step(w, x, weight, K, dead, 4, 0.5, False).gradients
+    assert "W_enc" not in crosscoder._step(w, x, weight, K, dead, AuxK(4, 0.5), False).gradients
 
 
 def test_latents_are_chosen_by_both_decoder_norms() -> None:

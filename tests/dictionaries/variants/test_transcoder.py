@@ -8,6 +8,7 @@ from planted_atoms import strengths, unit_rows
 from theodolite.core.errors import UserError
 from theodolite.dictionaries.recovery import mcc
 from theodolite.dictionaries.seeded import seeded_rows
+from theodolite.dictionaries.training.auxiliary import AuxK
 from theodolite.dictionaries.variants import transcoder
 from theodolite.dictionaries.variants.transcoder import Transcoder
 
@@ -63,14 +64,14 @@ def test_gradients_are_those_of_autograd(skip: bool, n_dead: int) -> None:
     w, dead = weights(skip), torch.arange(n_dead)
     g = torch.Generator().manual_seed(1)
     x, y = (torch.randn(N, d, generator=g, dtype=torch.float64) for d in (7, 5))
-    done = transcoder._step(w, x, y, K, dead, 4, 0.5, True)
+    done = transcoder._step(w, x, y, K, dead, AuxK(4, 0.5), True)
     tensors = {name: t.clone().requires_grad_() for name, t in w.items()}
     loss = reference(tensors, x, y, dead, 4)
     for name, expected in zip(w, torch.autograd.grad(loss, list(tensors.values())), strict=True):
         torch.testing.assert_close(done.gradients[name], expected, rtol=1e-9, atol=1e-12)
     total = done.losses["fvu"] + 0.5 * min(n_dead / 4, 1) * done.losses["aux"]
     torch.testing.assert_close(total, loss.detach(), rtol=1e-12, atol=0)
-    assert "W_enc" not in transcoder._step(w, x, y, K, dead, 4, 0.5, False).gradients
+    assert "W_enc" not in transcoder._step(w, x, y, K, dead, AuxK(4, 0.5), False).gradients
 
 
 def test_recovers_a_planted_transcoder() -> None:

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from theodolite.dictionaries.ops import preselect
 from theodolite.dictionaries.ops.codes import Codes
-from theodolite.dictionaries.training.auxiliary import add_auxiliary
+from theodolite.dictionaries.training.auxiliary import AuxK, add_auxiliary
 from theodolite.dictionaries.training.learner import Step
 
 Weights = dict[str, Tensor]
 
 
-def step(w: Weights, x_nd: Tensor, k: int, dead: Tensor, *, k_aux: int, alpha: float, train_encoder: bool) -> Step:
+def step(w: Weights, x_nd: Tensor, k: int, dead: Tensor, aux: AuxK, *, train_encoder: bool) -> Step:
     """TopK: loss and gradients of one batch by W_enc, b_enc, W_dec, b_dec; `dead` is a mask over latents."""
     centred = x_nd - w["b_dec"]
     codes = Codes.padded(*preselect.top_k(centred, w["W_enc"], w["b_enc"], k), len(w["W_enc"]))
-    return step_of(w, x_nd, centred, codes, dead, k_aux=k_aux, alpha=alpha, train_encoder=train_encoder)
+    return step_of(w, x_nd, centred, codes, dead, aux, train_encoder=train_encoder)
 
 
 def step_of(
@@ -31,17 +31,14 @@ def step_of(
     centred: Tensor,
     codes: Codes,
     dead: Tensor,
+    aux: AuxK,
     *,
-    k_aux: int,
-    alpha: float,
     train_encoder: bool,
     nested: dict[int, float] | None = None,
-    signed: bool = False,
 ) -> Step:
     """Step for any choice of active latents; `centred` is x - b_dec.
 
-    nested: weight of the error that latents below a number leave, by that number, ascending. signed: latents may be
-    negative, and AuxK takes the largest absolute values.
+    nested: weight of the error that latents below a number leave, by that number, ascending.
     """
     nested = nested or {codes.width: 1.0}
     ends, weight_l = tuple(nested), x_nd.new_tensor(list(nested.values()))
@@ -49,9 +46,9 @@ def step_of(
     missed = codes.missed(centred, w["W_dec"], ends, weight_l * (-2 / variance))
     g = codes.weight_gradients(missed, centred, ends, train_encoder=train_encoder)
     error = missed.g_lnd[-1] * (variance / (-2 * weight_l[-1]))
-    aux = add_auxiliary(g, w, centred, error, dead.nonzero().squeeze(1), k_aux, alpha, signed=signed)
+    aux_loss = add_auxiliary(g, w, centred, error, dead.nonzero().squeeze(1), aux)
     # through x - b_dec: summing g_pre over rows first costs f products, not n k
     g["b_dec"] = missed.g_lnd[0].sum(0) - g["b_enc"] @ w["W_enc"]
     fvu_l = missed.square_ln.sum(1) / variance
-    losses = {"fvu": fvu_l[-1], "aux": aux} | ({"nested": fvu_l @ weight_l} if len(ends) > 1 else {})
+    losses = {"fvu": fvu_l[-1], "aux": aux_loss} | ({"nested": fvu_l @ weight_l} if len(ends) > 1 else {})
     return Step(losses, g, codes.fired, codes.l0)

@@ -9,18 +9,43 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from theodolite.core.tick import Tick
+
 Line = dict[str, Any]
 Watch = Callable[[Line], None]
 
 
 class Tracker(Protocol):
-    """Part of Weights & Biases that is used: `import wandb; train(..., tracker=wandb)`, or any such object."""
+    """Part of Weights & Biases that is used: `import wandb; Listeners(tracker=wandb)`, or any such object."""
 
     def init(self, *, project: str, name: str, config: dict[str, Any]) -> Any: ...
 
     def log(self, data: dict[str, Any], *, step: int) -> Any: ...
 
     def finish(self) -> Any: ...
+
+
+def _silent(done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Whoever is told how a training goes; nobody by default.
+
+    progress: activations seen, after every block. measuring: how many dictionaries have their card, after the last
+    step. watch: every line of `log.jsonl`. tracker: the same, as Weights & Biases takes it.
+
+    >>> Listeners(watch=print).progress(1, 2)
+    """
+
+    progress: Tick = _silent
+    measuring: Tick = _silent
+    watch: Watch | None = None
+    tracker: Tracker | None = None
+
+
+NOBODY = Listeners()
 
 
 @dataclass
@@ -54,8 +79,8 @@ class Means:
 class Log:
     """Hands every line to the file, the tracker and the watcher of a run."""
 
-    def __init__(self, path: Path, tracker: Tracker | None = None, watch: Watch | None = None) -> None:
-        self.path, self.tracker, self.watch = path, tracker, watch
+    def __init__(self, path: Path, listeners: Listeners = NOBODY) -> None:
+        self.path, self.tracker, self.watch = path, listeners.tracker, listeners.watch
 
     def begin(self, request: dict[str, Any]) -> None:
         """Tell the tracker what is trained."""

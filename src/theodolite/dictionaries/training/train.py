@@ -27,7 +27,7 @@ from theodolite.dictionaries.training.plan import Member, TrainingPlan, existing
 from theodolite.dictionaries.training.prefetch import Ahead
 from theodolite.dictionaries.training.stored import StoredRows
 from theodolite.dictionaries.training.stream import Rows, concatenate
-from theodolite.dictionaries.training.tracking import Log, Means, Tracker, Watch
+from theodolite.dictionaries.training.tracking import NOBODY, Listeners, Log, Means
 
 FIRST = 8192  # rows from which a dictionary takes its centre and scale
 
@@ -42,10 +42,7 @@ def train(
     rows: Corpus | StoredRows,
     folder: str | Path,
     *,
-    progress: Tick | None = None,
-    measuring: Tick | None = None,
-    watch: Watch | None = None,
-    tracker: Tracker | None = None,
+    listeners: Listeners = NOBODY,
     prefetch: bool | None = None,
     checkpoint_seconds: float = 300.0,
     batch_tokens: int | None = None,
@@ -58,8 +55,7 @@ def train(
     folder is returned as it is; a stopped run goes on from its last checkpoint and ends with the same weights, bit for
     bit, as one that was never stopped (same machine, same number of threads). Weights other than those written are
     refused.
-    measuring: told after the last step how many dictionaries have their card. watch: is given every line of
-    `log.jsonl`. prefetch: whether a thread reads the next block while this one is trained on (default: on a GPU).
+    prefetch: whether a thread reads the next block while this one is trained on (default: on a GPU).
     batch_tokens: tokens in a batch of the model (default: what fits).
     """
     material, folder = material_of(model, rows, batch_tokens), Path(folder)
@@ -73,18 +69,17 @@ def train(
             native.verify(path)
         checkpoint.clear(folder, members)  # of a run that was stopped between its last file and here
         return results
-    log = Log(folder / "log.jsonl", tracker, watch)
+    log = Log(folder / "log.jsonl", listeners)
     if material.device == "cpu":
         keep_freed_memory()
     log.begin(request)
     try:
         run = Training(material, plan, members, folder, log)
-        run.go(progress, checkpoint_seconds, material.device != "cpu" if prefetch is None else prefetch)
-        measured = measuring or (lambda done, total: None)
-        measured(0, len(results))
+        run.go(listeners.progress, checkpoint_seconds, material.device != "cpu" if prefetch is None else prefetch)
+        listeners.measuring(0, len(results))
         for done, (name, path) in enumerate(results.items(), start=1):
             run.finish(name, path)
-            measured(done, len(results))
+            listeners.measuring(done, len(results))
     finally:
         log.end()
     checkpoint.clear(folder, members)
@@ -121,11 +116,10 @@ class Training:
         self.ce: dict[str, CrossEntropy | None] = {}
         self._resume()
 
-    def go(self, progress: Tick | None, checkpoint_seconds: float, prefetch: bool) -> None:
+    def go(self, progress: Tick, checkpoint_seconds: float, prefetch: bool) -> None:
         """Train to the last step; a checkpoint follows a block when the last is older than `checkpoint_seconds`."""
         plan, saved_at = self.plan, time.monotonic()
-        report = progress or (lambda done, total: None)
-        report(self.step * plan.batch, plan.steps * plan.batch)
+        progress(self.step * plan.batch, plan.steps * plan.batch)
         ahead = Ahead(self._read)
         try:
             while self.step < plan.steps:
@@ -138,7 +132,7 @@ class Training:
                 self.seconds += time.monotonic() - begun
                 self._read_curve(means)
                 self._log(means, read - begun, time.monotonic() - read)
-                report(self.step * plan.batch, plan.steps * plan.batch)
+                progress(self.step * plan.batch, plan.steps * plan.batch)
                 if time.monotonic() - saved_at >= checkpoint_seconds or self.step >= plan.steps:
                     self._save()
                     saved_at = time.monotonic()

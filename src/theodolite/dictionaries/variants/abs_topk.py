@@ -1,6 +1,6 @@
 """AbsTopK dictionaries (2510.00404)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.ops import preselect
 from theodolite.dictionaries.ops.codes import Codes
 from theodolite.dictionaries.training import objective
+from theodolite.dictionaries.training.auxiliary import AuxK
 from theodolite.dictionaries.training.learner import Step
 from theodolite.dictionaries.variants.topk import TopK
 
@@ -30,7 +31,10 @@ class AbsTopK(TopK):
         centred = x_nd - w["b_dec"]
         idx, val = preselect.top_k(centred, w["W_enc"], w["b_enc"], self.k, signed=True)
         codes = Codes.padded(idx, val, self.width)
-        return objective.step_of(w, x_nd, centred, codes, self.dead_, signed=True, **self._loss_options)
+        return objective.step_of(w, x_nd, centred, codes, self.dead_, **self._loss_options)
+
+    def _auxk(self) -> AuxK:
+        return replace(super()._auxk(), signed=True)
 
     def _dictionary(self) -> Dictionary:
         return self._with_rule(AbsTopKRule(self.k))

@@ -14,7 +14,7 @@ from theodolite.core.errors import UserError
 from theodolite.dictionaries.activations import JumpReluRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.ops.support import Sparse
-from theodolite.dictionaries.training.auxiliary import add_auxiliary
+from theodolite.dictionaries.training.auxiliary import AuxK, add_auxiliary
 from theodolite.dictionaries.training.learner import Learner, Step, check_k
 from theodolite.dictionaries.variants.batch_topk import MEMORY
 
@@ -79,8 +79,8 @@ class Crosscoder(Learner):
 
     def _step(self, x_nd: Tensor) -> Step:
         first, second = self._norms()
-        dead, k_aux = self.dead_.nonzero().squeeze(1), max(self.d_in // 2, 1)
-        return _step(self.parameters_, x_nd, first + second, self.k, dead, k_aux, self.aux, self.frozen != "encoder")
+        dead, auxk = self.dead_.nonzero().squeeze(1), AuxK(max(self.d_in // 2, 1), self.aux)
+        return _step(self.parameters_, x_nd, first + second, self.k, dead, auxk, self.frozen != "encoder")
 
     def _dictionary(self) -> Dictionary:
         w, (first, second) = self.parameters_, self._norms()
@@ -100,8 +100,7 @@ def _step(
     weight_f: Tensor,
     k: int,
     dead: Tensor,
-    k_aux: int,
-    alpha: float,
+    auxk: AuxK,
     train_encoder: bool,
 ) -> Step:
     """Loss and gradients of |x - x̂|² / |x - x̄|² + AuxK; no gradient goes through the choice of latents."""
@@ -116,7 +115,7 @@ def _step(
     g = {"b_enc": found.per_latent(g_pre), "W_dec": found.by_latent(z, g_hat), "b_dec": g_hat.sum(0)}
     if train_encoder:
         g["W_enc"] = found.by_latent(g_pre, centred)
-    aux = add_auxiliary(g, w, centred, error, dead, k_aux, alpha, weight_f=weight_f)
+    aux = add_auxiliary(g, w, centred, error, dead, auxk, weight_f)
     g["b_dec"] -= g["b_enc"] @ w["W_enc"]  # through x - b_dec
     losses = {"fvu": error.square().sum() / variance, "aux": aux, "lowest_kept": lowest}
     return Step(losses, g, found.fired(z > 0), z.new_tensor(len(z) / len(x_nd)))

@@ -8,6 +8,7 @@ from torch import Tensor
 from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.training import objective
+from theodolite.dictionaries.training.auxiliary import AuxK
 from theodolite.dictionaries.training.learner import Learner, Step, check_k
 
 
@@ -40,8 +41,11 @@ class TopK(Learner):
 
     @property
     def _loss_options(self) -> dict[str, Any]:
-        """AuxK's k and weight, and whether the encoder has a gradient."""
-        return {"k_aux": max(self.d_in // 2, 1), "alpha": self.aux, "train_encoder": self.frozen != "encoder"}
+        """AuxK, and whether the encoder has a gradient."""
+        return {"aux": self._auxk(), "train_encoder": self.frozen != "encoder"}
+
+    def _auxk(self) -> AuxK:
+        return AuxK(max(self.d_in // 2, 1), self.aux)
 
     def _dictionary(self) -> Dictionary:
         return self._with_rule(TopKRule(self.k))

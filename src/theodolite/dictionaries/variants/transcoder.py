@@ -16,7 +16,7 @@ from theodolite.dictionaries.activations import TopKRule
 from theodolite.dictionaries.dictionary import Dictionary
 from theodolite.dictionaries.ops import preselect, sparse
 from theodolite.dictionaries.seeded import seeded_rows
-from theodolite.dictionaries.training.auxiliary import add_auxiliary
+from theodolite.dictionaries.training.auxiliary import AuxK, add_auxiliary
 from theodolite.dictionaries.training.learner import Learner, Step, check_k
 
 
@@ -69,9 +69,9 @@ class Transcoder(Learner):
 
     def _step(self, x_nd: Tensor) -> Step:
         x_nd, y_nd = (part.contiguous() for part in x_nd.split(self._widths(), dim=1))
-        k_aux = max(y_nd.shape[1] // 2, 1)
+        auxk = AuxK(max(y_nd.shape[1] // 2, 1), self.aux)
         dead = self.dead_.nonzero().squeeze(1)
-        return _step(self.parameters_, x_nd, y_nd, self.k, dead, k_aux, self.aux, self.frozen != "encoder")
+        return _step(self.parameters_, x_nd, y_nd, self.k, dead, auxk, self.frozen != "encoder")
 
     def _dictionary(self) -> Dictionary:
         w = {name: t.clone() for name, t in self.parameters_.items()}
@@ -90,8 +90,7 @@ def _step(
     y_nd: Tensor,
     k: int,
     dead: Tensor,
-    k_aux: int,
-    alpha: float,
+    auxk: AuxK,
     train_encoder: bool,
 ) -> Step:
     """Loss and gradients of |y - ŷ|² / |y - ȳ|² + AuxK, from active latents only; `dead` holds latents' numbers."""
@@ -116,5 +115,5 @@ def _step(
         g["W_enc"] = sparse.sum_by_latent(slots, g_pre, x_nd)
     if "W_skip" in w:
         g["W_skip"] = g_hat.T @ x_nd
-    aux = add_auxiliary(g, w, x_nd, error, dead, k_aux, alpha)
+    aux = add_auxiliary(g, w, x_nd, error, dead, auxk)
     return Step({"fvu": error.square().sum() / variance, "aux": aux}, g, fired, (val > 0).sum() / len(x_nd))
