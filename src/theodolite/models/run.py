@@ -20,7 +20,7 @@ from theodolite.models.arrange import arranged, check_sites
 from theodolite.models.families import Network
 from theodolite.models.hooks import Reached, attached
 from theodolite.models.offload import entrance
-from theodolite.models.past import Memory, Past
+from theodolite.models.past import Memory, Past, cache_argument
 from theodolite.models.tokens import Tokens
 
 
@@ -162,8 +162,9 @@ def run(
         kept = 1 if isinstance(logits, Sequence) and list(logits) == [-1] else logits
         extra = {} if isinstance(logits, bool) else {"logits_to_keep": kept if kept == 1 else torch.tensor(kept)}
         cache = past.cache if past is not None else None
+        keys_and_values: dict[str, Any] = {cache_argument(type(body)): cache, "use_cache": cache is not None}
         inputs = _inputs(network.module, tokens, passing.columns.start)
-        output = body(**inputs, past_key_values=cache, use_cache=cache is not None, **extra)
+        output = body(**inputs, **keys_and_values, **extra)
     return Trace(passing.captured, output.logits if with_logits and output is not None else None)
 
 
