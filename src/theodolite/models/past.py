@@ -1,12 +1,13 @@
 """The columns that a pass continues from: keys and values of attention, and what interventions keep of them."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from theodolite.core.block_order import BlockOrder
@@ -73,6 +74,19 @@ class Past:
                 layer.keys, layer.values = (_rows(x, index) for x in (layer.keys, layer.values))
         cache.layers = layers
         return Past(cache, self.memory.rows(index))
+
+
+def cache_argument(kind: type[nn.Module]) -> str:
+    """Name by which the forward pass of a transformers class takes its key/value cache.
+
+    It is `past_key_values`, and `cache` from transformers 5.24 on, which warns of the old name and drops it in 5.40.
+    The signature says which, since a model whose code comes with its files may keep the old name.
+
+    >>> from theodolite.toys.tiny_models import tiny_model
+    >>> cache_argument(type(tiny_model())) in ("cache", "past_key_values")
+    True
+    """
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def _rows(x: Tensor, index: Sequence[int]) -> Tensor:

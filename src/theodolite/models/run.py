@@ -1,6 +1,5 @@
 """The one primitive: run tokens through the model, capture states at sites, change them on the way."""
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from theodolite.models.arrange import arranged, check_sites
 from theodolite.models.families import Network
 from theodolite.models.hooks import Reached, attached
 from theodolite.models.offload import entrance
-from theodolite.models.past import Memory, Past
+from theodolite.models.past import Memory, Past, cache_argument
 from theodolite.models.tokens import Tokens
 
 
@@ -164,14 +163,10 @@ def run(
         kept = 1 if isinstance(logits, Sequence) and list(logits) == [-1] else logits
         extra = {} if isinstance(logits, bool) else {"logits_to_keep": kept if kept == 1 else torch.tensor(kept)}
         cache = past.cache if past is not None else None
+        keys_and_values: dict[str, Any] = {cache_argument(type(body)): cache, "use_cache": cache is not None}
         inputs = _inputs(network.module, tokens, passing.columns.start)
-        output = body(**inputs, **{_cache_name(body): cache}, use_cache=cache is not None, **extra)
+        output = body(**inputs, **keys_and_values, **extra)
     return Trace(passing.captured, output.logits if with_logits and output is not None else None)
-
-
-def _cache_name(module: torch.nn.Module) -> str:
-    """What the forward of `module` calls its key/value cache: transformers 5.24 warns at each use of the old name."""
-    return "cache" if "cache" in inspect.signature(type(module).forward).parameters else "past_key_values"
 
 
 class _Pass:

@@ -201,11 +201,11 @@ class Cell(Display):
         self.lines += lines
         self._show()
 
-    def ticked(self, stage: Stage) -> None:
+    def ticked(self, stage: StageProgress) -> None:
         if self.clock() - self.shown >= REDRAWN:  # each is a message to the browser
             self._show(f"{stage.name} {_bar(stage)} {stage.words()}")
 
-    def ended(self, stage: Stage) -> None:
+    def ended(self, stage: StageProgress) -> None:
         self.say([f"{stage.name}: {duration(stage.seconds)}"])
 
     def _show(self, *present: str) -> None:
@@ -221,7 +221,7 @@ class Cell(Display):
             self.handle.update(data, raw=True)
 
 
-def _bar(stage: Stage) -> str:
+def _bar(stage: StageProgress) -> str:
     """A bar of text, as full as the present count; empty where the total is not known."""
     full = round(24 * min(stage.done / stage.total, 1.0)) if stage.total else 0
     return "█" * full + "░" * (24 - full)
