@@ -63,7 +63,7 @@ def ends(answer: Answer) -> tuple[float, float]:
 def test_who_is_ahead(sheet: Sheet, leads: dict, word: str, said: str) -> None:
     answer = ahead(sheet, ranked(PRIMARY, LEVELS, leads))
     assert answer.word == word
-    assert said in answer.sentence
+    assert said in f"{answer.sentence} {answer.detail}"
     assert f"n = {N} in {GROUPS} groups" in answer.sentence
     assert (answer.n, answer.n_groups) == (N, GROUPS)
 
@@ -83,7 +83,7 @@ def test_nobody_reads_well_where_every_interval_ends_low(sheet: Sheet) -> None:
 def test_low_levels_that_are_no_more_than_uncertain_say_so(sheet: Sheet) -> None:
     answer = ahead(sheet, ranked(PRIMARY, {"logistic": 0.69, "ridge": 0.68}, {"ridge": (-0.1, 0.1)}))
     assert answer.word == "not told apart"
-    assert "Whether any of them reads it well is open: the interval of the first is [.660, .720]." in answer.sentence
+    assert "Whether any of them reads it well is open: the interval of the first is [.660, .720]." in answer.detail
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_one_label_few_methods_and_reversed_methods_are_no_ranking(sheet: Sheet)
     reversed_all = entry(PRIMARY, levels=[level(m, 0.9) for m in METHODS], inverted=list(METHODS))
     assert ahead(sheet, reversed_all).word == "cannot be decided"
     some = ranked(PRIMARY, LEVELS, {"ridge": (0.05, 0.1)}, inverted=["word_ngrams"])
-    assert ahead(sheet, some).sentence.endswith("The wrong way round (AUROC below .5): word n-grams.")
+    assert ahead(sheet, some).detail.endswith("ranked the wrong way round: word n-grams.")
     alone = ranked(PRIMARY, LEVELS, {})
     assert ahead(sheet, alone).word == "cannot be decided"
     unknown = ranked(PRIMARY, LEVELS, {"ridge": (None, None)})
@@ -285,7 +285,7 @@ def test_answers_open_the_page_the_terminal_and_a_cell_and_the_rest_folds(
         ("dictionary", "not asked"),
         ("selection", "not asked"),
     ]
-    assert answers.headline(shown)[2].sentence.endswith("Elsewhere: yes on the test rows (+.150).")
+    assert answers.headline(shown)[2].detail.endswith("Elsewhere: yes on the test rows (+.150).")
     assert [(a.dataset, a.word) for a in answers.elsewhere(shown)] == [(IN_DISTRIBUTION, "yes")]
     blocks = findings.verdict(shown).blocks
     assert [type(b).__name__ for b in blocks[:4]] == ["Text", "Answers", "Fold", "Fold"]

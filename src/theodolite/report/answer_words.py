@@ -45,6 +45,7 @@ class Answer:
 
     question: a key of QUESTIONS. place: where, in words. value, lo, hi: of `method` minus `than`, or of `method` alone
     where `than` is empty; None where there is no such number. n, n_groups: the rows and groups that it rests on.
+    detail: further sentences, for which a line has no room.
     """
 
     question: str
@@ -59,6 +60,7 @@ class Answer:
     hi: float | None = None
     n: int = 0
     n_groups: int = 0
+    detail: str = ""
 
     @property
     def title(self) -> str:

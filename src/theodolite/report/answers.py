@@ -141,11 +141,11 @@ def _ahead(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
         return replace(
             answer, word=UNRANKED, sentence="Fewer than two methods that learn have a score here: nothing to compare."
         )
-    about = _wrong_way(sheet, entry)
+    answer = replace(answer, detail=_wrong_way(sheet, entry))
     first = next((level for level in levels if level["method"] == entry["leader"]), levels[0])
     if first["why"]:
         words = f"{why(first)}; AUROC {range_of(levels)}."
-        return replace(answer, word=UNDECIDED, sentence=words + about, n_groups=first["n_groups"])
+        return replace(answer, word=UNDECIDED, sentence=words, n_groups=first["n_groups"])
     top = max(levels, key=lambda level: 1.0 if missing(level["hi"]) else level["hi"])
     if not missing(top["hi"]) and max(printed(top["hi"]), top["hi"]) < found["read_well_from"]:
         words = (
@@ -153,14 +153,13 @@ def _ahead(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
             f"{sheet.phrase(top['method'])}, is {share(top['value'])} {_interval(top)}, below "
             f"{share(found['read_well_from'])}; {counted(top['n'], top['n_groups'])}."
         )
-        return with_numbers(replace(answer, word=NOBODY, sentence=words + about), top)
+        return with_numbers(replace(answer, word=NOBODY, sentence=words), top)
     if not entry["leader"]:
-        return replace(answer, word=UNDECIDED, sentence="No method ranks the classes the right way round." + about)
+        return replace(answer, word=UNDECIDED, sentence="No method ranks the classes the right way round.")
     if not entry["leads"]:
         words = f"Only {sheet.phrase(entry['leader'])} ranks the classes the right way round: nothing to compare."
-        return replace(answer, word=UNDECIDED, sentence=words + about)
-    leading = _leading(sheet, entry, found, answer)
-    return replace(leading, sentence=leading.sentence + about)
+        return replace(answer, word=UNDECIDED, sentence=words)
+    return _leading(sheet, entry, found, answer)
 
 
 def _leading(sheet: Sheet, entry: dict[str, Any], found: Line, answer: Answer) -> Answer:
@@ -204,14 +203,16 @@ def _leading(sheet: Sheet, entry: dict[str, Any], found: Line, answer: Answer) -
     if not unclear:
         return replace(answer, word=UNDECIDED, sentence=f"{why(tied[0])}; AUROC {range_of(among)}.")
     runner_up = min(unclear, key=lambda line: line["value"])
-    more = f" {len(among) - 2} more of the {len(leads) + 1} methods may be the best too" if len(among) > 2 else ""
-    more += f" (AUROC {range_of(among)})." if more else ""
+    more = []
+    if len(among) > 2:
+        n_more = f"{len(among) - 2} more of the {len(leads) + 1} methods"
+        more.append(f"{n_more} may be the best too (AUROC {range_of(among)}).")
     if at[leader]["value"] < well:
-        more += f" Whether any of them reads it well is open: the interval of the first is {_interval(at[leader])}."
+        more.append(f"Whether any of them reads it well is open: the interval of the first is {_interval(at[leader])}.")
     second = f"{other_of(sheet, runner_up)} ({share(at[runner_up['than']]['value'])})"
     said = f"{upper(sheet.phrase(leader))} ({level}) and {second} cannot be told apart: difference {written(runner_up)}"
     told = decided(answer, TIED, said, runner_up)
-    return replace(told, sentence=told.sentence + more)
+    return replace(told, detail=" ".join(filter(None, [*more, answer.detail])))
 
 
 def _model(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
@@ -290,7 +291,7 @@ def _where_decided(sheet: Sheet, found: Line, ask: Callable[..., Answer]) -> Ans
     if answer.word == UNASKED or not others:
         return answer
     listed = [_among(sheet, word, others) for word in (YES, NO, INCONCLUSIVE, UNDECIDED, UNASKED)]
-    return replace(answer, sentence=f"{answer.sentence} Elsewhere: {'; '.join(filter(None, listed))}.")
+    return replace(answer, detail=f"Elsewhere: {'; '.join(filter(None, listed))}.")
 
 
 def _among(sheet: Sheet, word: str, others: Sequence[Answer]) -> str:
@@ -309,4 +310,4 @@ def _interval(level: Line) -> str:
 
 def _wrong_way(sheet: Sheet, entry: Line) -> str:
     named = ", ".join(sheet.phrase(method) for method in entry["inverted"])
-    return f" The wrong way round (AUROC below .5): {named}." if named else ""
+    return f"Below AUROC .5, so ranked the wrong way round: {named}." if named else ""
