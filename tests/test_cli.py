@@ -42,7 +42,7 @@ def test_a_flag_is_called_as_the_argument_in_python_and_by_its_singular(flag: st
 
 
 def test_every_field_that_can_be_written_is_an_option_of_its_name_with_its_help() -> None:
-    written = [each for each in fields(CompareRequest) if each.metadata[OPTION].type is not None]
+    written = [each for each in fields(CompareRequest) if each.metadata[OPTION].cli is not None]
     assert {each.name for each in parameters()} == {each.name for each in written}
     flags = {flag for argument in app["compare"].assemble_argument_collection() for flag in argument.names}
     assert {"--" + each.name.replace("_", "-") for each in written} <= flags
