@@ -1,14 +1,15 @@
 """Two threads on one network: neither meets the interventions of the other."""
 
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from joblib.externals.loky import get_reusable_executor
 
 from theodolite.core.block_order import BlockOrder
 from theodolite.core.intervention import Intervention
+from theodolite.core.parallel import Processes
 from theodolite.core.positions import Positions
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
@@ -82,6 +83,6 @@ def test_another_process_computes_the_same_with_what_it_is_sent() -> None:
     order = BlockOrder.swap(0, 2)
     model = Model(tiny_model(seed=4), byte_tokenizer())
     expected = model.run(model.tokens(["the old mill"]), interventions=[order, change]).logits.numpy()
-    with get_reusable_executor(max_workers=1, context="loky") as pool:
-        found = pool.submit(_logits_elsewhere, 4, change, order).result(timeout=120)
+    # the workers of the harvest's tests, if they ran before: one of another kind would import torch anew
+    (found,) = Processes(2)(lambda: partial(_logits_elsewhere, change=change, order=order), [4])
     assert (found == expected).all()
