@@ -169,7 +169,7 @@ def run(
 
 
 def _cache_name(module: torch.nn.Module) -> str:
-    """What the forward of `module` calls its key/value cache: transformers 5.24 warns at each use of the old name."""
+    """Return what the forward of `module` calls its key/value cache: transformers 5.24 warns at the old name."""
     return "cache" if "cache" in inspect.signature(type(module).forward).parameters else "past_key_values"
 
 
