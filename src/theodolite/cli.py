@@ -95,7 +95,8 @@ def read(
     column
         its text column.
     method
-        which method (default: the first contrast's dense one), or your own as file.py:Class, unchanged since the run.
+        which method (default: the first contrast's dense one, else the reader of the model that training rows
+        preferred), or your own as file.py:Class, unchanged since the run.
     out
         CSV file for the scores.
     show_text

@@ -1,5 +1,7 @@
 """The dry run promises only what a run could print: no difference without an interval, none that cannot occur."""
 
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +36,14 @@ def test_eight_groups_get_the_reason_instead_of_a_difference() -> None:
     said = "\n".join(planned([200, 120, 80, 60, 50, 40, 30, 20]).lines())
     assert "no interval and no verdict: training rows come from" in said
     assert "smallest AUROC difference" not in said
+
+
+def test_under_five_seeds_the_plan_says_why_it_promises_no_difference() -> None:
+    plan = planned([1] * 40)
+    few = replace(plan, recipe=plan.recipe.model_copy(update={"seeds": 2}), detectable=(math.nan,) * 3)
+    assert "no interval and no verdict: 2 training sets are too few for one, 5 are needed (--seeds 5)" in list(
+        few.lines()
+    )
 
 
 @pytest.mark.parametrize("sizes", [[1] * 40, [20] * 12, [1] * 2000])

@@ -45,6 +45,11 @@ def logits(model: Model, tokens: Tokens, *interventions: Intervention) -> torch.
     return found
 
 
+def test_a_text_in_place_of_tokens_is_told_how(model: Model) -> None:
+    with pytest.raises(UserError, match=r"not str: write model\.run\(model\.tokens\(text\)"):
+        model.run("a text", capture="blocks.1.resid_post")  # type: ignore[arg-type]
+
+
 class OldForward(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor, past_key_values: Any = None) -> None: ...
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from planted_run import PRIMARY, VERDICT, row
 
 from theodolite.core.run import Run
-from theodolite.report.latex import latex
+from theodolite.report.blocks import Table
+from theodolite.report.latex import booktabs, latex
 from theodolite.report.sheet import Sheet
 
 
@@ -17,6 +18,10 @@ def test_headline_and_contrasts_with_their_intervals(run: Run) -> None:
     assert r"Logistic & .951 {\scriptsize [.917, .985]} & .921" in text
     assert r"$-$.034 {\scriptsize [$-$.054, $-$.014]}" in text
     assert r"\label{tab:planted-1}" in text
+
+
+def test_a_label_keeps_every_word_of_a_name() -> None:
+    assert r"\label{tab:the-dataframe-1}" in booktabs(Table("", (), ()), "tab:the DataFrame-1")
 
 
 def test_every_line_has_as_many_cells_as_columns(run: Run) -> None:

@@ -9,7 +9,7 @@ from theodolite.core import methods
 from theodolite.core.bootstrap import effective_groups
 from theodolite.core.detectable import Assumed, smallest_detectable
 from theodolite.core.recipe import Recipe
-from theodolite.core.stats import HALVES
+from theodolite.core.stats import FEWEST_SEEDS, HALVES
 from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
@@ -80,6 +80,9 @@ class ComparisonPlan:
                 f"correlation between the two methods' scores: {found} (assumed: AUROC .85 of both, .01 between "
                 f"seeds, the first step of Holm's correction for {len(self.recipe.contrasts)} contrasts)"
             )
+        elif self.recipe.seeds < FEWEST_SEEDS and not self.training.reason:
+            short = f"{self.recipe.seeds} training sets are too few for one, {FEWEST_SEEDS} are needed"
+            yield f"no interval and no verdict: {short} (--seeds {FEWEST_SEEDS})"
         yield from self.foresight
 
     def _time(self) -> str:

@@ -175,7 +175,7 @@ def read_file(
     """
     table = parse({str(file): read(str(file))}, blank=True, single=(column,))
     if column not in table:
-        raise unknown("column", column, map(str, table.columns))
+        raise UserError(f"{unknown('column', column, map(str, table.columns))}; name the text's with --column")
     texts = cells.texts(cells.column(table, column, repr(str(file)), "name the text's with --column"), repr(str(file)))
     cells.refuse_half_characters(pd.Series(list(table.columns), name="names", dtype=object), repr(str(file)))
     for other in (table.iloc[:, at] for at in range(table.shape[1])):

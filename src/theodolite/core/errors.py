@@ -17,7 +17,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     near = did_you_mean(name, known)
     return UserError(
-        f"unknown {kind} {name!r}" + (f": {near}" if near else "") + f" (known: {', '.join(known) or 'none'})"
+        f"unknown {kind} {name!r}"
+        + (f": {near}" if near else "")
+        + f" (known: {', '.join(repr(word) if ',' in word else word for word in known) or 'none'})"
     )
 
 

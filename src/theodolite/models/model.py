@@ -98,6 +98,8 @@ class Model(TokenisedModel):
         >>> model.run(tokens, logits="last").logits.shape
         torch.Size([2, 1, 260])
         """
+        if not isinstance(tokens, Tokens):
+            raise UserError(f"run takes tokens, not {type(tokens).__name__}: write model.run(model.tokens(text), ...)")
         wanted = [self.site(site) for site in several(capture)]
         if not wanted and logits is False:
             raise UserError("nothing to run for: capture a site or ask for logits")

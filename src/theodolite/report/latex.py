@@ -57,7 +57,8 @@ def booktabs(table: Table, label: str) -> str:
         r"  \bottomrule",
         r"\end{tabular}",
     ]
-    head = [r"\centering", rf"\caption{{{escaped(table.caption)}}}", rf"\label{{{re.sub('[^a-z0-9:-]', '', label)}}}"]
+    key = re.sub("[^a-z0-9:]+", "-", label.lower())  # what every engine takes in a label
+    head = [r"\centering", rf"\caption{{{escaped(table.caption)}}}", rf"\label{{{key}}}"]
     return "\n".join([r"\begin{table}", *(f"  {part}" for part in head + body), r"\end{table}", ""])
 
 

@@ -27,7 +27,7 @@ def saved_about(folder: Path) -> dict[str, Any]:
 
 
 def reader_folder(run: Run, method: str | None) -> Path:
-    """Return the folder of the reader that was asked for, or of the first contrast's second method."""
+    """Return the folder of the reader that was asked for, or of the one that `_preferred` names."""
     home = run.folder / READERS
     places = [path.name for path in sorted(home.glob("*")) if (path / "config.json").is_file()]
     known = {saved_about(path)["method"]: path for path in (run.verify_folder(f"{READERS}/{p}") for p in places)}
@@ -35,11 +35,17 @@ def reader_folder(run: Run, method: str | None) -> Path:
         raise UserError(f"{str(run.folder)!r} keeps no fitted readers: {_why_none(run)}")
     if method and is_file(method):
         return known[_label_of_file(method, known)]
-    contrasts = run.recipe.get("contrasts", ())
-    wanted = method or next((c["than"] for c in contrasts if c["than"] in known), next(iter(known)))
+    wanted = method or _preferred(run, known)
     if wanted not in known:
         raise unknown("method of this run", wanted, known)
     return known[wanted]
+
+
+def _preferred(run: Run, known: Mapping[str, Path]) -> str:
+    """Return the first contrast's second method, else the reader that training rows preferred, else any."""
+    chosen = ((run.read_json("baselines") or {}).get("chosen") or {}).get("")
+    wanted = [*(contrast["than"] for contrast in run.recipe.get("contrasts", ())), chosen]
+    return next((label for label in wanted if label in known), next(iter(known)))
 
 
 def _label_of_file(method: str, known: Mapping[str, Path]) -> str:
