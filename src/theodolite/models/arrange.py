@@ -44,6 +44,8 @@ class _OrderedCache(DynamicCache):
     Blocks name their cache by their own number, which is another than their depth's here: one block may run at two.
     """
 
+    layers: list[Any]
+
     def __init__(self, config: Any, blocks: Sequence[int]) -> None:
         super().__init__(config=config)
         kinds = self.layers  # full attention or a sliding window, each block's own
