@@ -11,7 +11,7 @@ QUIET := --disable-pip-version-check -q
 # uv does not see the CPU build of torch that some machines carry on disk, pip does; hence pip.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: compare test check slow bench gpu floors beside docs clean
+.PHONY: compare test check slow bench gpu ray floors beside docs clean
 
 compare: $(VENV)/installed           ## harmful intent, head to head, on the embedded default model
 	$(BIN)/theodolite compare harmful-intent
@@ -31,6 +31,10 @@ slow: $(VENV)/installed              ## tests on the real default model and simu
 gpu:                                 ## tests on CUDA; uses the python on PATH, which must have torch with CUDA
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu -s
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py
+
+ray: $(VENV)/installed               ## tests of the engine ray; installs Ray, which `dev` leaves out, so it needs the network
+	$(PIP) -e '.[ray]'
+	$(BIN)/pytest tests/study/test_ray_engine.py
 
 floors: $(FLOORS)/installed          ## every fast test on the lowest versions of pyproject.toml; needs the network
 	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist worksteal --ignore tests/guards

@@ -16,7 +16,7 @@ from theodolite.core.positions import Positions
 from theodolite.core.rules import Add, Clamp, Mean, Patch, Scale
 from theodolite.core.site import Site
 from theodolite.models.model import Model
-from theodolite.models.run import Effects, NoEffect, _cache_name, run
+from theodolite.models.run import Effects, NoEffect, run
 from theodolite.models.tokens import Tokens, encode, pad
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
@@ -48,19 +48,6 @@ def logits(model: Model, tokens: Tokens, *interventions: Intervention) -> torch.
 def test_a_text_in_place_of_tokens_is_told_how(model: Model) -> None:
     with pytest.raises(UserError, match=r"not str: write model\.run\(model\.tokens\(text\)"):
         model.run("a text", capture="blocks.1.resid_post")  # type: ignore[arg-type]
-
-
-class OldForward(torch.nn.Module):
-    def forward(self, input_ids: torch.Tensor, past_key_values: Any = None) -> None: ...
-
-
-class NewForward(torch.nn.Module):
-    def forward(self, input_ids: torch.Tensor, cache: Any = None) -> None: ...
-
-
-def test_the_cache_goes_by_the_name_that_the_forward_has() -> None:
-    """transformers 5.24 renamed it, and warns users at a pass that says the old name."""
-    assert [_cache_name(OldForward()), _cache_name(NewForward())] == ["past_key_values", "cache"]
 
 
 @pytest.mark.filterwarnings("ignore::theodolite.models.run.NoEffect")

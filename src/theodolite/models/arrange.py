@@ -44,6 +44,8 @@ class _OrderedCache(DynamicCache):
     A block asks for its cache by its own number, which here is not its depth: one block may run at two depths.
     """
 
+    layers: list[Any]
+
     def __init__(self, config: Any, blocks: Sequence[int]) -> None:
         super().__init__(config=config)
         kinds = self.layers  # full attention or a sliding window, each block's own
