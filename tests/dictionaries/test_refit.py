@@ -35,9 +35,9 @@ def test_equals_least_squares_of_every_row(signed: bool) -> None:
     for row in range(N):
         on = val[row].numpy() > 0
         A = W[idx[row]].numpy()[on].T
-        expected = np.linalg.lstsq(A, x[row].numpy())[0] if signed else nnls(A, x[row].numpy())[0]
+        expected = np.linalg.lstsq(A, x[row].numpy(), rcond=None)[0] if signed else nnls(A, x[row].numpy())[0]
         np.testing.assert_allclose(found[row][on], expected, atol=1e-8)
-        negative += (np.linalg.lstsq(A, x[row].numpy())[0] < 0).any()
+        negative += (np.linalg.lstsq(A, x[row].numpy(), rcond=None)[0] < 0).any()
         assert not found[row][~on].any()
     assert negative > N / 2  # else non-negative fits would be the plain ones
 

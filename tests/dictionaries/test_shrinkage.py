@@ -68,7 +68,7 @@ def test_scales_are_those_of_least_squares(direct: bool, monkeypatch: pytest.Mon
     found = rescaled(plain, x.split(300), prior_rows=0)
     f, W = plain.encode(x).double(), plain.W_dec.double()
     columns = torch.stack([torch.outer(f[:, i], W[i]).flatten() for i in range(F)], dim=1)
-    scale = np.linalg.lstsq(columns.numpy(), (x.double() - 0.5).flatten().numpy())[0]
+    scale = np.linalg.lstsq(columns.numpy(), (x.double() - 0.5).flatten().numpy(), rcond=None)[0]
     torch.testing.assert_close(found.W_dec, (W * torch.tensor(scale)[:, None]).float(), rtol=1e-4, atol=1e-5)
     assert found.info["rescaled_on"] == 800
     assert plain.info == {}
@@ -87,7 +87,7 @@ def test_decoder_and_bias_are_those_of_least_squares(direct: bool, monkeypatch: 
     x, plain = noise(800, 0), overlapping()
     found = redecoded(plain, x.split(300), prior_rows=0)
     f = torch.cat([plain.encode(x), torch.ones(800, 1)], dim=1).double().numpy()
-    expected = torch.tensor(np.linalg.lstsq(f, x.double().numpy())[0]).float()
+    expected = torch.tensor(np.linalg.lstsq(f, x.double().numpy(), rcond=None)[0]).float()
     torch.testing.assert_close(found.W_dec, expected[:-1], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.b_dec, expected[-1], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.encode(x), plain.encode(x), rtol=1e-4, atol=1e-5)
@@ -101,7 +101,7 @@ def test_normalised_rows_count_in_their_own_units() -> None:
     found = redecoded(plain, [x], prior_rows=0)
     size = x.double().norm(dim=1, keepdim=True) / D**0.5
     f = torch.cat([plain.encode(x), torch.ones(800, 1)], dim=1).double() * size
-    expected = torch.tensor(np.linalg.lstsq(f.numpy(), x.double().numpy())[0]).float()
+    expected = torch.tensor(np.linalg.lstsq(f.numpy(), x.double().numpy(), rcond=None)[0]).float()
     torch.testing.assert_close(found.W_dec, expected[:-1], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(found.b_dec, expected[-1], rtol=1e-3, atol=1e-4)
 
