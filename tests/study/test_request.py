@@ -46,6 +46,14 @@ def test_another_gguf_file_of_the_same_name_is_another_recipe(mine: str) -> None
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_path_is_a_dictionary_as_its_name_is(mine: str, several: bool) -> None:
+    Path("sae").mkdir()
+    given = [Path("sae")] if several else Path("sae")
+    assert resolved(mine, sae=given) == resolved(mine, sae=["sae"])
+    assert resolved(mine, sae=given).dictionaries == [str(Path("sae").resolve())]
+
+
 def test_a_loaded_model_is_known_by_its_hash(mine: str) -> None:
     one, other = (resolved(mine, model="tiny", weights=h).digest() for h in ("a", "b"))
     assert one != other

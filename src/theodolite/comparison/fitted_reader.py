@@ -53,7 +53,7 @@ class FittedReader:
         run: Run,
         method: str | None,
         model: Model | str | Path | None = None,
-        sae: Sequence[str] | None = None,
+        sae: Sequence[str | Path] | None = None,
         machine: Machine = DEFAULT,
     ) -> None:
         self.recipe = validated(run.recipe, f"of {str(run.folder)!r}")
@@ -240,7 +240,7 @@ def _opened(
     recipe: Recipe,
     run: Run,
     model: Model | str | Path | None,
-    sae: Sequence[str] | None,
+    sae: Sequence[str | Path] | None,
     machine: Machine,
     *,
     dictionaries: bool,
@@ -255,7 +255,7 @@ def _opened(
     if not sae:
         kept = recipe.dictionaries if dictionaries else []
         sae = [run.local_path(name, "give it with --sae PATH") for name in kept]
-    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": list(sae)})
+    wanted = _as_read(recipe, run).model_copy(update={"dictionaries": [str(one) for one in sae]})
     opened = open_subjects(wanted, model, machine)
     if model is None and "clock" in run.facts["model"]:  # a template that prints the date prints that of the run
         opened.model.set_clock(datetime.fromisoformat(run.facts["model"]["clock"]))

@@ -120,7 +120,7 @@ def open_reader(
     method: str | None = None,
     *,
     model: Model | str | Path | None = None,
-    sae: Sequence[str] | None = None,
+    sae: Sequence[str | Path] | None = None,
     machine: Machine = DEFAULT,
 ) -> ReaderSession:
     """Open a method of a finished run once, to score many texts.
@@ -138,7 +138,7 @@ def read_text(
     *,
     method: str | None = None,
     model: Model | str | Path | None = None,
-    sae: Sequence[str] | None = None,
+    sae: Sequence[str | Path] | None = None,
     machine: Machine = DEFAULT,
 ) -> Reading:
     """Return the reading of one text; the arguments are those of `open_reader`."""
@@ -163,7 +163,7 @@ def read_file(
     column: str = "text",
     method: str | None = None,
     model: Model | str | Path | None = None,
-    sae: Sequence[str] | None = None,
+    sae: Sequence[str | Path] | None = None,
     machine: Machine = DEFAULT,
     progress: Tell = silent,
 ) -> pd.DataFrame:

@@ -80,7 +80,7 @@ class ModelOptions:
             "read at most this many tokens of a text (default: the recipe's, else 256 or what the context leaves)."
         ),
     )
-    sae: Sequence[str] | str | None = field(
+    sae: "Sequence[str | Path] | str | Path | None" = field(
         default=None,
         metadata=option(
             "dictionaries: shipped, a folder, or hub:REPO/PATH; `none` leaves them out.", cli=str, many=True

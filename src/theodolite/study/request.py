@@ -93,7 +93,8 @@ def resolve(request: CompareRequest, weights: str = "") -> Recipe:
         changes = {**QUICK, **changes, "quick": True}
     changes |= _admitted(recipe, request)
     if request.sae is not None:
-        changes["dictionaries"] = [] if list(request.sae) == ["none"] else list(request.sae)
+        named = [str(one) for one in listed(request.sae) or ()]  # a folder may be a Path
+        changes["dictionaries"] = [] if named == ["none"] else named
     for name in ("model", "dictionaries") if not weights else ("dictionaries",):
         changes[name] = _absolute(changes.get(name, getattr(recipe, name)))
     known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]
