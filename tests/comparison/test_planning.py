@@ -38,6 +38,11 @@ def test_eight_groups_get_the_reason_instead_of_a_difference() -> None:
     assert "smallest AUROC difference" not in said
 
 
+def test_a_plan_shows_itself_by_its_lines() -> None:
+    plan = planned([20] * 40)
+    assert repr(plan).splitlines() == list(plan.lines())
+
+
 def test_under_five_seeds_the_plan_says_why_it_promises_no_difference() -> None:
     plan = planned([1] * 40)
     few = replace(plan, recipe=plan.recipe.model_copy(update={"seeds": 2}), detectable=(math.nan,) * 3)

@@ -26,7 +26,7 @@ MOST_DETECTABLE = 0.35  # from the AUROC of .85 that is assumed down to chance
 CORRELATIONS = (0.3, 0.5, 0.8)  # between the scores of two methods on the same rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ComparisonPlan:
     """Rows and tokens per data set, minutes of reading and coding, gigabytes, and the AUROC differences to be found.
 
@@ -51,6 +51,9 @@ class ComparisonPlan:
     remarks: tuple[str, ...] = ()
     fitting: FitCost | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
 
     def lines(self) -> Iterator[str]:
         """The plan as text, in about ten lines; the whole recipe is `plan.recipe`, or `theodolite data show NAME`."""
