@@ -148,7 +148,12 @@ def flags(group: App) -> set[str]:
     arguments = group.assemble_argument_collection() if group.default_command else ()
     own = {name for argument in arguments for name in argument.names}
     below = [flags(group[name]) for name in group if not name.startswith("-")]
-    return {name for name in own.union(*below) if name.startswith("--")} | {"--help", "--version", "--debug"}
+    return {name for name in own.union(*below) if name.startswith("--")} | {
+        "--help",
+        "--version",
+        "--debug",
+        "--install-completion",
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page)

@@ -82,6 +82,7 @@ def _model(request: TrainRequest) -> Model:
 def folder_name(rows: str, specs: Sequence[Spec], seeds: Sequence[int]) -> str:
     """Folder of a training run in the cache, named by its one dictionary or by a hash of several.
 
+    >>> from theodolite.dictionaries.names import parse
     >>> folder_name("text-chat", [parse("topk(k=32, width=4096)")], [0])
     'text-chat-0'
     >>> folder_name("text-chat", [parse("topk(k=16, width=4096)")], [1])
