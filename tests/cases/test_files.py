@@ -109,9 +109,9 @@ def test_a_quoted_line_end_stays_in_its_text() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"text,label\na,0\nb,c,1\n", "line 3 has 3 fields and the header 2"),
-        (b'text,label\n"a\nb",0\nb\n', "line 4 has 1 field and the header 2"),
-        (b"text\na\nb,c\n", "line 3 has 2 fields and the header 1"),
+        (b"text,label\na,0\nb,c,1\n", "line 3 has 3 fields and the header has 2"),
+        (b'text,label\n"a\nb",0\nb\n', "line 4 has 1 field and the header has 2"),
+        (b"text\na\nb,c\n", "line 3 has 2 fields and the header has 1"),
         (b'text,label\na,0\n"b" c,1\n', "the record in line 3: .*write a quote that is inside a quoted field twice"),
         (b'text,label\n"a,0\nb,1\n', "a quote opened in line 2 is never closed"),
         (b"text,text\na,0\n", "has 2 columns called 'text'"),

@@ -275,8 +275,8 @@ def _same_model(subjects: Subjects, run: Run) -> Subjects:
     again = "put it back, or run `theodolite compare` again with --force"
     if then["hash"] != now.hash:
         raise UserError(
-            f"the run read {then['name']!r} with the hash {then['hash'][:12]}, "
-            f"this is {now.name!r} with {now.hash[:12]}: put those weights back, or compare again with these"
+            f"the run read {then['name']!r} with the hash {then['hash'][:12]}, and the weights of {now.name!r} now "
+            f"have {now.hash[:12]}: put the old weights back, or run `theodolite compare` again"
         )
     parts = then.get("fingerprint", {})  # absent in a run of version 0.1
     if other := [

@@ -44,7 +44,8 @@ def require_classes(dataset: Dataset, one_class: bool = False) -> None:
             if most and not len(dataset) and (way_out := _way_out(most)):
                 raise UserError(f"no row of {dataset.name!r} is left: {most.cause}{way_out} (left out: {lost})")
             raise UserError(
-                f"{dataset.name!r} has {n} usable rows of label {label}, and {MIN_PER_CLASS} per class are needed: "
+                f"{dataset.name!r} has {n} usable row{'s' * (n != 1)} of label {label}, and {MIN_PER_CLASS} per class "
+                "are needed: "
                 "give more rows, or leave the file out" + (f" (rows left out: {lost})" if lost else "")
             )
 

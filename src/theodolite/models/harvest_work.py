@@ -166,7 +166,7 @@ class InWorker:
         found = network_fields(model)
         if differs := sorted(name for name in found if found[name] != self.network.get(name)):
             raise OtherModel(
-                f"a worker that loads the model from {self.folder} gets another one ({', '.join(differs)} differ): "
+                f"a worker that loads {self.folder} again gets a different model (its {', '.join(differs)} differ): "
                 "choose --engine serial, or save the model with save_pretrained and name that folder"
             )
         return UnitReader(model, self.threads)

@@ -317,8 +317,8 @@ class _PassContext:
             shape = tuple(values.shape)
             raise UserError(
                 f"{self.intervention} has numbers of shape {shape}: this call has {batch.n_texts} texts of "
-                f"up to {stop} tokens and {k} coordinates; give one number, ({k},) for the coordinates, or "
-                f"({batch.n_texts}, 1, 1) for the texts"
+                f"up to {stop} tokens and {k} coordinates; give one number, ({k},) with one for each coordinate, or "
+                f"({batch.n_texts}, 1, 1) with one for each text"
             )
         mine = numbers[batch.index] if len(numbers) > 1 else numbers
         return like(mine[:, start:stop] if mine.shape[1] > 1 else mine, z)

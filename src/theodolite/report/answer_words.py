@@ -13,7 +13,7 @@ from theodolite.report.numbers import count, missing, share, signed, span
 from theodolite.report.sheet import Sheet
 
 # What a word means for the reader: the page colours it so, and the word itself always stands there.
-AHEAD, EQUIVALENT, TIED, NOBODY = "ahead", "equivalent", "not told apart", "nobody"
+AHEAD, EQUIVALENT, TIED, NOBODY = "ahead", "equivalent", "not told apart", "nobody reads it well"
 YES, NO, INCONCLUSIVE, UNDECIDED, UNASKED = "yes", "no", "inconclusive", "cannot be decided", "not asked"
 UNRANKED = "not ranked"
 BEHIND = "behind"
@@ -112,7 +112,7 @@ def place_of(sheet: Sheet, dataset: str) -> str:
     """Write where a question is put: the role of a data set and its name."""
     column = sheet.column(dataset)
     where = {
-        "left-out": f"in distribution, left-out source {column.title}",
+        "left-out": f"left-out source {column.title}",
         "mix": "in distribution, test rows",
         "primary": f"primary shift, {column.title}",
     }

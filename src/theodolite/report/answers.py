@@ -99,16 +99,16 @@ def rules(sheet: Sheet) -> list[str]:
         f"Ahead: the method with the highest AUROC on these rows, where the interval of its lead over every other "
         f"method (or over every method that reads something else) lies above 0. The intervals hold with 95 % for the "
         f"choice of the highest too: Bonferroni's correction over all other methods, as in a multiple comparison with "
-        f"the best (Hsu 1981). Not told apart: some lead covers 0. Equivalent: no method that may be the best differs "
-        f"by {margin} or more. Nobody: the 95 % interval of every method ends below {well}. A "
+        f"the best (Hsu 1981). Not told apart: the interval of some lead includes 0. Equivalent: no method that may be "
+        f"the best differs by {margin} or more. Nobody: the 95 % interval of every method ends below {well}. A "
         "method that ranks the classes the wrong way round is no candidate.",
     ]
     if not from_arrays(sheet):
         said += [
-            "A model was needed: the reader of the model that out-of-fold training rows prefer, minus the strongest "
-            "text-only method on these rows, lies above 0; corrected for the number of text-only methods, and on test "
-            "rows also for the number of readers, because those rows are training rows of other training sets. No: it "
-            f"lies below 0 or within {margin}.",
+            "A model was needed: the method that reads the model and that cross-validation on training rows chooses, "
+            "minus the strongest text-only method on these rows, lies above 0; corrected for the number of text-only "
+            "methods, and on test rows also for the number of readers, because a test row of one split is a training row "
+            f"of another. No: the whole interval lies below 0 or within {margin}.",
             "The dictionary was needed: some reader of latents, or of latents beside the dense state, lies above the "
             "same reader of the dense state, and some reader of latents above the same reader of a dictionary whose "
             f"encoder was never trained. No: no such difference can be {margin} or more. All these differences of a "
@@ -116,7 +116,12 @@ def rules(sheet: Sheet) -> list[str]:
             "Single predictions may be relied on: the accuracy asked holds for every reader on every shift. No: it "
             "fails somewhere, or nothing is accepted anywhere.",
         ]
-    return [*said, "The answers on different data sets are not corrected for the number of data sets."]
+    return [
+        *said,
+        "Not told apart, inconclusive and undecided mean the same: the interval allows more than one answer.",
+        "The intervals of these answers are corrected, so they are wider than those of the same differences elsewhere "
+        "on the page. The answers on different data sets are not corrected for the number of data sets.",
+    ]
 
 
 def _found(sheet: Sheet) -> dict[str, Any]:
@@ -149,9 +154,9 @@ def _ahead(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
     top = max(levels, key=lambda level: 1.0 if missing(level["hi"]) else level["hi"])
     if not missing(top["hi"]) and max(printed(top["hi"]), top["hi"]) < found["read_well_from"]:
         words = (
-            f"Nobody reads it well: AUROC {range_of(levels)}, and the interval that reaches furthest, of "
-            f"{sheet.phrase(top['method'])}, is {share(top['value'])} {_interval(top)}, below "
-            f"{share(found['read_well_from'])}; {counted(top['n'], top['n_groups'])}."
+            f"AUROC {range_of(levels)}; even the highest upper limit, of {sheet.phrase(top['method'])} "
+            f"({share(top['value'])} {_interval(top)}), is below {share(found['read_well_from'])}; "
+            f"{counted(top['n'], top['n_groups'])}."
         )
         return with_numbers(replace(answer, word=NOBODY, sentence=words), top)
     if not entry["leader"]:
@@ -205,8 +210,8 @@ def _leading(sheet: Sheet, entry: dict[str, Any], found: Line, answer: Answer) -
     runner_up = min(unclear, key=lambda line: line["value"])
     more = []
     if len(among) > 2:
-        n_more = f"{len(among) - 2} more of the {len(leads) + 1} methods"
-        more.append(f"{n_more} may be the best too (AUROC {range_of(among)}).")
+        said_of = f"{len(among)} of the {len(leads) + 1} methods may be the best"
+        more.append(f"{said_of}, these two included (AUROC {range_of(among)}).")
     if at[leader]["value"] < well:
         more.append(f"Whether any of them reads it well is open: the interval of the first is {_interval(at[leader])}.")
     second = f"{other_of(sheet, runner_up)} ({share(at[runner_up['than']]['value'])})"
@@ -244,12 +249,13 @@ def _dictionary(sheet: Sheet, entry: dict[str, Any], found: Line) -> Answer:
         words = "It takes a dictionary at this site and the same reader of latents and of the dense state."
         return replace(answer, sentence=words)
     denied = {
-        "dense": f"No reader of latents can be ahead of the same reader of dense activations by {within(margin)}",
+        "dense": f"A lead of {within(margin)} or more of any reader of latents over the same reader of dense "
+        "activations is ruled out",
         "control": f"A dictionary whose encoder was never trained does as well, within {within(margin)}",
     }
     for kind, part in (("dense", dense), ("control", control)):
         if part and part[0] == NO:
-            return decided(answer, NO, f"{denied[kind]}: the closest is {minus(sheet, part[1])}", part[1])
+            return decided(answer, NO, f"{denied[kind]}; the largest is {minus(sheet, part[1])}", part[1])
     if dense[0] == YES and control and control[0] == YES:
         said = f"{upper(minus(sheet, dense[1]))}; and against the untrained encoder, {minus(sheet, control[1])}"
         return decided(answer, YES, said, dense[1])
@@ -291,7 +297,7 @@ def _where_decided(sheet: Sheet, found: Line, ask: Callable[..., Answer]) -> Ans
     if answer.word == UNASKED or not others:
         return answer
     listed = [_among(sheet, word, others) for word in (YES, NO, INCONCLUSIVE, UNDECIDED, UNASKED)]
-    return replace(answer, detail=f"Elsewhere: {'; '.join(filter(None, listed))}.")
+    return replace(answer, detail=f"Elsewhere (exploratory): {'; '.join(filter(None, listed))}.")
 
 
 def _among(sheet: Sheet, word: str, others: Sequence[Answer]) -> str:
@@ -310,4 +316,4 @@ def _interval(level: Line) -> str:
 
 def _wrong_way(sheet: Sheet, entry: Line) -> str:
     named = ", ".join(sheet.phrase(method) for method in entry["inverted"])
-    return f"Below AUROC .5, so ranked the wrong way round: {named}." if named else ""
+    return f"Ranked backwards (AUROC below .5): {named}." if named else ""

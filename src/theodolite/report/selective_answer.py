@@ -16,7 +16,11 @@ def selection(sheet: Sheet) -> Answer:
     """
     found = sheet.run.read_json("selection")
     if not found or not found["claims"]:
-        why = "`theodolite compare NAME --admit` asks it." if not found else "Its readers made no claim in this run."
+        why = (
+            "Not tested in this run: `theodolite compare NAME --admit` tests it."
+            if not found
+            else "Its readers made no claim in this run."
+        )
         return Answer("selection", "", "all shifts", UNASKED, why)
     shifted = [claim for claim in found["claims"] if claim["dataset"] != IN_DISTRIBUTION]
     claims = shifted or found["claims"]

@@ -48,8 +48,8 @@ class Machine:
             raise UserError(f"--batch-tokens {self.batch_tokens}: give at least 1, or leave it out")
         if self.device_map is not None and self.device != "auto":
             raise UserError(
-                f"device {self.device!r} and device_map {self.device_map!r} exclude each other: give --device or "
-                "--device-map"
+                f"device {self.device!r} and device_map {self.device_map!r} exclude each other: keep only one of "
+                "--device and --device-map"
             )
 
     def map(self) -> "Map | None":

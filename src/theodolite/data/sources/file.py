@@ -24,4 +24,6 @@ def read(name: str) -> bytes:
 def refuse_pipe(path: Path) -> None:
     """Refuse a pipe or a device: it can be read once only, and its content is hashed before it is parsed."""
     if path.exists() and not path.is_file():
-        raise UserError(f"{str(path)!r} is a pipe or a device, which can be read only once: write it to a file first")
+        raise UserError(
+            f"{str(path)!r} is a pipe or a device, which can be read only once: save its content, and give that file"
+        )

@@ -174,7 +174,7 @@ def _csv_records(text: str, origin: str, delimiter: str, blank: bool) -> tuple[l
                 elif len(fields) != len(header):
                     raise UserError(
                         f"{origin} is not a CSV table: line {line} has {len(fields)} field{'s' * (len(fields) > 1)} "
-                        f"and the header {len(header)}; put a field that contains {delimiter!r} in quotes"
+                        f"and the header has {len(header)}; put a field that contains {delimiter!r} in quotes"
                     )
                 else:
                     _refuse_swallowed(fields, origin, delimiter, line)
