@@ -23,7 +23,7 @@ check: $(VENV)/installed             ## format, lint, types, guards; under 60 s
 	$(BIN)/ruff format --check src tests benchmarks docs/build_api.py
 	$(BIN)/ruff check src tests benchmarks docs/build_api.py
 	$(BIN)/mypy
-	$(BIN)/pytest tests/guards
+	$(BIN)/pytest -n 2 tests/guards
 
 slow: $(VENV)/installed              ## tests on the real default model and simulations
 	$(BIN)/pytest -m slow

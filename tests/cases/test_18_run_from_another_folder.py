@@ -92,7 +92,7 @@ def test_a_run_without_local_json_says_which_path_to_give(home: Path, tmp_path: 
     assert "the run read 'm' from a path of the machine it was made on (local.json is missing)" in missing.stderr
     assert "give it with --model PATH" in missing.stderr
     both = ("--model", home / "work" / "m", "--sae", home / "work" / "sae")
-    assert score(read(run, *both[:2]))  # no dictionary is needed for it
+    assert score(read(run, "--method", METHODS[0], *both[:2]))  # no dictionary is needed for it
     assert "give it with --sae PATH" in read(run, "--method", METHODS[1], *both[:2]).stderr
     for method in METHODS[:2]:
         assert score(read(run, "--method", method, *both)) == score(read(home / "run", "--method", method))
@@ -108,7 +108,7 @@ def test_a_model_or_dictionary_that_moved_is_given_and_another_refused(home: Pat
     given = ("--model", "new/m", "--sae", "new/sae")
     assert score(read(run, "--method", METHODS[1], *given)) == score(read(home / "run", "--method", METHODS[1]))
     other = model_folder(tmp_path / "other", seed=1)
-    assert "put those weights back" in read(run, "--model", other, "--sae", "new/sae").stderr
+    assert "put the old weights back" in read(run, "--model", other, "--sae", "new/sae").stderr
     (_, weights) = (shutil.copytree(tmp_path / "new" / "sae", tmp_path / "sae2"), torch.randn(64, 32))
     native.save(TopK(32, width=64, k=16, seed=3).fit([weights]).dictionary(), tmp_path / "sae3")
     refused = read(run, "--method", METHODS[1], "--model", "new/m", "--sae", "sae3")

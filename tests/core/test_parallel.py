@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+from functools import partial
+from operator import truediv
 from pathlib import Path
+from typing import Any
 
 import pytest
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from theodolite.core.parallel import Processes, done_in_worker, serial
 
@@ -90,8 +94,18 @@ def test_a_worker_builds_once_until_another_build_comes() -> None:
 
 def test_an_error_of_the_work_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(Processes(2)(_dividing, [1, 0]))
+        list(Processes(2)(partial(partial, truediv, 1), [1, 0]))
 
 
-def _dividing() -> object:
-    return lambda item: 1 / item
+def test_work_that_a_worker_cannot_read_is_no_death_of_the_worker() -> None:
+    with pytest.raises(BrokenProcessPool, match="un-serialize"):
+        list(Processes(2)(_Unreadable(), [1, 0]))
+
+
+class _Unreadable:
+    """A build whose pickle fails where it is read."""
+
+    def __reduce__(self) -> tuple:
+        return int, ("not a number",)
+
+    def __call__(self) -> Any: ...

@@ -33,6 +33,6 @@ def test_the_cache_goes_by_the_name_that_the_forward_pass_has_for_it(kind: type,
     assert cache_argument(kind) == name
     past = Past.empty(model.network)
     assert past is not None
-    parts = [run(model.network, tokens.first(n), logits=True, past=past).logits for n in (5, tokens.ids.shape[1])]
+    parts = [run(model.network, tokens.first(n), logits=True, after=past).logits for n in (5, tokens.ids.shape[1])]
     assert past.length == tokens.ids.shape[1]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=0)  # type: ignore[arg-type]

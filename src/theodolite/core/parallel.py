@@ -113,7 +113,7 @@ def _marked(build: Build, marks: str, number: int, item: Any) -> tuple[int, Any]
 def _in_pool(calls: Mapping[int, tuple[Any, ...]], workers: int) -> Iterator[tuple[int, Any]]:
     """Yield numbers and results until all are done or a worker dies; the executor then ends all its workers."""
     from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A worker stopped while some jobs")  # grown by 300 MB, it is replaced
@@ -123,7 +123,7 @@ def _in_pool(calls: Mapping[int, tuple[Any, ...]], workers: int) -> Iterator[tup
         try:
             for future in as_completed(futures):
                 futures.remove(future)
-                with suppress(BrokenProcessPool):
+                with suppress(TerminatedWorkerError):
                     yield future.result()
         finally:
             if futures:  # an error of the work, Ctrl-C, or a caller that wants no more

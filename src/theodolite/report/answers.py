@@ -107,8 +107,8 @@ def rules(sheet: Sheet) -> list[str]:
         said += [
             "A model was needed: the method that reads the model and that cross-validation on training rows chooses, "
             "minus the strongest text-only method on these rows, lies above 0; corrected for the number of text-only "
-            "methods, and on test rows also for the number of readers, because a test row of one split is a training row "
-            f"of another. No: the whole interval lies below 0 or within {margin}.",
+            "methods, and on test rows also for the number of readers, because a test row of one split is a training "
+            f"row of another. No: the whole interval lies below 0 or within {margin}.",
             "The dictionary was needed: some reader of latents, or of latents beside the dense state, lies above the "
             "same reader of the dense state, and some reader of latents above the same reader of a dictionary whose "
             f"encoder was never trained. No: no such difference can be {margin} or more. All these differences of a "
