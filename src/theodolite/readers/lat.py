@@ -21,8 +21,8 @@ class Lat(LinearReader):
     >>> rows = np.random.default_rng(0).normal(size=(80, 5))
     >>> y = np.arange(80) % 2
     >>> rows[:, 3] += 9 * y
-    >>> Lat().fit(rows, y).direction_[3] > 0.99
-    np.True_
+    >>> bool(Lat().fit(rows, y).direction_[3] > 0.99)
+    True
     """
 
     accepts_sparse = True

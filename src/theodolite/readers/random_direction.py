@@ -14,8 +14,8 @@ class RandomDirection(LinearReader):
     The sign is drawn too, not fitted: half of the draws lie below an AUROC of .5. Only the threshold is the training
     mean.
 
-    >>> RandomDirection(draw=3).fit([[0.0, 1.0], [1.0, 0.0]], [0, 1]).direction_ @ np.ones(2) != 0
-    np.True_
+    >>> bool(RandomDirection(draw=3).fit([[0.0, 1.0], [1.0, 0.0]], [0, 1]).direction_ @ np.ones(2) != 0)
+    True
     """
 
     accepts_sparse = True
