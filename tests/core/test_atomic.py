@@ -162,7 +162,7 @@ def test_a_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path: Path)
     assert atomic.sweep(tmp_path / "none") == 0
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes")
+@pytest.mark.skipif(os.name != "posix", reason="checks POSIX file modes, which Windows lacks")
 def test_what_lies_in_the_cache_is_private_and_all_else_as_the_umask_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_full_or_read_only_disk_loses_nothing(
     assert store.missing(4) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="a read-only folder does not stop root: run the tests as another user")
 def test_a_folder_without_write_permission(folder: Path) -> None:
     (folder / "shards").chmod(0o555)
     with pytest.raises(UserError, match="read-only"):

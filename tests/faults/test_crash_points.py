@@ -12,7 +12,7 @@ from theodolite.core import atomic
 from theodolite.core.atomic import is_temporary, publish
 from theodolite.store import Store
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process, and Windows has no fork")
 FIELDS = {"model": "tiny", "unit": 2}
 N_UNITS = 2
 

@@ -15,7 +15,9 @@ from case_kit import QUICK, model_folder, table
 from theodolite.core.run import Run, differences
 from theodolite.core.watch import ending_with
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and pipes")
+pytestmark = pytest.mark.skipif(
+    os.name != "posix", reason="sends POSIX signals and closes POSIX pipes, which Windows lacks"
+)
 COMMAND = [sys.executable, "-m", "theodolite"]
 
 
@@ -77,7 +79,9 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks processes up in /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").is_file(), reason="finds child processes in /proc, which only Linux has"
+)
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_command(tmp_path: Path, ending: int) -> None:
     (tmp_path / "parent.py").write_text(PARENT)

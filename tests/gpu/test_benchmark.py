@@ -54,7 +54,7 @@ def test_the_full_size_is_a_model_of_seven_billion(gpu: ModuleType) -> None:
     assert gpu.FULL.latents == 2**16
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="checks the error without a CUDA device, and there is one")
 def test_without_a_gpu_it_says_what_to_give(gpu: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main([]) == 1
     assert "--tiny" in capsys.readouterr().out

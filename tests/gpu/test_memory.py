@@ -14,7 +14,12 @@ from theodolite.models import checksum, offload
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA device: run `make gpu` on a machine that has one"
+    ),
+]
 DEVICE = "cuda:0"
 F, D, N = 300, 8, 70
 

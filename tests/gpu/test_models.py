@@ -16,7 +16,12 @@ from theodolite.models.load import SHIPPED
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA device: run `make gpu` on a machine that has one"
+    ),
+]
 TEXTS = ["hello there", "b", "a rather longer text, to make lengths unlike"]
 TOLERANCE = 1e-3
 

@@ -58,7 +58,7 @@ class Recorded:
         return serial(build, items)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+@pytest.mark.skipif(os.name != "posix", reason="kills a worker with SIGKILL, which Windows lacks")
 def test_rows_are_the_same_bits_though_a_worker_is_killed(model: Model, expected: list[str], tmp_path: Path) -> None:
     ticks: list[int] = []
     builds: list[Deadly] = []

@@ -1,4 +1,4 @@
-"""What `theodolite.compare` gives back: a finished run, with its table, figures and LaTeX one call away."""
+"""A finished run in Python, as `theodolite.compare` returns it: its table, figures and LaTeX one call away."""
 
 from functools import cached_property
 from pathlib import Path

@@ -23,7 +23,9 @@ print(faults(), keep_freed_memory(), faults(), faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="sets options of glibc's malloc, and this system has another C library"
+)
 def test_large_temporaries_are_faulted_in_once() -> None:
     out = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True).stdout.split()
     before, kept, _, after = int(out[0]), out[1], out[2], int(out[3])
