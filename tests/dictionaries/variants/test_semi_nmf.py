@@ -27,7 +27,7 @@ def fitted(seed: int = 0) -> SemiNMF:
     return learner.fit(batches[i % 10] for i in range(40))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 14])  # one start of k-means would miss an atom at 14
 def test_recovers_planted_codes(seed: int) -> None:
     x, z, atoms = planted(1000, 999)
     found = fitted(seed).dictionary()

@@ -43,7 +43,8 @@ class SemiNMF(Classical):
         if len(x_nd) < self.width:
             raise UserError(f"{len(x_nd)} rows to start from are less than {self.width} clusters; start with more rows")
         seed = child_seed(self.seed, "semi_nmf")
-        means = MiniBatchKMeans(self.width, random_state=seed, n_init=1).fit(x_nd.cpu().numpy())
+        # one start of k-means missed an atom for 2 of 20 seeds (mean correlation .76, .87); the best of five for none
+        means = MiniBatchKMeans(self.width, random_state=seed, n_init=5).fit(x_nd.cpu().numpy())
         self.buffers_ = {"zz": x_nd.new_zeros(self.width, self.width), "zx": torch.zeros_like(rows_fd)}
         self.buffers_ = {name: t.double() for name, t in self.buffers_.items()}
         W_fd = torch.from_numpy(means.cluster_centers_).to(x_nd)
