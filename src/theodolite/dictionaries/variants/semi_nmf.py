@@ -24,7 +24,8 @@ class SemiNMF(Classical):
     stream come once. As published there is no bias: b_dec is 0. Decoder rows have norm 1.
 
     >>> import torch
-    >>> codes = torch.rand(512, 3, generator=torch.Generator().manual_seed(0))
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> codes = torch.rand(512, 3, generator=draw) * (torch.rand(512, 3, generator=draw) < 0.5)
     >>> rows = codes @ torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, -1.0], [0.0, 0.0, 1.0, 0.0]])
     >>> fitted = SemiNMF(4, width=3).fit([rows] * 20)
     >>> bool((fitted.encode(rows) >= 0).all()), fitted.fvu(rows) < 0.02
