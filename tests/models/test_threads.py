@@ -1,7 +1,6 @@
 """Two threads on one network: neither meets the interventions of the other."""
 
 import threading
-from functools import partial
 from typing import Any
 
 import pytest
@@ -72,17 +71,17 @@ def test_a_hash_taken_during_another_threads_pass_is_the_same() -> None:
         thread.join()
 
 
-def _logits_elsewhere(seed: int, change: Intervention, order: BlockOrder) -> Any:
-    """In another process: the same weights, an intervention and an order of blocks that travelled there."""
-    model = Model(tiny_model(seed=seed), byte_tokenizer())
-    return model.run(model.tokens(["the old mill"]), interventions=[order, change]).logits.numpy()
-
-
 def test_another_process_computes_the_same_with_what_it_is_sent() -> None:
     change = Intervention.add("blocks.1.resid_post", torch.ones(32).numpy(), 5.0, Positions.span("old"))
     order = BlockOrder.swap(0, 2)
     model = Model(tiny_model(seed=4), byte_tokenizer())
     expected = model.run(model.tokens(["the old mill"]), interventions=[order, change]).logits.numpy()
+
+    # nested, so that it travels by value: a worker that an earlier test started may not find this file
+    def elsewhere(seed: int) -> Any:
+        there = Model(tiny_model(seed=seed), byte_tokenizer())
+        return there.run(there.tokens(["the old mill"]), interventions=[order, change]).logits.numpy()
+
     # the workers of the harvest's tests, if they ran before: one of another kind would import torch anew
-    (found,) = Processes(2)(lambda: partial(_logits_elsewhere, change=change, order=order), [4])
+    (found,) = Processes(2)(lambda: elsewhere, [4])
     assert (found == expected).all()

@@ -34,7 +34,7 @@ def test_sizes_losses_and_baselines_stand_where_they_belong() -> None:
         ".755 [.725, .785]",
         ".955 [.925, .985]",
         ".975 [.945, 1.005]",
-        "412 96 groups",
+        "412 in 96 groups",
     ]
     assert isinstance(tried, Text)
     assert "812 candidates" in tried.words

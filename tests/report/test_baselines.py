@@ -134,7 +134,7 @@ def test_the_table_behind_it_holds_the_same_numbers_with_n_and_random_directions
     assert lines["Random directions, AUROC"][3].words == ".550 to .890"
     assert lines["Random directions, AUROC"][3].small == "easy"
     assert lines["that text-only method"][1].words == "MiniLM embedding, logistic"
-    assert (lines["Rows"][1].words, lines["Rows"][1].small) == ("200", "100 groups")
+    assert (lines["Rows"][1].words, lines["Rows"][1].small) == ("200", "in 100 groups")
 
 
 def test_one_data_set_needs_no_figure_of_all(build: Build, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_numbers_stand_under_their_data_set_rounded_with_their_interval(read: Re
         == ".903 [.869, .937]"
     )
     assert read.under("Controls", "Random direction (range of draws)")[1] == ".480 [.440, .520]"
-    assert read.rows[read.rows.index(head) + 1][1:] == ["412 96 groups"] * 8
+    assert read.rows[read.rows.index(head) + 1][1:] == ["412 in 96 groups"] * 8
 
 
 def test_columns_run_from_left_out_source_to_mix_to_primary_to_other_shifts(read: Read) -> None:
@@ -94,7 +94,7 @@ def test_contrasts_carry_their_word_their_p_and_what_would_decide_them(read: Rea
         ".001",
         ".910",
         "worse",
-        "412 96 groups",
+        "412 in 96 groups",
     ]
     assert lines["Difference in means"][5] == "undecided needs about 1,200 rows in 280 groups"
     assert lines["Logistic"][2] == "+.004 [\N{MINUS SIGN}.011, +.019]"
@@ -115,8 +115,8 @@ def test_sections_come_in_the_order_a_sceptic_reads(page: str) -> None:
     assert titles == [
         "Verdict",
         "Data audit",
-        "Matched site",
-        "Free site",
+        "All methods at one site",
+        "Each method at the site it chose",
         "In distribution",
         "Under shift",
         "Selective prediction",

@@ -105,4 +105,4 @@ def test_a_run_without_other_poolings_says_nothing_of_them(run: Run) -> None:
 
 def test_last_is_called_the_last_token_whatever_the_positions(build: Build, tmp_path: Path) -> None:
     last = Sheet(build(tmp_path, recipe={"pooling": "last"}))
-    assert dict(findings.subject(last))["Matched site"] == "blocks.17.resid_post, last token"
+    assert dict(findings.subject(last))["Site"] == "blocks.17.resid_post, last token"

@@ -234,7 +234,7 @@ def test_an_audit_shows_losses_baselines_and_shortcuts(capsys: pytest.CaptureFix
     terminal.show_audit(SimpleNamespace(to_json=lambda: AUDIT))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["duplicate", "7"] in lines
-    assert ["train", "itself", ".750", "[.625,", ".875]", *["\N{EN DASH}"] * 3, "120", "100", "groups"] in lines
+    assert ["train", "itself", ".750", "[.625,", ".875]", *["\N{EN DASH}"] * 3, "120", "in", "100", "groups"] in lines
     assert ["term", "[please]", "+.375", "+4.0", ".002", ".500", ".125", "30"] in lines
 
 

@@ -130,7 +130,7 @@ def _baselines(baselines: list[dict[str, Any]]) -> Table:
         row = [cells.get((scored, fitted, feature)) for feature in FEATURES]
         values = [number(share(b["auroc"]), span(b["lo"], b["hi"])) if b else number(NONE) for b in row]
         one = next(b for b in row if b)
-        size = number(count(one["n"]), f"{count(one['n_groups'])} groups")
+        size = number(count(one["n"]), f"in {count(one['n_groups'])} groups")
         lines.append(Line((Value(scored), Value(fitted), *values, size)))
     caption = (
         "AUROC of classifiers that never saw the model: a method that does no better has read the data set, not the "

@@ -120,7 +120,7 @@ def _table(sheet: Sheet, pairs: Sequence[Pair], columns: Sequence[Column], lines
         return Line((name, *(cell or number(NONE) for cell in cells)))
 
     here = {c.dataset: [line for (_, d), line in lines.items() if d == c.dataset] for c in columns}
-    sizes = [number(count(max(x["n"] for x in of)), f"{_groups(of)} groups") for of in here.values()]
+    sizes = [number(count(max(x["n"] for x in of)), f"in {_groups(of)} groups") for of in here.values()]
     rows = [row(Value("Rows"), sizes)]
     for pair in pairs:
         found = [lines.get((pair, c.dataset)) for c in columns]

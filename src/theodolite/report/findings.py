@@ -99,7 +99,7 @@ def subject(sheet: Sheet) -> list[tuple[str, str]]:
     where = f"{run.recipe.get('site')}, {sheet.way(run.recipe.get('pooling'), run.recipe.get('positions'))}"
     return [
         ("Model", name),
-        ("Matched site", where),
+        ("Site", where),
         ("Dictionary", _dictionary(sheet)),
         ("Repeated over", f"{repeats} texts"),
     ]
@@ -133,22 +133,22 @@ def matched(sheet: Sheet) -> Section:
     if from_arrays(sheet):
         words = "Every method read the same rows."
     words += " Groups and order are the recipe's, not the result's."
-    caption = f"Matched site: {sheet.figures}."
+    caption = f"All methods at one site: {sheet.figures}."
     table = tables.auroc(sheet, "matched", sheet.columns("matched"), caption)
-    return Section("Matched site", [Text(words), table, *poolings.blocks(sheet)])
+    return Section("All methods at one site", [Text(words), table, *poolings.blocks(sheet)])
 
 
 def free(sheet: Sheet) -> Section:
     """Every method at the site it chose for itself."""
     if not sheet.entries("free"):
         one = "Rows were given" if from_arrays(sheet) else "This run read one site only"
-        return Section("Free site", [absent(f"{one}, so no method could choose its own site.")])
+        return Section("Each method at the site it chose", [absent(f"{one}, so no method could choose its own site.")])
     words = (
         "Each method at the site it chose by cross-validated log-loss on training rows; test rows had no part in it. "
         "A reader of latents can only choose among sites that have a dictionary."
     )
-    caption = f"Free site: {sheet.figures}."
-    return Section("Free site", [Text(words), tables.auroc(sheet, "free", sheet.columns("free"), caption)])
+    caption = f"Each method at the site it chose: {sheet.figures}."
+    return Section("Each method at the site it chose", [Text(words), tables.auroc(sheet, "free", sheet.columns("free"), caption)])
 
 
 def inside(sheet: Sheet) -> Section:

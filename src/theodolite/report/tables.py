@@ -79,7 +79,7 @@ def contrasts(sheet: Sheet, lines: Sequence[dict[str, Any]], caption: str, corre
             number(signed(line["value"]), span(line["lo"], line["hi"], sign=True)),
             *(number(NONE if line["lo"] is None or line.get(key) is None else p_value(line[key])) for key in tests),
             Value(verdict, needs_words(line), f"verdict {verdict}"),
-            number(count(line["n"]), f"{count(line['n_groups'])} groups"),
+            number(count(line["n"]), f"in {count(line['n_groups'])} groups"),
         )
         rows.append(Line(cells))
     return Table(caption, (*head, Value("Verdict"), number("n")), tuple(rows))
@@ -151,5 +151,5 @@ def _population(sheet: Sheet, task: str, entries: Sequence[Entry], columns: Sequ
     for column in columns:
         seen = [cell for e in entries if (cell := sheet.cell(task, e.method, e.site, column))]
         n, groups = ({count(c.n) for c in seen}, {count(c.n_groups) for c in seen})
-        cells.append(number(" to ".join(sorted(n)), f"{' to '.join(sorted(groups))} groups"))
+        cells.append(number(" to ".join(sorted(n)), f"in {' to '.join(sorted(groups))} groups"))
     return Line(tuple(cells))
