@@ -277,4 +277,5 @@ ANALYSIS = Analysis(
         Stage("coverage and accuracy", _measure_selection, _admits),
         Stage("keeping the readers", _keep_readers),
     ),
+    tasks=tables.TASKS,
 )

@@ -50,6 +50,7 @@ class Analysis(Generic[State]):
     schema: type[Strict]
     begin: Callable[[Inputs], State]
     stages: tuple[Stage[State], ...]
+    tasks: frozenset[str] = frozenset()
 
     def carry_out(self, inputs: Inputs, stages: Stages) -> None:
         """Go through the stages under the lock of the run's folder, and finish the run.
@@ -58,6 +59,7 @@ class Analysis(Generic[State]):
         """
         with inputs.run.alone():
             try:
+                inputs.run.tasks = self.tasks
                 state = self.begin(inputs)
                 for stage in self.stages:
                     if stage.wanted(state):
