@@ -22,8 +22,11 @@ from pydantic import Field
 import theodolite
 from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
+from theodolite.core.intervention import Intervention
 from theodolite.core.recipe import BaseRecipe, Source
+from theodolite.core.rules import Scale
 from theodolite.core.run import Run
+from theodolite.data.sources import rows
 from theodolite.models.model import Model
 from theodolite.report import export, pages
 from theodolite.report.blocks import Block, Line, Section, Table, Text, Value
@@ -38,6 +41,7 @@ from theodolite.study.request import default_folder
 from theodolite.study.stages import Steps
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
+SITE = "blocks.0.resid_post"
 RECIPE = """
 kind: stretch
 name: stretch/words
@@ -69,34 +73,33 @@ class Stretch(BaseRecipe):
 
 
 class State:
-    """What the two stages share."""
+    """What the two stages share: the model, the texts of the recipe, and their states as they are."""
 
     def __init__(self, inputs: Inputs) -> None:
-        self.inputs, self.norms = inputs, np.empty(0)
+        self.recipe, self.run = inputs.recipe, inputs.run
+        self.model = inputs.model or Model(tiny_model("llama"), byte_tokenizer(), name="tiny")
+        self.texts = [text for _, source in self.recipe.sources() for text in rows(source)["text"]]
+        self.plain = np.empty(0)
+
+    def states(self, *interventions: Intervention) -> np.ndarray:
+        how: dict[str, Any] = {"format": "raw", "max_tokens": self.recipe.max_tokens, "interventions": interventions}
+        return self.model.read(self.texts, SITE, pooling="last", **how)[self.model.site(SITE)].rows
 
 
 def read(state: State, steps: Steps) -> None:
-    recipe, run = state.inputs.recipe, state.inputs.run
-    run.begin()
-    model = state.inputs.model or Model(tiny_model("llama"), byte_tokenizer(), name="tiny")
-    texts = ["a stone", "a river that is long"]
-    run.record("model", model_facts(model, "raw"))
-    for note in text_notes("texts", texts, model, "raw", recipe.max_tokens):
-        run.note(*note)
-    read = model.read(texts, "blocks.0.resid_post", format="raw", max_tokens=recipe.max_tokens)
-    state.norms = np.linalg.norm(read["blocks.0.resid_post"].rows, axis=1)
+    state.run.begin()
+    state.run.record("model", model_facts(state.model, "raw"))
+    for note in text_notes("texts", state.texts, state.model, "raw", state.recipe.max_tokens):
+        state.run.note(*note)
+    state.plain = state.states()
 
 
 def measure(state: State, steps: Steps) -> None:
-    moved = {s: float(np.mean(np.abs((1 + s) * state.norms - state.norms) / state.norms)) for s in strengths(state)}
-    state.inputs.run.add_rows(
-        {"task": "stretched", "metric": "moved", "value": value, "strength": strength, "nats": 0.1}
-        for strength, value in moved.items()
-    )
-
-
-def strengths(state: State) -> list[float]:
-    return list(state.inputs.recipe.strengths)
+    """Measure how far each strength moves a state, in units of the state's norm."""
+    for strength in state.recipe.strengths:
+        moved = state.states(Intervention(SITE, Scale(1 + strength))) - state.plain
+        value = float(np.mean(np.linalg.norm(moved, axis=1) / np.linalg.norm(state.plain, axis=1)))
+        state.run.add_rows([{"task": "stretched", "metric": "moved", "value": value, "strength": strength}])
 
 
 class Lines:
@@ -125,8 +128,8 @@ STRETCH = Analysis(
 
 
 def table(run: Run) -> Table:
-    rows = run.rows[["strength", "value"]].to_numpy()
-    lines = tuple(Line((Value(f"{s:g}"), Value(f"{v:.2f}"))) for s, v in rows)
+    found = run.rows[["strength", "value"]].to_numpy()
+    lines = tuple(Line((Value(f"{s:g}"), Value(f"{v:.2f}"))) for s, v in found)
     return Table("How far", (Value("strength"), Value("moved")), lines)
 
 
@@ -162,7 +165,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     truth = resources.files("theodolite") / "recipes" / "truth.yaml"
     (shipped / "truth.yaml").write_text(truth.read_text(encoding="utf-8"), encoding="utf-8")
     (shipped / "stretch" / "words.yaml").write_text(RECIPE)
-    (tmp_path / "words.csv").write_text("text\na stone\na river\n")
+    (tmp_path / "words.csv").write_text("text\na stone\na river that is long\n")
     monkeypatch.setattr(recipes, "_folder", lambda: shipped)
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -175,7 +178,7 @@ def compare(*args: Any, **fields: Any) -> Any:
 def test_a_call_runs_the_analysis_of_the_recipes_kind_to_a_run_and_its_page(tmp_path: Path) -> None:
     result = compare("stretch/words")
     assert result.folder == Path("runs/stretch-words")
-    assert result.rows["value"].tolist() == pytest.approx([0.5, 2.0])
+    assert result.rows["value"].tolist() == pytest.approx([0.5, 2.0], rel=1e-5)
     assert result.rows["strength"].tolist() == [0.5, 2.0]
     assert set(result.rows["task"]) == {"stretched"}
     page = (result.folder / "report.html").read_text(encoding="utf-8")

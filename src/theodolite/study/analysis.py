@@ -46,7 +46,7 @@ class Stage(Generic[State]):
 
 
 class Plan(Protocol):
-    """What a dry run gives: what the analysis would do and cost, as lines of text."""
+    """Answer of a dry run: what the analysis would do and cost, as lines of text."""
 
     def lines(self) -> Iterator[str]: ...
 
