@@ -189,16 +189,17 @@ def list_recipes() -> None:
     from theodolite.core import recipe
     from theodolite.report import terminal
 
-    terminal.say(f"{name:20} {recipe.load(name).title}" for name in recipe.names())
+    terminal.say(recipe.listing())
 
 
 @data.command
 def show(recipe: str) -> None:
     """One recipe as it is stored: sources and shifts, and methods and contrasts where it has its own."""
-    from theodolite.core.recipe import load, to_yaml
+    from theodolite.core.recipe import to_yaml
     from theodolite.report import terminal
+    from theodolite.study.analysis import load_recipe
 
-    terminal.say([to_yaml(load(recipe))])
+    terminal.say([to_yaml(load_recipe(recipe))])
 
 
 @data.command

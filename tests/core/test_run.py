@@ -1,13 +1,15 @@
 """A Run folder is whole or not a finished run; it never mixes two recipes and never loses a NaN."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.core import atomic, run
+from theodolite.core import atomic, run, run_tables
 from theodolite.core.errors import UserError
 from theodolite.core.run import PROTOCOL, ROW_COLUMNS, SCORE_COLUMNS, Run, differences
 
@@ -222,5 +224,25 @@ def test_rows_outside_the_table_are_our_own_bug(tmp_path: Path) -> None:
     made = Run.create(tmp_path, RECIPE, "a" * 64)
     with pytest.raises(AssertionError, match="unknown columns"):
         made.add_rows([ROW | {"accuracy": 1.0}])
+    made.add_rows([ROW | {"task": "sites"}])  # no closed set: an analysis declares its own
+    made.tasks = frozenset({"matched"})
     with pytest.raises(AssertionError, match="tasks are"):
         made.add_rows([ROW | {"task": "sites"}])
+
+
+def test_a_run_without_the_later_columns_is_read_as_if_they_were_empty(tmp_path: Path) -> None:
+    """Rows of a Run that was written before `strength` and `nats` existed; every other column is as it was written."""
+    old = filled(tmp_path)
+    written = old.rows.drop(columns=["strength", "nats"])
+    content = run_tables.parquet(written)
+    atomic.publish(tmp_path / "rows.parquet", content)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["files"]["rows.parquet"] = hashlib.sha256(content).hexdigest()
+    del manifest["checksum"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    back = Run.open(tmp_path).rows
+    assert list(back) == list(ROW_COLUMNS)
+    assert back[["strength", "nats"]].dtypes.unique().tolist() == [np.dtype("float64")]
+    assert back[["strength", "nats"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(back[list(written)], written)
+    assert differences(filled(tmp_path / "new"), Run.open(tmp_path)) == []

@@ -13,7 +13,7 @@ import pytest
 from planted_run import AUDIT, PRIMARY, RECIPE, VERDICT, row, scores
 
 from theodolite.core.run import Run
-from theodolite.report import html
+from theodolite.report import context, html
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect"}
 
@@ -244,7 +244,7 @@ def test_what_was_removed_or_left_unscored_is_counted(build: Callable[..., Run],
     assert ["unscored", "3", "rows of jailbreak-wrapped by logistic on dense activations"] in read.rows
     clean = html.Sheet(build(tmp_path / "clean", only=[row("logistic", PRIMARY)], audit=None))
     clean.run.manifest["notes"] = []
-    (text,) = html.context.warnings(clean).blocks
+    (text,) = context.warnings(clean).blocks
     assert text.words == "Nothing was cut, dropped or left unscored."
 
 

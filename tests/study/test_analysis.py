@@ -94,6 +94,23 @@ def test_a_request_that_is_refused_leaves_no_folder(analyses: Analyses, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_rows_have_the_tasks_that_their_analysis_declares(tmp_path: Path) -> None:
+    def add(state: Written, steps: Steps) -> None:
+        state.inputs.run.add_rows([{"task": state.inputs.recipe.word}])
+
+    counting = Analysis("word", Word, Written, (Stage("adding", add),), tasks=frozenset({"count"}))
+    for word in ("count", "matched"):
+        recipe = Word(word=word)
+        inputs = Inputs(recipe, Run.create(tmp_path / word, recipe.model_dump(), "digest"), DEFAULT)
+        if word == "matched":
+            with pytest.raises(AssertionError, match="tasks are"):
+                counting.carry_out(inputs, Stages(inputs.run, silent))
+        else:
+            counting.carry_out(inputs, Stages(inputs.run, silent))
+    assert Run.open(tmp_path / "count").finished
+    assert not Run.open(tmp_path / "matched").finished
+
+
 def test_kinds_are_ours_and_those_of_packages_which_cannot_replace_ours(analyses: Analyses) -> None:
     assert sorted(analyses) == ["compare", "word"]
     assert analyses["word"] is WORDS

@@ -1,7 +1,7 @@
 """The stages of a comparison, top to bottom: recipe -> rows -> views -> fits -> figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from theodolite.comparison import answers, baselines, conclusion, explained, fits, other_poolings, tables
 from theodolite.comparison.jobs import Job, absent, jobs
+from theodolite.comparison.planning import planned
 from theodolite.core.cache import cache_root
 from theodolite.core.errors import UserError
 from theodolite.core.methods import parse
@@ -21,8 +22,11 @@ from theodolite.data.splits import require_splittable
 from theodolite.selection import accuracies, fitting, protocol
 from theodolite.study import pooling_choice, training_sets
 from theodolite.study.analysis import Analysis, Inputs, Stage
-from theodolite.study.build import build_views, code_part, cut_notes, tokens_read
-from theodolite.study.datasets import at_chosen_positions, dictionary_texts, load_concept, template_notes
+from theodolite.study.build import code_part, tokens_read
+from theodolite.study.compare_request import AnalysisOptions, DataOptions, ModelOptions
+from theodolite.study.datasets import at_chosen_positions, load_concept, template_notes
+from theodolite.study.opened import model_facts, read_views, text_notes, texts_of_dictionaries
+from theodolite.study.request import local_paths, resolve
 from theodolite.study.saved_readers import READERS
 from theodolite.study.settle import adaptation_notes, adapted
 from theodolite.study.stages import Steps
@@ -36,6 +40,8 @@ from theodolite.study.subjects import (
 )
 from theodolite.study.untrained import with_untrained
 from theodolite.study.views import Views
+
+OPTIONS = (DataOptions, ModelOptions, AnalysisOptions)  # parts of a request whose every field applies
 
 
 @dataclass
@@ -68,7 +74,7 @@ def _open(state: Comparison, tick: Steps) -> None:
     subjects = open_subjects(asked, state.inputs.model, state.inputs.machine, tick.tell)
     recipe = adapted(asked, subjects.model)
     tick.tell("fetching the text that dictionaries were trained on")
-    read = _dictionary_texts(recipe, subjects, run)
+    read = texts_of_dictionaries(recipe, subjects, run)
     concept = load_concept(recipe, subjects, dictionary_texts=read, tell=tick.tell, note=run.note)
     changed_texts = template_notes(concept, recipe, subjects.model)
     require_splittable(concept.train.frame, recipe.seeds)
@@ -89,10 +95,7 @@ def _open(state: Comparison, tick: Steps) -> None:
 
 
 def _read(state: Comparison, tick: Steps) -> None:
-    machine, note = state.inputs.machine, state.run.note
-    state.views = build_views(state.recipe, state.concept, state.subjects, cache_root(), tick, note, machine)
-    for found in cut_notes(state.views):
-        note(*found)
+    state.views = read_views(state.recipe, state.concept, state.subjects, state.run, tick, state.inputs.machine)
 
 
 def _audit(state: Comparison, tick: Steps) -> None:
@@ -145,45 +148,15 @@ def _fits() -> Path:
     return cache_root() / "fits"
 
 
-def _dictionary_texts(recipe: Recipe, subjects: Subjects, run: Run) -> list[str]:
-    try:
-        return dictionary_texts(recipe, subjects, run.note)
-    except UserError as error:
-        run.note(
-            "unchecked", 1, f"shift rows were not compared with the text the dictionaries were trained on: {error}"
-        )
-        return []
-
-
 def _record(recipe: Recipe, concept: Concept, subjects: Subjects, run: Run) -> None:
     """Facts for the manifest and a note for everything that is missing or was cut."""
     model = subjects.model
-    about = {
-        "name": model.name,
-        "hash": model.hash,
-        "quantisation": model.quantisation,
-        "parameters": model.parameters,
-        "n_blocks": model.n_blocks,
-        "d_model": model.d_model,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
-        "fingerprint": model.fingerprint(),
-        "template": list(model.template_around(recipe.format)),
-        "clock": model.clock.isoformat(),
-    }
-    run.record("model", about)
+    run.record("model", model_facts(model, recipe.format))
     run.record("protocol", tables.PROTOCOL | {"margin": recipe.margin})
     run.record("available", available(recipe, model.hash))
-    most = model.most_tokens(recipe.format, recipe.max_tokens)
-    limit = f"{most} tokens" + (", where the model's context ends" if most < recipe.max_tokens else "")
     for dataset in (concept.train, *concept.shifts.values()):
-        cut = int(model.tokens(dataset.texts, format=recipe.format, max_tokens=recipe.max_tokens).truncated.sum())
-        if cut:
-            run.note("truncated", cut, f"texts of {dataset.name} cut at {limit}")
-        held = model.control_tokens_in(dataset.texts)
-        if names := sorted({name for found in held for name in found}):
-            words = f"texts of {dataset.name} hold {', '.join(names)}, read as text and not as these control tokens"
-            run.note("control tokens", sum(map(bool, held)), words)
+        for found in text_notes(dataset.name, dataset.texts, model, recipe.format, recipe.max_tokens):
+            run.note(*found)
         for remark in dataset.remarks:
             run.note(*remark)
         for kept in dataset.kept:
@@ -262,6 +235,25 @@ def _dictionary_names(subjects: Subjects) -> dict[tuple[str, str], str]:
     return {place: ", ".join(names) for place, names in found.items()}
 
 
+def _require_same_dictionaries(run: Run) -> None:
+    """Raise UserError if a finished run read other dictionaries than the same request would find now."""
+    used = run.facts.get("available")
+    if used is None:  # written before this was recorded
+        return
+    now = available(Recipe.model_validate(run.recipe), run.facts["model"]["hash"])
+    changes = {
+        "new": now.keys() - used.keys(),
+        "gone": used.keys() - now.keys(),
+        "changed": {name for name in now.keys() & used.keys() if now[name] != used[name]},
+    }
+    if any(changes.values()):
+        listed = "; ".join(f"{word}: {', '.join(sorted(names))}" for word, names in changes.items() if names)
+        raise UserError(
+            f"the run in {str(run.folder)!r} was made with other dictionaries than are found now ({listed}): "
+            "--force to run it again, or choose another --out"
+        )
+
+
 ANALYSIS = Analysis(
     COMPARE,
     Recipe,
@@ -277,4 +269,10 @@ ANALYSIS = Analysis(
         Stage("coverage and accuracy", _measure_selection, _admits),
         Stage("keeping the readers", _keep_readers),
     ),
+    tasks=tables.TASKS,
+    options=frozenset(each.name for part in OPTIONS for each in fields(part)) - {"groups"},  # which belong to (X, y)
+    resolve=resolve,
+    plan=planned,
+    paths=local_paths,
+    reopen=_require_same_dictionaries,
 )

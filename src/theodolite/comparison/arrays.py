@@ -66,6 +66,7 @@ def _carry_out(
 ) -> None:
     """Every fit and every number of the run, and its end; grouped: the caller said which rows belong together."""
     run.begin()
+    run.tasks = tables.TASKS
     if not grouped and (near := near_repeats(rows, frame)):
         run.note(
             "repeated",

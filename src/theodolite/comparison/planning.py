@@ -14,11 +14,14 @@ from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept import Concept
 from theodolite.data.dataset import Count
 from theodolite.data.splits import PARTS, SHARES, dominant, require_splittable
+from theodolite.models.model import Model
 from theodolite.report.certificates import need
 from theodolite.selection.protocol import certificate_needs, require_enough
 from theodolite.study.datasets import load_concept, template_notes
+from theodolite.study.hardware import Machine
 from theodolite.study.resources import TRIAL, resources
-from theodolite.study.subjects import Subjects
+from theodolite.study.settle import adaptation_notes, adapted
+from theodolite.study.subjects import Subjects, open_subjects
 from theodolite.study.training_sets import measured
 
 FEW = 6  # methods that are named one by one
@@ -100,6 +103,14 @@ class ComparisonPlan:
             f"{cost.minutes:.1f} min ({cost.fits:,} fits of {cost.jobs} jobs on {cost.workers} cores{beside}; each "
             f"method timed on {TRIAL_ROWS} drawn rows)"
         )
+
+
+def planned(recipe: Recipe, model: Model | None, machine: Machine) -> ComparisonPlan:
+    """Return the plan of the recipe as this model can carry it out."""
+    subjects = open_subjects(recipe, model, machine)
+    fitting = adapted(recipe, subjects.model)
+    adapted_notes = [text for _, _, text in adaptation_notes(recipe, fitting, subjects.model)]
+    return plan(fitting, subjects, adapted_notes, machine.batch_tokens)
 
 
 def plan(

@@ -37,6 +37,7 @@ EXPLORATORY = [
         for text in ("word_ngrams", "char_ngrams", "cased_ngrams", "surface", "sentence")
     ),
 ]
+TASKS = frozenset({"matched", "free", "blocks", "contrast", "select", "poolings"})  # of the rows of a comparison
 FREE = "free"  # the site of a method that chose one per training set
 HEATMAP_REPLICATES = 200  # 90 cells a data set: the width of their intervals is known to 5 %, which a colour hides
 

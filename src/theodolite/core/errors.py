@@ -1,21 +1,24 @@
 """Errors a user can act on: what is wrong, which value, what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 class UserError(ValueError):
     """Bad input. The command line prints its one message without a traceback and exits with 2."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+def unknown(kind: str, name: str, known: Iterable[str], part: Callable[[str], str] = str) -> UserError:
     """The error for a name that does not exist, with the nearest names that do.
+
+    part: the part of a name by which names are near; by default all of it.
 
     >>> str(unknown("recipe", "harmful-intend", ["harmful-intent", "truth"]))
     "unknown recipe 'harmful-intend': did you mean 'harmful-intent'? (known: harmful-intent, truth)"
     """
     known = sorted(known)
-    near = did_you_mean(name, known)
+    close = difflib.get_close_matches(part(name), sorted({part(each) for each in known}), n=1, cutoff=0.5)
+    near = _question([each for each in known if part(each) in close])
     return UserError(
         f"unknown {kind} {name!r}"
         + (f": {near}" if near else "")
@@ -29,7 +32,10 @@ def did_you_mean(name: str, known: Iterable[str], n: int = 1) -> str:
     >>> did_you_mean("promts.csv", ["prompts.csv", "labels.csv"]), did_you_mean("xyz", ["prompts.csv"])
     ("did you mean 'prompts.csv'?", '')
     """
-    near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+    return _question(difflib.get_close_matches(name, list(known), n=n, cutoff=0.5))
+
+
+def _question(near: Sequence[str]) -> str:
     return f"did you mean {', '.join(map(repr, near))}?" if near else ""
 
 

@@ -1,15 +1,21 @@
-"""Recipes: the rows and methods to compare, in one YAML file, validated, hashed, and stored in every Run."""
+"""Recipes: what an analysis runs on, in one YAML file, validated, hashed, and stored in every Run.
+
+Every kind of recipe has a schema of its own, which its analysis names (`study/analysis.py`); that of a comparison is
+`Recipe`. So a file is `read` first, which finds its kind, and then validated by the schema of that kind.
+"""
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from theodolite.core import strict
+from theodolite.core import safe_yaml, strict
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.positions import Positions
 from theodolite.core.run import AGAINST, IN_DISTRIBUTION, LEFT_OUT
@@ -112,7 +118,30 @@ class Contrast(Strict):
     than: str
 
 
-class Recipe(Strict):
+class BaseRecipe(Strict):
+    """A recipe of any kind: `kind` is the analysis that it is for, `name` stands for it, `title` says what it is."""
+
+    kind: str
+    name: str
+    title: str
+
+    def digest(self) -> str:
+        """sha256 over the canonical JSON: two runs with equal digests asked for the same thing."""
+        # Comparisons were hashed before there were kinds, and their digests stay; those of other kinds hold the kind.
+        left_out = {"kind"} if self.kind == COMPARE else set()
+        text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def sources(self) -> Iterator[tuple[str, Source]]:
+        """Yield every source of text that the recipe names, with the data set that it is for."""
+        yield from ()
+
+    def beside(self, folder: Path) -> Self:
+        """Return the recipe with its relative data files taken from its own folder, wherever the command is run."""
+        return self
+
+
+class Recipe(BaseRecipe):
     """Everything a comparison needs; names of methods are file names in `readers/`, `name@view` picks the view.
 
     `kind` is the analysis that the recipe is for. The concept: `name`, `title`, names of the two classes `positive`
@@ -194,45 +223,111 @@ class Recipe(Strict):
                 raise UserError(f"a source to leave out is named up to {AGAINST!r}: {prefix.partition(AGAINST)[0]!r}")
         return self
 
-    def digest(self) -> str:
-        """sha256 over the canonical JSON: two runs with equal digests asked for the same thing."""
-        # each kind has fields of its own, so the kind tells no two recipes apart that the fields do not
-        text = json.dumps(self.model_dump(mode="json", exclude={"kind"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def sources(self) -> Iterator[tuple[str, Source]]:
+        """Yield every source, with the name of its data set; those of templates come after the rows they wrap."""
+        yield from ((TRAIN, source) for source in self.train)
+        for name, shift in self.shifts.items():
+            yield from ((name, source) for source in shift.rows)
+            if shift.wrap:
+                yield f"{name} (templates)", shift.wrap.templates
+
+    def beside(self, folder: Path) -> Self:
+        """Return the recipe with its relative data files taken from its own folder, wherever the command is run."""
+
+        def placed(source: Source) -> Source:
+            return source.model_copy(update={"file": source.file and str(folder / Path(source.file).expanduser())})
+
+        def placed_shift(shift: Shift) -> Shift:
+            wrap = shift.wrap and shift.wrap.model_copy(update={"templates": placed(shift.wrap.templates)})
+            return shift.model_copy(update={"rows": [placed(source) for source in shift.rows], "wrap": wrap})
+
+        shifts = {name: placed_shift(shift) for name, shift in self.shifts.items()}
+        return self.model_copy(update={"train": [placed(source) for source in self.train], "shifts": shifts})
 
 
-def names() -> list[str]:
-    """Recipes that ship with the package."""
-    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+Schema = TypeVar("Schema", bound=BaseRecipe)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A recipe as its file says it, not validated yet; folder: where its data files are, of a user's own recipe."""
+
+    origin: str
+    kind: str
+    fields: Any
+    folder: Path | None = None
+
+    def as_schema(self, schema: type[Schema]) -> Schema:
+        """Return the validated recipe; every problem is named with its path in the file."""
+        found = strict.validated(schema, self.fields, f"recipe {self.origin!r}")
+        return found if self.folder is None else found.beside(self.folder)
+
+    def comparison(self) -> Recipe:
+        """Return the recipe of a comparison; one of another kind is refused."""
+        if self.kind != COMPARE:
+            raise UserError(
+                f"recipe {self.origin!r} is of kind {self.kind!r}, and one of kind {COMPARE!r} is needed here"
+            )
+        return self.as_schema(Recipe)
+
+
+def names(kind: str | None = None) -> list[str]:
+    """Return the recipes that ship with the package, of one kind or of all; one in a folder is named with it.
+
+    >>> "truth" in names("compare")
+    True
+    """
+    found = sorted(_files(_folder()))
+    return found if kind is None else [name for name in found if read(name).kind == kind]
+
+
+def _files(folder: Any, prefix: str = "") -> Iterator[str]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _files(each, f"{prefix}{each.name}/")
+        elif each.name.endswith(".yaml"):
+            yield prefix + each.name.removesuffix(".yaml")
+
+
+def listing() -> Iterator[str]:
+    """Yield a line for each shipped recipe with its title, and its kind where that is no comparison.
+
+    Nothing is validated, because the schema of another kind would be imported with all that its analysis needs.
+    """
+    for name in names():
+        found = read(name)
+        kind = "" if found.kind == COMPARE else f" ({found.kind})"
+        yield f"{name:20} {found.fields.get('title', '')}{kind}"
+
+
+def read(name: str | Path) -> Written:
+    """Read a shipped recipe by name, or a YAML file by path, and find its kind."""
+    path, origin, folder = Path(name), str(name), None
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise UserError(f"no recipe file {origin!r}")
+        try:
+            text, folder = path.read_text(encoding="utf-8"), path.resolve().parent
+        except UnicodeDecodeError:
+            raise UserError(f"recipe {origin!r} is not UTF-8: save it as UTF-8") from None
+    elif origin in names():
+        text = _folder().joinpath(*f"{origin}.yaml".split("/")).read_text(encoding="utf-8")
+    else:
+        raise unknown("recipe", origin, names(), _without_folder)
+    fields = safe_yaml.load(text, f"recipe {origin!r}")
+    kind = fields.get("kind", COMPARE) if isinstance(fields, dict) else COMPARE
+    # a kind that is no word is left to the schema, which names it with its place
+    return Written(origin, kind if isinstance(kind, str) else COMPARE, fields, folder)
+
+
+def _without_folder(name: str) -> str:
+    """Return the part of a name by which recipes are near: `frensh` means `steer/french`."""
+    return name.rpartition("/")[2]
 
 
 def load(name: str | Path) -> Recipe:
-    """A shipped recipe by name, or a YAML file by path."""
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise UserError(f"no recipe file {str(path)!r}")
-        try:
-            return _beside(parse(path.read_text(encoding="utf-8"), str(path)), path.resolve().parent)
-        except UnicodeDecodeError:
-            raise UserError(f"recipe {str(path)!r} is not UTF-8: save it as UTF-8") from None
-    if str(name) not in names():
-        raise unknown("recipe", str(name), names())
-    return parse((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), str(name))
-
-
-def _beside(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with its relative data files taken from its own folder, wherever the command is run."""
-
-    def placed(source: Source) -> Source:
-        return source.model_copy(update={"file": source.file and str(folder / Path(source.file).expanduser())})
-
-    def placed_shift(shift: Shift) -> Shift:
-        wrap = shift.wrap and shift.wrap.model_copy(update={"templates": placed(shift.wrap.templates)})
-        return shift.model_copy(update={"rows": [placed(source) for source in shift.rows], "wrap": wrap})
-
-    shifts = {name: placed_shift(shift) for name, shift in recipe.shifts.items()}
-    return recipe.model_copy(update={"train": [placed(source) for source in recipe.train], "shifts": shifts})
+    """Return the recipe of a comparison: a shipped one by name, or a YAML file by path."""
+    return read(name).comparison()
 
 
 def parse(text: str, origin: str) -> Recipe:
@@ -245,7 +340,7 @@ def validated(fields: Any, origin: str) -> Recipe:
     return strict.validated(Recipe, fields, f"recipe {origin!r}")
 
 
-def to_yaml(recipe: Recipe) -> str:
+def to_yaml(recipe: BaseRecipe) -> str:
     """The recipe as YAML, without the fields left at their defaults."""
     return yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
 

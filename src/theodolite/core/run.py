@@ -30,7 +30,7 @@ from theodolite.core.local_paths import LocalPaths, located, shared_command, wit
 from theodolite.core.plain import canonical, checksum, plain, pretty
 from theodolite.core.provenance import code, machine, made_with, versions
 from theodolite.core.run_folder import MANIFEST, inside
-from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, joined, parquet, typed
+from theodolite.core.run_tables import EMPTY, ROW_COLUMNS, SCORE_COLUMNS, completed, joined, parquet, typed
 from theodolite.core.unpack import table
 from theodolite.core.visible import csv
 
@@ -44,7 +44,6 @@ LEFT_OUT = "leave-one-source-out:"  # before the name of the source kept out of 
 AGAINST = " vs "  # between a left-out source and an over-refusal set that its positives are ranked against
 DOMAINS = {"documents": "held-out documents", "content": "prompt content", "last": "last template token"}
 OUTSIDE_DOMAIN = 0.5  # FVU above which a dictionary explains less than half of what varies in such rows
-TASKS = {"matched", "free", "blocks", "contrast", "select", "poolings"}
 RERUN_MAY_DIFFER = {"run", "seconds", "peak_mb"}
 
 
@@ -61,6 +60,7 @@ class Run:
         self.folder = folder
         self.manifest = manifest
         self._local = local or LocalPaths()
+        self.tasks: frozenset[str] | None = None  # the tasks that rows may have, as the analysis declares them
         self.made_with = ""  # of a finished run that `create` opened: what of this program is another now, in words
         self._replaces = replaces  # the manifest of the run that `begin` removes
         self._rows: list[pd.DataFrame] = []
@@ -216,7 +216,7 @@ class Run:
     @property
     def rows(self) -> pd.DataFrame:
         """All numbers so far, columns `ROW_COLUMNS`."""
-        return self._read("rows.parquet") if self.finished else joined(self._rows, ROW_COLUMNS)
+        return completed(self._read("rows.parquet")) if self.finished else joined(self._rows, ROW_COLUMNS)
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -228,7 +228,7 @@ class Run:
         known = {column: EMPTY[kind] for column, kind in ROW_COLUMNS.items()}
         known |= {"run": self.id, "recipe": self.recipe["name"]}
         frame = pd.DataFrame([known | row for row in rows])
-        assert set(frame["task"]) <= TASKS, f"tasks are {sorted(TASKS)}"
+        assert self.tasks is None or set(frame["task"]) <= self.tasks, f"tasks are {sorted(self.tasks or ())}"
         frame["params"] = [p if isinstance(p, str) else canonical(p) for p in frame["params"]]
         self._append(self._rows, frame, ROW_COLUMNS)
 

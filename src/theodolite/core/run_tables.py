@@ -13,7 +13,10 @@ ROW_COLUMNS = {
     "versus": "str",  # the other method of a difference, else empty
     **dict.fromkeys(["n_fits", "tokens"], "int64"),
     **dict.fromkeys(["seconds", "peak_mb"], "float64"),
+    # of an intervention: its signed strength in its own units, and the disturbance (nats per token) it was matched at
+    **dict.fromkeys(["strength", "nats"], "float64"),
 }
+ADDED = ("strength", "nats")  # columns that earlier Runs of this protocol do not have
 SCORE_COLUMNS = {
     **dict.fromkeys(["row", "hash", "group", "template", "request", "dataset", "split"], "str"),
     "label": "int64",
@@ -28,6 +31,15 @@ def typed(frame: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     assert set(frame.columns) <= columns.keys(), f"unknown columns {sorted(set(frame.columns) - columns.keys())}"
     values = {c: frame[c] if c in frame else EMPTY[kind] for c, kind in columns.items()}
     return pd.DataFrame(values, index=frame.index).astype(columns).reset_index(drop=True)
+
+
+def completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a Run with the columns that its version did not have yet, NaN throughout.
+
+    >>> completed(pd.DataFrame({"value": [0.5]})).columns.to_list()
+    ['value', 'strength', 'nats']
+    """
+    return frame.assign(**{name: math.nan for name in ADDED if name not in frame})
 
 
 def joined(frames: list[pd.DataFrame], columns: dict[str, str]) -> pd.DataFrame:

@@ -1,10 +1,9 @@
 """Check that every source of a recipe can be read on this machine, before anything is computed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import Recipe, Source
+from theodolite.core.recipe import BaseRecipe, Source
 from theodolite.data import sources
 
 
@@ -19,17 +18,9 @@ class Check:
     problem: str = ""
 
 
-def verify(recipe: Recipe, seed: int = 0) -> list[Check]:
+def verify(recipe: BaseRecipe, seed: int = 0) -> list[Check]:
     """A check of each source, templates included; nothing stops at the first failure."""
-    return [_check(dataset, source, seed) for dataset, source in _sources(recipe)]
-
-
-def _sources(recipe: Recipe) -> Iterator[tuple[str, Source]]:
-    yield from (("train", source) for source in recipe.train)
-    for name, shift in recipe.shifts.items():
-        yield from ((name, source) for source in shift.rows)
-        if shift.wrap:
-            yield f"{name} (templates)", shift.wrap.templates
+    return [_check(dataset, source, seed) for dataset, source in recipe.sources()]
 
 
 def _check(dataset: str, source: Source, seed: int) -> Check:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from theodolite.core.atomic import publish
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.recipe import COMPARE
 from theodolite.core.run import Run
 from theodolite.core.run_folder import refuse_to_replace
 from theodolite.core.visible import csv
 from theodolite.report import html, overlay, pairing
 from theodolite.report.latex import latex
+from theodolite.report.pages import kind_of, page_of, require_comparison
 from theodolite.report.plots import KINDS
 from theodolite.report.sheet import Sheet, open_finished
 
@@ -30,6 +32,9 @@ def write(
     runs = [open_finished(folder) for folder in folders]
     if not runs:
         raise UserError("name at least one Run folder")
+    if len(runs) > 1 or format == "latex":
+        for run in runs:
+            require_comparison(run, "LaTeX" if format == "latex" else "an overlay of several runs")
     formats: dict[str, Callable[[], Files]] = {
         "html": lambda: _html(runs, show_text),
         "latex": lambda: _latex(runs),
@@ -65,8 +70,11 @@ def _latex(runs: Sequence[Run]) -> Files:
 def _svg(runs: Sequence[Run]) -> Files:
     if len(runs) > 1:
         return {"overlay.svg": overlay.chart(Sheet(runs[0]), pairing.paired(runs)).svg()}
-    sheet = Sheet(runs[0])
-    charts = {kind: draw(sheet) for kind, draw in KINDS.items()}
+    if kind_of(runs[0]) == COMPARE:
+        sheet = Sheet(runs[0])
+        charts = {kind: draw(sheet) for kind, draw in KINDS.items()}
+    else:
+        charts = {name: draw(runs[0]) for name, draw in page_of(runs[0]).charts.items()}
     return {f"{kind}.svg": chart.svg() for kind, chart in charts.items() if chart is not None}
 
 

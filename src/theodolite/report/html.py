@@ -9,30 +9,11 @@ import jinja2
 from theodolite.core.atomic import publish
 from theodolite.core.run import Run
 from theodolite.core.visible import visible
-from theodolite.report import answers, context, findings, prose, tables, verdict_words
-from theodolite.report.audit import audit
+from theodolite.report import answers, tables, verdict_words
 from theodolite.report.blocks import Block, Figure, Fold, Section, Table
-from theodolite.report.selective import selective
+from theodolite.report.pages import page_of
 from theodolite.report.sheet import Sheet
 
-SECTIONS = (
-    findings.verdict,
-    audit,
-    findings.matched,
-    findings.free,
-    findings.inside,
-    findings.shifted,
-    selective,
-    findings.where,
-    findings.how_many,
-    context.dictionary,
-    context.costs,
-    findings.refusal,
-    prose.limits,
-    prose.methods,
-    context.warnings,
-    context.provenance,
-)
 _HERE = Path(__file__).parent
 
 
@@ -46,14 +27,14 @@ def write(run: Run, path: str | Path | None = None, *, show_text: bool = False) 
 
 
 def page(run: Run, *, show_text: bool = False) -> str:
-    """The page as a string; the same run gives the same string."""
-    sheet = Sheet(run, show_text=show_text)
-    title = run.recipe.get("question") or run.recipe["name"]
-    return render(str(title), f"{run.recipe['name']}, {run.manifest['finished'][:10]}", [s(sheet) for s in SECTIONS])
+    """The page as a string, by the kind of the run's recipe; the same run gives the same string."""
+    found = page_of(run)
+    subtitle = f"{run.recipe['name']}, {run.manifest['finished'][:10]}"
+    return render(found.title(run), subtitle, found.sections(run, show_text))
 
 
 def fragment(sheet: Sheet) -> str:
-    """Verdict and headline table, for a notebook's output cell."""
+    """Verdict and headline table of a comparison, for a notebook's output cell."""
     headline = tables.auroc(sheet, "matched", sheet.headline("matched"), f"Matched site: {sheet.figures}.")
     template = _environment().get_template("fragment.html.j2")
     return template.render(

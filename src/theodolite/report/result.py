@@ -1,16 +1,20 @@
 """A finished run in Python, as `theodolite.compare` returns it: its table, figures and LaTeX one call away."""
 
 from functools import cached_property
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from theodolite.core.errors import UserError, unknown
+from theodolite.core.recipe import COMPARE
 from theodolite.core.run import Run
 from theodolite.report import html, tables
 from theodolite.report.answers import Answer, answers_of
+from theodolite.report.blocks import Table
 from theodolite.report.chart import Chart
 from theodolite.report.latex import latex
+from theodolite.report.pages import kind_of, page_of, require_comparison
 from theodolite.report.plots import plot
 from theodolite.report.sheet import Sheet, open_finished
 from theodolite.report.verdict_words import sentence
@@ -19,11 +23,15 @@ TABLES = ("matched", "free", "blocks")
 
 
 class Result:
-    """A finished run in Python; everything comes from the files in `folder`, and the model is not needed."""
+    """A finished run in Python; everything comes from the files in `folder`, and the model is not needed.
+
+    `rows`, `scores` and `notes` exist for runs of every kind; tables and figures are those of its kind.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.folder = run.folder
+        self._page = None if kind_of(run) == COMPARE else page_of(run)  # of another kind than a comparison
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -58,10 +66,16 @@ class Result:
 
         >>> [str(answer) for answer in run.answers()]  # doctest: +SKIP
         """
-        return answers_of(self.run)
+        return answers_of(self.run) if self._page is None else []
 
-    def table(self, task: str = "matched") -> pd.DataFrame:
-        """AUROC and interval as written in the report, methods by data sets; numbers to compute with are in `frame`."""
+    def table(self, task: str | None = None) -> pd.DataFrame:
+        """Return a table as written in the report; of a comparison methods by data sets, AUROC and interval.
+
+        task: of a comparison `matched` (default), `free` or `blocks`; numbers to compute with are in `frame`.
+        """
+        if self._page is not None:
+            return _frame(self._page.table(self.run, task))
+        task = task or TABLES[0]
         self._check(task)
         lines = tables.auroc(self._sheet, task, self._sheet.columns(task), "")
         group, index, cells = "", [], []
@@ -74,12 +88,13 @@ class Result:
         columns = pd.MultiIndex.from_tuples(names, names=["data set", "role"])
         return pd.DataFrame(cells, pd.MultiIndex.from_tuples(index, names=["looks at", "method"]), columns)
 
-    def plot(self, kind: str = "forest") -> Chart:
-        """A matplotlib figure: "forest", "sites" or "k-sparse"."""
-        return plot(self._sheet, kind)
+    def plot(self, kind: str | None = None) -> Chart:
+        """A matplotlib figure; of a comparison "forest" (default), "sites" or "k-sparse"."""
+        return self._page.chart(self.run, kind) if self._page else plot(self._sheet, kind or "forest")
 
     def to_latex(self, task: str = "matched") -> str:
-        """Headline table and contrasts for a paper (booktabs)."""
+        """Headline table and contrasts of a comparison for a paper (booktabs)."""
+        require_comparison(self.run, "LaTeX")
         self._check(task)
         return latex(self._sheet, task)
 
@@ -98,11 +113,18 @@ class Result:
         return Sheet(self.run)
 
     def _repr_html_(self) -> str:
-        return html.fragment(self._sheet)
+        return f"<p>{escape(self._page.sentence(self.run))}</p>" if self._page else html.fragment(self._sheet)
 
     def __repr__(self) -> str:
         said = f"{self.run.made_with} " if self.run.made_with else ""
-        return f"Result({str(self.folder)!r}): {said}{sentence(self._sheet)}"
+        result = self._page.sentence(self.run) if self._page else sentence(self._sheet)
+        return f"Result({str(self.folder)!r}): {said}{result}"
+
+
+def _frame(table: Table) -> pd.DataFrame:
+    """Return a table's cells as words, each with its small second line; headings of groups are left out."""
+    cells = [[f"{cell.words} {cell.small}".rstrip() for cell in line.cells] for line in table.lines if not line.heading]
+    return pd.DataFrame(cells, columns=[head.words for head in table.head])
 
 
 def open_run(folder: str | Path) -> Result:

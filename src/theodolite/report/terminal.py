@@ -21,6 +21,7 @@ from theodolite.report.progress import progress
 if TYPE_CHECKING:  # pandas and matplotlib cost seconds, and most commands print a few lines
     import pandas as pd
 
+    from theodolite.core.run import Run
     from theodolite.report.answer_words import Answer
     from theodolite.report.blocks import Block, Value
     from theodolite.report.sheet import Cell, Column, Sheet
@@ -41,18 +42,36 @@ def say(lines: Iterable[str]) -> None:
 
 
 def show(result: Any) -> None:
-    """A plan's lines; or of a finished run the verdict, the short table, what was counted, times, the page."""
+    """A plan's lines; or of a finished run the result by its kind, what was counted, times, the page."""
     if hasattr(result, "lines"):
         say(result.lines())
         return
+    from theodolite.core.recipe import COMPARE
+    from theodolite.report.pages import kind_of, page_of
+
+    run = result.run
+    if run.made_with:
+        paragraph(run.made_with)
+    if kind_of(run) == COMPARE:
+        _comparison(run)
+    else:
+        paragraph(page_of(run).sentence(run))
+        for block in page_of(run).summary(run):
+            draw(block)
+    if run.notes:
+        paragraph(f"Counted: {counted(run.notes)}")
+    paragraph("Time: " + ", ".join(f"{s['stage']} {duration(s['seconds'])}" for s in run.manifest["stages"]))
+    say([f"Report: {run.folder / 'report.html'}"])
+
+
+def _comparison(run: "Run") -> None:
+    """The answers of a comparison, its verdict and contrasts, the short table, and what was selected."""
     from theodolite.report import findings, verdict_words
     from theodolite.report.selective import answer as selective_answer
     from theodolite.report.sheet import Sheet
 
-    run, sheet = result.run, Sheet(result.run)
+    sheet = Sheet(run)
     verdict = run.read_json("verdict") or {"contrasts": []}
-    if run.made_with:
-        paragraph(run.made_with)
     _answers(sheet)
     paragraph(verdict_words.sentence(sheet))
     for line in verdict["contrasts"]:
@@ -64,17 +83,19 @@ def show(result: Any) -> None:
         paragraph(words)
     if selected := selective_answer(sheet):
         paragraph(selected)
-    if run.notes:
-        paragraph(f"Counted: {counted(run.notes)}")
-    paragraph("Time: " + ", ".join(f"{s['stage']} {duration(s['seconds'])}" for s in run.manifest["stages"]))
-    say([f"Report: {run.folder / 'report.html'}"])
 
 
 def show_answers(folder: str | Path) -> None:
-    """Print the plain answers of the finished run in a folder."""
+    """Print the plain answers of the finished run in a folder; of another kind than a comparison its sentence."""
+    from theodolite.core.recipe import COMPARE
+    from theodolite.report.pages import kind_of, page_of
     from theodolite.report.sheet import Sheet, open_finished
 
-    _answers(Sheet(open_finished(folder)))
+    run = open_finished(folder)
+    if kind_of(run) == COMPARE:
+        _answers(Sheet(run))
+    else:
+        paragraph(page_of(run).sentence(run))
 
 
 def _answers(sheet: "Sheet") -> None:

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.installed import entry_points
-from theodolite.core.recipe import COMPARE
+from theodolite.core.recipe import COMPARE, BaseRecipe, Recipe, read
 from theodolite.core.run import Run
-from theodolite.core.strict import Strict
-from theodolite.models.model import Model
+from theodolite.study.compare_request import CompareRequest
 from theodolite.study.hardware import Machine
 from theodolite.study.stages import Stages, Steps
+
+if TYPE_CHECKING:  # torch takes seconds, and a recipe is shown without it
+    from theodolite.models.model import Model
 
 GROUP = "theodolite.analyses"  # entry points of other packages, each named as its kind
 OWN = {COMPARE: "theodolite.comparison.analysis:ANALYSIS"}
@@ -26,7 +29,7 @@ class Inputs:
     recipe: Any
     run: Run
     machine: Machine
-    model: Model | None = None
+    model: "Model | None" = None
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,34 @@ class Stage(Generic[State]):
     wanted: Callable[[State], bool] = lambda state: True
 
 
+class Plan(Protocol):
+    """Answer of a dry run: what the analysis would do and cost, as lines of text."""
+
+    def lines(self) -> Iterator[str]: ...
+
+
 @dataclass(frozen=True)
 class Analysis(Generic[State]):
-    """One `kind:` of recipe: the schema of its file, the state that its stages share, and the stages in order."""
+    """One `kind:` of recipe: the schema of its file, the state that its stages share, and the stages in order.
+
+    tasks: the tasks that rows of its Runs may have. options: names of the fields of a request that it takes; others
+    are refused. resolve: called with a request and the identity of a model that is loaded ("" without one), returns
+    the recipe that is meant; by default that of the file, with the options given in the place of its fields. plan:
+    called with recipe, loaded model and machine for a dry run. paths: the paths of this machine that a recipe holds,
+    each with the name that a Run writes for it. reopen: raises UserError where a finished Run may not stand for the
+    same request any more.
+    """
 
     kind: str
-    schema: type[Strict]
+    schema: type[BaseRecipe]
     begin: Callable[[Inputs], State]
     stages: tuple[Stage[State], ...]
+    tasks: frozenset[str] = frozenset()
+    options: frozenset[str] = frozenset()
+    resolve: Callable[[CompareRequest, str], BaseRecipe] | None = None
+    plan: Callable[[Any, "Model | None", Machine], Plan] | None = None
+    paths: Callable[[Any], Mapping[str, str]] = lambda recipe: {}
+    reopen: Callable[[Run], None] = lambda run: None
 
     def carry_out(self, inputs: Inputs, stages: Stages) -> None:
         """Go through the stages under the lock of the run's folder, and finish the run.
@@ -58,6 +81,7 @@ class Analysis(Generic[State]):
         """
         with inputs.run.alone():
             try:
+                inputs.run.tasks = self.tasks
                 state = self.begin(inputs)
                 for stage in self.stages:
                     if stage.wanted(state):
@@ -67,6 +91,17 @@ class Analysis(Generic[State]):
             except UserError:
                 inputs.run.withdraw()
                 raise
+
+
+def load_recipe(name: str | Path) -> BaseRecipe:
+    """Return a recipe of any kind, shipped or from a file, validated by the schema of its kind.
+
+    >>> load_recipe("truth").kind
+    'compare'
+    """
+    found = read(name)
+    # that of a comparison is known without importing its analysis, which takes seconds
+    return found.as_schema(Recipe if found.kind == COMPARE else Analyses()[found.kind].schema)
 
 
 class Analyses(Mapping[str, Analysis]):

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import load as load_recipe
 from theodolite.data import concept
 from theodolite.data.audit import Audit, audit_file
 from theodolite.data.audit import audit as audit_rows
 from theodolite.data.verify import verify as verify_sources
 from theodolite.report.audit import may_not_be_quoted
+from theodolite.study.analysis import load_recipe
 from theodolite.study.request import is_table, named
 
 

@@ -290,6 +290,18 @@ def named_fields(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def flag(name: str) -> str:
+    """Return the flag of a field on the command line, or the name of one that has none.
+
+    >>> flag("max_tokens"), flag("methods"), flag("groups")
+    ('--max-tokens', '--methods', 'groups')
+    """
+    (option,) = (each.metadata[OPTION] for each in fields(CompareRequest) if each.name == name)
+    if option.cli is None:
+        return name
+    return str(option.names[0]) if option.names else f"--{name.replace('_', '-')}"
+
+
 def arguments() -> str:
     """Return every field with its help, as a docstring lists arguments."""
     lines = [f"{each.name}: {each.metadata[OPTION].help}" for each in fields(CompareRequest)]

@@ -11,7 +11,7 @@ from scipy import sparse
 from theodolite.core.atomic import file_sha256
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
-from theodolite.core.recipe import Recipe
+from theodolite.core.recipe import COMPARE, Recipe
 from theodolite.core.recipe import load as load_recipe
 from theodolite.core.recipe import names as recipe_names
 from theodolite.core.sealed import Note, entry, no_note, seal
@@ -39,7 +39,7 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note =
     """
     files = [source.file for part in wanted.parts for source in part.sources if source.file and not source.revision]
     content = [file_sha256(Path(name).expanduser()) for name in files if Path(name).expanduser().is_file()]
-    digests = [load_recipe(name).digest() for name in recipe_names()]
+    digests = [load_recipe(name).digest() for name in recipe_names(COMPARE)]
     asked = [wanted.model_dump_json(), *content, *digests, code_hash(_cleared)]
     key = hashlib.sha256("\0".join(asked).encode()).hexdigest()
     path = (folder or cache_root() / "corpora") / f"{slug(wanted.name)}-{key[:16]}.jsonl.zst"
@@ -51,7 +51,7 @@ def cached(wanted: corpus.CorpusRecipe, folder: Path | None = None, note: Note =
 
 
 def _cleared(wanted: corpus.CorpusRecipe) -> corpus.Corpus:
-    all_shown = [shown(load_recipe(name)) for name in recipe_names()]
+    all_shown = [shown(load_recipe(name)) for name in recipe_names(COMPARE)]
     return corpus.load(wanted, near=lambda texts: near_any(texts, all_shown))
 
 

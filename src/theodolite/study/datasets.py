@@ -12,7 +12,7 @@ from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
-from theodolite.core.recipe import AUTO, Recipe
+from theodolite.core.recipe import AUTO, COMPARE, Recipe
 from theodolite.core.recipe import load as load_recipe
 from theodolite.core.recipe import names as recipe_names
 from theodolite.core.sealed import Note, entry, no_note, seal
@@ -146,7 +146,7 @@ def dictionary_texts(recipe: Recipe, subjects: Subjects, note: Note = no_note) -
     The corpora were cleared of the shipped recipes' rows when they were made (`corpora.cached`); rows of a user's own
     are cleared of the corpora instead, which then have to be fetched.
     """
-    if not recipe.shifts or (recipe.name in recipe_names() and recipe.shifts == load_recipe(recipe.name).shifts):
+    if not recipe.shifts or (recipe.name in recipe_names(COMPARE) and recipe.shifts == load_recipe(recipe.name).shifts):
         return []
     trained_on = {s.dictionary.info.get("training", {}).get("corpus") for s in subjects.dictionaries}
     read = [corpora.cached(corpus.recipe(name), note=note) for name in corpus.names() if name in trained_on]

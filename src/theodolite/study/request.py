@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from theodolite.core.atomic import file_sha256
 from theodolite.core.code_hash import helpers_hash
-from theodolite.core.errors import UserError, unknown
+from theodolite.core.errors import UserError
 from theodolite.core.methods import file_of, is_file, parse
-from theodolite.core.recipe import Contrast, Recipe, Source, validated
-from theodolite.core.recipe import load as load_recipe
+from theodolite.core.recipe import BaseRecipe, Contrast, Recipe, Written, read, validated
 from theodolite.core.recipe import names as recipe_names
 from theodolite.core.slug import slug
 from theodolite.data.sources.tables import form_of
@@ -139,25 +138,41 @@ def _admitted(recipe: Recipe, request: CompareRequest) -> dict[str, list[float]]
 
 
 def local_paths(recipe: Recipe) -> dict[str, str]:
-    """Paths of this machine that a recipe holds (model, data, dictionaries, method files) and what a Run calls them.
+    """Paths of this machine that a recipe holds (model, data, dictionaries, method files) and what a Run calls them."""
+    named = [recipe.model, *recipe.dictionaries]
+    found = [name for name in named if Path(name).is_absolute() or (os.sep in name and Path(name).exists())]
+    files = [file_of(method) for method in recipe.methods]
+    return shared_names(
+        [*found, *(s.file for _, s in recipe.sources() if s.file), *(str(file) for file in files if file is not None)]
+    )
+
+
+def shared_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return for each path of this machine the name that a Run writes in its place.
 
     That is the last component, unless a dictionary or model of ours could have that name.
+
+    >>> shared_names(["/home/me/mine.csv", "/data/shipped"])
+    {'/home/me/mine.csv': 'mine.csv', '/data/shipped': './shipped'}
     """
     from theodolite.models.load import SHIPPED
 
     ours = (*corpus.names(), *SHIPPED, "shipped")
-    named = [recipe.model, *recipe.dictionaries]
-    found = [name for name in named if Path(name).is_absolute() or (os.sep in name and Path(name).exists())]
-    files = [file_of(method) for method in recipe.methods]
-    paths = [*found, *(s.file for s in _sources(recipe) if s.file), *(str(file) for file in files if file is not None)]
     names = {path: Path(path).name or "root" for path in paths}
     return {path: f"./{name}" if name.startswith(ours) else name for path, name in names.items()}
 
 
-def default_folder(recipe: Recipe) -> Path:
-    """`runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide."""
-    plain = recipe.name in recipe_names() and recipe == resolve(CompareRequest(recipe.name))
-    return Path("runs") / (recipe.name if plain else f"{slug(recipe.name)}-{recipe.digest()[:8]}")
+def default_folder(recipe: BaseRecipe, resolve: Callable[[CompareRequest], BaseRecipe] = resolve) -> Path:
+    """Return `runs/NAME` for a shipped recipe as it is, else `runs/NAME-DIGEST`, so that variants never collide.
+
+    The name of a shipped recipe in a folder is written with a hyphen, so that no Run lies in the folder of another:
+    `steer/french` runs in `runs/steer-french`. resolve: makes the recipe of a request, for the recipe's kind.
+    """
+    if recipe.name not in recipe_names(recipe.kind):
+        return Path("runs") / f"{slug(recipe.name)}-{recipe.digest()[:8]}"
+    flat = recipe.name.replace("/", "-")
+    plain = recipe == resolve(CompareRequest(recipe.name))
+    return Path("runs") / (flat if plain else f"{slug(flat)}-{recipe.digest()[:8]}")
 
 
 def is_table(what: str | Path) -> bool:
@@ -179,16 +194,17 @@ def _absolute(name: Any) -> Any:
     return str(path.resolve()) if name not in SHIPPED and name != "shipped" and path.exists() else name
 
 
-def named(what: str | Path) -> Recipe:
-    """A shipped recipe or a recipe file; any other name is an error that says what can be read."""
+def written(what: str | Path) -> Written:
+    """Read a shipped recipe or a recipe file of any kind; any other name is an error that says what can be read."""
     path = Path(what)
-    if str(what) in recipe_names():
-        return load_recipe(what)
-    if path.suffix not in {".yaml", ".yml"} and (path.suffix or path.exists()):
+    if str(what) not in recipe_names() and path.suffix not in {".yaml", ".yml"} and (path.suffix or path.exists()):
         raise UserError(f"cannot read {str(what)!r}: give a recipe name, a .yaml recipe, or a {', '.join(TABLES)} file")
-    if not path.suffix:
-        raise unknown("recipe", str(what), recipe_names())
-    return load_recipe(what)
+    return read(what)
+
+
+def named(what: str | Path) -> Recipe:
+    """Return the recipe of a comparison, shipped or from a file; one of another kind is refused."""
+    return written(what).comparison()
 
 
 def file_hashes(methods: Sequence[str]) -> dict[str, str]:
@@ -241,15 +257,8 @@ def _files_sha256(folder: Path, paths: Iterable[Path]) -> str:
 
 def _data(recipe: Recipe) -> dict[str, str]:
     """Content of data files that no revision pins."""
-    names = [s.file for s in _sources(recipe) if s.file and not s.revision]
+    names = [s.file for _, s in recipe.sources() if s.file and not s.revision]
     return {f"data {name}": file_sha256(Path(name).expanduser()) for name in names if Path(name).expanduser().is_file()}
-
-
-def _sources(recipe: Recipe) -> list[Source]:
-    """Every source that a recipe reads: of training rows, of shifts, of templates."""
-    shifts = recipe.shifts.values()
-    wrapped = [shift.wrap.templates for shift in shifts if shift.wrap]
-    return [*recipe.train, *(source for shift in shifts for source in shift.rows), *wrapped]
 
 
 def _contrasts(fixed: Sequence[Contrast], known: Sequence[str], chosen: Sequence[str]) -> list[Contrast]:
