@@ -161,7 +161,9 @@ def _affine(change: Intervention, width: int) -> tuple[Tensor, Tensor]:
         if wrong:
             raise UserError(f"{change} cannot be written into weights: {why}")
     numbers = next((vars(rule)[n] for n in ("strength", "value", "factor") if n in vars(rule)), 0.0)
-    k = width if isinstance(basis, Identity) else len(basis.neurons if isinstance(basis, Neurons) else basis.write_kd)  # type: ignore[union-attr]
+    k = width
+    if isinstance(basis, Subspace | Neurons):
+        k = len(basis.neurons if isinstance(basis, Neurons) else basis.write_kd)
     if np.shape(detached(numbers)) not in ((), (k,)):
         raise UserError(f"{change} cannot be written into weights: it has a strength for each text or token")
     if basis.d_model not in (None, width):

@@ -1,7 +1,7 @@
 """The one primitive: run tokens through the model, capture states at sites, change them on the way."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -206,7 +206,8 @@ def run(
         # a list of columns is taken by transformers as indices, a number as that many from the end
         extra = {} if kept is None else {"logits_to_keep": 1 if kept == [-1] else torch.tensor(kept)}
         cache = past.cache if past is not None else None
-        keys_and_values: dict[str, Any] = {_cache_argument(type(body)): cache, "use_cache": cache is not None}
+        kind: Any = type(body)
+        keys_and_values: dict[str, Any] = {_cache_argument(kind): cache, "use_cache": cache is not None}
         inputs = _inputs(network.module, tokens, passing.columns.start)
         output = body(**inputs, **keys_and_values, **extra)
     found = output.logits if with_logits and output is not None else None
@@ -218,7 +219,10 @@ def run(
     return Trace(passing.captured, found)
 
 
-_cache_argument = lru_cache(maxsize=16)(cache_argument)  # a signature takes as long to read as a block to run
+@lru_cache(maxsize=16)
+def _cache_argument(kind: Hashable) -> str:
+    """Return `cache_argument` of a class from memory: its signature takes as long to read as a block to run."""
+    return cache_argument(kind)  # type: ignore[arg-type]
 
 
 class _Pass:
