@@ -25,6 +25,7 @@ from theodolite.core.tensors import detached
 from theodolite.models.families import Network
 from theodolite.models.hashing import folder_hash
 from theodolite.models.model import Model
+from theodolite.models.quiet import quiet
 from theodolite.models.run import Effects, run
 
 RECORD = "theodolite.json"
@@ -58,7 +59,8 @@ def bake(model: Model, interventions: Any, folder: str | Path, *, concept: str) 
         _write(Network.of(baked), change)
     difference = _difference(model, baked, changes)
     with TemporaryDirectory() as scratch:
-        baked.save_pretrained(scratch)
+        with quiet():
+            baked.save_pretrained(scratch)
         model.tokenizer.save_pretrained(scratch)
         files = {path.name: path for path in sorted(Path(scratch).iterdir())}
         for name, path in files.items():
