@@ -21,7 +21,7 @@ PROMPT = "The weather in the north of the country was"
 
 
 def ways(model: Model, batch: int, tokens: int) -> dict[str, Callable[[], int]]:
-    """What is compared: each returns how many tokens it wrote."""
+    """Return the ways that are compared; each returns how many tokens it wrote."""
     random = np.random.default_rng(0)
     sites = [f"blocks.{block % model.n_blocks}.resid_post" for block in range(20)]
     vectors = [random.normal(size=model.d_model).astype(np.float32) for _ in sites]

@@ -177,7 +177,7 @@ def _affine(change: Intervention, width: int) -> tuple[Tensor, Tensor]:
 
 
 class _NoPass:
-    """What rules that are affine maps ask of a pass: nothing but their basis."""
+    """Pass context for rules that are affine maps, which ask for nothing but their basis."""
 
     def __init__(self, change: Intervention) -> None:
         self.basis = change.basis
