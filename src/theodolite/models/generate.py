@@ -162,6 +162,7 @@ def _write(
         logits = run(network, tokens, effects=effects, logits=[-1], after=past, batch=batch).logits
         assert logits is not None
         rows_nv = logits[:, -1].float().cpu()
+        effects.count_until_changed()
         chosen = _choose(rows_nv, how.temperature, [answer.draw for answer in answers])
         log_probs = rows_nv.gather(1, torch.tensor(chosen).unsqueeze(1)).squeeze(1) - rows_nv.logsumexp(1)
         for answer, token, log_prob in zip(answers, chosen, log_probs.tolist(), strict=True):
