@@ -113,16 +113,25 @@ def test_parts_have_both_classes_in_their_shares(name: str) -> None:
         assert abs(len(part) - share * n) <= 4
 
 
-def test_a_spine_concept_reads_on_the_texts_and_sites_that_it_is_steered_by() -> None:
-    for name in SPINE:
-        recipe = recipes.load(resources.files("theodolite") / "recipes" / "reading" / f"{name}.yaml")  # type: ignore[arg-type]
-        assert (recipe.name, recipe.format, recipe.site) == (f"reading/{name}", "raw", "blocks.17.resid_post")
-        assert recipe.sites == [f"blocks.{block}.resid_post" for block in (9, 13, 17)]
-        found, own = concept.load(recipe), loaded(name)
-        assert own.shift is not None
-        assert sorted(found.train.texts) == sorted(own.texts.texts)
-        assert sorted(found.shifts["other-genre"].texts) == sorted(own.shift.texts)
-        assert found.train.frame["cluster"].nunique() == len(set(own.texts.groups))  # a pair is never divided
+@pytest.mark.parametrize("name", SPINE)
+def test_a_spine_concept_is_read_at_the_sites_that_it_is_steered_at(name: str) -> None:
+    recipe = reading(name)
+    assert (recipe.name, recipe.format, recipe.site) == (f"reading/{name}", "raw", "blocks.17.resid_post")
+    assert recipe.sites == [f"blocks.{block}.resid_post" for block in (9, 13, 17)]
+    sources = [*recipe.train, *recipe.shifts["other-genre"].rows]
+    assert [(s.concept, s.member, s.group) for s in sources] == [(name, None, "group"), (name, "shift", "group")]
+
+
+def test_a_concept_is_read_on_the_texts_that_it_is_steered_by() -> None:
+    found, own = concept.load(reading("french")), loaded("french")
+    assert own.shift is not None
+    assert sorted(found.train.texts) == sorted(own.texts.texts)
+    assert sorted(found.shifts["other-genre"].texts) == sorted(own.shift.texts)
+    assert found.train.frame["cluster"].nunique() == len(set(own.texts.groups))  # a pair is never divided
+
+
+def reading(name: str) -> recipes.Recipe:
+    return recipes.load(resources.files("theodolite") / "recipes" / "reading" / f"{name}.yaml")  # type: ignore[arg-type]
 
 
 def test_all_of_it_is_small() -> None:
