@@ -12,7 +12,18 @@ from theodolite import cli
 SOURCE = Path(__file__).parents[2] / "src" / "theodolite"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 ARGUMENT = re.compile(r"\b([a-z_]+)=(?=['A-Z{]|$)")
-COMMANDS = ("compare", "read", "train", "convert", "report", "check", "data audit", "data verify", "cache clear")
+COMMANDS = (
+    "compare",
+    "read",
+    "train",
+    "convert",
+    "report",
+    "check",
+    "data audit",
+    "data check",
+    "data verify",
+    "cache clear",
+)
 # Modules that one command alone reaches, by the start of their path; the options of others exist in some command.
 HOME = {
     "cli.py": "read",
@@ -29,6 +40,8 @@ HOME = {
     "comparison/": "compare",
     "dictionaries/opening.py": "compare",
     "models/prompting.py": "compare",
+    "data/file_check.py": "data check",
+    "study/file_checking.py": "data check",
 }
 # Reached from compare and data audit, which share these
 SHARED = {"data/sources/select.py": ("compare", "data audit"), "data/clean.py": ("compare", "data audit")}
