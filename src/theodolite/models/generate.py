@@ -114,6 +114,7 @@ def next_token(network: Network, effects: Effects, batch: Batch, *, use_cache: b
     def step(tokens: Tokens) -> Tensor:
         logits = run(network, tokens, effects=effects, logits=[-1], after=past, batch=batch).logits
         assert logits is not None
+        effects.count_until_changed()
         return logits[:, -1]
 
     return step
