@@ -29,6 +29,17 @@ def encoded(model: Model, openings: Sequence[str], format: Format = "raw") -> li
     return found
 
 
+def at_the_end(model: Model, openings: Sequence[str], format: Format = "raw") -> tuple[Tokens, Tensor]:
+    """Tokens (n, t) of openings, and their last tokens as targets (n, t) bool.
+
+    >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
+    >>> at_the_end(Model(tiny_model(), byte_tokenizer()), ["ab", "a"])[1].int().tolist()
+    [[0, 1], [1, 0]]
+    """
+    tokens = pad(encoded(model, openings, format), model.tokenizer.pad_token_id or 0)
+    return tokens, torch.arange(tokens.ids.shape[1]) == tokens.last_columns[:, None]
+
+
 def joined(
     model: Model, openings: Sequence[str], ids: Sequence[Sequence[int]], format: Format = "raw", skip: int = 0
 ) -> tuple[Tokens, Tensor]:
