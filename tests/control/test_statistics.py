@@ -205,6 +205,8 @@ def test_selectivity_counts_the_size_of_the_mean() -> None:
     assert more.value == pytest.approx(3)
     assert part.value == pytest.approx(0.8)
     assert more.lo < 3  # scatter of the second concept is in the interval
+    wrong_less, wrong_part = selectivity(-own, others, np.arange(6))
+    assert (wrong_less.value, wrong_part.value) == pytest.approx((-5, -0.8))
     with pytest.raises(UserError, match="other concept"):
         selectivity(own, np.zeros((0, 6)), np.arange(6))
 

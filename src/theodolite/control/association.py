@@ -60,7 +60,7 @@ def association(reading_cm: Array, steering_cm: Array, *, n_boot: int = 2000, se
     n_concepts, n_methods = x_cm.shape
     size = (n_methods, n_concepts, int((~whole).sum()))
     if n_methods < _FEWEST:
-        return Association(*[math.nan] * 4, (math.nan,) * n_concepts, True, *size)
+        return Association(math.nan, math.nan, math.nan, math.nan, (math.nan,) * n_concepts, True, *size)
     by_concept = [
         float(_weighted_rank_correlation(x, y, np.ones((1, n_methods)))[0]) for x, y in zip(x_cm, y_cm, strict=True)
     ]

@@ -136,7 +136,8 @@ def _quality(tuned: Tuned, label_n: Array, group_n: Array, seed: int) -> Quality
     size = (len(label_n), len(np.unique(group_n)))
     probability_n = expit(tuned.platt.log_odds(score_n))
     return Quality(
-        *(_summary(metric, label_n, x, weight_bn, size) for metric, x in ((auroc, score_n), (ece, probability_n))),
+        _summary(auroc, label_n, score_n, weight_bn, size),
+        _summary(ece, label_n, probability_n, weight_bn, size),
         tuned.platt.slope,
     )
 

@@ -1,4 +1,4 @@
-"""What steering costs: prediction of unrelated text, and the text that the steered model writes.
+"""Cost of steering: prediction of unrelated text, and the text that the steered model writes.
 
 Cross-entropy and top-1 are those of the next token on unrelated texts, teacher-forced; cloze is the last word of
 sentences that have one plain ending (`cloze.txt`). Fluency is the cross-entropy of what the steered model wrote under

@@ -71,7 +71,8 @@ def over_concepts(effect_k: Array, se_k: Array) -> OverConcepts:
         raise UserError("a standard error of 0 gives one concept all the weight: leave out a concept without spread")
     if n < 2:
         value = float(y_k[0]) if n else math.nan
-        return OverConcepts(value, *[math.nan] * 7, n, left_out)
+        none = math.nan
+        return OverConcepts(value, none, none, none, none, none, none, none, n, left_out)
     tau2 = _between(y_k, v_k)
     w_k = 1 / (v_k + tau2)
     value = float(w_k @ y_k / w_k.sum())

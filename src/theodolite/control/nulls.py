@@ -155,7 +155,7 @@ def band(effect_m: Array) -> Band:
     size_m = np.sort(abs(effect_m[~np.isnan(effect_m)]))
     n, left_out = len(size_m), int(np.isnan(effect_m).sum())
     if not n:
-        return Band(*[math.nan] * 4, "normal", 0, left_out)
+        return Band(math.nan, math.nan, math.nan, math.nan, "normal", 0, left_out)
     square = float(np.mean(size_m**2))
     sd = math.sqrt(square)
     if n < FEWEST_FOR_QUANTILE:

@@ -241,10 +241,11 @@ def selectivity(
 ) -> tuple[Summary, Summary]:
     """Effect on the concept less the mean size of its effect on other concepts, and as a share of both.
 
-    own_n: effects on the concept itself, (n,); other_cn: the same steered texts scored for C other concepts, (C, n), in
-    units that compare (such as random standard deviations). The size is |mean over openings|, so that scatter between
-    openings is no effect. The difference is |own| - mean of the others; the share |own| / (|own| + mean of the others)
-    is 1 where nothing else moves and .5 where the concept moves no more than others do. Both with percentile intervals.
+    own_n: effects on the concept itself in the direction asked (times -1 for a negative strength), (n,); other_cn: the
+    same steered texts scored for C other concepts, (C, n), in units that compare (such as random standard deviations).
+    The size is |mean over openings|, so that scatter between openings is no effect. The difference is own - mean size
+    of the others. The share own / (|own| + mean size of the others) is 1 where nothing else moves, .5 where the concept
+    moves no more than others do, and negative where it moves the wrong way. Both with percentile intervals.
 
     >>> more, part = selectivity(np.array([3.0, 3.0]), np.array([[1.0, 1.0], [-1.0, -1.0]]), np.arange(2))
     >>> more.value, part.value
@@ -257,12 +258,18 @@ def selectivity(
     whole = ~np.isnan(both_cn).any(0)
     both_cn, group_n = both_cn[:, whole], group_n[whole]
     weight_bn = np.vstack([np.ones(whole.sum()), bootstrap_weights(group_n, n_boot, seed)])
-    size_bc = abs(weight_bn @ both_cn.T / weight_bn.sum(1, keepdims=True))
-    own_b, rest_b = size_bc[:, 0], size_bc[:, 1:].mean(1)
-    total_b = own_b + rest_b
+    mean_bc = weight_bn @ both_cn.T / weight_bn.sum(1, keepdims=True)
+    own_b, rest_b = mean_bc[:, 0], abs(mean_bc[:, 1:]).mean(1)
+    total_b = abs(own_b) + rest_b
     part_b = np.divide(own_b, total_b, out=np.full_like(own_b, np.nan), where=total_b > 0)
     size = (int(whole.sum()), len(np.unique(group_n)))
-    return tuple(Summary(float(d[0]), *map(float, np.quantile(d[1:], _TAILS)), *size) for d in (own_b - rest_b, part_b))  # type: ignore[return-value]
+    return _summary(own_b - rest_b, size), _summary(part_b, size)
+
+
+def _summary(draws: Array, size: tuple[int, int]) -> Summary:
+    """The first draw is the value, the others give its percentile interval; size: openings and their groups."""
+    lo, hi = np.quantile(draws[1:], _TAILS)
+    return Summary(float(draws[0]), float(lo), float(hi), *size)
 
 
 def _estimate(value_sn: Array, group_n: Array, training: TrainingSets, seed: int) -> Estimate:
