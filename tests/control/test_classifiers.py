@@ -32,7 +32,8 @@ def test_both_tell_the_concept_in_new_places(fitted: tuple[ConceptClassifier, Co
         glad, sad = one.score(["we are happy at home", "we are gloomy at home"])
         assert glad > sad
         assert one.quality.auroc.value > 0.9
-        assert one.quality.auroc.lo <= one.quality.auroc.value <= one.quality.auroc.hi
+        assert one.quality.auroc.lo <= one.quality.auroc.value <= one.quality.auroc.hi <= 1
+        assert one.quality.auroc.lo <= 1 - 0.30  # ten groups without an error may hide a rate of .31
         assert (one.quality.auroc.n, one.quality.auroc.n_groups) == (60, 10)
     assert [one.name for one in fitted] == ["ngrams", "sentence"]
     assert fitted[0].method.split("(")[0] in ("word_ngrams", "char_ngrams")

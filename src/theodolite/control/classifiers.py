@@ -9,7 +9,7 @@ Shapes: n texts, m samples of each.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import expit
 
 from theodolite.control.statistics import Summary
-from theodolite.core.bootstrap import bootstrap_weights
+from theodolite.core.bootstrap import bootstrap_weights, fewest_groups, hidden_failures
 from theodolite.core.errors import UserError
 from theodolite.core.methods import parse
 from theodolite.core.metrics import auroc, ece
@@ -132,11 +132,15 @@ def written_effect(score: Callable[[Sequence[str]], Array], steered: Sequence[An
 
 def _quality(tuned: Tuned, label_n: Array, group_n: Array, seed: int) -> Quality:
     score_n = tuned.out_of_fold_n
-    weight_bn = bootstrap_weights(group_n, seed=seed)
+    weight_bn = bootstrap_weights(group_n, seed=seed).astype(float)  # float32 sums leave an AUROC above 1
     size = (len(label_n), len(np.unique(group_n)))
+    found = _summary(auroc, label_n, score_n, weight_bn, size)
+    # near 1 no replicate has an error to draw, so the lower end leaves room for what the groups may hide
+    room = 1 - hidden_failures(fewest_groups(label_n, group_n))
+    found = replace(found, lo=min(found.lo, room)) if found.value > room else found
     probability_n = expit(tuned.platt.log_odds(score_n))
     return Quality(
-        _summary(auroc, label_n, score_n, weight_bn, size),
+        found,
         _summary(ece, label_n, probability_n, weight_bn, size),
         tuned.platt.slope,
     )
