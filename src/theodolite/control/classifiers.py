@@ -132,7 +132,7 @@ def written_effect(score: Callable[[Sequence[str]], Array], steered: Sequence[An
 
 def _quality(tuned: Tuned, label_n: Array, group_n: Array, seed: int) -> Quality:
     score_n = tuned.out_of_fold_n
-    weight_bn = bootstrap_weights(group_n, seed=seed).astype(float)  # float32 sums leave an AUROC above 1
+    weight_bn = bootstrap_weights(group_n, seed=seed).astype(float)
     size = (len(label_n), len(np.unique(group_n)))
     found = _summary(auroc, label_n, score_n, weight_bn, size)
     # near 1 no replicate has an error to draw, so the lower end leaves room for what the groups may hide
@@ -142,12 +142,13 @@ def _quality(tuned: Tuned, label_n: Array, group_n: Array, seed: int) -> Quality
     return Quality(
         found,
         _summary(ece, label_n, probability_n, weight_bn, size),
-        tuned.platt.slope,
+        float(tuned.platt.slope),
     )
 
 
 def _summary(metric: Any, label_n: Array, x_n: Array, weight_bn: Array, size: tuple[int, int]) -> Summary:
-    lo, hi = np.quantile(metric(label_n, x_n, weight_bn), [0.025, 0.975])
+    # both metrics lie in [0, 1], which sums of weights leave by their rounding
+    lo, hi = np.clip(np.quantile(metric(label_n, x_n, weight_bn), [0.025, 0.975]), 0, 1)
     return Summary(float(metric(label_n, x_n)), float(lo), float(hi), *size)
 
 
