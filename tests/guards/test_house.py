@@ -141,7 +141,7 @@ def test_no_module_of_ours_is_imported_under_another_name(path: Path) -> None:
 
 
 RIDDLES = re.compile(r"(What|Of|That of|Those|The same)\b")
-PLAIN_ROOMS = {"core", "data", "store", "readers", "dictionaries", "models", "study", "comparison"}
+PLAIN_ROOMS = {"core", "data", "store", "readers", "dictionaries", "models", "study", "comparison", "control"}
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) in PLAIN_ROOMS], ids=lambda p: str(p.relative_to(SOURCE)))

@@ -156,7 +156,7 @@ class Estimate:
         if not self.reason and not math.isnan(value):
             reach = float(student.ppf(1 - 0.025 / family, df)) * math.hypot(sd_rows, sd_seeds)
             within = (max(value - reach, -1.0), min(value + reach, 1.0))
-            lo, hi = _bounds(value, reach, self.n_groups) if bounded else within
+            lo, hi = share_bounds(value, reach, self.n_groups) if bounded else within
         spread = float(self.seeds.std(ddof=1)) if n_seeds > 1 else math.nan
         return Interval(
             value=value,
@@ -303,8 +303,10 @@ def satterthwaite(sd_rows: float, sd_seeds: float, n_groups: float, n_seeds: flo
     return total**2 / (sd_rows**4 / max(n_groups - 1, 1) + sd_seeds**4 / max(n_seeds - 1, 1))
 
 
-def _bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
+def share_bounds(value: float, reach: float, n_groups: int) -> tuple[float, float]:
     """An interval that stays in [0, 1]: Wilson's (1927), with as many draws as have the standard error measured.
+
+    reach: half the width of the symmetric interval, its standard error times the quantile of Student's t.
 
     Where the metric is nearer to one of its ends than what the groups may hide (`bootstrap.hidden_failures`), the
     bootstrap has seen hardly any failure and cannot say more: at 1 for an AUROC, at 0 for a false-positive rate, Brier
@@ -343,7 +345,7 @@ def _unseen(first: Estimate, other: Estimate) -> float:
     low, high = sorted([first.seeds.mean(), other.seeds.mean()])
     if (low, high) == (0, 1):  # the largest difference there is, and no replicate that varies
         return failing / _NORMAL
-    near_end = low > 1 - failing or high < failing  # as in `_bounds`
+    near_end = low > 1 - failing or high < failing  # as in `share_bounds`
     difference = first - other
     draws = difference.draws.mean(0)[0]
     if np.ptp(difference.draws) < _ROUNDING:  # no group on which the methods differ: k = 0
