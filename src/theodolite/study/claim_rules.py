@@ -158,7 +158,7 @@ def answered(statement: Statement, figures: Figures, pooling: str = "", *, yes: 
     if isinstance(found, str):
         return Tested(statement, "open", why=found)
     value, lo, hi, groups = (float(found[name]) for name in ("value", "lo", "hi", "n_groups"))
-    figure = {"value": value, "lo": lo, "hi": hi, "n": int(found["n"]), "n_groups": int(groups)}
+    figure: dict[str, Any] = {"value": value, "lo": lo, "hi": hi, "n": int(found["n"]), "n_groups": int(groups)}
     if not all(map(math.isfinite, (value, lo, hi))):
         return Tested(statement, "open", why="no interval", **figure)
     seen = statement.metric not in SHARES or unseen_failures(statement.margin, groups) < LEVEL
