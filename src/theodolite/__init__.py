@@ -26,6 +26,7 @@ __all__ = [
     "Site",
     "Trace",
     "UserError",
+    "claims",
     "compare",
     "load_dictionary",
     "open_reader",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from theodolite.models.model import Model
     from theodolite.models.run import Trace
     from theodolite.report.result import Result, open_run
+    from theodolite.study.claims import claims
     from theodolite.study.compare_request import CompareRequest
 
 _HOMES = {
@@ -69,6 +71,7 @@ _HOMES = {
     "Site": "core.site",
     "Trace": "models.run",
     "UserError": "core.errors",
+    "claims": "study.claims",
     "compare": "comparison.runner",
     "load_dictionary": "dictionaries.load",
     "open_reader": "comparison.reading",

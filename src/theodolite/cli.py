@@ -168,6 +168,35 @@ def report(
 
 
 @app.command
+def claims(
+    name: str | None = None,
+    *,
+    runs: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    json: bool = False,
+) -> None:
+    """Answer the claims of the debate from finished Runs, by rules that were written down; no model is run.
+
+    Parameters
+    ----------
+    name
+        one claim, with everything behind its verdict.
+    runs
+        Run folders, or folders of them, beside runs/.
+    json
+        every number as JSON.
+    """
+    from theodolite.core.plain import pretty
+    from theodolite.report import terminal
+    from theodolite.study.claims import claims as verdicts
+
+    found = verdicts(name, runs or ()).to_json()
+    if json:
+        sys.stdout.write(pretty(found).decode())
+    else:
+        terminal.show_claims(found)
+
+
+@app.command
 def check(reader: str) -> None:
     """Run the contract laws and the planted direction on your own reader.
 

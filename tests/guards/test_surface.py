@@ -10,7 +10,7 @@ import pytest
 
 import theodolite
 
-VERBS = {"cache", "compare", "read", "train", "report", "data", "check", "convert"}
+VERBS = {"cache", "claims", "compare", "read", "train", "report", "data", "check", "convert"}
 HEAVY = "{'torch', 'transformers', 'sklearn', 'pandas', 'numpy', 'scipy', 'matplotlib', 'pydantic'}"
 
 

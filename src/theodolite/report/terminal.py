@@ -26,7 +26,17 @@ if TYPE_CHECKING:  # pandas and matplotlib cost seconds, and most commands print
     from theodolite.report.blocks import Block, Value
     from theodolite.report.sheet import Cell, Column, Sheet
 
-__all__ = ["progress", "say", "show", "show_answers", "show_audit", "show_laws", "show_scores", "show_tokens"]
+__all__ = [
+    "progress",
+    "say",
+    "show",
+    "show_answers",
+    "show_audit",
+    "show_claims",
+    "show_laws",
+    "show_scores",
+    "show_tokens",
+]
 
 WIDE = 160  # columns of a log, which nobody resizes
 NAMES, CELL = 32, 20  # columns that the methods' names and one number with its interval take
@@ -244,6 +254,24 @@ def show_audit(audit: Any, *, hidden: bool = False) -> None:
 
     for block in blocks(audit.to_json(), hidden=hidden):
         draw(block)
+
+
+def show_claims(found: dict[str, Any]) -> None:
+    """A table of claims with verdict, figures, model and command; of one alone also everything behind its verdict."""
+    from theodolite.report import claims
+
+    grid = Grid(box=None, padding=(0, 2, 1, 0))
+    for title in ("Claim", "Verdict", "Figure [95 % interval], n", "Model", "Command"):
+        grid.add_column(title, overflow="fold")
+    for claim in found["claims"]:
+        name = Text.assemble((claim["name"], "bold"), f"\n{claim['sentence']}")
+        cells = ("\n".join(claims.figures(claim)) or NONE, claims.model(claim) or NONE, claim["command"])
+        grid.add_row(name, Text(claim["word"], TONES[claims.TONES[claim["word"]]]), *(Text(visible(c)) for c in cells))
+    _console().print(grid)
+    if len(found["claims"]) == 1:
+        (claim,) = found["claims"]
+        say([f"{claim['word']}: {claims.MEANINGS[claim['word']]}", *claims.behind(claim)])
+    say(claims.skipped(found["skipped"]))
 
 
 def paragraph(words: str) -> None:
