@@ -16,9 +16,7 @@ from theodolite.core.recipe import Source
 from theodolite.data.concept_fields import ConceptFields, Targets, Texts, joined, occurs, spaced
 from theodolite.data.dataset import content_hash
 from theodolite.data.near_duplicates import clusters, joined_by_group
-from theodolite.data.sources import concept as packaged
-from theodolite.data.sources import file as local_file
-from theodolite.data.sources import tables
+from theodolite.data.sources import file, packaged, tables
 from theodolite.data.sources.select import group_column, select
 from theodolite.data.splits import split
 
@@ -151,7 +149,7 @@ def read_table(
 ) -> ConceptFile:
     """Read a table as `from_table` does, but its rows as they are."""
     path = Path(path).expanduser().resolve()
-    columns = tables.parse({path.name: local_file.read(str(path))}, blank=True).columns
+    columns = tables.parse({path.name: file.read(str(path))}, blank=True).columns
     named = ", ".join(map(str, positive or ()))
     fields = {
         "name": tables.stem_of(path.name),
@@ -199,7 +197,15 @@ def parts(concept: ConceptFile, seed: int) -> Parts:
                 f"classes: {frame['cluster'].nunique()} groups of {len(rows)} texts are too few or too unequal; give "
                 "more texts or a finer group column"
             )
-    return Parts(*divided, concept.openings, concept.fields.targets, concept.fields.unseen_targets)
+    direction, development, classifier = divided
+    return Parts(
+        direction,
+        development,
+        classifier,
+        openings=concept.openings,
+        targets=concept.fields.targets,
+        unseen_targets=concept.fields.unseen_targets,
+    )
 
 
 def neutral_openings(slots: Sequence[str] | None = None) -> list[str]:
@@ -225,8 +231,8 @@ def _loaded(fields: ConceptFields, folder: Any) -> ConceptFile:
     return ConceptFile(
         fields,
         texts,
-        fields.shift and _table(fields.shift, folder, fields.name, "shift"),
-        fields.classifier and _table(fields.classifier, folder, fields.name, "classifier"),
+        None if fields.shift is None else _table(fields.shift, folder, fields.name, "shift"),
+        None if fields.classifier is None else _table(fields.classifier, folder, fields.name, "classifier"),
         _openings(fields, folder, texts),
     )
 
@@ -279,7 +285,7 @@ def _table(wanted: Texts, folder: Any, name: str, part: str) -> LabelledTexts:
 def _bytes(name: str, folder: Any) -> bytes:
     """A file beside the concept file, which inside the package need not lie on a disk."""
     if isinstance(folder, Path):
-        return local_file.read(str(folder / Path(name).expanduser()))
+        return file.read(str(folder / Path(name).expanduser()))
     return bytes((folder / name).read_bytes())
 
 
@@ -303,7 +309,7 @@ def _openings(fields: ConceptFields, folder: Any, texts: LabelledTexts) -> list[
 
 
 def _targets(path: Path) -> dict[str, list[str]]:
-    found = tables.parse({path.name: local_file.read(str(path))})
+    found = tables.parse({path.name: file.read(str(path))})
     for column in ("target", "label"):
         if column not in found.columns:
             raise unknown(f"column of {path.name!r}", column, map(str, found.columns))

@@ -10,8 +10,7 @@ from typing import Any
 from theodolite.core.errors import UserError
 from theodolite.data import concept_file, pair_file
 from theodolite.data.file_check import ERROR, Finding, Tokens, check_concept, check_pairs
-from theodolite.data.sources import file as local_file
-from theodolite.data.sources import tables
+from theodolite.data.sources import file, tables
 from theodolite.study.request import is_table
 
 
@@ -66,7 +65,7 @@ def check(what: str, *, model: str | None = None, **columns: Any) -> Checked:
 
 def _columns(what: str) -> list[str]:
     path = Path(what).expanduser()
-    return list(map(str, tables.parse({path.name: local_file.read(str(path))}, blank=True).columns))
+    return list(map(str, tables.parse({path.name: file.read(str(path))}, blank=True).columns))
 
 
 def _tokens(model: str) -> Tokens:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
-from theodolite.data.sources import concept, file, generated, hub, tables, wheel
+from theodolite.data.sources import file, generated, hub, packaged, tables, wheel
 from theodolite.data.sources.select import select
 
 PLACES = ("wheel", "hub", "file", "generated", "concept")
@@ -31,7 +31,7 @@ def rows(source: Source, seed: int = 0) -> pd.DataFrame:
     elif kind == "concept":
         if not isinstance(source.member, str | None):
             raise UserError(f"source {source.source!r}: one concept has one member, not {source.member}")
-        table = concept.table(name, source.member or concept.TEXTS)
+        table = packaged.table(name, source.member or packaged.TEXTS)
         source = source.model_copy(update={"label": "label"})
     elif kind == "hub":
         table = hub.table(name, revision=source.revision, **source.options)
