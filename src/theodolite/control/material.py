@@ -119,7 +119,8 @@ class Material:
         """Return an optional part, or say that a method cannot do without it."""
         value = getattr(self, name)
         if value is None:
-            raise UserError(f"{method} needs a {name.replace('_', ' ')}, and this comparison has none: {_WAYS[name]}")
+            what, way = _MISSING[name]
+            raise UserError(f"{method} needs {what}, and this comparison has none: {way}")
         return value
 
     def read(self, examples: Examples, site: Site) -> np.ndarray:
@@ -160,9 +161,15 @@ def pooled_latents_of(rows_td: Any, doc_t: np.ndarray, dictionary: Dictionary, p
     return PooledLatents(pool(codes, doc_t, pooling), p99)
 
 
-_WAYS = {
-    "dictionary": "name one under `dictionaries`, or leave the method out",
-    "control_dictionary": "train one with its encoder frozen and name it, or leave the method out",
-    "instruction": "write `instruction: {positive: ..., negative: ...}` in the concept file, or leave the method out",
-    "development": "give texts to choose on, which are not those of training",
+_MISSING = {
+    "dictionary": ("a dictionary", "name one under `dictionaries`, or leave the method out"),
+    "control_dictionary": (
+        "a control dictionary",
+        "train one with its encoder frozen and name it, or leave the method out",
+    ),
+    "instruction": (
+        "an instruction",
+        "write `instruction: {positive: ..., negative: ...}` in the concept file, or leave the method out",
+    ),
+    "development": ("development texts", "give texts to choose on, which are not those of training"),
 }
