@@ -12,7 +12,7 @@ from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, Mean, Patch, Scale, Zero
+from theodolite.core.rules import Add, Clamp, Mean, Patch, Piecewise, Scale, Zero
 from theodolite.core.site import Site
 
 D = 6
@@ -59,6 +59,26 @@ def test_a_direction_counts_in_units_of_its_vector() -> None:
     }
     for name, (intervention, wanted) in expected.items():
         torch.testing.assert_close(_apply(intervention, h), wanted, msg=name)
+
+
+def test_ablation_keeps_the_coordinate_of_the_mean_and_replacement_moves_it() -> None:
+    """h - V V^+ (h - mean), and h + (h.a)(b - a), each written out."""
+    h, mean = _states(), _states(4)[0, 0]
+    v = torch.tensor(V) / 3
+    ablated = _apply(Intervention.ablate(SITE, V, mean), h)
+    torch.testing.assert_close(ablated, h - ((h - mean) @ v).unsqueeze(-1) * v)
+    torch.testing.assert_close(ablated @ v, (mean @ v).expand(2, 3))
+    span = torch.linalg.pinv(torch.tensor(TWO)) @ torch.tensor(TWO)
+    torch.testing.assert_close(_apply(Intervention.ablate(SITE, TWO, mean), h), h - (h - mean) @ span)
+    b = torch.tensor(TWO[1]) / 2**0.5
+    replaced = _apply(Intervention.replace(SITE, V, TWO[1]), h)
+    torch.testing.assert_close(replaced, h + (h @ v).unsqueeze(-1) * (b - v))
+    with pytest.raises(UserError, match="one direction"):
+        Intervention.replace(SITE, V, np.multiply(V, 3))
+    with pytest.raises(UserError, match="old is no vector"):
+        Intervention.replace(SITE, np.zeros(6), V)
+    with pytest.raises(UserError, match="one vector other than zero"):
+        Intervention.rotate(SITE, TWO, 1.0)
 
 
 def test_projecting_out_a_subspace_leaves_nothing_in_its_span_and_the_rest_alone() -> None:
@@ -112,6 +132,12 @@ EXAMPLES = [
     Intervention.skip(2),
     Intervention(SITE, Clamp(1.0), Direction(V, read=TWO[1:]), Positions("all"), Site(1, "resid_mid")),
     Intervention.add(SITE, V, 3.0, keep_norm=True),
+    Intervention.scale(SITE, V, -1.0),
+    Intervention.piecewise(SITE, V, 0.7),
+    Intervention.rotate(SITE, V, 0.3),
+    Intervention.replace(SITE, V, TWO[1]),
+    Intervention.ablate(SITE, TWO, _states().numpy()[0]),
+    Intervention.add("logits", V, when=Condition(Direction(V), above=0.1, cosine=True)),
     Intervention.project_out(SITE, TWO, when=Condition(Direction(V), above=-1.0, below=np.float32(4), site="embed")),  # type: ignore[arg-type]
 ]
 
@@ -196,7 +222,7 @@ def test_a_condition_without_a_range_is_refused() -> None:
         Intervention.add(SITE, V, when=Condition(Direction(V), above=0.0, site=Site(2, "resid_pre")))
 
 
-@pytest.mark.parametrize("rule", [Add, Clamp, Scale])
+@pytest.mark.parametrize("rule", [Add, Clamp, Scale, Piecewise])
 def test_another_strength_is_another_rule_and_nothing_else(rule: Any) -> None:
     first = Intervention(SITE, rule(1.0), Direction(V), Positions("content"), keep_norm=True)
     for strength in (0.0, -2.5, np.array([1.0, 2.0])):

@@ -193,6 +193,23 @@ def test_a_loss_under_a_bias_is_that_of_the_sum(llama: Model) -> None:
     np.testing.assert_allclose(_loss(llama, texts, change), expected, atol=1e-3, rtol=1e-4)
 
 
+def test_a_prompt_that_is_read_once_for_several_answers_is_changed_alike(llama: Model) -> None:
+    """256 tokens are saved, so that the continuations go on from the prompt's keys and values and its last logits."""
+    prompt, answers = "a long prompt " * 10, [" yes", " no", " perhaps"]
+    change = Intervention.add("logits", BIAS, 0.7)
+    shared = llama.logprobs([prompt] * 3, answers, format="raw", interventions=change).log_prob
+    for answer, found in zip(answers, shared, strict=True):
+        ids, n = llama.tokens(prompt + answer, format="raw").ids[0], len(answer)
+        rows = _rows(llama, prompt + answer, 0.7)
+        assert found == pytest.approx(float(rows[-n - 1 : -1].gather(1, ids[-n:, None]).sum()), abs=1e-3)
+
+
+def test_the_site_of_the_logits_is_read_as_any_other(llama: Model) -> None:
+    rows = llama.read(TEXTS, "logits", positions="last", format="raw")["logits"].rows
+    logits = llama.run(llama.tokens(TEXTS, format="raw"), logits="last").logits[:, 0]
+    np.testing.assert_allclose(rows, logits.numpy(), atol=1e-5)
+
+
 def test_states_before_the_logits_cannot_depend_on_them(llama: Model) -> None:
     with pytest.raises(UserError, match=r"cannot reach blocks\.1\.resid_post"):
         llama.run(llama.tokens("hi"), SITE, Intervention.add("logits", BIAS), logits=False)

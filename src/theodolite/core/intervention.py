@@ -176,8 +176,8 @@ class Intervention:
         asked = self.when.site if self.when is not None else None
         return [site for site in (self.read_site, source, asked) if isinstance(site, Site)]
 
-    def apply(self, h: "Tensor", read: "Tensor", selected: "Tensor", context: PassContext) -> "Tensor":
-        """Return the changed state; `selected` (n, t) says which tokens, the others are returned untouched.
+    def apply(self, h: "Tensor", read: "Tensor", selected: "Tensor | None", context: PassContext) -> "Tensor":
+        """Return the changed state; `selected` (n, t) says which tokens (None: all), the others stay untouched.
 
         Half-precision states are changed in float32 and rounded once.
         """
@@ -191,8 +191,12 @@ class Intervention:
             new = _with_norm_of(wide, new)
         if self.when is not None:
             asked = seen if self.when.site is None else context.at(self.when.site)
-            selected = selected & self.when.chosen(asked, context)
-        return new.to(h.dtype).where(selected.unsqueeze(-1), h)
+            chosen = self.when.chosen(asked, context)
+            selected = chosen if selected is None else selected & chosen
+        new = new if new.dtype == h.dtype else new.to(h.dtype)  # a call that does nothing costs as much as an addition
+        if selected is None:
+            return new
+        return new.where(selected.unsqueeze(-1), h)
 
     def to_json(self) -> dict[str, Any]:
         """A form that `from_json` reads; basis and rule must be ones that have a JSON form."""

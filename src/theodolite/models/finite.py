@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from theodolite.models.run import Effects
 
 
-def check_finite(logits: Tensor, again: "Effects", rerun: Callable[[], Any]) -> None:
-    """Refuse logits that hold NaN or infinite numbers; `rerun` runs the pass once more and lets `again` watch it.
+def check_finite(logits: Tensor, effects: "Effects", rerun: Callable[["Effects"], Any]) -> None:
+    """Refuse logits that hold NaN or infinite numbers; `rerun` runs the pass once more, to find the cause.
 
     One sum tells, at the cost of reading the logits once: it is finite unless one of them is not, or they are so large
     that their sum overflows, which the second look excludes.
@@ -22,9 +22,10 @@ def check_finite(logits: Tensor, again: "Effects", rerun: Callable[[], Any]) -> 
     total = logits.detach().sum(dtype=torch.promote_types(logits.dtype, torch.float32))
     if bool(total.isfinite()) or bool(logits.isfinite().all()):
         return
+    watched = effects.watched()
     with torch.no_grad():
-        rerun()
-    raise UserError(f"the logits hold NaN or infinite numbers: {cause(again)}")
+        rerun(watched)
+    raise UserError(f"the logits hold NaN or infinite numbers: {cause(watched)}")
 
 
 def cause(watched: "Effects") -> str:

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from theodolite.core.basis import Basis
+from theodolite.core.basis import Basis, Identity
 from theodolite.core.block_order import BlockOrder
 from theodolite.core.contradictions import check_together
 from theodolite.core.errors import UserError
@@ -94,6 +95,7 @@ class Effects:
         self.order = BlockOrder.merged(change for change in changes if isinstance(change, BlockOrder))
         self.matched = [0] * len(self.interventions)
         self._altered: list[Tensor | int] = [0] * len(self.interventions)  # on the device, until someone asks
+        self.counting = True
         self.moved: float | None = None  # largest change of a logit, where a caller knows those without changes too
         self.norms: dict[int, tuple[float, float]] | None = None  # see `watched`
 
@@ -127,9 +129,17 @@ class Effects:
         again.norms = {}
         return again
 
-    def add(self, number: int, matched: int, altered: Tensor) -> None:
+    def add(self, number: int, matched: int, altered: Tensor | None) -> None:
         self.matched[number] += matched
-        self._altered[number] = self._altered[number] + altered
+        if altered is not None:
+            self._altered[number] = self._altered[number] + altered
+
+    def count_until_changed(self) -> None:
+        """Stop to count once every intervention is known to have altered a token; a caller that only checks does this.
+
+        A count costs as much as the addition of a vector, in each step of a generation.
+        """
+        self.counting = self.counting and not all(self.changed())
 
     def changed(self) -> tuple[int, ...]:
         """Altered tokens per intervention; waits for the device."""
@@ -196,16 +206,19 @@ def run(
         # a list of columns is taken by transformers as indices, a number as that many from the end
         extra = {} if kept is None else {"logits_to_keep": 1 if kept == [-1] else torch.tensor(kept)}
         cache = past.cache if past is not None else None
-        keys_and_values: dict[str, Any] = {cache_argument(type(body)): cache, "use_cache": cache is not None}
+        keys_and_values: dict[str, Any] = {_cache_argument(type(body)): cache, "use_cache": cache is not None}
         inputs = _inputs(network.module, tokens, passing.columns.start)
         output = body(**inputs, **keys_and_values, **extra)
     found = output.logits if with_logits and output is not None else None
     if found is not None and kept is None and not isinstance(logits, bool):
         found = found[:, list(logits)]
     if found is not None and effects and effects.norms is None:
-        again = effects.watched()  # a pass over all tokens, whatever has run: only after a failure
-        check_finite(found, again, lambda: run(network, tokens, effects=again, logits=True, after=start, batch=batch))
+        # over all tokens, whatever has run before
+        check_finite(found, effects, lambda e: run(network, tokens, effects=e, logits=True, after=start, batch=batch))
     return Trace(passing.captured, found)
+
+
+_cache_argument = lru_cache(maxsize=16)(cache_argument)  # a signature takes as long to read as a block to run
 
 
 class _Pass:
@@ -230,8 +243,8 @@ class _Pass:
         self._states: dict[Site, Tensor] = {}
         self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
         self._roles = tokens.roles.numpy()
-        self._masks: dict[tuple[Any, Any], Tensor] = {}
-        self._matched: dict[Any, int] = {}
+        self._masks: dict[tuple[str, Any], Tensor] = {}  # by the text of positions, whose hash is known
+        self._matched: dict[str, int] = {}
         self._at: dict[Site, list[tuple[int, Intervention]]] = {}
         for number, intervention in enumerate(effects.interventions):
             self._at.setdefault(intervention.site, []).append((number, intervention))
@@ -267,9 +280,9 @@ class _Pass:
 
     def _change(self, number: int, intervention: Intervention, h: Tensor) -> Tensor:
         where = intervention.positions
-        if where not in self._matched:
-            self._matched[where] = int(self.selected(where).sum())
-        matched = self._matched[where]
+        if where.text not in self._matched:
+            self._matched[where.text] = int(self.selected(where).sum())
+        matched = self._matched[where.text]
         if not matched and not intervention.remembers:
             return h
         _check_width(intervention, intervention.basis, h)
@@ -280,8 +293,11 @@ class _Pass:
         if intervention.read_site:
             read = self.state_at(intervention.read_site, intervention.site)
         pass_context = ModelPassContext(self, number, intervention, h)
-        new = intervention.apply(h, read.to(h.device), pass_context.selected, pass_context)
-        self.effects.add(number, matched, (new != h).any(-1).sum())
+        # a choice between old and new costs as much as an addition; a whole state of a donor is not handed on itself
+        all_tokens = matched == self._roles[:, self.columns].size and not isinstance(intervention.basis, Identity)
+        selected = None if all_tokens else pass_context.selected
+        new = intervention.apply(h, read if read is h else read.to(h.device), selected, pass_context)
+        self.effects.add(number, matched, (new != h).any(-1).sum() if self.effects.counting else None)
         if self.effects.norms is not None:
             norms = [float(x.detach().double().norm(dim=-1)[pass_context.selected].max()) for x in (h, new)]
             self.effects.norms[number] = norms[0], norms[1]
@@ -289,7 +305,7 @@ class _Pass:
 
     def selected(self, positions: Any, device: Any = None) -> Tensor:
         """Tokens (n, t) of this pass at positions; each mask is made once, and once more for each device."""
-        key = positions, device
+        key = positions.text, device
         if key not in self._masks:
             if device is not None:
                 self._masks[key] = self.selected(positions).to(device)

@@ -130,8 +130,7 @@ def _unembedded(network: Network, tokens: Tokens, targets: Tensor, effects: Effe
     chosen = run(network, tokens, [end], effects, batch=batch, reduce=lambda _, h: h[targets.to(h.device)])
     logits = network.unembed(chosen.activations[end])
     if effects:
-        again = effects.watched()
-        check_finite(logits, again, lambda: run(network, tokens, effects=again, logits=True, batch=batch))
+        check_finite(logits, effects, lambda e: run(network, tokens, effects=e, logits=True, batch=batch))
     return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
