@@ -24,6 +24,7 @@ ROOMS = {
     "study": BELOW,
     "selection": {*BELOW, "study"},
     "comparison": {*BELOW, "study", "selection"},
+    "control": {*BELOW, "study"},
     "checks": BELOW,
 }
 TORCH_FREE = {"core", "data", "readers", "calibration", "report"}
