@@ -151,7 +151,7 @@ class ControlFile:
             if change.get("basis", {}).get("basis") != "latents":  # these wait for their dictionary
                 _check_change(Intervention.from_json(change), self.made_on.d_model)
         for calibrated in self.strengths:
-            if abs(calibrated.strength) > self.cap:
+            if abs(calibrated.strength) > self.cap * (1 + 1e-6):
                 raise UserError(f"strength {calibrated.strength:g} of {calibrated.nats:g} nats is above {self.cap:g}")
 
     def at(self, strength: float, dictionaries: Iterable[Any] = ()) -> list[Intervention]:
@@ -265,7 +265,7 @@ def check_strength(strength: float, cap: float = math.inf) -> float:
     """Return a strength, or an error if it is no finite number or beyond the cap."""
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
         raise UserError(f"strength {strength!r} is no finite number")
-    if abs(strength) > cap:
+    if abs(strength) > cap * (1 + 1e-6):  # one that was calibrated to the cap may be above it by the last bit
         raise UserError(f"strength {strength:g} is above the cap of {cap:g}: beyond it text falls apart")
     return float(strength)
 
