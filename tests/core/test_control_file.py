@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from theodolite.core import control_file
 from theodolite.core.basis import Direction
-from theodolite.core.control_file import Calibrated, ControlFile, MadeOn, Spread
+from theodolite.core.control_file import ControlFile, KeptStrength, MadeOn, Spread
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.latents import LatentBasis
@@ -50,8 +50,8 @@ def control(model: Model, *changes: Intervention, **more: Any) -> ControlFile:
 def saved(model: Model, tmp_path: Path) -> Path:
     spread = Spread(mean_positive=2.0, sd_positive=0.5, mean_negative=-1.0, sd_negative=0.25)
     strengths = [
-        Calibrated(nats=0.1, sign=1, strength=3.5, kl=0.0998),
-        Calibrated(nats=0.1, sign=-1, strength=-3, kl=0.1),
+        KeptStrength(nats=0.1, sign=1, strength=3.5, kl=0.0998),
+        KeptStrength(nats=0.1, sign=-1, strength=-3, kl=0.1),
     ]
     full = control(
         model,
@@ -130,7 +130,7 @@ def test_strengths_are_those_that_were_calibrated(model: Model, saved: Path) -> 
         UserError, match=r"no strength is kept for 0.3 nats and sign \+1: there are 0.1 \(-\), 0.1 \(\+\)"
     ):
         found.strength(0.3)
-    capped = control(model, strengths=[Calibrated(nats=0.3, sign=1, strength=9.0, kl=0.2, capped=True)])
+    capped = control(model, strengths=[KeptStrength(nats=0.3, sign=1, strength=9.0, kl=0.2, capped=True)])
     with pytest.raises(UserError, match=r"reached its cap at 0\.2 nats"):
         capped.strength(0.3)
     for wrong in (math.nan, math.inf, "x", True):

@@ -93,7 +93,7 @@ class Spread(Strict):
         )
 
 
-class Calibrated(Strict):
+class KeptStrength(Strict):
     """A strength that was found to disturb the model by so many nats; `capped`: the cap came first."""
 
     nats: Positive
@@ -116,7 +116,7 @@ class _Header(Strict):
     cap: Positive | None
     training_set: Digest
     spreads: Annotated[dict[str, Spread], Field(max_length=MOST)]
-    strengths: Annotated[list[Calibrated], Field(max_length=MOST)]
+    strengths: Annotated[list[KeptStrength], Field(max_length=MOST)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ class ControlFile:
     cap: float = math.inf
     training_set: str = ""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
-    strengths: Sequence[Calibrated] = ()
+    strengths: Sequence[KeptStrength] = ()
     positive: str = ""
     negative: str = ""
 
@@ -160,7 +160,7 @@ class ControlFile:
         if strength == 0:
             return []
         given = list(dictionaries)
-        return [_scaled(Intervention.from_json(change, given), strength) for change in self.changes]
+        return [scaled(Intervention.from_json(change, given), strength) for change in self.changes]
 
     def strength(self, nats: float, sign: int = 1) -> float:
         """Return the strength that was calibrated to so many nats, towards the positive class or (sign -1) away.
@@ -270,7 +270,7 @@ def check_strength(strength: float, cap: float = math.inf) -> float:
     return float(strength)
 
 
-def _scaled(change: Intervention, strength: float) -> Intervention:
+def scaled(change: Intervention, strength: float) -> Intervention:
     """Return an intervention at another strength; one whose rule is not linear in it exists at strength 1 only."""
     if isinstance(change.rule, Add):
         return change.at(change.rule.strength * strength)
