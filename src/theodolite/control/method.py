@@ -1,0 +1,73 @@
+"""Methods of control: each fits a `Control` from `Material`, and is found by the name of its file."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from theodolite.control.control import Control
+from theodolite.control.material import Material
+from theodolite.core.discover import Registry, discover
+from theodolite.core.errors import UserError, unknown
+from theodolite.core.methods import check_known, split
+
+PACKAGE = "theodolite.control.methods"
+GROUP = "theodolite.controls"
+ADAPTER = "reader_direction"  # the file that makes a control of a reader, which goes by the reader's name
+
+
+class Method:
+    """A way to fit a control.
+
+    A method is one subclass in one file of `control/methods`: `__init__` only stores its parameters, and `fit` returns
+    a control and sets three names. `passes_` counts the texts that it ran through the model, once for each time, beside
+    the training rows that it was given; `n_fits_` counts the fits and candidates that it chose among; `facts_` holds
+    what a report can say of the result, as JSON. `saw` says in words what the method was allowed to see, `needs` names
+    the optional parts of the material that it cannot do without.
+    """
+
+    saw: ClassVar[str] = "training texts and labels"
+    needs: ClassVar[tuple[str, ...]] = ()
+    passes_: int
+    n_fits_: int
+    facts_: dict[str, Any]
+
+    def fit(self, material: Material) -> Control:
+        """Return the control that this method fits; `passes_`, `n_fits_` and `facts_` are set."""
+        raise TypeError(f"{type(self).__name__} must define fit(material)")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a report can say of the last fit: its cost, what it saw, and facts such as chosen latents."""
+        return {"saw": self.saw, "passes": self.passes_, "fits": self.n_fits_} | self.facts_
+
+    def _done(self, *, passes: int, fits: int, **facts: Any) -> None:
+        self.passes_, self.n_fits_, self.facts_ = passes, fits, facts
+
+
+def control_methods(files: Sequence[str] = ()) -> Registry:
+    """Return the class of every method of control by name: ours, those of installed packages, and those of files.
+
+    >>> "difference_in_means" in control_methods(), "latent_set" in control_methods()
+    (False, True)
+    """
+    return discover(PACKAGE, GROUP, files, kind="method of control")
+
+
+def control_method(spec: str, files: Sequence[str] = ()) -> Method:
+    """Return the method that a spec such as `latent(choose=output)` names; a linear reader's name is one too.
+
+    A reader steers along the direction that it reads along. Where a control method and a reader have one name, the
+    method of control is meant.
+
+    >>> type(control_method("latent_set")).__name__, type(control_method("logistic(C=0.1)")).__name__
+    ('LatentSet', 'ReaderDirection')
+    """
+    name, params, view = split(spec, "method of control")
+    if view is not None:
+        raise UserError(f"method of control {spec!r}: a control has no view; write {spec.rpartition('@')[0]!r}")
+    known, readers = control_methods(files), discover()
+    if name in known:
+        cls: Any = known[name]
+        check_known(params, cls, name)
+        return cls(**params)
+    if name in readers:
+        return known[ADAPTER](reader=spec)
+    raise unknown("method of control", name, [*(set(known) - {ADAPTER}), *readers])
