@@ -138,10 +138,10 @@ class ControlFile:
     concept: str
     method: str
     made_on: MadeOn
-    changes: tuple[dict[str, Any], ...]
+    changes: tuple[dict[str, Any], ...] = field(repr=False)
     cap: float = math.inf
     training_set: str = ""
-    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    spreads: Mapping[str, Spread] = field(default_factory=dict, repr=False)
     strengths: Sequence[KeptStrength] = ()
     positive: str = ""
     negative: str = ""
