@@ -18,6 +18,8 @@ from theodolite.models.sweep import batches
 from theodolite.models.tokens import Encoding, Tokens, pad
 
 StopReason = Literal["stop", "length", "cancelled"]
+# Logits (n, vocabulary) of the next token behind tokens that are padded on the left; one column more at each call
+Step = Callable[[Tokens], Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Decoding:
     Greedy at temperature 0; a sample depends on the seed and its own prompt, not on the batch. `stream(number, text)`
     gets each new piece of text with the number of its prompt, as soon as its last character is complete; the pieces of
     a prompt make up its whole text. `cancel()` is asked before each step, and ends all texts where it returns true: a
-    `threading.Event().is_set`, for one.
+    `threading.Event().is_set`, for one. `predict(prompts, step)` returns the step that predicts the next token of
+    a batch of prompts, in place of the model's own.
     """
 
     max_new_tokens: int = 64
@@ -35,6 +38,7 @@ class Decoding:
     seed: int = 0
     stream: Callable[[int, str], Any] | None = None
     cancel: Callable[[], bool] | None = None
+    predict: Callable[[Sequence[Encoding], Step], Step] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < np.inf:
@@ -94,11 +98,25 @@ def generate(
         chosen = np.sort(index)
         together = [answers[i] for i in chosen]
         batch = Batch(chosen, len(prompts), skipped=longest - max(len(answer.prompt) for answer in together))
-        past = Past.empty(network, effects.order) if use_cache else None
-        _write(network, together, batch, how, effects, stop_ids, past)
+        step = next_token(network, effects, batch, use_cache=use_cache)
+        if how.predict is not None:
+            step = how.predict([answer.prompt for answer in together], step)
+        _write(step, together, how, stop_ids)
     if not any(answer.stopped == "cancelled" for answer in answers):  # else what was to be changed may not have run
         effects.check()
     return [answer.finished() for answer in answers]
+
+
+def next_token(network: Network, effects: Effects, batch: Batch, *, use_cache: bool = True) -> Step:
+    """Return a step that runs the columns which it has not seen, with a key/value cache of its own."""
+    past = Past.empty(network, effects.order) if use_cache else None
+
+    def step(tokens: Tokens) -> Tensor:
+        logits = run(network, tokens, effects=effects, logits=[-1], after=past, batch=batch).logits
+        assert logits is not None
+        return logits[:, -1]
+
+    return step
 
 
 class _Answer:
@@ -143,15 +161,7 @@ class _Answer:
             self._how.stream(self.number, piece)
 
 
-def _write(
-    network: Network,
-    answers: Sequence[_Answer],
-    batch: Batch,
-    how: Decoding,
-    effects: Effects,
-    stop_ids: Sequence[int],
-    past: Past | None,
-) -> None:
+def _write(step: Step, answers: Sequence[_Answer], how: Decoding, stop_ids: Sequence[int]) -> None:
     """Write answers that run together to their ends, one step for all at a time."""
     tokens = pad([answer.prompt for answer in answers], pad_id=0, side="left")
     reason: StopReason = "length"
@@ -159,9 +169,7 @@ def _write(
         if how.cancelled:
             reason = "cancelled"
             break
-        logits = run(network, tokens, effects=effects, logits=[-1], after=past, batch=batch).logits
-        assert logits is not None
-        rows_nv = logits[:, -1].float().cpu()
+        rows_nv = step(tokens).float().cpu()
         chosen = _choose(rows_nv, how.temperature, [answer.draw for answer in answers])
         log_probs = rows_nv.gather(1, torch.tensor(chosen).unsqueeze(1)).squeeze(1) - rows_nv.logsumexp(1)
         for answer, token, log_prob in zip(answers, chosen, log_probs.tolist(), strict=True):
