@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from theodolite.control.instructed import instructed_states
+from theodolite.control.instructed import before_text, instructed_states
 from theodolite.control.material import Material, PooledLatents, pooled_latents_of
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
@@ -93,7 +93,7 @@ def instructed_difference(material: Material, dictionary: Dictionary) -> np.ndar
     for first in range(0, len(texts), _BATCH):
         tokens = model.tokens(texts[first : first + _BATCH], format="raw")
         both = [
-            instructed_states(model, material.site, words, tokens)
+            instructed_states(model, material.site, before_text(words), tokens)
             for words in (material.instruction.positive, material.instruction.negative)
         ]
         doc = np.repeat(np.arange(len(tokens)), tokens.lengths)

@@ -111,6 +111,12 @@ class Subspace:
     def decode(self, change: "Tensor") -> "Tensor":
         return change @ _on(self._write, change)
 
+    def cosine(self, h: "Tensor") -> "Tensor":
+        """Return the cosines of states with each vector, (..., k); 0 for a state of zeros."""
+        rows_kd = _on(self._write, h)
+        norms = h.norm(dim=-1, keepdim=True) * rows_kd.norm(dim=-1)
+        return h @ rows_kd.mT / norms.clamp_min(1e-30)
+
     def to_json(self) -> dict[str, Any]:
         read = {"read": pack(self.read_kd)} if self._given else {}
         return {"basis": self.name, "write": pack(self.write_kd)} | read

@@ -4,13 +4,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from theodolite.core.basis import Basis, Direction, Identity, Subspace, basis_from_json
 from theodolite.core.block_order import BlockOrder
 from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
 from theodolite.core.positions import Positions
-from theodolite.core.rules import Add, Clamp, PassContext, Patch, Rule, Zero, is_alike, rule_from_json, rule_to_json
+from theodolite.core.rules import (
+    Add,
+    Clamp,
+    Mean,
+    PassContext,
+    Patch,
+    Piecewise,
+    Rotate,
+    Rule,
+    Scale,
+    Zero,
+    is_alike,
+    rule_from_json,
+    rule_to_json,
+)
 from theodolite.core.site import Site
+from theodolite.core.tensors import detached, is_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,14 +79,58 @@ class Intervention:
         return cls(site, Add(strength), Direction(vector), positions, **modifiers)
 
     @classmethod
+    def ablate(cls, site: Any, vectors: Any, mean: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
+        """Set the component along a vector, or in the span of several, to that of a mean state: h - V (V^+ (h - mean)).
+
+        This is the removal to take by default: it leaves no difference along the vectors and the states around where
+        the model expects them. Zero is no neutral value (`project_out`): on one model the projection of a language's
+        direction to zero moved the log-odds of that language by 4 nats. `mean`: a state (d), such as the mean over
+        neutral texts, or rows (n, d) whose mean is taken.
+
+        >>> Intervention.ablate("blocks.3.resid_post", [1.0, 0.0], mean=[5.0, 7.0])
+        Intervention(blocks.3.resid_post, Mean(1 row), Subspace(k=1, d_model=2), on all)
+        """
+        rows = mean if is_tensor(mean) else detached(mean)
+        return cls(site, Mean(rows[None] if rows.ndim == 1 else rows), Subspace(vectors), positions, **modifiers)
+
+    @classmethod
     def project_out(cls, site: Any, vectors: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
-        """Remove the component along a vector, or along the span of several."""
+        """Set the component along a vector, or in the span of several, to zero; `ablate` is the milder removal."""
         return cls(site, Zero(), Subspace(vectors), positions, **modifiers)
 
     @classmethod
     def clamp(cls, site: Any, vector: Any, value: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
         """Set the component along a vector to `value` times that vector."""
         return cls(site, Clamp(value), Direction(vector), positions, **modifiers)
+
+    @classmethod
+    def scale(cls, site: Any, vector: Any, factor: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
+        """Multiply the component along a vector by a factor: 0 removes it, -1 mirrors the state."""
+        return cls(site, Scale(factor), Direction(vector), positions, **modifiers)
+
+    @classmethod
+    def piecewise(
+        cls, site: Any, vector: Any, strength: Any = 1.0, positions: Any = "all", **modifiers: Any
+    ) -> "Intervention":
+        """Add `strength` times the vector with the sign of its component: h + strength sign(h.v) v."""
+        return cls(site, Piecewise(strength), Direction(vector), positions, **modifiers)
+
+    @classmethod
+    def rotate(cls, site: Any, vector: Any, angle: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
+        """Turn the state by an angle (radians) towards a vector; its norm stays."""
+        return cls(site, Rotate(vector, angle), Identity(), positions, **modifiers)
+
+    @classmethod
+    def replace(cls, site: Any, old: Any, new: Any, positions: Any = "all", **modifiers: Any) -> "Intervention":
+        """Put the component along one direction onto another: h + (h.a) (b - a) for the unit vectors a and b.
+
+        >>> Intervention.replace("blocks.3.resid_post", old=[2.0, 0.0], new=[0.0, 1.0]).basis.write_kd.tolist()
+        [[1.0, -1.0]]
+        """
+        a, b = _unit("old", old), _unit("new", new)
+        if np.allclose(detached(a), detached(b), atol=1e-6):
+            raise UserError("old and new are one direction: nothing would be replaced")
+        return cls(site, Zero(), Direction(a - b, read=a), positions, **modifiers)  # z (a - b) goes, so z b comes
 
     @classmethod
     def patch(
@@ -84,13 +145,13 @@ class Intervention:
         return cls.patch(Site(block, "resid_post"), Site(block, "resid_pre"), positions=positions)
 
     def at(self, strength: Any) -> "Intervention":
-        """Return the same intervention with another strength: what `Add` adds, `Clamp` sets and `Scale` multiplies by.
+        """Return the same intervention with another strength: what `Add` adds, `Clamp` sets or `Scale` multiplies by.
 
         >>> Intervention.add("blocks.3.resid_post", [1.0, 0.0]).at(-2.5).rule
         Add(strength=-2.5)
         """
         if not hasattr(self.rule, "at"):
-            raise UserError(f"{self.rule} has no strength: the rules Add, Clamp and Scale have one")
+            raise UserError(f"{self.rule} has no strength: Add, Clamp, Scale, Piecewise and Rotate have one")
         return replace(self, rule=self.rule.at(strength))
 
     @property
@@ -163,6 +224,14 @@ class Intervention:
 def change_from_json(form: dict[str, Any], dictionaries: Iterable[Any] = ()) -> Intervention | BlockOrder:
     """Return the change of a pass that a JSON form describes: an intervention, or another order of blocks."""
     return BlockOrder.from_json(form) if "blocks" in form else Intervention.from_json(form, dictionaries)
+
+
+def _unit(name: str, vector: Any) -> Any:
+    """Return a vector with length 1; a tensor stays one, with its gradient."""
+    values = vector if is_tensor(vector) else np.asarray(vector, np.float64)
+    if values.ndim != 1 or not bool((values != 0).any()):
+        raise UserError(f"{name} is no vector other than zero: it has shape {tuple(values.shape)}")
+    return values / (values * values).sum() ** 0.5
 
 
 def _at_least_float32(x: "Tensor") -> "Tensor":

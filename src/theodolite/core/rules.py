@@ -68,9 +68,9 @@ class Rule(Protocol):
 class Add:
     """z + strength.
 
-    Here and in Clamp and Scale a strength is a number, one per coordinate (k), or one per text: (n) where there is
-    one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call. A tensor gets its
-    gradient in a pass with gradients. `at` is the same rule with another strength.
+    Here and in Clamp, Scale and Piecewise a strength is a number, one per coordinate (k), or one per text: (n) where
+    there is one coordinate, else (n, 1, 1), (n, 1, k) or per token (n, t, k), texts in the order of the call. A tensor
+    gets its gradient in a pass with gradients. `at` is the same rule with another strength.
     """
 
     strength: Any = 1.0
@@ -117,6 +117,58 @@ class Scale:
         return z * _on(self, z, context)
 
 
+@dataclass(frozen=True, eq=False)
+class Piecewise:
+    """z + strength * sign(z): a direction's coordinate grows away from 0 on the side where it is (Zou et al. 2023).
+
+    With a negative strength it shrinks towards 0 and, where it was smaller, changes sides.
+    """
+
+    strength: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _keep(self, "strength")
+
+    def at(self, strength: Any) -> "Piecewise":
+        return Piecewise(strength)
+
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        return z + _on(self, z, context) * z.sign()
+
+
+@dataclass(frozen=True, eq=False)
+class Rotate:
+    """A whole state turned by `angle` (radians) in the plane of it and `vector`, towards the vector; its norm stays.
+
+    For the basis Identity. A negative angle turns away from the vector. A state along the vector spans no plane with
+    it and is left as it is. The angle is a number, or one per text: (n) or (n, 1, 1).
+    """
+
+    vector: Any
+    angle: Any = 0.0
+
+    def __post_init__(self) -> None:
+        if np.ndim(detached(self.vector)) != 1 or not np.any(detached(self.vector)):
+            raise UserError(f"a rotation needs one vector other than zero, not shape {np.shape(detached(self.vector))}")
+        _keep(self, "vector", "_axis")
+        _keep(self, "angle")
+
+    def at(self, angle: Any) -> "Rotate":
+        return Rotate(self.vector, angle)
+
+    def __call__(self, z: "Tensor", context: PassContext) -> "Tensor":
+        axis, numbers = like(vars(self)["_axis"], z), vars(self)["_numbers"]
+        if axis.shape != z.shape[-1:]:
+            raise UserError(f"a rotation towards a vector of {len(axis)} numbers, the states have {z.shape[-1]}")
+        values = numbers if is_tensor(numbers) else numbers.array
+        angle = context.per_text(values, z[..., :1]) if values.shape else like(numbers, z)
+        unit, norm = axis / axis.norm(), z.norm(dim=-1, keepdim=True)
+        upright = unit - z * ((z @ unit).unsqueeze(-1) / norm.square().clamp_min(1e-30))  # v less its part along z
+        length = upright.norm(dim=-1, keepdim=True)  # sine of the angle between z and v
+        turned = z * angle.cos() + upright * (angle.sin() * norm / length.clamp_min(1e-30))
+        return turned.where(length > 1e-6, z)
+
+
 @dataclass(frozen=True)
 class Zero:
     """z becomes 0: with a direction this projects it out."""
@@ -129,11 +181,11 @@ class Zero:
 class Mean:
     """z becomes its mean over the rows (n, d) of a reference, encoded in the same basis."""
 
-    reference: np.ndarray
+    reference: Any
 
     def __post_init__(self) -> None:
-        if np.ndim(self.reference) != 2:
-            raise UserError(f"the reference of a mean has rows (n, d), not shape {np.shape(self.reference)}")
+        if np.ndim(detached(self.reference)) != 2:
+            raise UserError(f"the reference of a mean has rows (n, d), not shape {np.shape(detached(self.reference))}")
         _keep(self, "reference")
         object.__setattr__(self, "_means", {})
 
@@ -145,6 +197,10 @@ class Mean:
         if key not in means:
             means[key] = Constant(context.encode(like(vars(self)["_numbers"], z)).mean(0).detach().cpu())
         return like(means[key], z).expand_as(z)
+
+    def __repr__(self) -> str:
+        n = len(self.reference)
+        return f"Mean({n} row{'s' if n > 1 else ''})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +225,7 @@ class Patch:
 
 def rules() -> Registry:
     """Return the class of every rule that has a JSON form, by name: ours and those of installed packages."""
-    return registered([Add, Clamp, Scale, Zero, Mean, Patch], "theodolite.rules", "rule")
+    return registered([Add, Clamp, Scale, Piecewise, Rotate, Zero, Mean, Patch], "theodolite.rules", "rule")
 
 
 def is_alike(rule: Any) -> bool:
@@ -179,7 +235,9 @@ def is_alike(rule: Any) -> bool:
     """
     if isinstance(rule, Zero | Mean):
         return True
-    ours = isinstance(rule, Add | Clamp | Scale | Patch)
+    if isinstance(rule, Rotate):
+        return np.ndim(detached(rule.angle)) == 0
+    ours = isinstance(rule, Add | Clamp | Scale | Piecewise | Patch)
     values = [getattr(rule, field.name) for field in fields(rule)] if ours else []
     return ours and all(isinstance(value, Site) or np.ndim(detached(value)) == 0 for value in values)
 
@@ -220,17 +278,17 @@ def _check_finite(name: str, value: Any) -> None:
         raise UserError(f"{name} holds {bad} NaN or infinite numbers (of {numbers.size}, as float32)")
 
 
-def _keep(rule: Any, name: str) -> None:
+def _keep(rule: Any, name: str, kept: str = "_numbers") -> None:
     """Check the numbers of a rule, and keep an array as one that nobody can write into."""
     value = getattr(rule, name)
     _check_finite(name, value)
     if not is_tensor(value):
         numbers = Constant(value)
-        object.__setattr__(rule, "_numbers", numbers)
+        object.__setattr__(rule, kept, numbers)
         if np.ndim(value):
             object.__setattr__(rule, name, numbers.array)
     else:
-        object.__setattr__(rule, "_numbers", value)
+        object.__setattr__(rule, kept, value)
 
 
 def _on(rule: Any, z: "Tensor", context: PassContext) -> "Tensor":

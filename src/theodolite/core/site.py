@@ -26,7 +26,7 @@ ALL_PARTS = (
 )
 PARTS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 INNER = tuple(part for part in ALL_PARTS if part not in PARTS)
-_ENDS = ("embed", "final_norm")
+_ENDS = ("embed", "final_norm", "logits")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(\w+)")
 _TRANSFORMER_LENS = re.compile(r"blocks\.(\d+)\.((?:attn\.|mlp\.)?hook_(\w+))")
 _INNER_HOOKS = {**{f"attn.hook_{part}": part for part in ("q", "k", "v", "z")}, "mlp.hook_post": "mlp_act"}
@@ -50,7 +50,8 @@ class Site:
     Wherever theodolite takes a site it also takes its name, or what TransformerLens and transformers call it.
 
     `embed` is the token embedding (before GPT-2's position embedding), `final_norm` the normalised stream that the
-    unembedding reads. `attn_out` and `mlp_out` are what is added to the stream, after Gemma's post-norms. Inside a
+    unembedding reads. `logits` are what the model returns, after any soft cap; its width is the vocabulary's.
+    `attn_out` and `mlp_out` are what is added to the stream, after Gemma's post-norms. Inside a
     block, `attn_in` and `mlp_in` are what attention and MLP read (after the norm), `q`, `k` and `v` what the
     projections give (all heads side by side, before any norm and rotation of them), `z` what the heads hand to the
     output projection, and `mlp_act` the neurons that the MLP's last projection reads.
@@ -58,8 +59,8 @@ class Site:
     >>> site = Site.parse("blocks.12.resid_post")
     >>> site, str(site)
     (Site(block=12, part='resid_post'), 'blocks.12.resid_post')
-    >>> [str(s) for s in sorted(map(Site.parse, ["final_norm", "blocks.1.mlp_out", "blocks.1.attn_out", "embed"]))]
-    ['embed', 'blocks.1.attn_out', 'blocks.1.mlp_out', 'final_norm']
+    >>> [str(s) for s in sorted(map(Site.parse, ["logits", "final_norm", "blocks.1.mlp_out", "embed"]))]
+    ['embed', 'blocks.1.mlp_out', 'final_norm', 'logits']
     """
 
     block: int | None
@@ -95,7 +96,7 @@ class Site:
         if end := _MODULE_ENDS.get(text.removesuffix(".output")):
             return cls(None, end)
         raise UserError(
-            f"{text!r} is not a site: write 'embed', 'final_norm' or 'blocks.N.PART', PART one of "
+            f"{text!r} is not a site: write 'embed', 'final_norm', 'logits' or 'blocks.N.PART', PART one of "
             f"{', '.join(ALL_PARTS)}; the path of a module inside a block becomes a site by model.site(path)"
         )
 
@@ -107,7 +108,7 @@ class Site:
 
     def _order(self) -> tuple[float, int]:
         if self.block is None:
-            return (-1, 0) if self.part == "embed" else (float("inf"), 0)
+            return (-1, 0) if self.part == "embed" else (float("inf"), _ENDS.index(self.part))
         return self.block, ALL_PARTS.index(self.part)
 
     def check(self, n_blocks: int) -> "Site":
@@ -117,7 +118,7 @@ class Site:
         return self
 
     def last_block(self, n_blocks: int) -> int:
-        """Return the last block that runs for this site: -1 (none) for the embedding, all for the final norm."""
+        """Return the last block that runs for this site: -1 (none) for the embedding, all for final norm and logits."""
         if self.block is not None:
             return self.block
         return -1 if self.part == "embed" else n_blocks - 1
@@ -156,6 +157,8 @@ class Site:
         >>> Site.parse("blocks.7.resid_mid").to_transformer_lens()
         'blocks.7.hook_resid_mid'
         """
+        if self.part == "logits":
+            raise UserError("TransformerLens has no hook at 'logits': they are what its forward pass returns")
         if self.part == "final_norm":
             # ln_final.hook_normalized: after the weights in its LayerNorm, before them in its RMSNorm
             raise UserError("TransformerLens has no hook that equals 'final_norm' in every family")

@@ -41,6 +41,8 @@ class Family:
         >>> LLAMA.locate(Site.parse("blocks.3.attn_out"))
         ('model.layers.3.self_attn', 'output')
         """
+        if site.part == "logits":
+            return "", "output"  # of the whole model, so that a soft cap has acted
         if site.block is None:
             return f"{self.root}.{self.embed if site.part == 'embed' else self.final_norm}", "output"
         if site.part in self.absent:

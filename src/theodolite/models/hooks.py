@@ -49,6 +49,8 @@ def _hook(network: Network, site: Site, visit: Visit) -> Any:
     module, side = network.locate(site)
     if (columns := network.columns(site)) is not None:
         return module.register_forward_hook(_some_columns(site, visit, columns))
+    if site.part == "logits":
+        return module.register_forward_hook(_logits(site, visit))
     if site.part == "resid_mid":
         return module.register_forward_pre_hook(_in_place(site, visit))
     if side == "input":
@@ -63,6 +65,16 @@ def _after(site: Site, visit: Visit) -> Callable:
         if isinstance(output, Tensor):
             return visit(site, output)
         return (visit(site, output[0]), *output[1:])
+
+    return hook
+
+
+def _logits(site: Site, visit: Visit) -> Callable:
+    """Hook on what the whole model returns, which has more in it than logits."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        output.logits = visit(site, output.logits)
+        return output
 
     return hook
 

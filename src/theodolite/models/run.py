@@ -11,21 +11,25 @@ from torch import Tensor
 
 from theodolite.core.basis import Basis
 from theodolite.core.block_order import BlockOrder
+from theodolite.core.contradictions import check_together
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
-from theodolite.core.positions import Positions
 from theodolite.core.site import AtSites, Site
-from theodolite.core.tensors import like
 from theodolite.models.arrange import arranged, check_sites
 from theodolite.models.families import Network
+from theodolite.models.finite import check_finite
 from theodolite.models.hooks import Reached, attached
 from theodolite.models.offload import entrance
+from theodolite.models.pass_context import ModelPassContext
 from theodolite.models.past import Memory, Past, cache_argument
 from theodolite.models.tokens import Tokens
 
+LOGITS = Site(None, "logits")
+LEAST_MOVED = 1e-4  # a smaller change of every logit is that of rounding
+
 
 class NoEffect(UserWarning):
-    """An intervention that matched tokens and left every one of them as it was."""
+    """An intervention that left every token as it was, or interventions that moved no logit by 1e-4."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Effects:
         self.order = BlockOrder.merged(change for change in changes if isinstance(change, BlockOrder))
         self.matched = [0] * len(self.interventions)
         self._altered: list[Tensor | int] = [0] * len(self.interventions)  # on the device, until someone asks
+        self.moved: float | None = None  # largest change of a logit, where a caller knows those without changes too
+        self.norms: dict[int, tuple[float, float]] | None = None  # see `watched`
 
     def __bool__(self) -> bool:
         return bool(self.interventions) or self.order is not None
@@ -101,7 +107,25 @@ class Effects:
             if isinstance(change, Intervention):
                 for site in (change.site, *change.sources()):
                     check(site)
-        return cls(changes)
+        effects = cls(changes)
+        check_together(effects.interventions)
+        return effects
+
+    @property
+    def did_nothing(self) -> bool:
+        """Return whether all logits are known to have stayed where they were, up to rounding."""
+        return self.moved is not None and self.moved < LEAST_MOVED
+
+    def move(self, clean: Tensor, changed: Tensor) -> None:
+        """Note how far logits have moved from those of the untouched model."""
+        if clean.numel():
+            self.moved = max(self.moved or 0.0, float((clean.detach() - changed.detach()).abs().max()))
+
+    def watched(self) -> "Effects":
+        """Return the same changes with a record of the largest norm of a state before and after each intervention."""
+        again = Effects([*self.interventions, *([self.order] if self.order else [])])
+        again.norms = {}
+        return again
 
     def add(self, number: int, matched: int, altered: Tensor) -> None:
         self.matched[number] += matched
@@ -112,13 +136,22 @@ class Effects:
         return tuple(int(n) for n in self._altered)
 
     def check(self) -> tuple[int, ...]:
-        """The counts of altered tokens; an error where no token matched, a warning where none changed."""
+        """The counts of altered tokens; an error where no token matched, a warning where nothing changed."""
         changed = self.changed()
         for intervention, matched, altered in zip(self.interventions, self.matched, changed, strict=True):
             if not matched:
                 raise UserError(f"{intervention} matched no token: check its positions")
             if not altered:
                 warnings.warn(f"{intervention} matched {matched} tokens and changed none", NoEffect, stacklevel=3)
+        if self.did_nothing and all(changed):
+            did = " and ".join(map(str, self.interventions[:3])) or str(self.order)
+            more = f" and {len(self.interventions) - 3} more" if len(self.interventions) > 3 else ""
+            warnings.warn(
+                f"{did}{more} did nothing: no logit that was compared moved by {LEAST_MOVED:g} (the largest change is "
+                f"{self.moved:.2g}); give a larger strength, or positions at or before the tokens that are compared",
+                NoEffect,
+                stacklevel=3,
+            )
         return changed
 
 
@@ -141,7 +174,7 @@ def run(
     deepest site of `capture`. `reduce` replaces a captured state by something smaller at once, so that many sites fit
     in memory. Changes are those of `effects`, which counts what interventions do (the trace does not: a count makes
     the device wait, and this is called in loops). `batch` says which texts of a larger call these are, so that each
-    gets the states of its own donor.
+    gets the states of its own donor. Logits that are NaN or infinite after a change are an error.
     """
     effects = effects or Effects(())
     past = after if isinstance(after, Past) else None
@@ -156,17 +189,23 @@ def run(
     if start is not None:
         start.check(tokens, sites, order)
     first, state = (start.block, start.state) if start is not None else (0, None)
-    output = None
+    output, kept = None, None if isinstance(logits, bool) else list(logits)
+    passing.kept = kept = None if LOGITS in sites and passing.needs_all_logits else kept
     with arranged(network, order, first, state), attached(network, sites, passing.visit):
-        body = network.module if with_logits else network.module.base_model
+        body = network.module if with_logits or LOGITS in sites else network.module.base_model
         # a list of columns is taken by transformers as indices, a number as that many from the end
-        kept = 1 if isinstance(logits, Sequence) and list(logits) == [-1] else logits
-        extra = {} if isinstance(logits, bool) else {"logits_to_keep": kept if kept == 1 else torch.tensor(kept)}
+        extra = {} if kept is None else {"logits_to_keep": 1 if kept == [-1] else torch.tensor(kept)}
         cache = past.cache if past is not None else None
         keys_and_values: dict[str, Any] = {cache_argument(type(body)): cache, "use_cache": cache is not None}
         inputs = _inputs(network.module, tokens, passing.columns.start)
         output = body(**inputs, **keys_and_values, **extra)
-    return Trace(passing.captured, output.logits if with_logits and output is not None else None)
+    found = output.logits if with_logits and output is not None else None
+    if found is not None and kept is None and not isinstance(logits, bool):
+        found = found[:, list(logits)]
+    if found is not None and effects and effects.norms is None:
+        again = effects.watched()  # a pass over all tokens, whatever has run: only after a failure
+        check_finite(found, again, lambda: run(network, tokens, effects=again, logits=True, after=start, batch=batch))
+    return Trace(passing.captured, found)
 
 
 class _Pass:
@@ -187,6 +226,7 @@ class _Pass:
         self.captured: AtSites[Any] = AtSites()
         self.memory = past.memory if past is not None else Memory()
         self.columns = slice(past.length if past is not None else 0, tokens.ids.shape[1])
+        self.kept: list[int] | None = None  # columns whose logits are computed, None for all
         self._states: dict[Site, Tensor] = {}
         self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
         self._roles = tokens.roles.numpy()
@@ -201,6 +241,15 @@ class _Pass:
         if self.deepest is not None and sites[-1] != self.deepest:
             raise UserError(f"an intervention at {sites[-1]} cannot reach {self.deepest}, where the pass ends")
         return sites
+
+    @property
+    def needs_all_logits(self) -> bool:
+        """Return whether logits are captured, or a change of them depends on columns that nobody asked for."""
+        return LOGITS in self.capture or any(change.remembers for _, change in self._at.get(LOGITS, ()))
+
+    def computed(self, site: Site, values: Tensor) -> Tensor:
+        """Return values (..., t, k) of all columns at those that are computed at a site."""
+        return values if self.kept is None or site != LOGITS else values[..., self.kept, :]
 
     def visit(self, site: Site, h: Tensor) -> Tensor:
         self._states[site] = h  # an intervention may read the very site that it changes
@@ -227,10 +276,15 @@ class _Pass:
         if intervention.when is not None:
             asked = intervention.when.site or intervention.read_site or intervention.site
             _check_width(intervention, intervention.when.basis, self._states[asked])
-        read = self._states[intervention.read_site] if intervention.read_site else h
-        pass_context = _PassContext(self, number, intervention, h)
+        read = h
+        if intervention.read_site:
+            read = self.state_at(intervention.read_site, intervention.site)
+        pass_context = ModelPassContext(self, number, intervention, h)
         new = intervention.apply(h, read.to(h.device), pass_context.selected, pass_context)
         self.effects.add(number, matched, (new != h).any(-1).sum())
+        if self.effects.norms is not None:
+            norms = [float(x.detach().double().norm(dim=-1)[pass_context.selected].max()) for x in (h, new)]
+            self.effects.norms[number] = norms[0], norms[1]
         return new
 
     def selected(self, positions: Any, device: Any = None) -> Tensor:
@@ -244,84 +298,9 @@ class _Pass:
                 self._masks[key] = torch.from_numpy(mask)[:, self.columns]
         return self._masks[key]
 
-    def state(self, site: Site) -> Tensor:
-        return self._states[site]
-
-
-@dataclass(frozen=True)
-class _PassContext:
-    """The parts of a pass that a rule may use (core.rules.PassContext)."""
-
-    passing: _Pass
-    number: int
-    intervention: Intervention
-    h: Tensor
-
-    @property
-    def basis(self) -> Basis:
-        return self.intervention.basis
-
-    @property
-    def selected(self) -> Tensor:
-        return self.tokens_at(self.intervention.positions)
-
-    def tokens_at(self, positions: Positions) -> Tensor:
-        return self.passing.selected(positions, self.h.device)
-
-    def recall(self, name: str = "") -> Tensor | None:
-        kept = self.passing.memory.get((self.number, name))
-        return None if kept is None else kept.to(self.h.device)
-
-    def keep(self, value: Tensor, name: str = "") -> None:
-        if value.shape[:1] != self.h.shape[:1]:
-            raise UserError(
-                f"{self.intervention} keeps a value of shape {tuple(value.shape)} for {len(self.h)} texts: its first "
-                "axis is that of the texts"
-            )
-        self.passing.memory.set((self.number, name), value)
-
-    def encode(self, h: Tensor) -> Tensor:
-        if not h.ndim or h.shape[-1] != self.h.shape[-1]:
-            given, wanted = tuple(h.shape), self.h.shape[-1]
-            raise UserError(f"{self.intervention} holds states of shape {given}, the model's have {wanted} numbers")
-        return self.intervention.basis.encode(h)
-
-    def at(self, site: Site) -> Tensor:
-        return self._wide(self.passing.state(site))
-
-    def _wide(self, state: Tensor) -> Tensor:
-        """A tensor on this device, at least in float32."""
-        state = state.to(self.h.device)
-        return state.float() if state.dtype.itemsize < 4 else state
-
-    def aligned(self, values: np.ndarray | Tensor) -> Tensor:
-        donor = torch.as_tensor(values)
-        if donor.ndim == 1:
-            return self._wide(donor)
-        batch, columns = self.passing.batch, self.passing.columns
-        start, stop = columns.start + batch.skipped, columns.stop + batch.skipped
-        fits = donor.ndim in (2, 3) and donor.shape[-2] >= stop
-        if not fits or (donor.ndim == 3 and len(donor) not in (1, batch.n_texts)):
-            wanted = (batch.n_texts, stop, self.h.shape[-1])
-            raise UserError(f"the donor of {self.intervention} has shape {tuple(donor.shape)}, the run {wanted}")
-        if donor.ndim == 3 and len(donor) > 1:
-            donor = donor[torch.as_tensor(batch.index, device=donor.device)]
-        return self._wide(donor[..., start:stop, :])
-
-    def per_text(self, values: np.ndarray | Tensor, z: Tensor) -> Tensor:
-        batch, columns, k = self.passing.batch, self.passing.columns, z.shape[-1]
-        start, stop = columns.start + batch.skipped, columns.stop + batch.skipped
-        numbers = values.reshape(-1, 1, 1) if values.ndim == 1 and k == 1 else values
-        fits = numbers.ndim == 3 and len(numbers) in (1, batch.n_texts) and numbers.shape[2] in (1, k)
-        if not fits or not (numbers.shape[1] == 1 or numbers.shape[1] >= stop):
-            shape = tuple(values.shape)
-            raise UserError(
-                f"{self.intervention} has numbers of shape {shape}: this call has {batch.n_texts} texts of "
-                f"up to {stop} tokens and {k} coordinates; give one number, ({k},) with one for each coordinate, or "
-                f"({batch.n_texts}, 1, 1) with one for each text"
-            )
-        mine = numbers[batch.index] if len(numbers) > 1 else numbers
-        return like(mine[:, start:stop] if mine.shape[1] > 1 else mine, z)
+    def state_at(self, source: Site, site: Site) -> Tensor:
+        """Return the state at an earlier site, for what acts at `site`."""
+        return self._states[source] if source == site else self.computed(site, self._states[source])
 
 
 def _check_width(intervention: Intervention, basis: Basis, h: Tensor) -> None:

@@ -10,6 +10,8 @@ from theodolite.core.errors import UserError
 from theodolite.core.site import Site
 from theodolite.models.constant import weights_constant
 from theodolite.models.families import Network
+from theodolite.models.finite import check_finite
+from theodolite.models.run import LOGITS as AT_LOGITS
 from theodolite.models.run import Batch, Effects, run
 from theodolite.models.sweep import batches
 from theodolite.models.tokens import Tokens
@@ -78,10 +80,12 @@ def divergence(network: Network, tokens: Tokens, targets: Tensor, effects: Effec
     activation is kept for the sake of its weights.
     """
     with torch.no_grad():
-        clean = _log_softmax(network, tokens, targets, None)
+        clean = _logits(network, tokens, targets, None)
     with weights_constant(network):
-        changed = _log_softmax(network, tokens, targets, effects)
+        changed = _logits(network, tokens, targets, effects)
+    effects.move(clean, changed)
     effects.check()
+    clean, changed = clean.log_softmax(1), changed.log_softmax(1)
     return (clean.exp() * (clean - changed)).sum(1).mean()
 
 
@@ -99,7 +103,9 @@ def divergence_per_text(
         part = tokens[index].first(lengths[index].max())
         wanted = targets[index][:, : part.ids.shape[1]]
         batch = Batch(index, len(tokens))
-        clean, changed = (_predictions(network, part, wanted, these, batch) for these in (None, effects))
+        clean, changed = _both(network, part, wanted, effects, batch)
+        effects.move(clean, changed)
+        clean, changed = clean.log_softmax(1), changed.log_softmax(1)
         per_token = torch.zeros(wanted.shape, dtype=torch.float64, device=clean.device)
         per_token[wanted.to(clean.device)] = (clean.exp() * (clean - changed)).sum(1, dtype=torch.float64)
         total[index] = per_token.sum(1).cpu().numpy()
@@ -107,19 +113,36 @@ def divergence_per_text(
     return total / targets.sum(1).numpy()
 
 
-def _predictions(network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None, batch: Batch) -> Tensor:
-    """Log-probabilities of the next token at the targets, (rows, vocabulary)."""
+def _both(network: Network, tokens: Tokens, targets: Tensor, effects: Effects, batch: Batch) -> list[Tensor]:
+    """Logits at the targets, (rows, vocabulary), of the untouched model and of the changed one.
+
+    Changes of the logits themselves act on what the model returns, not on states that are unembedded here; both then
+    come from whole passes, since a product of other rows rounds otherwise, and no change has to give no divergence.
+    """
+    if any(change.site == AT_LOGITS for change in effects.interventions):
+        return [_logits(network, tokens, targets, these, batch) for these in (None, effects)]
+    return [_unembedded(network, tokens, targets, these, batch) for these in (None, effects)]
+
+
+def _unembedded(network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None, batch: Batch) -> Tensor:
+    """Logits of the next token at the targets, from their states at the final norm."""
     end = Site(None, "final_norm")
     chosen = run(network, tokens, [end], effects, batch=batch, reduce=lambda _, h: h[targets.to(h.device)])
     logits = network.unembed(chosen.activations[end])
-    return (logits.float() if logits.dtype.itemsize < 4 else logits).log_softmax(1)
+    if effects:
+        again = effects.watched()
+        check_finite(logits, again, lambda: run(network, tokens, effects=again, logits=True, batch=batch))
+    return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
-def _log_softmax(network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None) -> Tensor:
-    logits = run(network, tokens, effects=effects, logits=True).logits
+def _logits(
+    network: Network, tokens: Tokens, targets: Tensor, effects: Effects | None, batch: Batch | None = None
+) -> Tensor:
+    """Logits of the next token at the targets, from a pass that returns those of all tokens."""
+    logits = run(network, tokens, effects=effects, logits=True, batch=batch).logits
     assert logits is not None
     rows = logits[targets.to(logits.device)]
-    return (rows.float() if rows.dtype.itemsize < 4 else rows).log_softmax(1)
+    return rows.float() if rows.dtype.itemsize < 4 else rows
 
 
 def _log_prob(logits_ntv: Tensor, ids_nt: Tensor, targets_nt: Tensor) -> np.ndarray:

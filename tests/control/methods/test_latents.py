@@ -162,7 +162,7 @@ def test_states_behind_an_instruction_are_those_of_the_whole_text_at_the_texts_o
 
     site, texts = Site.parse("blocks.1.resid_post"), ["short", "a longer text"]
     tokens = pad(encode(model.tokenizer, texts, "raw"), 0, side)
-    found = instructed_states(model, site, "write well", tokens)
+    found = instructed_states(model, site, "write well\n\n", tokens)
     for i, text in enumerate(texts):
         whole = model.run(model.tokens("write well\n\n" + text, format="raw"), capture=site)[site][0, -len(text) :]
         torch.testing.assert_close(found[i][tokens.mask[i]], whole, atol=1e-5, rtol=1e-5)
