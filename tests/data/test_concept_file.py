@@ -43,7 +43,9 @@ def test_a_concept_file_finds_its_table_beside_itself(tmp_path: Path) -> None:
 
 
 def test_rows_may_be_written_in_the_file_itself(tmp_path: Path) -> None:
-    body = "texts:\n  positive: [happy]\n  rows:\n    - {text: I sing, label: happy}\n    - {text: I weep, label: sad}\n"
+    body = (
+        "texts:\n  positive: [happy]\n  rows:\n    - {text: I sing, label: happy}\n    - {text: I weep, label: sad}\n"
+    )
     concept = concept_file.load(write(tmp_path, body))
     assert concept.texts.labels.tolist() == [1, 0]
     assert len(set(concept.texts.groups)) == 2  # each text without a group is one of its own

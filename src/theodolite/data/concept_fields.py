@@ -142,3 +142,12 @@ def spaced(text: str) -> str:
     """
     words = (word.strip("\"'.,;:!?()[]«»“”‘’…-—–") for word in canonical(text).split())
     return " ".join(filter(None, words))
+
+
+def joined(texts: Sequence[str]) -> str:
+    """All texts as one, in which `f" {spaced(phrase)} "` stands where a phrase occurs in one of them.
+
+    >>> " the rain " in joined(["After the rain.", "Fine"]), " rain fine " in joined(["After the rain.", "Fine"])
+    (True, False)
+    """
+    return f" {'  '.join(map(spaced, texts))} "

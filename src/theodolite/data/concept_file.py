@@ -13,7 +13,7 @@ import pandas as pd
 from theodolite.core import strict
 from theodolite.core.errors import UserError, unknown
 from theodolite.core.recipe import Source
-from theodolite.data.concept_fields import ConceptFields, Targets, Texts, occurs, spaced
+from theodolite.data.concept_fields import ConceptFields, Targets, Texts, joined, occurs, spaced
 from theodolite.data.dataset import content_hash
 from theodolite.data.near_duplicates import clusters, joined_by_group
 from theodolite.data.sources import concept as packaged
@@ -294,7 +294,7 @@ def _openings(fields: ConceptFields, folder: Any, texts: LabelledTexts) -> list[
             raise unknown(f"column of {fields.openings!r}", "opening", map(str, found.columns))
         return list(dict.fromkeys(found[column].dropna().tolist()))
     targets = [t for group in (fields.targets, fields.unseen_targets) if group for t in group.all]
-    read = f" {'  '.join(map(spaced, texts.texts))} "
+    read = joined(texts.texts)
     return [
         opening
         for opening in neutral_openings(fields.next)

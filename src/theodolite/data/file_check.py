@@ -7,7 +7,7 @@ from typing import Literal
 
 from theodolite.data import pair_file
 from theodolite.data.clean import MIN_PER_CLASS
-from theodolite.data.concept_fields import occurs, prefixes, spaced
+from theodolite.data.concept_fields import joined, prefixes, spaced
 from theodolite.data.concept_file import ConceptFile, LabelledTexts, faults
 from theodolite.data.leakage import leaks
 from theodolite.data.near_duplicates import gram_counts, inverse_frequency
@@ -52,6 +52,14 @@ def check_pairs(pairs: Sequence[Pair], tokens: Tokens | None = None) -> list[Fin
         return [Finding("error", "the file holds no pairs")]
     for row, pair in enumerate(pairs):
         found += [Finding("error", f"row {row}: {wrong}", pair.texts()) for wrong in pair_file.faults(pair)]
+    begun = [
+        row
+        for row, pair in enumerate(pairs)
+        if pair.answer != pair.counter_answer and prefixes([pair.answer, pair.counter_answer])
+    ]
+    if begun:
+        words = f"{len(begun)} pairs have an answer that is the beginning of the other: only their first tokens differ"
+        found.append(Finding("warning", f"{words}, the first is row {begun[0]}"))
     copies = [pair for pair, n in Counter(pair.texts() for pair in pairs).items() if n > 1]
     if copies:
         found.append(Finding("warning", f"{len(copies)} pairs occur more than once", copies[0]))
@@ -142,11 +150,8 @@ def _openings(concept: ConceptFile) -> list[Finding]:
     found = [Finding("note", f"{len(concept.openings)} openings")]
     if len(concept.openings) < MIN_PER_CLASS:
         found.append(Finding("error", f"{len(concept.openings)} openings, and {MIN_PER_CLASS} are needed"))
-    inside = [
-        opening
-        for opening in concept.openings
-        if any(occurs(opening, text) for rows in _parts(concept).values() for text in rows.texts)
-    ]
+    read = joined([text for rows in _parts(concept).values() for text in rows.texts])
+    inside = [opening for opening in concept.openings if f" {spaced(opening)} " in read]
     if inside:
         found.append(Finding("error", f"{len(inside)} openings stand in a text of the concept", tuple(inside[:SHOWN])))
     trailing = [opening for opening in concept.openings if opening != opening.rstrip()]
@@ -174,7 +179,8 @@ def _targets(concept: ConceptFile) -> list[Finding]:
     if shared := prefixes(both):
         words = f"{len(shared)} targets are the beginning of one of the unseen targets, or the other way round"
         found.append(Finding("error", words, shared[0]))
-    inside = [target for target in both if any(occurs(target, opening) for opening in concept.openings)]
+    read = joined(concept.openings)
+    inside = [target for target in both if f" {spaced(target)} " in read]
     if inside:
         found.append(Finding("warning", f"{len(inside)} targets occur in an opening", tuple(inside[:SHOWN])))
     return found
