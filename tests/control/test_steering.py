@@ -227,7 +227,7 @@ def test_the_command_prints_both_texts_and_every_token(push: ControlFile, tmp_pa
     assert lines[1].startswith("steered: '")
     assert lines[2] == "KL (nats)  token"
     assert len(lines) == 3 + 6 + 2
-    assert lines[-2].startswith("joy: lat at blocks.1.resid_post, strength -4")
+    assert lines[-2].startswith("joy: lat at blocks.1.resid_post, strength −4.000")
     assert (tmp_path / "new.gguf").is_file()
     wrong = theodolite("steer", PROMPT, "--toward", "joyy", "--model", folder)
     assert wrong.code == 2
