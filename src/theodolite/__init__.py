@@ -13,6 +13,7 @@ __all__ = [
     "Activations",
     "CompareRequest",
     "Condition",
+    "ControlFile",
     "Decoding",
     "Generation",
     "Intervention",
@@ -24,6 +25,8 @@ __all__ = [
     "Result",
     "Run",
     "Site",
+    "SteerRequest",
+    "Steered",
     "Trace",
     "UserError",
     "claims",
@@ -31,13 +34,17 @@ __all__ = [
     "load_dictionary",
     "open_reader",
     "open_run",
+    "steer",
 ]
 
 if TYPE_CHECKING:
     from theodolite.comparison.reading import open_reader
     from theodolite.comparison.runner import compare
+    from theodolite.control.steer_request import SteerRequest
+    from theodolite.control.steering import Steered, steer
     from theodolite.core.activations import Activations
     from theodolite.core.condition import Condition
+    from theodolite.core.control_file import ControlFile
     from theodolite.core.errors import UserError
     from theodolite.core.intervention import Intervention
     from theodolite.core.latents import LatentBasis
@@ -58,6 +65,7 @@ _HOMES = {
     "Activations": "core.activations",
     "CompareRequest": "study.compare_request",
     "Condition": "core.condition",
+    "ControlFile": "core.control_file",
     "Decoding": "models.generate",
     "Generation": "models.generate",
     "Intervention": "core.intervention",
@@ -69,6 +77,8 @@ _HOMES = {
     "Result": "report.result",
     "Run": "core.run",
     "Site": "core.site",
+    "SteerRequest": "control.steer_request",
+    "Steered": "control.steering",
     "Trace": "models.run",
     "UserError": "core.errors",
     "claims": "study.claims",
@@ -76,6 +86,7 @@ _HOMES = {
     "load_dictionary": "dictionaries.load",
     "open_reader": "comparison.reading",
     "open_run": "report.result",
+    "steer": "control.steering",
 }
 
 

@@ -11,6 +11,7 @@ from theodolite import __version__, ending
 from theodolite.cli_cache import cache
 from theodolite.cli_compare import command as compare
 from theodolite.cli_options import Many
+from theodolite.cli_steer import command as steer
 from theodolite.cli_train import command as train
 from theodolite.core.errors import UserError
 
@@ -117,6 +118,7 @@ def read(
         terminal.show_tokens(read_out, texts_of=run if show_text else None)
 
 
+app.command(steer)
 app.command(train)
 app.command(cache)
 

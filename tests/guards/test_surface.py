@@ -10,7 +10,7 @@ import pytest
 
 import theodolite
 
-VERBS = {"cache", "claims", "compare", "read", "train", "report", "data", "check", "convert"}
+VERBS = {"cache", "claims", "compare", "read", "steer", "train", "report", "data", "check", "convert"}
 HEAVY = "{'torch', 'transformers', 'sklearn', 'pandas', 'numpy', 'scipy', 'matplotlib', 'pydantic'}"
 
 
@@ -37,7 +37,7 @@ def test_importing_loads_no_heavy_library() -> None:
     assert run(f"import sys, theodolite, theodolite.cli; print(*sorted({HEAVY} & sys.modules.keys()))") == ""
 
 
-@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["cache", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["cache", "--help"], ["steer", "--help"]])
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     code = f"""
 import sys

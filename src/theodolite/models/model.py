@@ -297,6 +297,15 @@ class Model(TokenisedModel):
             self._encoded(prompts, format, max_tokens), how or Decoding(), interventions, batch_tokens
         )
 
+    def steer(self, prompt: str, toward: Any, **given: Any) -> Any:
+        """Continue a prompt as it is and pushed towards a concept: `theodolite.steer` with this model.
+
+        >>> model.steer("I went to the market and", "joy", tokens=20).steered     # doctest: +SKIP
+        """
+        import theodolite  # the public name: controls are fitted on models, so their room stands above this one
+
+        return theodolite.steer(prompt, toward, model=self, **given)
+
     def _effects(self, interventions: Interventions, tokens: Tokens) -> Effects:
         changes = [placed(change, self.tokenizer, tokens) for change in several(interventions)]
         return Effects.checked(changes, self.site)

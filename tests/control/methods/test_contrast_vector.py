@@ -1,4 +1,4 @@
-"""The contrast vector: its formula at every token, nothing for equal instructions, and one text for passes and writing."""
+"""The contrast vector: its formula at every token, nothing for equal instructions, the same in passes and writing."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,0 +1,1 @@
+"""Controls in the formats of other programs, one file per format."""

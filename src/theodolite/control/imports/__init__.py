@@ -1,0 +1,1 @@
+"""Controls from the formats of other programs, one file per format."""
