@@ -148,7 +148,9 @@ def free(sheet: Sheet) -> Section:
         "A reader of latents can only choose among sites that have a dictionary."
     )
     caption = f"Each method at the site it chose: {sheet.figures}."
-    return Section("Each method at the site it chose", [Text(words), tables.auroc(sheet, "free", sheet.columns("free"), caption)])
+    return Section(
+        "Each method at the site it chose", [Text(words), tables.auroc(sheet, "free", sheet.columns("free"), caption)]
+    )
 
 
 def inside(sheet: Sheet) -> Section:

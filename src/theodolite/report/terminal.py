@@ -282,7 +282,9 @@ def paragraph(words: str) -> None:
 def headline(sheet: "Sheet") -> Grid:
     """Methods of the matched site on the headline data sets, as many as fit; the k-sparse curve is left to the page."""
     columns = _fitting(sheet.headline("matched"), _console().width)
-    grid = Grid(title=Text(visible(f"All methods at one site, {sheet.figures}"), "bold"), title_justify="left", box=None)
+    grid = Grid(
+        title=Text(visible(f"All methods at one site, {sheet.figures}"), "bold"), title_justify="left", box=None
+    )
     grid.add_column("Method", no_wrap=True)
     for column in columns:
         grid.add_column(Text(visible(f"{column.title}\n{column.subtitle}")), justify="right")
