@@ -154,7 +154,8 @@ def calibrate_levels(
     The levels of a side share what was measured there, and the second side begins where the first one ended.
     """
     found: list[Calibrated] = []
-    start, across = passes.spent, {}
+    start = passes.spent
+    across: dict[int, float | None] = {}
     # from the middle one on, whose neighbours then have a point near them
     order = sorted(range(len(levels)), key=lambda i: (abs(i - len(levels) // 2), i))
     for sign in signs:
@@ -182,11 +183,11 @@ def propose(kl_at: dict[float, float], nats: float, cap: float) -> float:
     near = sorted(known, key=lambda s: (_gap(kl_at[s], nats), s))[:2]
     for low, high in pairwise(known):
         if kl_at[low] < nats <= kl_at[high]:
-            found = _solved(near[0], _slope(*near, kl_at), kl_at, nats)
+            found = _solved(near[0], _slope(near[0], near[1], kl_at), kl_at, nats)
             return found if low < found < high else _solved(low, _slope(low, high, kl_at), kl_at, nats)
     if kl_at[known[-1]] < nats:
         return min(_upward(known, kl_at, nats), cap)
-    slope = _slope(*known[:2], kl_at) if len(known) > 1 else 2.0
+    slope = _slope(known[0], known[1], kl_at) if len(known) > 1 else 2.0
     if slope < _SLOPES[0]:
         # it hardly falls towards 0: look next to 0, and end there if the level lies below even that
         return known[0] if known[0] <= _LEAST * known[1] else _LEAST * known[0]
@@ -195,7 +196,7 @@ def propose(kl_at: dict[float, float], nats: float, cap: float) -> float:
 
 def _upward(known: list[float], kl_at: dict[float, float], nats: float) -> float:
     """Return where a level above all known ones is expected: on a line of log KL, or on a parabola above a floor."""
-    slope = _slope(*known[-2:], kl_at) if len(known) > 1 else 2.0
+    slope = _slope(known[-2], known[-1], kl_at) if len(known) > 1 else 2.0
     if slope >= _SLOPES[0]:
         return _solved(known[-1], min(slope, _SLOPES[1]), kl_at, nats)
     # hardly a rise: what is seen is the lost firing of clamped latents, over which KL rises as a + b c^2

@@ -149,7 +149,10 @@ class Passes:
         found = []
         for part, start in zip(self._parts, self.starts(block), strict=True):
             self._count(part.tokens, site.last_block(self.model.n_blocks) + 1 - block)
-            chosen = part.targets
+
+            def at_targets(_: Site, h: Tensor, chosen: Tensor = part.targets) -> Tensor:
+                return h[chosen.to(h.device)]
+
             trace = run(
                 self.model.network,
                 part.tokens,
@@ -157,7 +160,7 @@ class Passes:
                 effects,
                 after=start,
                 batch=Batch(part.index, len(self.tokens)),
-                reduce=lambda _, h, chosen=chosen: h[chosen.to(h.device)],
+                reduce=at_targets,
             )
             found.append(trace.activations[site])
         return found

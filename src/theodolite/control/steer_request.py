@@ -99,7 +99,7 @@ class SteerRequest:
         return found
 
     @property
-    def sign(self) -> int:
+    def sign(self) -> Literal[1, -1]:
         """1 towards the concept, -1 away from it."""
         return -1 if self.away else 1
 

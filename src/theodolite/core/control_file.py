@@ -167,7 +167,7 @@ class ControlFile:
 
         A strength that reached the cap before these nats is an error.
         """
-        known = {(each.nats, each.sign): each for each in self.strengths}
+        known: dict[tuple[float, int], KeptStrength] = {(each.nats, each.sign): each for each in self.strengths}
         if (nats, sign) not in known:
             levels = ", ".join(f"{n:g} ({'+' if s > 0 else '-'})" for n, s in sorted(known)) or "none"
             raise UserError(f"no strength is kept for {nats:g} nats and sign {sign:+d}: there are {levels}")
