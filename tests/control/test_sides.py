@@ -120,8 +120,8 @@ def test_the_direct_path_of_the_last_block_is_the_whole_effect(model: Model, pas
         policy = Intervened(model, (Intervention.add(site, V),))
         torch.testing.assert_close(direct_log_probs(policy, passes), passes.log_probs(policy), atol=1e-5, rtol=1e-4)
     assert np.isnan(direct_share(Intervened(model), passes, log_odds))
+    two = tuple(Intervention.add(f"blocks.{n}.resid_post", V) for n in (0, 1))
     with pytest.raises(UserError, match="that of one site"):
-        two = tuple(Intervention.add(f"blocks.{n}.resid_post", V) for n in (0, 1))
         direct_share(Intervened(model, two), passes, log_odds)
 
 

@@ -23,6 +23,8 @@ COMMANDS = (
     "data check",
     "data verify",
     "cache clear",
+    "steer",
+    "claims",
 )
 # Modules that one command alone reaches, by the start of their path; the options of others exist in some command.
 HOME = {
@@ -38,6 +40,9 @@ HOME = {
     "dictionaries/convert.py": "convert",
     "dictionaries/formats/weights.py": "convert",
     "comparison/": "compare",
+    "control/steer_request.py": "steer",
+    "control/steering.py": "steer",
+    "control/toward.py": "steer",
     "dictionaries/opening.py": "compare",
     "models/prompting.py": "compare",
     "data/file_check.py": "data check",

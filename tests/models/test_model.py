@@ -40,7 +40,7 @@ def test_a_model_put_together_by_hand_has_the_hash_of_its_weights() -> None:
 def test_one_alone_is_a_list_of_one(family: str) -> None:
     """A bare string, not its letters: texts, prompts, continuations, sites; and an intervention by itself."""
     model = Model.from_pretrained(tiny_model(family), tokenizer=byte_tokenizer())
-    text, site, change = "one text", "blocks.1.resid_post", Intervention.add("blocks.0.mlp_out", np.ones(32), 0.5)
+    text, site, change = "one text", "blocks.1.resid_post", Intervention.add("blocks.0.mlp_out", np.arange(32), 0.5)
     assert torch.equal(model.tokens(text).ids, model.tokens([text]).ids)
     one, many = model.tokens(text), {"interventions": [change]}
     lone = model.run(one, capture=site, interventions=change)

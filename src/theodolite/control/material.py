@@ -1,4 +1,4 @@
-"""What a method of control may see: training texts with labels and states, texts to choose on, and dictionaries."""
+"""Material of a method of control: training texts with labels and states, texts to choose on, and dictionaries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What no control is made for: directions whose opposite makes a model comply with harmful requests."""
+"""Refusal of controls that nobody should make: directions whose opposite makes a model comply with harmful requests."""
 
 import re
 

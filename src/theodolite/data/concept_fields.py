@@ -53,7 +53,7 @@ class Targets(Strict):
 
     @model_validator(mode="after")
     def _no_prefixes(self) -> Self:
-        """Of " good" and " goods" the first holds all the probability of the second, which would count twice."""
+        """Refuse targets of which one begins with another: " good" holds all of " goods", which would count twice."""
         if found := prefixes(self.all):
             raise ValueError(
                 "; ".join(f"{short!r} is the beginning of {long!r}" for short, long in found)
@@ -63,7 +63,7 @@ class Targets(Strict):
 
 
 class Instruction(Strict):
-    """What a prompt asks for, towards the positive and towards the negative class."""
+    """Words of a prompt that asks for a class, towards the positive and towards the negative class."""
 
     positive: Text
     negative: Text

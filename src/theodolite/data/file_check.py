@@ -1,4 +1,4 @@
-"""What is wrong with a concept file or a pair file, found before any model runs, in plain words."""
+"""Faults of a concept file or a pair file, found before any model runs, in plain words."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """Vectors of the package steering-vectors as controls of ours.
 
 The package has no file format: its `SteeringVector` is a dictionary from layer numbers to tensors, with the name of the
-part of a block, which its users pickle or save as they like. What is read here is the object itself, or a safetensors
+part of a block, which its users save as they like. What is read here is the object itself, or a safetensors
 file whose names are the layer numbers.
 """
 
