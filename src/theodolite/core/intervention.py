@@ -181,7 +181,8 @@ class Intervention:
 
         Half-precision states are changed in float32 and rounded once.
         """
-        wide, seen = (_at_least_float32(x) for x in (h, read))
+        wide = _at_least_float32(h)
+        seen = wide if read is h else _at_least_float32(read)
         if isinstance(self.basis, Identity) and self.read_site is None:
             new = self.rule(wide, context)  # h' = g(h): no sum to round, so that a patched state is the donor's
         else:

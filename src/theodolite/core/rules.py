@@ -294,10 +294,10 @@ def _keep(rule: Any, name: str, kept: str = "_numbers") -> None:
 def _on(rule: Any, z: "Tensor", context: PassContext) -> "Tensor":
     """The numbers of a rule as they meet coordinates z (n, t, k); one axis alone counts coordinates, else texts."""
     numbers = vars(rule)["_numbers"]
-    shape = (numbers if is_tensor(numbers) else numbers.array).shape
-    if not shape or shape == z.shape[-1:]:
+    values = numbers.array if isinstance(numbers, Constant) else numbers
+    if not values.shape or values.shape == z.shape[-1:]:
         return like(numbers, z)
-    return context.per_text(numbers if is_tensor(numbers) else numbers.array, z)
+    return context.per_text(values, z)
 
 
 def _value_to_json(value: Any) -> Any:

@@ -53,14 +53,15 @@ class Constant:
     def like(self, reference: "Tensor") -> "Tensor":
         """Return the numbers in the dtype and on the device of a tensor."""
         key = reference.device, reference.dtype
-        if key not in self._made:
+        made = self._made.get(key)
+        if made is None:
             import torch
 
             with torch.inference_mode(
                 False
             ):  # a tensor made in inference mode could not be used in a later pass with gradients
-                self._made[key] = torch.tensor(self.array, dtype=reference.dtype, device=reference.device)
-        return self._made[key]
+                made = self._made[key] = torch.tensor(self.array, dtype=reference.dtype, device=reference.device)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         return {"array": self.array, "_made": {}}  # another process has devices of its own

@@ -20,7 +20,7 @@ def check_finite(logits: Tensor, effects: "Effects", rerun: Callable[["Effects"]
     that their sum overflows, which the second look excludes.
     """
     total = logits.detach().sum(dtype=torch.promote_types(logits.dtype, torch.float32))
-    if bool(total.isfinite()) or bool(logits.isfinite().all()):
+    if math.isfinite(float(total)) or bool(logits.isfinite().all()):
         return
     watched = effects.watched()
     with torch.no_grad():

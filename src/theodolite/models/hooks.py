@@ -25,10 +25,10 @@ def attached(network: Network, sites: Iterable[Site], visit: Visit) -> Iterator[
     `Reached` ends the block quietly. The hooks are gone afterwards, whatever happened. A site that the pass never
     reached is an error. The network's lock is held meanwhile, so that no other thread's pass meets these hooks.
     """
-    seen: set[Site] = set()
+    seen: list[Site] = []
 
     def visited(site: Site, h: Tensor) -> Tensor:
-        seen.add(site)
+        seen.append(site)  # a list: to hash a site takes longer, and happens at every site in each step of a generation
         return visit(site, h)
 
     wanted, handles = list(sites), []
@@ -38,7 +38,7 @@ def attached(network: Network, sites: Iterable[Site], visit: Visit) -> Iterator[
                 handles.append(_hook(network, site, visited))  # noqa: PERF401 (all made so far must be removable)
             with suppress(Reached):
                 yield
-            if missed := [str(site) for site in wanted if site not in seen]:
+            if seen != wanted and (missed := [str(site) for site in wanted if site not in seen]):
                 raise UserError(f"the forward pass never reached {', '.join(missed)}")
         finally:
             for handle in handles:

@@ -15,7 +15,7 @@ from theodolite.core.site import Site
 from theodolite.core.tensors import like
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # one is made for each intervention in each step: to freeze it would cost more
 class ModelPassContext:
     """The parts of a forward pass under way that a rule may use, as `core.rules.PassContext` promises them."""
 

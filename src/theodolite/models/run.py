@@ -93,6 +93,12 @@ class Effects:
     def __init__(self, changes: Sequence[Intervention | BlockOrder]) -> None:
         self.interventions = [change for change in changes if isinstance(change, Intervention)]
         self.order = BlockOrder.merged(change for change in changes if isinstance(change, BlockOrder))
+        self.at: dict[Site, list[tuple[int, Intervention]]] = {}  # sorted once for all passes of a generation
+        for number, intervention in enumerate(self.interventions):
+            self.at.setdefault(intervention.site, []).append((number, intervention))
+        self.sources = {source for intervention in self.interventions for source in intervention.sources()}
+        self.sites = sorted(self.at.keys() | self.sources)
+        self._widths: dict[int, int] = {}  # of the states that the vectors of an intervention are known to fit
         self.matched = [0] * len(self.interventions)
         self._altered: list[Tensor | int] = [0] * len(self.interventions)  # on the device, until someone asks
         self.counting = True
@@ -128,6 +134,14 @@ class Effects:
         again = Effects([*self.interventions, *([self.order] if self.order else [])])
         again.norms = {}
         return again
+
+    def check_width(self, number: int, h: Tensor) -> None:
+        """Refuse an intervention with vectors of another width than the states that it changes."""
+        width = h.shape[-1]
+        if self._widths.get(number) != width:
+            intervention = self.interventions[number]
+            _check_width(intervention, intervention.basis, h)
+            self._widths[number] = width
 
     def add(self, number: int, matched: int, altered: Tensor | None) -> None:
         self.matched[number] += matched
@@ -244,17 +258,15 @@ class _Pass:
         self.memory = past.memory if past is not None else Memory()
         self.columns = slice(past.length if past is not None else 0, tokens.ids.shape[1])
         self.kept: list[int] | None = None  # columns whose logits are computed, None for all
-        self._states: dict[Site, Tensor] = {}
-        self._sources = {source for intervention in effects.interventions for source in intervention.sources()}
+        self._states: dict[Site, Tensor] = {}  # of the sites that an intervention reads
         self._roles = tokens.roles.numpy()
+        self._size = self._roles.shape[0] * (self.columns.stop - self.columns.start)
         self._masks: dict[tuple[str, Any], Tensor] = {}  # by the text of positions, whose hash is known
         self._matched: dict[str, int] = {}
-        self._at: dict[Site, list[tuple[int, Intervention]]] = {}
-        for number, intervention in enumerate(effects.interventions):
-            self._at.setdefault(intervention.site, []).append((number, intervention))
 
     def sites(self) -> list[Site]:
-        sites = sorted(self.capture | self._at.keys() | self._sources)
+        own = self.effects.sites
+        sites = sorted(self.capture.union(own)) if self.capture else own
         if self.deepest is not None and sites[-1] != self.deepest:
             raise UserError(f"an intervention at {sites[-1]} cannot reach {self.deepest}, where the pass ends")
         return sites
@@ -262,49 +274,53 @@ class _Pass:
     @property
     def needs_all_logits(self) -> bool:
         """Return whether logits are captured, or a change of them depends on columns that nobody asked for."""
-        return LOGITS in self.capture or any(change.remembers for _, change in self._at.get(LOGITS, ()))
+        return LOGITS in self.capture or any(change.remembers for _, change in self.effects.at.get(LOGITS, ()))
 
     def computed(self, site: Site, values: Tensor) -> Tensor:
         """Return values (..., t, k) of all columns at those that are computed at a site."""
         return values if self.kept is None or site != LOGITS else values[..., self.kept, :]
 
     def visit(self, site: Site, h: Tensor) -> Tensor:
-        self._states[site] = h  # an intervention may read the very site that it changes
-        for number, intervention in self._at.get(site, ()):
-            self._states[site] = h = self._change(number, intervention, h)
-        if site not in self._sources:
-            del self._states[site]
-        if site in self.capture:
+        # a hash of a site takes as long as an addition of vectors: none where nothing is asked for
+        sources, capture = self.effects.sources, self.capture
+        read = bool(sources) and site in sources
+        if read:
+            self._states[site] = h  # an intervention may read the very site that it changes
+        for number, intervention in self.effects.at.get(site, ()):
+            h = self._change(number, intervention, h)
+            if read:
+                self._states[site] = h
+        if capture and site in capture:
             if torch.is_grad_enabled() and not h.requires_grad:
                 h = h.detach().requires_grad_()  # a captured state has a gradient though nothing before it has one
             self.captured[site] = self.reduce(site, h) if self.reduce else h
-        if site == self.deepest:
+        if self.deepest is not None and site == self.deepest:
             raise Reached
         return h
 
     def _change(self, number: int, intervention: Intervention, h: Tensor) -> Tensor:
-        where = intervention.positions
-        if where.text not in self._matched:
-            self._matched[where.text] = int(self.selected(where).sum())
-        matched = self._matched[where.text]
+        where, effects = intervention.positions, self.effects
+        matched = self._matched.get(where.text)
+        if matched is None:
+            matched = self._matched[where.text] = int(self.selected(where).sum())
         if not matched and not intervention.remembers:
             return h
-        _check_width(intervention, intervention.basis, h)
-        if intervention.when is not None:
-            asked = intervention.when.site or intervention.read_site or intervention.site
-            _check_width(intervention, intervention.when.basis, self._states[asked])
+        effects.check_width(number, h)
         read = h
-        if intervention.read_site:
-            read = self.state_at(intervention.read_site, intervention.site)
+        if intervention.read_site is not None:
+            read = self.state_at(intervention.read_site, intervention.site).to(h.device)
+        if (when := intervention.when) is not None:
+            asked = when.site or intervention.read_site
+            _check_width(intervention, when.basis, h if asked is None else self._states[asked])
         pass_context = ModelPassContext(self, number, intervention, h)
         # a choice between old and new costs as much as an addition; a whole state of a donor is not handed on itself
-        all_tokens = matched == self._roles[:, self.columns].size and not isinstance(intervention.basis, Identity)
+        all_tokens = matched == self._size and not isinstance(intervention.basis, Identity)
         selected = None if all_tokens else pass_context.selected
-        new = intervention.apply(h, read if read is h else read.to(h.device), selected, pass_context)
-        self.effects.add(number, matched, (new != h).any(-1).sum() if self.effects.counting else None)
-        if self.effects.norms is not None:
+        new = intervention.apply(h, read, selected, pass_context)
+        effects.add(number, matched, (new != h).any(-1).sum() if effects.counting else None)
+        if effects.norms is not None:
             norms = [float(x.detach().double().norm(dim=-1)[pass_context.selected].max()) for x in (h, new)]
-            self.effects.norms[number] = norms[0], norms[1]
+            effects.norms[number] = norms[0], norms[1]
         return new
 
     def selected(self, positions: Any, device: Any = None) -> Tensor:
@@ -347,6 +363,8 @@ def _inputs(module: Any, tokens: Tokens, started: int) -> dict[str, Any]:
     device = entrance(module)
     ids = tokens.ids[:, started:].to(device)
     mask = tokens.mask
+    if bool(mask.all()):  # as in most steps of a generation
+        return {"input_ids": ids}
     if bool((mask[:, :-1] >= mask[:, 1:]).all()):
         return {"input_ids": ids.masked_fill(~mask[:, started:].to(device), int(ids[0, 0]))}
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, started:]
