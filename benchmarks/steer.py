@@ -74,7 +74,7 @@ def peers(network: Any, plain: Way, pushes: dict[int, torch.Tensor]) -> dict[str
     found: dict[str, Way] = {}
     with suppress(ImportError):
         if not hasattr(np, "float_"):
-            np.float_ = np.float64  # type: ignore[attr-defined]  # repeng 0.4.0 names what NumPy 2 has dropped
+            setattr(np, "float_", np.float64)  # noqa: B010 (repeng 0.4.0 names what NumPy 2 has dropped)
         from repeng import ControlModel
 
         def repeng() -> list[list[int]]:

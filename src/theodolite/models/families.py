@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, Literal
 
 from theodolite.core.errors import UserError, unknown
@@ -243,7 +244,8 @@ class Network:
     def locate(self, site: Site) -> tuple[Any, Side]:
         """The module at which a site is seen, and on which side of it."""
         path, side = self.family.locate(site)
-        return self.module.get_submodule(path), side
+        # half the time of `get_submodule`, which asks twice for each name; hooks are made anew in each step
+        return (reduce(getattr, path.split("."), self.module) if path else self.module), side
 
     def columns(self, site: Site) -> list[int] | None:
         """Return the columns of its module's tensor that make up a site; None where all do."""
