@@ -1,5 +1,6 @@
 """One prompt, two texts: the push is our intervention at the disturbance asked for, and the model stays as it was."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,12 +210,39 @@ def test_another_width_is_refused_and_a_stopped_stream_leaves_the_model(model: M
     assert hooks(model) == 0
 
 
-@pytest.mark.parametrize("words", [("refusal", "", ""), ("mine", "harmful", "benign"), ("x", "", "jailbreaks")])
-def test_no_control_about_refusal_is_made(model: Model, push: ControlFile, words: tuple[str, str, str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("refusal", "", ""),
+        ("mine", "harmful", "benign"),
+        ("x", "", "jailbreaks"),
+        ("HARMLESS", "", ""),
+        ("x", "is_guardrail = 1", ""),
+        ("x", "safety", "other"),
+    ],
+)
+def test_no_control_about_refusal_is_made(push: ControlFile, words: tuple[str, str, str]) -> None:
     concept, positive, negative = words
-    bad = ControlFile(concept, "lat", push.made_on, push.changes, positive=positive, negative=negative)
+    with pytest.raises(UserError, match="may lower the model's refusal"):  # none to steer with, to save or to export
+        ControlFile(concept, "lat", push.made_on, push.changes, positive=positive, negative=negative)
+
+
+@pytest.mark.parametrize("field", ["source", "label", "positive", "where", "file"])
+def test_a_neutral_name_does_not_hide_what_a_run_was_trained_on(model: Model, run_folder: Path, field: str) -> None:
+    words = {"positive": ["harmless"], "where": {"kind": "harmless"}}.get(field, "harmless")
+    recipe = Run.open(run_folder).recipe | {"train": [{"source": "mine", field: words}]}
+    folder = Run.create(run_folder.parent / "other", dict(recipe), "e" * 64).folder
     with pytest.raises(UserError, match="may lower the model's refusal"):
-        model.steer(PROMPT, bad)
+        model.steer(PROMPT, f"{folder}:difference_in_means")
+
+
+def test_a_neutral_name_does_not_hide_what_a_table_holds(model: Model, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"text": [f"text {i}" for i in range(40)], "label": [i % 2 for i in range(40)]})
+    rows.to_csv(tmp_path / "harmbench.csv", index=False)
+    fields = {"name": "x", "title": "x", "positive": "a", "negative": "b", "texts": {"file": "harmbench.csv"}}
+    (tmp_path / "x.yaml").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="may lower the model's refusal"):
+        model.steer(PROMPT, str(tmp_path / "x.yaml"))
 
 
 def test_the_command_prints_both_texts_and_every_token(push: ControlFile, tmp_path: Path) -> None:

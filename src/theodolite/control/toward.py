@@ -14,12 +14,12 @@ from theodolite.control.imports.control_vector import open_control_vector
 from theodolite.control.material import Examples, Material
 from theodolite.control.method import Method, control_method
 from theodolite.control.neutral_texts import neutral_texts
-from theodolite.control.refusal import check_concept
 from theodolite.control.steer_request import METHOD, SteerRequest
 from theodolite.core.artefact import load_reader
 from theodolite.core.control_file import ControlFile
 from theodolite.core.errors import UserError, did_you_mean
 from theodolite.core.reader import LinearReader
+from theodolite.core.refusal import check_concept, words_in
 from theodolite.core.run import Run
 from theodolite.core.site import Site
 from theodolite.data import concept_file
@@ -110,7 +110,6 @@ class FromFile:
 
     def fit(self, model: Model, request: SteerRequest) -> Fitted:
         """Return the file's control; its dictionary is the one that --sae names, or the shipped one."""
-        check_concept(self.file.concept, self.file.positive, self.file.negative)
         wanted = any(change["basis"].get("basis") == "latents" for change in self.file.changes)
         dictionaries = [open_dictionary(request.sae, model, self.file.sites[0])] if wanted else []
         return Fitted(FileControl(model, self.file, dictionaries), self.file)
@@ -138,7 +137,11 @@ class FromRun:
 
         A Run keeps no class means, from which other controls take their cap.
         """
-        check_concept(self.concept, str(self.run.recipe.get("positive", "")), str(self.run.recipe.get("negative", "")))
+        recipe = dict(self.run.recipe)
+        check_concept(*_purpose(recipe, ("name", "title", "positive", "negative")))
+        for source in recipe.get("train") or ():  # a neutral name does not make other data of these
+            check_concept(*_purpose(dict(source), ("source", "label", "positive", "where", "concept")))
+            check_concept(Path(source.get("file") or "").name)
         folder = reader_folder(self.run, self.method)
         about, reader = saved_about(folder), load_reader(folder)
         if not isinstance(reader, LinearReader) or about["view"] != "state":
@@ -181,7 +184,8 @@ class FromConcept:
     def fit(self, model: Model, request: SteerRequest) -> Fitted:
         """Return the control that the method fits on the half of the texts that directions are fitted on."""
         named = self.data.fields
-        check_concept(named.name, named.positive, named.negative)
+        check_concept(*_purpose(named.model_dump(), ("name", "title", "positive", "negative", "instruction")))
+        check_concept(*_purpose(named.texts.model_dump(), ("label", "positive")), Path(named.texts.file or "").name)
         method = control_method(request.method or METHOD)
         site = model.site(request.site or default_sites(model.n_blocks)[0])
         parts = concept_file.parts(self.data, request.seed)
@@ -208,6 +212,11 @@ class FromConcept:
             return Fitted(control, to_file(control, concept=named.name, rows=at_site, **about))
         except UserError:  # an instruction is no intervention: it steers, and there is nothing to keep
             return Fitted(control, None)
+
+
+def _purpose(fields: dict[str, Any], named: tuple[str, ...]) -> list[str]:
+    """Return the words of the fields that say what a direction is about; the texts themselves are not looked at."""
+    return [word for name in named for word in words_in(fields.get(name))]
 
 
 def _rows(model: Model, site: Site, texts: list[str]) -> Any:

@@ -24,6 +24,7 @@ from theodolite.core.control_card import card
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.language_model import LanguageModel
+from theodolite.core.refusal import check_concept
 from theodolite.core.rules import Add, Clamp
 from theodolite.core.site import PARTS, AtSites, Site
 from theodolite.core.strict import Strict, validated
@@ -147,6 +148,9 @@ class ControlFile:
     negative: str = ""
 
     def __post_init__(self) -> None:
+        check_concept(
+            self.concept, self.positive, self.negative
+        )  # here, so that no way to a file, or out of one, lacks it
         for change in self.changes:
             if change.get("basis", {}).get("basis") != "latents":  # these wait for their dictionary
                 _check_change(Intervention.from_json(change), self.made_on.d_model)

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from theodolite.core.basis import Identity, Subspace
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.neurons import Neurons
+from theodolite.core.refusal import concerns_refusal
 from theodolite.core.rules import Add, Clamp, Mean, Scale, Zero
 from theodolite.core.several import several
 from theodolite.core.site import Site
@@ -29,9 +29,6 @@ from theodolite.models.quiet import quiet
 from theodolite.models.run import Effects, run
 
 RECORD = "theodolite.json"
-_REFUSAL = re.compile(
-    r"refus|jailbreak|abliterat|censor|guardrail|\bharm(s|ful\w*|less\w*|ing)?\b|\bunsafe|\bsafety|compl(y|ian)"
-)
 # Options of a configuration that give a projection a bias, in the architectures that have them
 _BIAS_OPTION = {"attn_out": "attention_bias", "mlp_out": "mlp_bias"}
 
@@ -80,7 +77,7 @@ def bake(model: Model, interventions: Any, folder: str | Path, *, concept: str) 
 def _check_purpose(concept: str) -> None:
     if not concept.strip():
         raise UserError("concept is empty: say what the vectors stand for, such as concept='sentiment'")
-    if _REFUSAL.search(re.sub(r"[^a-z]+", " ", concept.casefold())):
+    if concerns_refusal(concept):
         raise UserError(
             f"concept {concept!r}: a change of refusal or harmfulness is not written into weights, since the model "
             "would refuse less; measure it as an intervention of one call instead"
