@@ -25,8 +25,9 @@ check: $(VENV)/installed             ## format, lint, types, guards; under 60 s
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 tests/guards
 
-slow: $(VENV)/installed              ## tests on the real default model and simulations
+slow: $(VENV)/installed              ## tests on the real default model, simulations, the full tables of steering (days on 2 cores)
 	$(BIN)/pytest -m slow
+	for name in sentiment past-tense french; do $(BIN)/theodolite compare steer/$$name --full || exit 1; done  # goes on where it was stopped
 
 gpu:                                 ## tests on CUDA; uses the python on PATH, which must have torch with CUDA
 	PYTHONPATH=src $(PYTHON) -m pytest -m gpu tests/gpu -s

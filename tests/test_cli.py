@@ -10,8 +10,9 @@ from case_kit import theodolite
 
 from theodolite.cli import app
 from theodolite.cli_compare import parameters
+from theodolite.control.method import ADAPTER, control_methods
 from theodolite.core.discover import discover
-from theodolite.study.compare_request import CompareRequest
+from theodolite.study.compare_request import CompareRequest, flag
 from theodolite.study.option import OPTION
 
 
@@ -45,7 +46,7 @@ def test_every_field_that_can_be_written_is_an_option_of_its_name_with_its_help(
     written = [each for each in fields(CompareRequest) if each.metadata[OPTION].cli is not None]
     assert {each.name for each in parameters()} == {each.name for each in written}
     flags = {flag for argument in app["compare"].assemble_argument_collection() for flag in argument.names}
-    assert {"--" + each.name.replace("_", "-") for each in written} <= flags
+    assert {flag(each.name) for each in written} <= flags
     page = " ".join(theodolite("compare", "--help").stdout.replace("│", " ").split())
     for each in written:
         assert each.metadata[OPTION].help.replace("`", "") in page
@@ -54,6 +55,8 @@ def test_every_field_that_can_be_written_is_an_option_of_its_name_with_its_help(
 def test_the_help_of_compare_lists_the_methods_and_the_default_model() -> None:
     page = " ".join(theodolite("compare", "--help").stdout.replace("│", " ").split())
     assert f"Known: {', '.join(discover())}." in page
+    controls = set(control_methods()) - {ADAPTER}
+    assert f"Recipes of kind steer take linear readers, and: {', '.join(sorted(controls))}." in page
     assert "smollm2-135m-instruct (default)" in page
 
 

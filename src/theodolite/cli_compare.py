@@ -14,6 +14,7 @@ from theodolite.study.compare_request import (
     DataOptions,
     ModelOptions,
     OutputOptions,
+    SteeringOptions,
 )
 from theodolite.study.hardware import Machine
 
@@ -21,6 +22,7 @@ PANELS = {
     "Your data": DataOptions,
     "Model and dictionaries": ModelOptions,
     "Analysis": AnalysisOptions,
+    "Steering": SteeringOptions,
     "Machine": Machine,
     "Output": OutputOptions,
 }
@@ -40,7 +42,10 @@ def compare(data: str, **given: Any) -> None:
 
 def parameters() -> Iterator[Argument]:
     """The arguments of the command; the help of the methods lists those there are, by the names of their files."""
-    known = f" Known: {', '.join(discover())}."
+    # by their files alone: the module that makes controls of them costs torch, and one file is no method by itself
+    controls = discover("theodolite.control.methods", "theodolite.controls", kind="method of control")
+    named = ", ".join(name for name in controls if name != "reader_direction")
+    known = f" Known: {', '.join(discover())}. Recipes of kind steer take linear readers, and: {named}."
     # of a flag, the default "False" says nothing
     return arguments(CompareRequest, PANELS, extra={"methods": known}, shown=str)
 

@@ -23,6 +23,7 @@ def arguments(
     shown: types of the defaults that the help names.
     """
     grouped = [(Group(title, sort_key=at), cls) for at, (title, cls) in enumerate(panels.items())]
+    field_of = {name: each.name for each in fields(request) for name in each.metadata[OPTION].names}
     home = {each.name: group for group, cls in grouped for each in fields(cls)}
     for each in fields(request):
         option: Option = each.metadata[OPTION]
@@ -41,9 +42,12 @@ def arguments(
             show_default=isinstance(default, shown),
             **given,
         )
+        # an argument without a flag has its own name as one, unless that is another field's flag
+        taken = field_of.get(f"--{each.name}", each.name) != each.name
+        placed = Argument.POSITIONAL_ONLY if taken else Argument.POSITIONAL_OR_KEYWORD
         yield Argument(
             each.name,
-            Argument.KEYWORD_ONLY if each.kw_only else Argument.POSITIONAL_OR_KEYWORD,
+            Argument.KEYWORD_ONLY if each.kw_only else placed,
             default=default,
             annotation=Annotated[list[written] | None if option.many else written, how],  # type: ignore[valid-type]
         )

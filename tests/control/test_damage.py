@@ -17,6 +17,7 @@ from theodolite.control.damage import (
     of_rows,
     predicted,
 )
+from theodolite.control.disturbance import over_generations
 from theodolite.control.passes import Passes
 from theodolite.control.policy import Intervened
 from theodolite.core.errors import UserError
@@ -87,14 +88,7 @@ def test_fluency_is_the_loss_of_the_tokens_as_written(model: Model) -> None:
     written = model.generations(openings, Decoding(max_new_tokens=6), format="raw")
     # `Generation.log_probs` are those of the model that wrote: here the unchanged one
     expected = [-one.log_probs.mean() for one in written]
-    assert fluency(model, openings, written) == pytest.approx(expected, rel=1e-4)
-
-
-def test_nothing_written_has_no_fluency(model: Model) -> None:
-    (one,) = model.generations("It is", Decoding(max_new_tokens=1), format="raw")
-    empty = type(one)([], np.array([]), "stop")
-    found = fluency(model, ["It is", "We"], [empty, one])
-    assert np.isnan(found).tolist() == [True, False]
+    assert fluency(over_generations(model, openings, written)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_targets_behind_an_opening(model: Model) -> None:

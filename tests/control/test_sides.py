@@ -9,7 +9,7 @@ from theodolite.control.calibrate import Curve, calibrate
 from theodolite.control.control import LatentControl
 from theodolite.control.dial import Dialled
 from theodolite.control.direct import direct_log_probs, direct_share
-from theodolite.control.disturbance import acting, firing_share, kl_acting, kl_of_tokens, on_policy_kl
+from theodolite.control.disturbance import acting, firing_share, kl_acting, kl_of_tokens, over_generations
 from theodolite.control.passes import Passes
 from theodolite.control.policy import Intervened
 from theodolite.control.tilt import Tilt, first_tokens
@@ -19,7 +19,7 @@ from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.dictionaries.activations import ReluRule
 from theodolite.dictionaries.dictionary import Dictionary
-from theodolite.models.generate import Decoding, Generation
+from theodolite.models.generate import Decoding
 from theodolite.models.model import Model
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -164,8 +164,11 @@ def test_latents_are_set_to_their_percentile_and_their_firing_is_counted(model: 
 def test_on_its_own_text_a_policy_is_compared_at_the_tokens_that_it_wrote(model: Model) -> None:
     policy = Intervened(model, (Intervention.add("blocks.1.resid_post", V, 2.0, "last+generated"),))
     written = policy.generate(TEXTS, Decoding(max_new_tokens=4))
-    found = on_policy_kl(model, policy, TEXTS, [*written[:2], Generation([], np.array([]), "stop")])
-    assert np.isnan(found[2])
+    passes = over_generations(model, TEXTS, written, changes=policy.interventions)
+    before = passes.spent
+    found = passes.kl(policy)
+    assert passes.spent - before == pytest.approx(2 / 3), "states before the change are there from the first pass"
+    assert found.tolist() == over_generations(model, TEXTS, written).kl(policy).tolist()
     for number in (0, 1):
         each = kl_of_tokens(model, policy, TEXTS[number], written[number])
         assert each.shape == (len(written[number].ids),)

@@ -131,6 +131,26 @@ def test_parts_hold_whole_groups_in_their_shares_whatever_the_order_of_rows(tmp_
     assert one.direction.texts != concept_file.parts(concept_file.load(tmp_path / "toy.yaml"), seed=2).direction.texts
 
 
+def test_no_seed_fits_a_direction_on_a_text_of_any_seeds_classifier(tmp_path: Path) -> None:
+    concept = concept_file.load(write(tmp_path, TABLE))
+    found = [concept_file.parts(concept, seed) for seed in range(6)]
+    classifier = set().union(*(set(parts.classifier.texts) for parts in found))
+    fitted = set().union(*(set(parts.direction.texts) | set(parts.development.texts) for parts in found))
+    assert not classifier & fitted
+    assert len(classifier) == len(found[0].classifier)
+    assert len(classifier | fitted) == 120
+    assert len({tuple(parts.direction.texts) for parts in found}) == 6
+
+
+def test_training_sets_of_seeds_share_what_their_parts_share(tmp_path: Path) -> None:
+    found = concept_file.training_sets(concept_file.load(write(tmp_path, TABLE)), 8)
+    assert found.overlap == pytest.approx(3 / 4, abs=0.06)  # each holds three quarters of the pool
+    assert found.groups == pytest.approx(40)
+    assert not found.reason
+    few = toy_rows().assign(group=[f"pair {i // 2 % 9}" for i in range(120)])
+    assert "effective groups" in concept_file.training_sets(concept_file.load(write(tmp_path, TABLE, few)), 3).reason
+
+
 def test_near_copies_stay_in_one_part_though_their_groups_differ(tmp_path: Path) -> None:
     rows = toy_rows()
     rows.loc[2, "text"] = rows.loc[0, "text"] + "!"

@@ -113,6 +113,17 @@ def test_parts_have_both_classes_in_their_shares(name: str) -> None:
         assert abs(len(part) - share * n) <= 4
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_classifiers_read_no_text_that_a_direction_or_a_shift_holds(name: str) -> None:
+    own = loaded(name)
+    found = [concept_file.parts(own, seed) for seed in range(5)]
+    apart = set(found[0].classifier.texts)
+    for parts in found:
+        assert set(parts.classifier.texts) == apart
+        assert not apart & {*parts.direction.texts, *parts.development.texts}
+        assert not apart & {*(own.shift.texts if own.shift else ()), *own.openings}
+
+
 @pytest.mark.parametrize("name", SPINE)
 def test_a_spine_concept_is_read_at_the_sites_that_it_is_steered_at(name: str) -> None:
     recipe = reading(name)

@@ -120,7 +120,7 @@ def test_batches_change_neither_order_nor_text(
 def test_generation_takes_no_more_than_memory_holds(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(generation, "run", lambda *a, **k: sizes.append(len(a[1])) or run(*a, **k))
-    monkeypatch.setattr(preflight, "batch_tokens", lambda module, deepest_block: 100)
+    monkeypatch.setattr(preflight, "batch_tokens", lambda module, deepest_block, writing: 100)
     model.generate(["x"] * 9, max_new_tokens=20)
     assert 1 < max(sizes) < 9
 

@@ -112,7 +112,7 @@ def test_rows_have_the_tasks_that_their_analysis_declares(tmp_path: Path) -> Non
 
 
 def test_kinds_are_ours_and_those_of_packages_which_cannot_replace_ours(analyses: Analyses) -> None:
-    assert sorted(analyses) == ["compare", "word"]
+    assert sorted(analyses) == ["compare", "debate", "steer", "word"]
     assert analyses["word"] is WORDS
     assert analyses["compare"] is not WORDS
     with pytest.raises(UserError, match="unknown kind of recipe 'wrod': did you mean 'word'"):

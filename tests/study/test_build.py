@@ -266,6 +266,16 @@ def test_what_was_read_is_counted_by_view(made: Make) -> None:
     assert read["latents"] == read["embedding"] == read["state"] < read["answer"]
 
 
+def test_a_site_inside_a_block_has_states_as_every_block_has(made: Make, model: Model) -> None:
+    """Neurons are read as the state is; that of a site that is no block was once missing, and its methods absent."""
+    inside = "blocks.1.mlp_act"
+    views = made(site=inside, sites=[inside, SITE], format="raw")
+    states, texts = views.get("train", "state", inside), list(views.get("train", "text"))
+    wanted = model.read(texts, inside, pooling="mean", format="raw", max_tokens=30)[model.site(inside)].rows
+    np.testing.assert_allclose(states, wanted, rtol=1e-4, atol=1e-5)
+    assert views.get("train", "state", SITE).shape[1] != states.shape[1]
+
+
 def saelens(folder: Path) -> Path:
     folder.mkdir()
     tensors = {"W_enc": BOTH_WAYS.T, "W_dec": BOTH_WAYS, "b_enc": torch.zeros(64), "b_dec": torch.zeros(32)}

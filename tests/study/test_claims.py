@@ -24,13 +24,15 @@ from theodolite.core.claim_file import (
     UNDECIDED,
     WORDS,
     Claim,
+    Statement,
 )
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import names as recipe_names
 from theodolite.core.run import Run
 from theodolite.study import claims as study_claims
+from theodolite.study.analysis import Analyses
 from theodolite.study.compare_request import CompareRequest
-from theodolite.study.request import resolve
+from theodolite.study.kinds import kind_of, resolved
 
 NAME = "sae-probe-loses-under-jailbreaks"
 DIGEST = claim_file.load(NAME).digest or ""
@@ -252,32 +254,54 @@ def asked(claim: Claim) -> CompareRequest:
     return CompareRequest(**bound.arguments)
 
 
+def recipe_of(claim: Claim) -> Any:
+    """The recipe that the kind of a claim's command makes of it."""
+    request = asked(claim)
+    return resolved(Analyses()[kind_of(request.data)], request)
+
+
 @pytest.mark.parametrize("name", [n for n in claim_file.names() if claim_file.load(n).recipe in recipe_names()])
 def test_the_digest_of_a_claim_is_that_of_its_command(name: str) -> None:
     """A recipe that changes must not pass for the one that its claims were written about: look at their rules again."""
     claim = claim_file.load(name)
-    assert resolve(asked(claim)).digest() == claim.digest, f"claims/{name}.yaml: its recipe has changed since"
+    assert recipe_of(claim).digest() == claim.digest, f"claims/{name}.yaml: its recipe has changed since"
     assert {each.name for each in parameters()} >= {"admit"}
 
 
-def test_a_claim_asks_only_for_what_its_command_runs() -> None:
-    """Methods of the recipe, its data sets, and contrasts that a comparison makes; a sealed data set stays closed."""
+@pytest.mark.parametrize("name", [n for n in claim_file.names() if claim_file.load(n).digest])
+def test_a_claim_asks_only_for_what_its_command_runs(name: str) -> None:
+    """Methods of the recipe, its data sets, and contrasts that are made; a sealed data set stays closed."""
+    claim = claim_file.load(name)
+    recipe = recipe_of(claim)
+    asks = {"compare": of_readers, "steer": of_steering, "debate": of_debate}[recipe.kind]
+    for statement in (s for regime in claim.rule.regimes.values() for s in regime):
+        asks(recipe, statement)
+
+
+def of_readers(recipe: Any, statement: Statement) -> None:
     from theodolite.comparison.tables import EXPLORATORY
 
-    for name in claim_file.names():
-        claim = claim_file.load(name)
-        if claim.digest is None:
-            continue
-        recipe = resolve(asked(claim))
-        pairs = {(c.method, c.than) for c in [*recipe.contrasts, *EXPLORATORY]}
-        pairs |= {("logistic@reconstruction", "logistic")}  # comparison/explained.py
-        open_sets = {"in-distribution", *recipe.shifts} - {recipe.sealed}
-        open_sets |= {f"leave-one-source-out:{source}" for source in recipe.leave_out}
-        for statement in (s for regime in claim.rule.regimes.values() for s in regime):
-            assert statement.dataset in open_sets, name
-            assert statement.method in recipe.methods, name
-            assert not statement.versus or (statement.method, statement.versus) in pairs, name
-            assert statement.task in study_tasks(recipe.admit), name
+    pairs = {(c.method, c.than) for c in [*recipe.contrasts, *EXPLORATORY]}
+    pairs |= {("logistic@reconstruction", "logistic")}  # comparison/explained.py
+    open_sets = {"in-distribution", *recipe.shifts} - {recipe.sealed}
+    open_sets |= {f"leave-one-source-out:{source}" for source in recipe.leave_out}
+    assert statement.dataset in open_sets
+    assert statement.method in recipe.methods
+    assert not statement.versus or (statement.method, statement.versus) in pairs
+    assert statement.task in study_tasks(recipe.admit)
+
+
+def of_steering(recipe: Any, statement: Statement) -> None:
+    pairs = {(c.method, c.than) for c in [*recipe.contrasts, *recipe.secondary]}
+    assert (statement.dataset, statement.nats) == (recipe.concept, recipe.primary)
+    assert statement.method in recipe.methods
+    assert statement.task == ("steer-contrast" if statement.versus else "steer")
+    assert not statement.versus or (statement.method, statement.versus) in pairs
+
+
+def of_debate(recipe: Any, statement: Statement) -> None:
+    assert (statement.task, statement.metric) == ("debate", "rank_correlation")
+    assert statement.dataset in {pair.concept for pair in recipe.pairs}
 
 
 def study_tasks(admit: list[float]) -> set[str]:

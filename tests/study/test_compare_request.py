@@ -12,7 +12,7 @@ import theodolite
 from theodolite.core import recipe as recipes
 from theodolite.core.errors import UserError
 from theodolite.study import request
-from theodolite.study.compare_request import SINGULAR, CompareRequest, Leaks, by_field, named_fields
+from theodolite.study.compare_request import SINGULAR, CompareRequest, Leaks, SteeringOptions, by_field, named_fields
 from theodolite.study.hardware import Machine
 from theodolite.study.option import OPTION, listed
 
@@ -115,7 +115,9 @@ def test_every_other_field_is_part_of_what_is_asked_for() -> None:
         "final": True,
     }
     of_a_file = {"text", "label", "positive", "group", "groups", "shifts"}
-    known = {each.name for each in fields(CompareRequest)}
+    # what only a comparison of control methods takes: tests/control/test_analysis.py
+    of_steering = {each.name for each in fields(SteeringOptions)}
+    known = {each.name for each in fields(CompareRequest)} - of_steering
     assert known == {*asked, *CHANGED, *of_a_file, "data", "device_map", "alpha"}
     asked["alpha"] = 0.8
     plain = request.resolve(CompareRequest("truth"))

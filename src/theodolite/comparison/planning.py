@@ -58,6 +58,11 @@ class ComparisonPlan:
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
+    @property
+    def minutes_in_all(self) -> float:
+        """Minutes of reading, coding and fitting, with nothing of it cached."""
+        return self.minutes + (self.fitting.minutes if self.fitting else 0.0)
+
     def lines(self) -> Iterator[str]:
         """The plan as text, in about ten lines; the whole recipe is `plan.recipe`, or `theodolite data show NAME`."""
         recipe = self.recipe
@@ -99,7 +104,7 @@ class ComparisonPlan:
         cost = self.fitting
         beside = " without those of selective prediction" if self.recipe.admit else ""
         return (
-            f"time: about {self.minutes + cost.minutes:.1f} min, nothing of it cached: {reading}, fitting about "
+            f"time: about {self.minutes_in_all:.1f} min, nothing of it cached: {reading}, fitting about "
             f"{cost.minutes:.1f} min ({cost.fits:,} fits of {cost.jobs} jobs on {cost.workers} cores{beside}; each "
             f"method timed on {TRIAL_ROWS} drawn rows)"
         )

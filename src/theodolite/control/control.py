@@ -99,11 +99,13 @@ class VectorControl:
 
 @dataclass(frozen=True, eq=False)
 class LatentControl:
-    """Sets each latent to strength * sign * its 99th percentile of firing; at strength 0 all are left as they are.
+    """Sets each latent to strength * sign * its 99th percentile of firing, or with `adds` raises it by so much.
 
-    `percentiles` (k) are positive; `signs` (k) are -1 for a latent that fires on the negative class. The change jumps
-    at 0: a strength near 0 sets the latents to nearly 0, which removes their natural firing, so that the disturbance
-    may begin above 0 and fall before it rises.
+    `percentiles` (k) are positive; `signs` (k) are -1 for a latent that fires on the negative class. At strength 0 all
+    are left as they are. A clamp jumps there: a strength near 0 sets the latents to nearly 0, which removes their
+    natural firing, so that the disturbance may begin above 0 and fall before it rises. For many latents it begins so
+    high (.64 nat for 32 latents of the default model's dictionary) that no small level can be matched; sets therefore
+    add.
     """
 
     model: Model
@@ -113,10 +115,11 @@ class LatentControl:
     latents: Sequence[int]
     percentiles: np.ndarray
     signs: np.ndarray | None = None
-    cap: float = 1.0
+    cap: float = CAP
     positions: Positions = field(default_factory=lambda: Positions("all"))
     read_site: Site | None = None
     has_dial: bool = True
+    adds: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "site", self.model.site(self.site))
@@ -146,9 +149,8 @@ class LatentControl:
         if not check_strength(self, strength):
             return Intervened(self.model)
         values = float(strength) * np.asarray(self.signs) * self.percentiles
-        return Intervened(
-            self.model, (Intervention(self.site, Clamp(values), self.basis, self.positions, self.read_site),)
-        )
+        rule = Add(values) if self.adds else Clamp(values)
+        return Intervened(self.model, (Intervention(self.site, rule, self.basis, self.positions, self.read_site),))
 
 
 @dataclass(frozen=True, eq=False)

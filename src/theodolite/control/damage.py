@@ -22,8 +22,6 @@ from theodolite.control.passes import Passes
 from theodolite.control.policy import Policy
 from theodolite.core.bootstrap import bootstrap_weights
 from theodolite.core.errors import UserError
-from theodolite.core.language_model import Format
-from theodolite.models.generate import Generation
 from theodolite.models.model import Model
 from theodolite.models.tokenise import encode_texts
 
@@ -99,19 +97,14 @@ def cloze_passes(model: Model, sentences: Sequence[str] | None = None) -> Passes
     return Passes(model, tokens, targets)
 
 
-def fluency(model: Model, openings: Sequence[str], written: Sequence[Generation], format: Format = "raw") -> Array:
+def fluency(passes: Passes) -> Array:
     """Cross-entropy in nats per token, (n,), of what was written behind each opening under the unchanged model.
 
-    It takes the tokens as they were written: a text that is tokenised again may become other tokens. NaN where
-    nothing was written.
+    passes: over openings with what was written, as `disturbance.over_generations` makes them: of the tokens as they
+    were written, since a text that is tokenised again may become other tokens.
     """
-    loss_n = np.full(len(openings), np.nan)
-    some = [i for i, one in enumerate(written) if one.ids]
-    if some:
-        tokens, targets = joined(model, [openings[i] for i in some], [written[i].ids for i in some], format)
-        passes = Passes(model, tokens, targets)
-        loss_n[some] = of_rows(passes.clean, next_ids(tokens, targets), passes.text_of_row, len(some)).loss
-    return loss_n
+    next_r = next_ids(passes.tokens, passes.targets)
+    return of_rows(passes.clean, next_r, passes.text_of_row, len(passes.tokens)).loss
 
 
 def distinct_2(ids: Sequence[int]) -> float:

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from theodolite.control.passes import Passes
+from theodolite.control.passes import Change, Passes
 from theodolite.control.policy import Intervened, Policy
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.language_model import Format, Texts
 from theodolite.core.latents import LatentBasis
 from theodolite.core.positions import Role
-from theodolite.core.several import several
 from theodolite.models.generate import Generation
 from theodolite.models.model import Model
 from theodolite.models.tokens import Encoding, pad
@@ -67,10 +66,13 @@ def over_generations(
     *,
     format: Format = "raw",
     batch_tokens: int | None = None,
+    changes: Sequence[Change] = (),
 ) -> Passes:
     """Return passes over prompts with what was written behind them; targets are the tokens that predict new ones.
 
-    A generation without a token has no target and is refused: leave it out, with its prompt.
+    `kl` of what a policy has written itself is its disturbance on policy; the direction of the divergence is that over
+    fixed texts, so that the two differ by the text alone. changes: see `Passes`. A generation without a token has no
+    target and is refused: leave it out, with its prompt.
     """
     tokens = model.tokens(prompts, format=format)
     if len(tokens) != len(generations):
@@ -82,24 +84,7 @@ def over_generations(
         for ids, roles, length, one in zip(tokens.ids, tokens.roles, tokens.lengths, generations, strict=True)
     ]
     padded = pad(joined, pad_id=0)
-    return Passes(model, padded, _before(padded.roles == Role.GENERATED), batch_tokens)
-
-
-def on_policy_kl(
-    model: Model, policy: Policy, prompts: Texts, generations: Sequence[Generation], *, format: Format = "raw"
-) -> np.ndarray:
-    """Mean KL(model || policy) of each text in nats per token over the text that the policy itself has written, (n).
-
-    NaN for a generation without a token. The direction is that of the disturbance over fixed texts, so that the two
-    differ by the text alone.
-    """
-    asked = several(prompts)
-    written = [number for number, one in enumerate(generations) if one.ids]
-    found = np.full(len(generations), np.nan)
-    if written:
-        passes = over_generations(model, [asked[n] for n in written], [generations[n] for n in written], format=format)
-        found[written] = passes.kl(policy)
-    return found
+    return Passes(model, padded, _before(padded.roles == Role.GENERATED), batch_tokens, changes)
 
 
 def kl_of_tokens(

@@ -109,7 +109,8 @@ class ScoredOpenings:
 
     One pass over the openings gives the first token of every target. The rest of longer ones is read from the keys and
     values of the opening where the policy is an intervention on states, and in passes of its own otherwise. `base` is
-    the score of the unchanged model, computed once.
+    the score of the unchanged model, computed once. Several sets of targets share the `passes` over one set of
+    openings, and what these say of a policy, `first_nv` (n, vocabulary).
 
     >>> from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
     >>> model = Model(tiny_model(), byte_tokenizer())
@@ -119,30 +120,37 @@ class ScoredOpenings:
     ((2,), [0.0, 0.0])
     """
 
-    def __init__(self, model: Model, openings: Sequence[str], targets: Targets, format: Format = "raw") -> None:
+    def __init__(
+        self,
+        model: Model,
+        openings: Sequence[str],
+        targets: Targets,
+        format: Format = "raw",
+        passes: Passes | None = None,
+    ) -> None:
         self.model, self.openings, self.targets, self.format = model, list(openings), targets, format
         self.ids = token_ids(model, targets.all)
         check_apart(targets.all, self.ids)
         self.n_tokens = np.array([len(ids) for ids in self.ids])
         self._long = np.flatnonzero(self.n_tokens > 1)
-        self.passes = Passes(model, *at_the_end(model, self.openings, format))
+        self.passes = passes or Passes(model, *at_the_end(model, self.openings, format))
 
     @cached_property
     def base(self) -> Array:
         """Score of the unchanged model, (n,)."""
         return self.score(Intervened(self.model))
 
-    def effect(self, policy: Policy) -> Array:
+    def effect(self, policy: Policy, first_nv: Tensor | None = None) -> Array:
         """Score under the policy less that of the unchanged model, (n,) in nats."""
-        return self.score(policy) - self.base
+        return self.score(policy, first_nv) - self.base
 
-    def score(self, policy: Policy) -> Array:
+    def score(self, policy: Policy, first_nv: Tensor | None = None) -> Array:
         """Log-odds of the targets under the policy, (n,)."""
-        return log_odds(self.log_probs(policy), self.n_tokens, len(self.targets.positive))
+        return log_odds(self.log_probs(policy, first_nv), self.n_tokens, len(self.targets.positive))
 
-    def log_probs(self, policy: Policy) -> Array:
+    def log_probs(self, policy: Policy, first_nv: Tensor | None = None) -> Array:
         """Log-probability of each target behind each opening under the policy, (n, c) float64."""
-        first_nv = self.passes.log_probs(policy)
+        first_nv = self.passes.log_probs(policy) if first_nv is None else first_nv
         found_nc = first_nv[:, [ids[0] for ids in self.ids]].double().cpu().numpy()
         if len(self._long):
             if isinstance(policy, Intervened) and not _at_logits(policy):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +16,10 @@ from theodolite.dictionaries.dictionary import Dictionary, to_csr
 from theodolite.models.model import Model
 
 _CHUNK = 1024  # token rows that a dictionary codes at once
+
+
+class Absent(UserError):
+    """An optional part that a method needs is not there: a comparison counts the method and goes on without it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +113,17 @@ class Material:
         object.__setattr__(self, "site", Site.parse(self.site))
         object.__setattr__(self, "training", Examples(self.texts, self.labels, self.groups, self.rows))
 
+    @classmethod
+    def of(cls, model: Model, site: Site, training: Any, development: Any, **more: Any) -> Self:
+        """Return material with the states of texts read here; `training`, `development` have texts, labels, groups."""
+        read: dict[str, Any] = {"pooling": "mean", "format": more.get("format", "raw")}
+        both = [
+            Examples(part.texts, part.labels, part.groups, model.read(part.texts, site, **read)[site].rows)
+            for part in (training, development)
+        ]
+        first = both[0]
+        return cls(model, site, first.texts, first.labels, first.groups, first.rows, development=both[1], **more)
+
     @property
     def class_distance(self) -> float:
         """Distance of the class means at the site, in units of its states: the scale of strengths there."""
@@ -120,7 +135,7 @@ class Material:
         value = getattr(self, name)
         if value is None:
             what, way = _MISSING[name]
-            raise UserError(f"{method} needs {what}, and this comparison has none: {way}")
+            raise Absent(f"{method} needs {what}, and this comparison has none: {way}")
         return value
 
     def read(self, examples: Examples, site: Site) -> np.ndarray:

@@ -34,6 +34,10 @@ class Method:
         """Return the control that this method fits; `passes_`, `n_fits_` and `facts_` are set."""
         raise TypeError(f"{type(self).__name__} must define fit(material)")
 
+    def made_by(self) -> tuple[type, ...]:
+        """Return the classes whose code makes the control: what is kept of it is kept under their hash."""
+        return (type(self),)
+
     def describe(self) -> dict[str, Any]:
         """Return what a report can say of the last fit: its cost, what it saw, and facts such as chosen latents."""
         return {"saw": self.saw, "passes": self.passes_, "fits": self.n_fits_} | self.facts_

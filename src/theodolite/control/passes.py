@@ -16,17 +16,15 @@ from theodolite.core.intervention import Intervention
 from theodolite.core.language_model import Texts
 from theodolite.core.positions import Positions
 from theodolite.core.site import Site
-from theodolite.models import preflight
+from theodolite.models import preflight, scoring
 from theodolite.models.model import Model
 from theodolite.models.run import Batch, Effects, Start, run
-from theodolite.models.scoring import LOGITS
 from theodolite.models.spans import found_in, placed
 from theodolite.models.sweep import batches, select
 from theodolite.models.tokens import Tokens
 
 Change = Intervention | BlockOrder
 _KEPT = 2  # log-probabilities beside the clean ones that are kept, as of a prompt and its opposite
-_CHUNK = 128  # rows whose divergence is summed at once: 24 MiB of temporaries at a vocabulary of 49,152
 _END = Site(None, "final_norm")
 
 
@@ -45,7 +43,8 @@ class Passes:
 
     A target is a token after which the next one is predicted; a row is one target, text after text. `clean` holds the
     log-probabilities (rows, vocabulary) of the unchanged model in float32. The states before a block are kept once a
-    change at that block has asked for them, (n, t, d) each. `spent` counts what has run in forward passes over all the
+    change at that block has asked for them, (n, t, d) each; those before `changes` that are still to come, from the
+    first pass on. `spent` counts what has run in forward passes over all the
     tokens: blocks times tokens, the first clean pass included, unembeddings not.
 
     Memory: rows * vocabulary * 4 bytes for `clean` (302 MB at 1,536 rows and a vocabulary of 49,152), as much again for
@@ -60,7 +59,14 @@ class Passes:
     ((14, 260), (2,), 2.0)
     """
 
-    def __init__(self, model: Model, tokens: Tokens, targets: Tensor, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokens: Tokens,
+        targets: Tensor,
+        batch_tokens: int | None = None,
+        changes: Sequence[Change] = (),
+    ) -> None:
         if targets.shape != tokens.ids.shape or targets.dtype != torch.bool:
             raise UserError(f"targets are a mask of the tokens {tuple(tokens.ids.shape)}, not {tuple(targets.shape)}")
         if not bool(targets.any(1).all()) or bool((targets & ~tokens.mask).any()):
@@ -76,7 +82,8 @@ class Passes:
         self._ends: list[Tensor] | None = None
         self._kept: dict[Any, Tensor] = {}
         self.spent = 0.0
-        self.clean = self._joined(self._predictions(part, None, 0) for part in self._parts)
+        before, _ = self._split(changes)
+        self.clean = self._first_pass(self._first_block(before) if before else 0)
 
     @classmethod
     def of(
@@ -99,7 +106,7 @@ class Passes:
         """Log-probabilities (rows, vocabulary) of a policy; NaN or infinite ones are an error."""
         found = policy.log_probs(self)
         # one sum tells: it is finite unless some number is not, since log-probabilities have one sign
-        if not bool(found.sum(dtype=torch.float64).isfinite()):
+        if not bool(found.sum().isfinite()):
             bad = int((~found.isfinite()).any(1).sum())
             raise UserError(
                 f"{policy} gives NaN or infinite log-probabilities at {bad} of {self.n_rows} targets: give a smaller "
@@ -109,7 +116,7 @@ class Passes:
 
     def kl_of_rows(self, policy: Policy) -> np.ndarray:
         """KL(model || policy) in nats at each target, (rows) float64."""
-        return divergence(self.clean, self.log_probs(policy))
+        return scoring.divergence_of_rows(self.clean, self.log_probs(policy)).cpu().numpy()
 
     def kl(self, policy: Policy) -> np.ndarray:
         """Mean KL(model || policy) over the targets of each text, (n) float64: equal to `Model.kl_per_text`."""
@@ -212,6 +219,13 @@ class Passes:
         if model is not self.model:
             raise UserError(f"the policy is of {model!r}, the passes are of {self.model!r}: give the same model")
 
+    def _first_pass(self, keep: int) -> Tensor:
+        """Log-probabilities of the unchanged model; the states before a block, unless it is the first, are kept."""
+        if not keep:
+            return self._joined(self._predictions(part, None, 0) for part in self._parts)
+        self._starts[keep] = []
+        return self._joined(self._predictions(part, None, 0, keep=(keep, self._starts[keep])) for part in self._parts)
+
     @torch.no_grad()
     def _predictions(
         self,
@@ -220,20 +234,27 @@ class Passes:
         block: int,
         start: Start | None = None,
         at_end: Sequence[Intervention] = (),
+        keep: tuple[int, list[Start]] | None = None,
     ) -> tuple[_Part, Tensor]:
-        """Log-probabilities at the targets of one batch, from a block on; only these states are unembedded."""
+        """Log-probabilities at the targets of one batch, from a block on; only these states are unembedded.
+
+        keep: a block, and a list to which the states before it are added.
+        """
         self._count(part.tokens, self.model.n_blocks - block)
         network, chosen = self.model.network, part.targets
         batch = Batch(part.index, len(self.tokens))
+        kept = [Site(keep[0], "resid_pre")] if keep else []
         trace = run(
             network,
             part.tokens,
-            [_END],
+            [*kept, _END],
             effects,
             after=start,
             batch=batch,
-            reduce=lambda _, h: h[chosen.to(h.device)],
+            reduce=lambda site, h: h[chosen.to(h.device)] if site == _END else h,
         )
+        if keep:
+            keep[1].append(Start(keep[0], trace.activations[kept[0]], part.tokens))
         logits = network.unembed(trace.activations[_END])
         wide = logits.float() if logits.dtype.itemsize < 4 else logits
         return part, changed_logits(at_end, wide, self._where(part)).log_softmax(1)
@@ -280,7 +301,7 @@ class Passes:
     def _divided(self, batch_tokens: int) -> list[_Part]:
         lengths = self.tokens.lengths
         # as in `Model.kl_per_text`, so that its figures are ours bit for bit
-        most = min(batch_tokens, max(lengths.max(), LOGITS // (2 * self.vocabulary)))
+        most = min(batch_tokens, max(lengths.max(), scoring.LOGITS // (2 * self.vocabulary)))
         first = np.concatenate([[0], self.n_targets.cumsum()])
         parts = []
         for index in batches(lengths, most):
@@ -301,10 +322,3 @@ class Passes:
 
 def _is_at_logits(change: Change) -> bool:
     return isinstance(change, Intervention) and change.site.part == "logits"
-
-
-def divergence(clean: Tensor, changed: Tensor) -> np.ndarray:
-    """KL(clean || changed) in nats of each row of log-probabilities (rows, vocabulary); (rows) float64."""
-    pairs = zip(clean.split(_CHUNK), changed.split(_CHUNK), strict=True)
-    rows = [(one.exp() * (one - other)).sum(1, dtype=torch.float64) for one, other in pairs]
-    return torch.cat(rows).cpu().numpy()

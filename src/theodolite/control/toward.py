@@ -14,12 +14,13 @@ from theodolite.control.imports.control_vector import open_control_vector
 from theodolite.control.material import Examples, Material
 from theodolite.control.method import Method, control_method
 from theodolite.control.neutral_texts import neutral_texts
+from theodolite.control.purpose import check_purpose, purpose
 from theodolite.control.steer_request import METHOD, SteerRequest
 from theodolite.core.artefact import load_reader
 from theodolite.core.control_file import ControlFile
 from theodolite.core.errors import UserError, did_you_mean
 from theodolite.core.reader import LinearReader
-from theodolite.core.refusal import check_concept, words_in
+from theodolite.core.refusal import check_concept
 from theodolite.core.run import Run
 from theodolite.core.site import Site
 from theodolite.data import concept_file
@@ -65,6 +66,7 @@ def resolve(request: SteerRequest) -> Toward:
     elif path.is_dir():
         raise UserError(f"{text!r} is a folder: write {text}:METHOD to steer along a method of a Run")
     else:
+        control_method(request.method or METHOD)  # an unknown name is an error now, not after the model was read
         found = FromConcept(_concept(request, path))
     if not isinstance(found, FromConcept) and request.method is not None:
         raise UserError(f"--with {request.method!r} is for concepts and tables: {text} names its method itself")
@@ -138,9 +140,9 @@ class FromRun:
         A Run keeps no class means, from which other controls take their cap.
         """
         recipe = dict(self.run.recipe)
-        check_concept(*_purpose(recipe, ("name", "title", "positive", "negative")))
+        check_concept(*purpose(recipe, ("name", "title", "positive", "negative")))
         for source in recipe.get("train") or ():  # a neutral name does not make other data of these
-            check_concept(*_purpose(dict(source), ("source", "label", "positive", "where", "concept")))
+            check_concept(*purpose(dict(source), ("source", "label", "positive", "where", "concept")))
             check_concept(Path(source.get("file") or "").name)
         folder = reader_folder(self.run, self.method)
         about, reader = saved_about(folder), load_reader(folder)
@@ -184,8 +186,7 @@ class FromConcept:
     def fit(self, model: Model, request: SteerRequest) -> Fitted:
         """Return the control that the method fits on the half of the texts that directions are fitted on."""
         named = self.data.fields
-        check_concept(*_purpose(named.model_dump(), ("name", "title", "positive", "negative", "instruction")))
-        check_concept(*_purpose(named.texts.model_dump(), ("label", "positive")), Path(named.texts.file or "").name)
+        check_purpose(named)
         method = control_method(request.method or METHOD)
         site = model.site(request.site or default_sites(model.n_blocks)[0])
         parts = concept_file.parts(self.data, request.seed)
@@ -212,11 +213,6 @@ class FromConcept:
             return Fitted(control, to_file(control, concept=named.name, rows=at_site, **about))
         except UserError:  # an instruction is no intervention: it steers, and there is nothing to keep
             return Fitted(control, None)
-
-
-def _purpose(fields: dict[str, Any], named: tuple[str, ...]) -> list[str]:
-    """Return the words of the fields that say what a direction is about; the texts themselves are not looked at."""
-    return [word for name in named for word in words_in(fields.get(name))]
 
 
 def _rows(model: Model, site: Site, texts: list[str]) -> Any:

@@ -69,6 +69,14 @@ class Instruction(Strict):
     negative: Text
 
 
+class Question(Strict):
+    """A question with the answer that has the concept and the one that lacks it; asked in both orders."""
+
+    question: Text
+    positive: Text
+    negative: Text
+
+
 class ConceptFields(Strict):
     """The fields of a concept file.
 
@@ -76,7 +84,8 @@ class ConceptFields(Strict):
     tested on; `classifier` texts train the classifiers that score generated text, instead of a third of `texts`.
     `openings` are beginnings that the model continues: a list, a file, or by default the neutral ones of the package,
     of which `next` keeps those that such a word follows. `targets` are scored continuations, and `unseen_targets` some
-    whose words no text contains. `private` keeps texts out of every output.
+    whose words no text contains. `choices` are questions with two answers, asked in the full table. `private` keeps
+    texts out of every output.
     """
 
     name: Text
@@ -91,6 +100,7 @@ class ConceptFields(Strict):
     targets: Targets | None = None
     unseen_targets: Targets | None = None
     instruction: Instruction | None = None
+    choices: list[Question] | None = Field(default=None, min_length=2)
     licence: str = "unstated"
     private: bool = False
     note: str = ""

@@ -13,7 +13,7 @@ from theodolite.core.language_model import Format, Interventions, LanguageModel,
 from theodolite.core.positions import Positions, Role
 from theodolite.core.several import several
 from theodolite.core.site import AtSites, Site
-from theodolite.models import scoring
+from theodolite.models import preflight, scoring
 from theodolite.models.constant import gradients
 from theodolite.models.continuations import score_continuations
 from theodolite.models.generate import Decoding, Generation, generate, stop_ids
@@ -327,7 +327,7 @@ class Model(TokenisedModel):
             how,
             effects=self._effects(interventions, self._pad(prompts)),
             stop_ids=stop_ids(self.network.module, self.tokenizer),
-            batch_tokens=batch_tokens or self.batch_tokens(None),
+            batch_tokens=batch_tokens or preflight.batch_tokens(self.network.module, deepest_block=None, writing=True),
             decode=lambda ids: self.tokenizer.decode(ids, **options),
         )
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:  # matplotlib takes a second
     from theodolite.report.chart import Chart
 
 GROUP = "theodolite.pages"  # entry points of other packages, each named as its kind; its value is `module:name`
-OWN = {COMPARE: "theodolite.report.comparison_page:PAGE"}
+OWN = {
+    COMPARE: "theodolite.report.comparison_page:PAGE",
+    "steer": "theodolite.report.steer_page:PAGE",
+    "debate": "theodolite.report.debate_page:PAGE",
+}
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,12 @@ class StageProgress:
         self.counted = (self.started, 0)
 
     def tick(self, done: int, total: int, step: str = "") -> None:
-        """Take note of a report; another step or total, or fewer units than before, begins a new count."""
+        """Take note of a report; another total, or fewer units than before, begins a new count.
+
+        A step that goes on where the last one stopped, out of the same total, continues its count.
+        """
         now = self.clock()
-        if (step, total) != (self.step, self.total) or done < self.done:
+        if total != self.total or done < self.done or (step != self.step and done == 0):
             self.counted, self.slowest, self.reported = (now, done), 0.0, now
         elif done > self.done:
             self.slowest, self.reported = max(self.slowest, now - self.reported), now

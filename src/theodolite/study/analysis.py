@@ -18,7 +18,11 @@ if TYPE_CHECKING:  # torch takes seconds, and a recipe is shown without it
     from theodolite.models.model import Model
 
 GROUP = "theodolite.analyses"  # entry points of other packages, each named as its kind
-OWN = {COMPARE: "theodolite.comparison.analysis:ANALYSIS"}
+OWN = {
+    COMPARE: "theodolite.comparison.analysis:ANALYSIS",
+    "steer": "theodolite.control.analysis:ANALYSIS",
+    "debate": "theodolite.debate.analysis:ANALYSIS",
+}
 State = TypeVar("State")
 
 

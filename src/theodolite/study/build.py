@@ -223,7 +223,7 @@ def harvested(work: Work) -> Harvest:
     recipe = work.recipe
     plan = HarvestPlan(
         token_sites=_token_sites(recipe),
-        pooled_sites=work.subjects.blocks,
+        pooled_sites=_pooled_sites(work),
         poolings=(recipe.pooling,),
         positions=recipe.positions,
         format=recipe.format,
@@ -237,9 +237,14 @@ def _token_sites(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys([recipe.site, *recipe.sites]))
 
 
+def _pooled_sites(work: Work) -> list[str]:
+    """All blocks, for the heat-map, and those of the recipe's sites that lie inside a block, such as neurons."""
+    return list(dict.fromkeys([*work.subjects.blocks, *_token_sites(work.recipe)]))
+
+
 def _states(work: Work) -> Made:
     rows, pooling = harvested(work), work.recipe.pooling
-    files = [work.views.put(work.name, "state", block, rows.pooled(block, pooling)) for block in work.subjects.blocks]
+    files = [work.views.put(work.name, "state", site, rows.pooled(site, pooling)) for site in _pooled_sites(work)]
     return Made({"tokens": rows.n_tokens}, files)
 
 

@@ -136,25 +136,30 @@ class AnalysisOptions:
     limit: int | None = field(
         default=None, metadata=option("at most this many training rows and rows per shift (40 or more).")
     )
-    seeds: int | None = field(default=None, metadata=option("number of train/test splits; each refits everything."))
+    seeds: int | None = field(
+        default=None,
+        metadata=option("number of train/test splits, of steering of training sets; each refits everything."),
+    )
     margin: float | None = field(
         default=None,
         metadata=option(
-            "difference in AUROC within which two methods count as equivalent (default: the recipe's, 0.02)."
+            "difference within which two methods count as equivalent: in AUROC (default: the recipe's, 0.02), of "
+            "steering in nats (0.2)."
         ),
     )
     admit: bool = field(
         default=False,
         metadata=option(
-            "selective prediction: also say which single predictions to accept, by certified and other selection "
-            "rules.",
+            "selective prediction: also say which single predictions to accept (of steering: which prompts to steer), "
+            "by certified and other selection rules.",
             names=("--admit", "--selective"),
         ),
     )
     alpha: Sequence[float] | float = field(
         default=(),
         metadata=option(
-            "accuracies wanted of accepted predictions (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one).",
+            "accuracies wanted of accepted predictions (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one); of "
+            "steering one share of right moves (0.9).",
             cli=float,
             many=True,
         ),
@@ -162,11 +167,45 @@ class AnalysisOptions:
     quick: bool = field(
         default=False,
         metadata=option(
-            "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; the report "
-            "says so."
+            "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; of steering 40 "
+            "openings and 20 random draws; the report says so."
         ),
     )
     final: bool = field(default=False, metadata=option("also open the sealed shift; recorded in the Run."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteeringOptions:
+    """Options of a comparison of control methods: the full table, and a table of yours with what belongs to it."""
+
+    full: bool = field(
+        default=False,
+        metadata=option(
+            "all methods, 3 training sets, three depths, samples and curves: hours; a stopped run goes on where it was."
+        ),
+    )
+    table: "str | Path | pd.DataFrame | None" = field(
+        default=None,
+        metadata=option(
+            "your own labelled texts, with `compare steer`: .csv, .tsv, .jsonl, .json or .parquet, or a concept file "
+            "(.yaml).",
+            cli=str | None,
+            names=("--data", "--table"),
+        ),
+    )
+    openings: str | Path | None = field(
+        default=None,
+        metadata=option(
+            "beside --data: beginnings that the model continues, one a line (default: neutral ones).", cli=str | None
+        ),
+    )
+    targets: str | Path | None = field(
+        default=None,
+        metadata=option(
+            "beside --data: scored continuations, a table with columns target and label (default: none).",
+            cli=str | None,
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +235,7 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareRequest(OutputOptions, Machine, AnalysisOptions, ModelOptions, DataOptions):
+class CompareRequest(OutputOptions, Machine, SteeringOptions, AnalysisOptions, ModelOptions, DataOptions):
     """All arguments of one comparison; where several values are expected, one alone is a list of one.
 
     A value of None leaves the recipe's own. Fields of `Machine` and `OutputOptions` do not change what is asked for.

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from theodolite.core.errors import UserError
-from theodolite.core.recipe import COMPARE, BaseRecipe
+from theodolite.core.recipe import COMPARE, BaseRecipe, names
 from theodolite.core.strict import validated
-from theodolite.study.analysis import Analysis
+from theodolite.study.analysis import OWN, Analysis
 from theodolite.study.compare_request import CompareRequest, OutputOptions, flag
 from theodolite.study.hardware import Machine
 from theodolite.study.request import is_table, written
@@ -18,11 +18,14 @@ EVERYWHERE = {each.name for part in (OutputOptions, Machine) for each in fields(
 
 
 def kind_of(data: Any) -> str:
-    """Return the kind of recipe that data stand for: a recipe's own, else a comparison.
+    """Return the kind of recipe that data stand for: a recipe's own, a kind that is named itself, else a comparison.
 
-    >>> kind_of("truth"), kind_of("mine.csv")
-    ('compare', 'compare')
+    >>> kind_of("truth"), kind_of("mine.csv"), kind_of("steer")
+    ('compare', 'compare', 'steer')
     """
+    # `compare steer --data mine.csv` names no recipe: its analysis makes one of the table
+    if isinstance(data, str) and data in OWN and data not in names():
+        return data
     return written(data).kind if isinstance(data, str | Path) and not is_table(data) else COMPARE
 
 

@@ -34,7 +34,8 @@ def on_disk(request: CompareRequest, cache: Path) -> CompareRequest:
         as_path(each, cache, **columns, name=f"shift {number}")
         for number, each in enumerate(listed(request.shifts) or (), start=1)
     ]
-    return replace(request, data=as_path(request.data, cache, **columns), shifts=shifts)
+    table = None if request.table is None else as_path(request.table, cache, **columns)
+    return replace(request, data=as_path(request.data, cache, **columns), shifts=shifts, table=table)
 
 
 def as_path(

@@ -11,6 +11,7 @@ from theodolite.control.method import control_method
 from theodolite.control.methods.leace import Leace
 from theodolite.control.methods.pca import Pca, cross_label_pairs
 from theodolite.control.methods.reader_direction import ReaderDirection
+from theodolite.core.code_hash import closure
 from theodolite.core.errors import UserError
 from theodolite.models.model import Model
 from theodolite.readers.difference_in_means import DifferenceInMeans
@@ -29,6 +30,12 @@ def vector(spec: str, material: Material) -> np.ndarray:
     control = control_method(spec).fit(material)
     assert isinstance(control, VectorControl)
     return control.vector
+
+
+@pytest.mark.parametrize(("spec", "module"), [("lat", "readers.lat"), ("pca", "control.methods.pca")])
+def test_the_code_that_makes_a_control_is_known(spec: str, module: str) -> None:
+    """Methods and readers are found by name, which no import shows: what is kept of them would outlive an edit."""
+    assert f"theodolite.{module}" in closure(*control_method(spec).made_by()).modules
 
 
 @pytest.mark.parametrize("spec", ["difference_in_means", "leace", "pca", "lat", "lda", "logistic"])

@@ -9,7 +9,7 @@ from theodolite.control.method import Method
 
 
 class LatentSet(Method):
-    """Strength s sets k latents together, each to s times the 99th percentile of its firing, with its probe's sign.
+    """Strength s raises k latents together, each by s times the 99th percentile of its firing, with its probe's sign.
 
     The latents are those of the `k_sparse` reader: largest difference in class means in units of the deviation
     (Gurnee et al. 2023, arXiv:2305.01610; Kantamneni et al. 2025, arXiv:2502.16681), signs from its logistic weights.
@@ -42,7 +42,8 @@ class LatentSet(Method):
             signs=signs,
             parameters=k,
         )
-        return LatentControl(material.model, self.name, material.site, dictionary, chosen.latents, levels, chosen.signs)
+        site, model = material.site, material.model
+        return LatentControl(model, self.name, site, dictionary, chosen.latents, levels, chosen.signs, adds=True)
 
     def _dictionary(self, material: Material) -> Any:
         return material.needed("dictionary", self.name)

@@ -32,6 +32,10 @@ class ReaderDirection(Method):
     def __init__(self, reader: str = "difference_in_means") -> None:
         self.reader = reader
 
+    def made_by(self) -> tuple[type, ...]:
+        """Return this class and the reader's, which is found by its name."""
+        return (type(self), parse(self.reader).cls)
+
     def fit(self, material: Material) -> Control:
         """Return the control along the reader's direction."""
         method, rows = parse(self.reader), material.training

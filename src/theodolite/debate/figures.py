@@ -1,0 +1,339 @@
+"""Rows and facts of a debate: does the best reader control best, and do the contrasts of control hold over concepts?"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from theodolite.control.association import Association, association
+from theodolite.control.hierarchy import over_concepts
+from theodolite.control.statistics import contrast, decide
+from theodolite.core.recipe import Contrast
+from theodolite.core.stats import Interval, share_bounds
+from theodolite.core.verdict import LEVEL, holm
+from theodolite.debate.joined import METRICS, WRITTEN, Read, Steered, read_axis, steered_axis
+from theodolite.debate.ranks import Axis, Correlation, correlate, may_be_best
+
+Row = dict[str, Any]
+ALL = "all"  # data set of the figures over all concepts
+CORRELATION = "rank_correlation"
+_Z = 1.96  # half the width of a 95 % interval in standard errors
+
+
+@dataclass(frozen=True)
+class Side:
+    """One concept: how it is steered, and how it is read where there is a reading recipe."""
+
+    steered: Steered
+    read: Read | None = None
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Methods of one concept that are both read and steered by one metric, with both quantities."""
+
+    concept: str
+    metric: str
+    methods: list[str]
+    x: Axis
+    y: Axis
+    text_groups: int
+    opening_groups: int
+
+    @property
+    def n_groups(self) -> int:
+        """Return the groups of the quantity that has fewer."""
+        return min(self.text_groups, self.opening_groups)
+
+    @cached_property
+    def correlation(self) -> Correlation:
+        """Return their rank correlation."""
+        return correlate(self.x, self.y)
+
+    @cached_property
+    def association(self) -> Association:
+        """Return its p of no relation, and the interval over methods."""
+        return association(self.x.value, self.y.value)
+
+
+@dataclass
+class Debate:
+    """All concepts of a debate, with the readers by method and the contrasts fixed beforehand."""
+
+    sides: Sequence[Side]
+    readers: Mapping[str, str]
+    contrasts: Sequence[Contrast] = ()
+    margin: float = 0.2
+    joints: list[Joint] = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = [(side, metric) for side in self.sides if side.read for metric in METRICS]
+        self.joints = [joint for side, metric in pairs if (joint := joined(side, metric))]
+
+
+def joined(side: Side, metric: str) -> Joint | None:
+    """Return the methods that a concept has both quantities of, in the order of the steering Run; None without any."""
+    steered, read = side.steered, side.read
+    assert read is not None
+    methods = [m for m in steered.methods if m in read.estimates and (m, metric) in steered.effects]
+    if not methods:
+        return None
+    x, y = read_axis(read, methods, steered.concept), steered_axis(steered, methods, metric)
+    groups = min(one.n_groups for method in methods for one in read.estimates[method])
+    openings = min(steered.estimates[method, metric].n_groups for method in methods)
+    return Joint(steered.concept, metric, methods, x, y, groups, openings)
+
+
+def conclude(debate: Debate) -> tuple[list[Row], dict[str, Any]]:
+    """Return the rows of a Run and the facts of its page (`artefacts/debate.json`)."""
+    contrasts = _contrasts(debate)
+    overall = {metric: _overall(debate, metric) for metric in METRICS}
+    rows = [*_point_rows(debate), *_correlation_rows(debate, overall), *_contrast_rows(contrasts)]
+    facts = {
+        "concepts": [_about(debate, side) for side in debate.sides],
+        "overall": overall,
+        "contrasts": contrasts,
+        "margin": debate.margin,
+        "readers": dict(debate.readers),
+    }
+    return rows, facts
+
+
+def _about(debate: Debate, side: Side) -> dict[str, Any]:
+    """Facts of one concept: its shifts and openings, which methods lack a counterpart, and the answer by metric."""
+    steered, read = side.steered, side.read
+    answers = {joint.metric: _answer(joint) for joint in debate.joints if joint.concept == steered.concept}
+    return {
+        "concept": steered.concept,
+        "nats": steered.nats,
+        "usable": list(steered.usable),
+        "shifts": list(read.shifts) if read else [],
+        "read_site": read.site if read else None,
+        "steered_site": steered.site,
+        "absent": _absent(debate, side) if read else [],
+        "answers": answers,
+    }
+
+
+def _answer(joint: Joint) -> dict[str, Any]:
+    """Best reader, best controller, which others may be, and the word: is, is not, or open."""
+    reader, controller = (joint.methods[int(np.argmax(axis.value))] for axis in (joint.x, joint.y))
+    may = [[m for m, yes in zip(joint.methods, may_be_best(a), strict=True) if yes] for a in (joint.x, joint.y)]
+    both = set(may[0]) & set(may[1])
+    # "is": nobody else may be best in either; "is not": nobody may be best in both. One method alone beats nobody
+    shown = len(may[0]) == len(may[1]) == 1 and len(joint.methods) > 1
+    word = "is not" if not both else "is" if shown else "open"
+    same = float(np.mean(joint.x.draws.argmax(1) == joint.y.draws.argmax(1)))
+    return {
+        "best_reader": reader,
+        "best_controller": controller,
+        "may_read_best": may[0],
+        "may_control_best": may[1],
+        "word": word,
+        "same_in_draws": same,
+        "methods": joint.methods,
+        "correlation": _numbers(joint.correlation),
+        "association": _numbers(joint.association),
+    }
+
+
+def _absent(debate: Debate, side: Side) -> list[dict[str, str]]:
+    """Methods that are not in the figure, each with a code: `no reader`, `not read`, `not steered`, `not matched`."""
+    assert side.read is not None
+    steered, found = side.steered, []
+    for method in dict.fromkeys([*steered.methods, *side.read.estimates, *debate.readers]):
+        if method not in debate.readers:
+            found.append({"method": method, "why": "no reader"})
+        elif method not in side.read.estimates:
+            found.append({"method": method, "why": "not read"})
+        elif method not in steered.methods:
+            found.append({"method": method, "why": "not steered"})
+        elif method in steered.missing:
+            found.append({"method": method, "why": "not matched"})
+    return found
+
+
+def _point_rows(debate: Debate) -> Iterator[Row]:
+    """The two quantities of each method and concept with their intervals, and both over all concepts."""
+    found: dict[tuple[str, str, str], Row] = {}  # an AUROC is in the joints of both metrics, and one row
+    errors: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for joint in debate.joints:
+        side = next(s for s in debate.sides if s.steered.concept == joint.concept)
+        for metric in ("auroc", joint.metric):
+            for number, method in enumerate(joint.methods):
+                if (key := (joint.concept, metric, method)) not in found:
+                    row = found[key] = _point_row(debate, side, joint, metric, number)
+                    errors.setdefault((metric, method), []).append((row["value"], (row["hi"] - row["lo"]) / 2 / _Z))
+    yield from found.values()
+    if len({joint.concept for joint in debate.joints}) > 1:
+        for (metric, method), each in errors.items():
+            yield _place(ALL, method, metric) | _over(each, share=metric == "auroc")
+
+
+def _point_row(debate: Debate, side: Side, joint: Joint, metric: str, number: int) -> Row:
+    method, is_auroc = joint.methods[number], metric == "auroc"
+    groups = joint.text_groups if is_auroc else joint.opening_groups
+    figure = point(joint.x if is_auroc else joint.y, number, groups, share=is_auroc)
+    place: Row = _place(joint.concept, method, metric) | {"n": _n(side, method, metric), "n_groups": groups}
+    if is_auroc:
+        assert side.read is not None
+        about: Row = {"site": side.read.site, "split": "shift", "params": {"reader": debate.readers[method]}}
+    else:
+        about = {"site": side.steered.site, "split": "both", "nats": side.steered.nats}
+    return place | about | figure
+
+
+def _n(side: Side, method: str, metric: str) -> int:
+    """Return the texts behind an AUROC (of all shifts together), or the openings behind an effect."""
+    assert side.read is not None
+    if metric == "auroc":
+        return sum(one.n for one in side.read.estimates[method])
+    return side.steered.estimates[method, metric].n
+
+
+def point(axis: Axis, number: int, n_groups: int, *, share: bool) -> dict[str, float]:
+    """Return one method's value with the 95 % interval of its draws; a share stays in [0, 1].
+
+    >>> draws = np.random.default_rng(0).normal(0, 0.1, (4000, 1))
+    >>> found = point(Axis(np.zeros(1), draws), 0, 100, share=False)
+    >>> round(found["lo"], 1), round(found["hi"], 1)
+    (-0.2, 0.2)
+    """
+    value, draws = float(axis.value[number]), axis.draws[:, number]
+    if not np.isfinite(draws).all() or n_groups < 2:
+        return {"value": value, "lo": math.nan, "hi": math.nan}
+    low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
+    # symmetric, as both quantities are means; a share's ends keep the room that unseen failures leave it
+    reach = float(high - low) / 2
+    lo, hi = share_bounds(value, reach, n_groups) if share else (value - reach, value + reach)
+    return {"value": value, "lo": float(lo), "hi": float(hi)}
+
+
+def _over(found: Sequence[tuple[float, float]], *, share: bool) -> Row:
+    """Random-effects mean over concepts of values with standard errors; one without an error is left out.
+
+    The errors are those of the intervals of the points: a share near its end has no error among its draws, and would
+    get all the weight. A share stays in [0, 1].
+    """
+    values, errors = (np.array(each, float) for each in zip(*found, strict=True))
+    mean = over_concepts(values, np.where(errors > 0, errors, np.nan))
+    lo, hi = (float(np.clip(end, 0, 1)) if share else end for end in (mean.lo, mean.hi))
+    return {"value": mean.value, "lo": lo, "hi": hi, "n": mean.n, "n_groups": mean.n}
+
+
+def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
+    """Mean over concepts of the rank correlations, within [-1, 1]; None where fewer than two concepts have one.
+
+    Its p counts orders of the methods that all concepts have, one order for all concepts at once: a method that reads
+    and steers badly everywhere is one piece of evidence.
+    """
+    joints = [joint for joint in debate.joints if joint.metric == metric and math.isfinite(joint.correlation.lo)]
+    if len(joints) < 2:
+        return None
+    known = [joint.correlation for joint in joints]
+    errors = [max((one.hi - one.lo) / 2 / _Z, _step(one.n) / 2) for one in known]
+    mean = over_concepts(np.array([one.value for one in known]), np.array(errors))
+    common = [m for m in joints[0].methods if all(m in joint.methods for joint in joints)]
+    reads, steers = (
+        np.array([[getattr(j, name).value[j.methods.index(m)] for m in common] for j in joints]) for name in ("x", "y")
+    )
+    bounds = {"lo": max(mean.lo, -1.0), "hi": min(mean.hi, 1.0)}
+    return _numbers(mean) | bounds | {"association": _numbers(association(reads, steers))}
+
+
+def _step(n: int) -> float:
+    """Smallest change of a rank correlation of n methods: two neighbours change places. No error is known better."""
+    return 12 / (n * (n**2 - 1))
+
+
+def _correlation_rows(debate: Debate, overall: Mapping[str, dict[str, Any] | None]) -> Iterator[Row]:
+    """The primary correlation has the plain name, that of another metric has it behind a colon."""
+    for metric in METRICS:
+        name = CORRELATION if metric == WRITTEN else f"{CORRELATION}:{metric}"
+        for side in debate.sides:
+            if side.read is None:
+                continue
+            place = _place(side.steered.concept, "", name) | {"nats": side.steered.nats, "split": "both"}
+            joint = next((j for j in debate.joints if (j.concept, j.metric) == (side.steered.concept, metric)), None)
+            if joint is None:  # NaN is a figure too: it was asked for
+                yield place | {"value": math.nan}
+                continue
+            one = joint.correlation
+            yield place | {"value": one.value, "lo": one.lo, "hi": one.hi, "n": one.n, "n_groups": joint.n_groups}
+            yield from _over_methods(place, name, _numbers(joint.association))
+        if (found := overall[metric]) is not None:
+            place = _place(ALL, "", name)
+            yield place | {n: found[n] for n in ("value", "lo", "hi", "n")}
+            yield from _over_methods(place, name, found["association"])
+
+
+def _over_methods(place: Row, name: str, found: Mapping[str, Any]) -> Iterator[Row]:
+    """The interval over methods, and the p of no relation, behind the name of a correlation."""
+    known = {n: math.nan if found[n] is None else found[n] for n in ("value", "lo", "hi")}
+    yield place | {"metric": f"{name}:methods", "n": found["n_methods"]} | known
+    p = math.nan if found["p"] is None else found["p"]
+    yield place | {"metric": f"{name}:p", "n": found["n_methods"], "value": p}
+
+
+def _contrasts(debate: Debate) -> list[Row]:
+    """Verdicts on the contrasts of control, on each concept that is also read and over all concepts, by metric.
+
+    Two families: contrasts by concepts on those that are read too, and contrasts over all concepts.
+    """
+    lines: list[Row] = []
+    for metric in METRICS:
+        found: dict[tuple[str, str, str], Interval] = {}
+        for side in debate.sides:
+            for one in debate.contrasts:
+                sides = [side.steered.effects.get((m, metric)) for m in (one.method, one.than)]
+                if sides[0] is not None and sides[1] is not None:
+                    key = (side.steered.concept, one.method, one.than)
+                    found[key] = contrast(sides[0], sides[1], side.steered.groups, training=side.steered.training)
+        read = {side.steered.concept for side in debate.sides if side.read}
+        family = {key: value for key, value in found.items() if key[0] in read}
+        for (concept, method, than), verdict in zip(family, decide(list(family.values()), debate.margin), strict=True):
+            place = {"concept": concept, "method": method, "than": than, "metric": metric}
+            lines.append(place | _interval(verdict.difference) | {"p_holm": verdict.p_different, "word": verdict.word})
+        lines += _over_contrasts(debate, metric, found)
+    return lines
+
+
+def _over_contrasts(debate: Debate, metric: str, found: Mapping[tuple[str, str, str], Interval]) -> list[Row]:
+    """Mean over concepts of each contrast with its p after Holm over the contrasts; none of fewer than two concepts."""
+    lines = []
+    for one in debate.contrasts:
+        each = [d for (_, method, than), d in found.items() if (method, than) == (one.method, one.than)]
+        # one fit without spread between openings says nothing of its error
+        each = [d for d in each if math.isfinite(d.sd) and d.sd > 0]
+        if len(each) > 1:
+            mean = over_concepts(np.array([d.value for d in each]), np.array([d.sd for d in each]))
+            place = {"concept": ALL, "method": one.method, "than": one.than, "metric": metric}
+            lines.append(place | _numbers(mean) | {"n_groups": mean.n})
+    for line, p in zip(lines, holm([line["p"] for line in lines]), strict=True):
+        line["p_holm"] = p
+        line["word"] = "undecided" if p >= LEVEL else "better" if line["value"] > 0 else "worse"
+    return lines
+
+
+def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:
+    for one in contrasts:
+        place = _place(one["concept"], one["method"], one["metric"]) | {"task": "debate-contrast", "split": "both"}
+        place |= {"versus": one["than"]}
+        yield place | {name: one[name] for name in ("value", "lo", "hi", "n", "n_groups")}
+        yield place | {"metric": f"{one['metric']}:p_holm", "value": one["p_holm"], "n": one["n"]}
+
+
+def _place(dataset: str, method: str, metric: str) -> Row:
+    return {"task": "debate", "dataset": dataset, "method": method, "metric": metric, "seed": "all"}
+
+
+def _interval(found: Interval) -> Row:
+    return {name: getattr(found, name) for name in ("value", "lo", "hi", "n", "n_groups")}
+
+
+def _numbers(one: Any) -> dict[str, Any]:
+    """Return a frozen value as JSON: NaN, which JSON lacks, as None."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(one).items()}

@@ -1,0 +1,89 @@
+"""Figures of planted measurements: what is called control, and what the random band counts."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from theodolite.control.figures import Measured, _bands, _dose
+from theodolite.core.training_sets import TrainingSets
+
+NATS = (0.03, 0.1, 0.3)
+SCATTER = np.linspace(-0.1, 0.1, 20)  # of the effect over openings
+RNG = np.random.default_rng(0)
+SLOPES = RNG.normal(0, 0.5, 100)  # of random directions: effects at .1 nat, the same for all openings
+
+
+def push(slopes: tuple[float, float], matched: tuple[float, ...] = NATS) -> dict[str, Any]:
+    """Numbers of one seed whose effect grows with the root of the nats: by the first slope at +, the second at -."""
+    cells: list[dict[str, Any]] = []
+    for split, slope in zip("+-", slopes, strict=True):
+        for nats in NATS:
+            size = (nats / 0.1) ** 0.5 * (1 if split == "+" else -1)
+            cell = {"split": split, "nats": nats, "strength": size, "kl": nats, "reason": ""}
+            known = {"effects": {"effect_targets": (size * slope + SCATTER).tolist()}}
+            cells.append(cell | known if nats in matched else cell | {"reason": "cap"})
+    return {"site": "blocks.1.resid_post", "cells": cells}
+
+
+def draw(slope: float, **more: Any) -> dict[str, Any]:
+    cells = [{"nats": n, "reason": "", "effect_targets": slope * (n / 0.1) ** 0.5} | more for n in NATS]
+    return {"cells": cells, "spent": 1.0}
+
+
+def measured(methods: dict[str, dict[str, Any]], draws: Any, draws_written: int = 12) -> Measured:
+    recipe: Any = SimpleNamespace(nats=list(NATS), primary=0.1, draws_written=draws_written)
+    ground: Any = SimpleNamespace(openings=["a"] * 20, groups=np.arange(20))
+    return Measured(recipe, ground, {m: [one] for m, one in methods.items()}, TrainingSets(), draws=list(draws))
+
+
+def word(found: Measured, method: str = "push") -> tuple[str, str]:
+    judged = _dose(found, method, "effect_targets", _bands(found))
+    assert judged is not None
+    return judged["word"], judged["why"]
+
+
+DRAWS = [draw(slope) for slope in SLOPES]
+
+
+def test_a_random_direction_is_not_called_control() -> None:
+    # it moves all openings alike, up at + and down at -, or the other way round; these are deciles of such slopes
+    deciles = 0.5 * norm.ppf([0.1, 0.3, 0.7, 0.9])
+    moved = {str(s): push((s, s)) for s in deciles}
+    assert {word(measured(moved, DRAWS), method)[0] for method in moved} == {"no effect shown"}
+    # by the intervals over openings alone, those with a rising slope would be
+    assert [word(measured(moved, []), method)[0] for method in list(moved)[2:]] == ["control", "control"]
+
+
+def test_a_push_beyond_random_directions_is_control() -> None:
+    assert word(measured({"push": push((2.0, 2.0))}, DRAWS)) == ("control", "")
+
+
+def test_a_push_whose_opposite_does_no_more_than_random_directions_is_none() -> None:
+    assert word(measured({"push": push((2.0, 0.3))}, DRAWS)) == (
+        "damage, not control",
+        "one sign beyond random directions",
+    )
+
+
+def test_a_push_the_wrong_way_keeps_its_reason() -> None:
+    assert word(measured({"push": push((-2.0, -2.0))}, DRAWS)) == ("damage, not control", "wrong way")
+
+
+def test_where_the_primary_level_is_not_matched_the_highest_one_is_compared() -> None:
+    assert word(measured({"push": push((2.0, 2.0), matched=(0.03,))}, DRAWS)) == ("control", "")
+    assert word(measured({"push": push((0.3, 0.3), matched=(0.03,))}, DRAWS))[0] == "no effect shown"
+
+
+def test_the_band_of_written_text_counts_the_draws_that_text_was_asked_of() -> None:
+    unmatched = {"reason": "cap"}
+    draws = [draw(s, effect_sentence=s) for s in SLOPES[:11]] + [draw(0.0, **unmatched) for _ in range(3)]
+    for one in draws[11:]:
+        for cell in one["cells"]:
+            del cell["effect_targets"]
+    bands = _bands(measured({}, draws, draws_written=12))
+    assert (bands[0.1, "effect_sentence"].n, bands[0.1, "effect_sentence"].n_left_out) == (11, 1)
+    assert (bands[0.1, "effect_targets"].n, bands[0.1, "effect_targets"].n_left_out) == (11, 3)
+    assert bands[0.1, "effect_sentence"].width == pytest.approx(1.959964 * np.sqrt(np.mean(SLOPES[:11] ** 2)))
