@@ -300,7 +300,8 @@ def of_steering(recipe: Any, statement: Statement) -> None:
 
 
 def of_debate(recipe: Any, statement: Statement) -> None:
-    assert (statement.task, statement.metric) == ("debate", "rank_correlation")
+    assert statement.task == "debate"
+    assert statement.metric in {"rank_correlation", "rank_correlation:methods"}
     assert statement.dataset in {pair.concept for pair in recipe.pairs}
 
 
