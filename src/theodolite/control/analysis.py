@@ -187,7 +187,8 @@ def _conclude(state: Steering, tick: Steps) -> None:
     ]
     first = replace(at[0], draws=state.draws, nulls=state.nulls)
     rows, facts = figures.conclude(first, at[1:])
-    state.run.add_rows(_shared(state) | row for row in rows)
+    shared = _shared(state)
+    state.run.add_rows(shared | row for row in rows)
     state.run.write_json("steering", facts)
     state.run.write_table(EFFECTS, effect_table(first))
 
@@ -200,12 +201,13 @@ def _trust(state: Steering, tick: Steps) -> None:
     before = trust_stage.Before(recipe, state.concept, state.ground, material, first, state.draws)
     rows, facts = trust_stage.select(before, partial(_kept, state, recipe.site), tick.tell)
     if rows:
-        state.run.add_rows(_shared(state) | row for row in rows)
+        shared = _shared(state)
+        state.run.add_rows(shared | row for row in rows)
     state.run.write_json(trust_stage.NAME, facts)
 
 
 def _shared(state: Steering) -> dict[str, Any]:
-    """Columns that all rows of a run have."""
+    """Columns that all rows of a run have; the hash of the weights takes a tenth of a second, so call it once."""
     about = {"model": state.model.name, "model_hash": state.model.hash}
     return about | {"dataset": state.concept.name, "positions": "all"}
 

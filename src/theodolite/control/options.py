@@ -20,7 +20,8 @@ FURTHER = (
 )
 QUICK: dict[str, Any] = {
     "nats": [PRIMARY],
-    "openings": 24,
+    "openings": 20,
+    "written_tokens": 16,
     "disturbance_texts": 24,
     "draws": 12,
     "draws_elsewhere": 0,
