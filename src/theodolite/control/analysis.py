@@ -18,7 +18,7 @@ from theodolite.control.material import Absent, Material
 from theodolite.control.measure import SIGNS, Numbers, measure
 from theodolite.control.method import control_method
 from theodolite.control.null_draws import NULLS
-from theodolite.control.opened import UNCOUNTED, load_concept, open_recipe
+from theodolite.control.opened import load_concept, open_recipe
 from theodolite.control.options import OPTIONS, with_options
 from theodolite.control.own_table import OF_TABLE, asked_recipe
 from theodolite.control.plan import planned
@@ -144,8 +144,6 @@ def _tick_cells(tick: Steps, step: str, before: int, total: int, done: int) -> N
 
 def _measured(state: Steering, site: str, method: str, seed: int, tick: Callable[[int], None]) -> Numbers:
     fitted, material = control_method(method), state.material(site, seed)
-    if method == UNCOUNTED and material.dictionary is None:
-        raise Absent(f"{method} are as many as a dictionary's latent set, and there is none: write {method}(k=16)")
     control = fitted.fit(material)
     numbers = measure(control, state.ground, state.recipe, tick)
     return numbers | {"about": fitted.describe()}

@@ -35,7 +35,7 @@ SENTENCE = "sentence"
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a classifier tells held-out texts of its own part, out of fold.
+    """Quality of a classifier on held-out texts of its own part, out of fold.
 
     auroc, ece: with 95 % percentile intervals over groups of texts. ece is that of the sigmoid fitted on the same
     scores, so it says whether a sigmoid fits; slope is the factor on the reader's own log-odds that the sigmoid

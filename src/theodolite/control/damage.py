@@ -34,7 +34,7 @@ _LEAST_LOOP = 8  # tokens at the end of a text: three exclamation marks are no l
 
 @dataclass(frozen=True)
 class Predicted:
-    """How well the next tokens of each text are predicted: mean loss in nats per token (n,), share of top-1 hits (n,).
+    """Predictions of the next tokens of each text: mean loss in nats per token (n,), share of top-1 hits (n,).
 
     nats: total loss of each text's scored tokens, (n,); for a cloze that of the whole word.
     """

@@ -25,7 +25,7 @@ class Method:
     """
 
     saw: ClassVar[str] = "training texts and labels"
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
     passes_: int
     n_fits_: int
     facts_: dict[str, Any]

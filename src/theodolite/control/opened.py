@@ -19,8 +19,6 @@ from theodolite.models.model import Model
 from theodolite.study.hardware import Machine
 from theodolite.study.subjects import Subjects, open_subjects
 
-UNCOUNTED = "neurons"  # a method that without its k takes the number from the latent set of a dictionary
-
 
 @dataclass(frozen=True)
 class Opened:

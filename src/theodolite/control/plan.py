@@ -10,7 +10,7 @@ from theodolite.control.cost import TRIAL_OPENINGS, TRIAL_TEXTS, Units, minutes,
 from theodolite.control.measure import SIGNS
 from theodolite.control.method import control_method
 from theodolite.control.neutral_texts import TOKENS
-from theodolite.control.opened import UNCOUNTED, Opened, open_recipe
+from theodolite.control.opened import Opened, open_recipe
 from theodolite.control.recipe import SteerRecipe
 from theodolite.control.statistics import FEWEST_FITS
 from theodolite.core.verdict import LEVEL, POWER
@@ -142,8 +142,6 @@ def _absent(found: Opened) -> dict[str, str]:
         method: [part for part in control_method(method).needs if not there.get(part, True)]
         for method in found.recipe.methods
     }
-    if not here and UNCOUNTED in lacking:
-        lacking[UNCOUNTED] = ["dictionary"]
     words = {
         "dictionary": "a dictionary",
         "control_dictionary": "a control dictionary",

@@ -24,7 +24,7 @@ OWN = {
 
 @dataclass(frozen=True)
 class Page:
-    """What a report shows of the Runs of one kind; everything is made from the files of the Run.
+    """Content of a report on the Runs of one kind; everything is made from the files of the Run.
 
     sections: the page's, called with a Run and whether texts may be shown. title: its heading. sentence: the result in
     one sentence, which stands for the Run in Python. summary: paragraphs and tables that the terminal prints below it.

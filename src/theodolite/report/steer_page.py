@@ -111,7 +111,7 @@ def _dictionary(run: Run, facts: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _scope(facts: Mapping[str, Any], word: str) -> str:
-    """What an answer is about, and whether the other measure contradicts it."""
+    """Scope of an answer in words, and whether the other measure contradicts it."""
     if "latent_set" not in facts["methods"]:
         return ""
     words = [f"The answer is about this dictionary at {facts['primary']:g} nat."]

@@ -4,7 +4,7 @@ import numpy as np
 
 from theodolite.control.control import Control, NeuronControl
 from theodolite.control.latent_choice import k_sparse_set
-from theodolite.control.material import Material
+from theodolite.control.material import Absent, Material
 from theodolite.control.method import Method
 from theodolite.core.errors import UserError
 from theodolite.core.reader import class_means
@@ -26,6 +26,8 @@ class Neurons(Method):
 
     def __init__(self, k: int | None = None) -> None:
         self.k = k
+        # without k the latent set of a dictionary says how many
+        self.needs = () if k is not None else ("dictionary", "development")
 
     def fit(self, material: Material) -> Control:
         """Return the control of the chosen neurons."""
@@ -50,6 +52,6 @@ class Neurons(Method):
                 raise UserError(f"neurons: k={self.k} is no number of neurons: give 1 or more")
             return self.k, 0, 0
         if material.dictionary is None:
-            raise UserError("neurons: without a dictionary nothing says how many; write neurons(k=16)")
+            raise Absent("neurons are as many as a dictionary's latent set, and there is none: write neurons(k=16)")
         chosen = k_sparse_set(material, material.dictionary, None, "neurons")
         return len(chosen.latents), material.training.n + material.needed("development", "neurons").n, chosen.fits
