@@ -9,10 +9,11 @@ from theodolite.core.control_documents import DebateFacts, facts_of
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Facts, Figure, Line, Points, Section, Table, Text, Value, absent, number
 from theodolite.report.chart import Chart
+from theodolite.report.counted import counted_warnings
 from theodolite.report.debate_chart import debate_chart
 from theodolite.report.numbers import count, missing, p_equals, p_value, share, signed, size, span, upper
 from theodolite.report.pages import Page
-from theodolite.report.steer_page import phrase
+from theodolite.report.steer_words import phrase
 
 WRITTEN, TARGETS = "effect_written", "effect_targets"
 METRICS = {WRITTEN: "written text", TARGETS: "targets"}
@@ -272,12 +273,6 @@ def _sections(run: Run, show_text: bool) -> list[Section]:
     caption = (
         "One point for each method with both 95 % intervals: how well it reads against how far it moves the concept."
     )
-    notes = [Line((Value(n["kind"]), number(count(n["count"])), Value(n["text"]))) for n in run.notes]
-    warnings: Block = (
-        Table("Left out, and how often.", (Value("Kind"), number("Count"), Value("What")), tuple(notes))
-        if notes
-        else Text("Nothing was left out.")
-    )
     found: list[Block] = [*_lead(run), *([Figure(drawn, caption)] if drawn else [])]
     sections = [Section("Is the best reader the best controller?", found)]
     if _read_sides(run):
@@ -285,7 +280,7 @@ def _sections(run: Run, show_text: bool) -> list[Section]:
     return [
         *sections,
         Section("Contrasts of control", [contrasts(run)]),
-        Section("Counted warnings", [warnings]),
+        counted_warnings(run.notes),
         Section("Provenance", [_provenance(run)]),
     ]
 
