@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from theodolite.control.calibrate import OVERDRIVE
 from theodolite.control.recipe import LEVELS, PRIMARY, SteerRecipe
+from theodolite.core.control_limits import OVERDRIVE
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO
 from theodolite.core.site import Site

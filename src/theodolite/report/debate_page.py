@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from theodolite.core.control_documents import DebateFacts, facts_of
+from theodolite.core.control_limits import FEWEST_RANKED, MOST_COUNTED
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Facts, Figure, Line, Points, Section, Table, Text, Value, absent, number
 from theodolite.report.chart import Chart
@@ -23,7 +24,6 @@ ABSENT = {
     "not steered": "it is not in the steering Run",
     "not matched": "no strength reaches the disturbance",
 }
-FEWEST = 4  # methods that a rank correlation is given of
 JOINS = {"is": "is", "is not": "is not", "open": "is not shown to be"}
 SCOPE = (
     "The interval is over texts and openings (and over training sets where there are enough of them), for these "
@@ -71,13 +71,17 @@ def _correlation(found: Mapping[str, Any]) -> str:
 
 
 def chance(found: Mapping[str, Any], p: float | None) -> str:
-    """Write what the order of so few methods can show at all, by counting all orders.
+    """Write how large a correlation of so few methods differs from chance, and the p of this one.
 
     >>> chance({"n": 7, "needed": 0.7857}, 0.024)
     'Of 7 methods a rank correlation of at least .786 in size differs from chance; of this one p = .024.'
     >>> chance({"n": 4, "needed": None}, 0.083)
     'Of 4 methods no rank correlation differs from chance; of this one p = .083.'
+    >>> chance({"n": 9, "needed": None}, 0.024)
+    'Of the rank correlation of 9 methods p = .024.'
     """
+    if found["n"] > MOST_COUNTED:  # too many orders to know the size that chance seldom reaches
+        return f"Of the rank correlation of {found['n']} methods p {p_equals(p)}."
     least = "no rank correlation" if missing(found["needed"]) else "a rank correlation of at least "
     least += "" if missing(found["needed"]) else f"{share(found['needed'])} in size"
     return f"Of {found['n']} methods {least} differs from chance; of this one p {p_equals(p)}."
@@ -255,8 +259,8 @@ def _lead(run: Run) -> Iterator[Block]:
 
 
 def _chance(concept: str, found: Mapping[str, Any]) -> str:
-    if found["correlation"]["n"] < FEWEST:
-        return f"{upper(concept)}: fewer than {FEWEST} methods have no rank correlation."
+    if found["correlation"]["n"] < FEWEST_RANKED:
+        return f"{upper(concept)}: fewer than {FEWEST_RANKED} methods have no rank correlation."
     return f"{upper(concept)}: {chance(found['correlation'], found['association']['p'])}"
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from theodolite.core.control_documents import SteeringFacts, facts_of
+from theodolite.core.control_limits import OVERDRIVE
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Figure, Line, Section, Table, Value, number
 from theodolite.report.chart import Chart
 from theodolite.report.dose_chart import dose_chart
 from theodolite.report.steer_words import METRICS, SAMPLED, at_first, cell, phrase
-
-OVERDRIVE = 1.0  # nats from which on effects of the default model fall again
 
 
 def figure(run: Run) -> Sequence[Block]:
@@ -19,7 +18,8 @@ def figure(run: Run) -> Sequence[Block]:
     caption = (
         "Effect on the targets' log-odds against the disturbance, for pushes towards the concept and away from it."
     )
-    many = "The curve of seven strengths is in the rows." if run.recipe["curve"] else "The levels are the whole curve."
+    further = run.recipe["curve"]
+    many = f"{further} more strengths of each sign are in the rows." if further else "The levels are the whole curve."
     return (Figure(drawn, f"{caption} Grey: 95 % of random directions. {many}"),)
 
 
