@@ -196,8 +196,14 @@ def figure(run: Run) -> Chart | None:
             words = f"rank correlation {_correlation(side['answers'][metric]['correlation'])}"
             panels.append((side["concept"], words, _frame(run, side["concept"], metric)))
     if len(panels) > 1:
-        panels.append(("all concepts", f"mean over {len(panels)} concepts", _frame(run, "all", metric)))
+        panels.append(("all concepts", f"mean over {_concepts(run, metric)} concepts", _frame(run, "all", metric)))
     return debate_chart(panels, methods, phrase)
+
+
+def _concepts(run: Run, metric: str) -> str:
+    """Write over how many concepts the means are: a method that was not matched on one of them is a mean of fewer."""
+    of = {int(row["n"]) for (_, name), row in _rows(run, "all").items() if name in ("auroc", metric)}
+    return str(max(of)) if len(of) == 1 else f"{min(of)} to {max(of)}"
 
 
 def _frame(run: Run, concept: str, metric: str) -> pd.DataFrame:
@@ -267,8 +273,8 @@ def _chance(concept: str, found: Mapping[str, Any]) -> str:
 def _overall(run: Run, over: Mapping[str, Any]) -> str:
     interval = span(over["lo"], over["hi"], sign=True)
     return (
-        f"On {model_words(run)}, over {over['n']} concepts the rank correlation between how well a method reads and "
-        f"how far it moves written text at equal disturbance is {signed(over['value'])} {interval}."
+        f"On {model_words(run)}, the mean over {over['n']} concepts of the rank correlation between how well a method "
+        f"reads and how far it moves written text at equal disturbance is {signed(over['value'])} {interval}."
     )
 
 
