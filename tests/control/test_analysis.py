@@ -25,7 +25,7 @@ from theodolite.core.training_sets import TrainingSets
 from theodolite.data import concept_file
 from theodolite.data.concept_file import neutral_openings
 from theodolite.models.model import Model
-from theodolite.report import html, steer_page, terminal
+from theodolite.report import html, steer_curves_section, terminal
 from theodolite.study.compare_request import CompareRequest
 from theodolite.toys.tiny_models import byte_tokenizer, tiny_model
 
@@ -336,7 +336,7 @@ def test_a_rerun_with_another_cache_gives_the_same_numbers(run: Any, place: Path
 
 
 def test_a_page_of_spoilt_facts_is_an_error_or_holds_no_script(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steer_page, "dose_chart", lambda *given: None)  # drawing takes most of the time
+    monkeypatch.setattr(steer_curves_section, "dose_chart", lambda *given: None)  # drawing takes most of the time
 
     def page(facts: Any) -> str:
         monkeypatch.setattr(Run, "read_json", lambda self, name: facts if name == "steering" else None)

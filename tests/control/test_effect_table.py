@@ -1,13 +1,18 @@
 """The table of effects of a Run, as another analysis reads it."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.control.effect_table import COLUMNS, EFFECTS, read_effects
+from theodolite.control.effect_table import COLUMNS, EFFECTS, effect_table, read_effects
+from theodolite.control.figures import Measured
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
+from theodolite.core.training_sets import TrainingSets
 
 TABLE = pd.DataFrame(
     {
@@ -34,6 +39,18 @@ def stored(folder: Path, table: pd.DataFrame) -> Run:
 def test_effects_are_read_as_they_were_written(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_effects(stored(tmp_path / "run", TABLE)), TABLE)
     assert set(TABLE) == set(COLUMNS)
+
+
+def test_effects_on_questions_are_not_effects_on_openings() -> None:
+    # as many questions as openings: their number does not tell them apart
+    effects = {"effect_targets": [0.5, None], "effect_choices": [1.0, 2.0]}
+    cell = {"split": "+", "nats": 0.1, "strength": 2.0, "effects": effects}
+    ground: Any = SimpleNamespace(openings=["It is", "We see"], groups=np.arange(2))
+    methods: Any = {"lat": [{"site": "blocks.1.resid_post", "cells": [cell]}]}
+    recipe: Any = None
+    table = effect_table(Measured(recipe, ground, methods, TrainingSets()))
+    assert table["metric"].tolist() == ["effect_targets"] * 2
+    assert table["effect"].tolist() == pytest.approx([0.5, float("nan")], nan_ok=True)
 
 
 @pytest.mark.parametrize(

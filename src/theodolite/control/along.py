@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from theodolite.control.calibrate import OVERDRIVE
 from theodolite.control.measure import SIGNS
 from theodolite.control.statistics import mean_effect, share, slopes, spearman
+from theodolite.core.control_limits import OVERDRIVE
 
 if TYPE_CHECKING:
     from theodolite.control.figures import Measured

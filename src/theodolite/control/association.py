@@ -10,13 +10,12 @@ from itertools import permutations
 import numpy as np
 from scipy.stats import rankdata
 
+from theodolite.core.control_limits import FEWEST_RANKED, MOST_COUNTED
 from theodolite.core.errors import UserError
 from theodolite.core.seeds import generator
 
 Array = np.ndarray
-_MOST_EXACT = 8  # methods; 8! = 40,320 orders
 _ORDERS = 20_000  # random orders where there are more methods
-_FEWEST = 4  # methods with a number: of three, the least p is 1/3
 _ROUNDING = 1e-12
 
 
@@ -59,7 +58,7 @@ def association(reading_cm: Array, steering_cm: Array, *, n_boot: int = 2000, se
     x_cm, y_cm = x_cm[:, whole], y_cm[:, whole]
     n_concepts, n_methods = x_cm.shape
     size = (n_methods, n_concepts, int((~whole).sum()))
-    if n_methods < _FEWEST:
+    if n_methods < FEWEST_RANKED:
         return Association(math.nan, math.nan, math.nan, math.nan, (math.nan,) * n_concepts, True, *size)
     by_concept = [
         float(_weighted_rank_correlation(x, y, np.ones((1, n_methods)))[0]) for x, y in zip(x_cm, y_cm, strict=True)
@@ -69,7 +68,7 @@ def association(reading_cm: Array, steering_cm: Array, *, n_boot: int = 2000, se
     concept_bc = rng.standard_exponential((n_boot, n_concepts)) if n_concepts > 1 else np.ones((n_boot, 1))
     draws_cb = np.array([_weighted_rank_correlation(x, y, method_bm) for x, y in zip(x_cm, y_cm, strict=True)])
     lo, hi = np.quantile((concept_bc.T * draws_cb).sum(0) / concept_bc.sum(1), [0.025, 0.975])
-    exact = n_methods <= _MOST_EXACT
+    exact = n_methods <= MOST_COUNTED
     p = _permutation_p(x_cm, y_cm, exact, rng)
     return Association(float(np.mean(by_concept)), float(lo), float(hi), p, tuple(by_concept), exact, *size)
 

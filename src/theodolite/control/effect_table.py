@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.control.figures import Measured
+from theodolite.control.figures import ON_QUESTIONS, Measured
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
 from theodolite.data.dataset import content_hash
@@ -29,7 +29,7 @@ def effect_table(found: Measured) -> pd.DataFrame:
         for seed, numbers in enumerate(seeds)
         for cell in numbers["cells"]
         for metric, effect in cell.get("effects", {}).items()
-        if len(effect) == len(rows)  # multiple choice has questions in the place of openings
+        if metric != ON_QUESTIONS  # there may be as many questions as openings
     ]
     whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
     return whole[list(COLUMNS)]

@@ -24,8 +24,9 @@ Bands = dict[tuple[float, str], Band]  # of random directions, by level and metr
 PRIMARY_METRICS = ("effect_ngrams", "effect_sentence")  # on greedy text; contrasts are decided by these and on targets
 ON_TARGETS = ("effect_targets", "effect_unseen")
 METRICS = (*PRIMARY_METRICS, *ON_TARGETS)
+ON_QUESTIONS = "effect_choices"  # one effect for each question, not for each opening
 # Of the full table alone: written text in samples, and questions in both orders, each with a group of its own
-FURTHER = ("effect_ngrams_sampled", "effect_sentence_sampled", "effect_choices")
+FURTHER = ("effect_ngrams_sampled", "effect_sentence_sampled", ON_QUESTIONS)
 BOTH = "both"
 USABLE = 0.6  # AUROC that the lower end of a classifier's interval must reach, for its effects to decide anything
 
@@ -124,7 +125,7 @@ def _effect_rows(found: Measured) -> Iterator[Row]:
 
 
 def _cell_rows(found: Measured) -> Iterator[Row]:
-    """KL of each cell in several places, losses on unrelated text, and how written text reads."""
+    """KL of each cell in several places, rise of losses on unrelated text, and how written text reads."""
     base = {"ce": found.ground.damaged.loss, "top1": found.ground.damaged.top1, "cloze": found.ground.cloze_base.nats}
     for method in found.methods:
         for split in SIGNS:
@@ -142,8 +143,8 @@ def _cell_rows(found: Measured) -> Iterator[Row]:
                         continue
                     value = np.array([one[name] for one in cells], float)
                     rise = value - base[name] if name in base else value
-                    judged, numbers = (share, value) if name == "loops" else (mean_effect, rise)
-                    figure = judged(numbers, _groups(value), training=found.training)
+                    summary, numbers = (share, value) if name == "loops" else (mean_effect, rise)
+                    figure = summary(numbers, _groups(value), training=found.training)
                     yield place | {"task": "steer-damage", "metric": name} | _interval(figure)
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from theodolite.control.calibrate import OVERDRIVE
-from theodolite.control.recipe import LEVELS, PRIMARY, SteerRecipe
+from theodolite.control.recipe import SteerRecipe
+from theodolite.core.control_limits import OVERDRIVE
 from theodolite.core.errors import UserError
 from theodolite.core.recipe import AUTO
 from theodolite.core.site import Site
@@ -18,8 +18,8 @@ FURTHER = (
     *("lat", "pca", "leace", "contrast_vector", "reft"),
     *("latent(choose=output)", "latent(choose=unsupervised)"),
 )
-QUICK: dict[str, Any] = {
-    "nats": [PRIMARY],
+# Most of each that a first look takes, at the primary level alone
+QUICK: dict[str, int] = {
     "openings": 20,
     "written_tokens": 16,
     "disturbance_texts": 24,
@@ -27,16 +27,13 @@ QUICK: dict[str, Any] = {
     "draws_elsewhere": 0,
     "draws_written": 0,
     "nulls": 0,
-    "quick": True,
 }
 FULL: dict[str, Any] = {
-    "nats": [*LEVELS, OVERDRIVE],
     "seeds": 3,
     "written_tokens": 40,
     "written_at": "all",
     "samples": 3,
     "curve": 7,
-    "full": True,
 }
 # Options of `theodolite compare` that a recipe of this kind takes, by the field that each replaces
 OPTIONS = {"model": "model", "revision": "revision", "dtype": "dtype", "seeds": "seeds", "margin": "margin"}
@@ -45,15 +42,25 @@ OPTIONS = {"model": "model", "revision": "revision", "dtype": "dtype", "seeds": 
 def with_options(recipe: SteerRecipe, request: CompareRequest) -> SteerRecipe:
     """Return the recipe with what a request asks for in the place of its own fields.
 
-    Of fewer methods only the contrasts between them are left. `quick` takes one level of disturbance and fewer
-    openings, texts and random draws.
-    `full` adds all methods, three training sets, further depths (chosen when the model is known), samples and curves.
+    Of fewer methods only the contrasts between them are left. `quick` takes the primary level of disturbance alone and
+    fewer openings, texts and random draws. `full` adds all methods, a level of overdrive, three training sets, further
+    depths (chosen when the model is known), samples and curves.
+
+    >>> few = {"nats": [0.2, 0.4], "primary": 0.2, "openings": 10}
+    >>> recipe = SteerRecipe(kind="steer", name="a", title="A", concept="joy", **few)
+    >>> quick = with_options(recipe, CompareRequest("a", quick=True))
+    >>> quick.nats, quick.openings, with_options(recipe, CompareRequest("a", full=True)).nats
+    ([0.2], 10, [0.2, 0.4, 1.0])
     """
     if request.quick and request.full:
         raise UserError("quick and full contradict each other: give one of them")
-    changes = dict(QUICK) if request.quick else dict(FULL) if request.full else {}
+    changes: dict[str, Any] = {}
+    if request.quick:
+        changes = {name: min(getattr(recipe, name), most) for name, most in QUICK.items()}
+        changes |= {"nats": [recipe.primary], "quick": True}
     if request.full:
-        changes["methods"] = list(dict.fromkeys([*recipe.methods, *FURTHER]))
+        methods = list(dict.fromkeys([*recipe.methods, *FURTHER]))
+        changes = FULL | {"nats": [*recipe.nats, OVERDRIVE], "methods": methods, "full": True}
     changes |= {field: getattr(request, name) for name, field in OPTIONS.items() if getattr(request, name) is not None}
     changes |= _admitted(recipe, request)
     if request.sites:

@@ -11,7 +11,7 @@ import numpy as np
 from theodolite.control.control import Control, VectorControl
 from theodolite.control.file_control import FileControl, to_file
 from theodolite.control.imports.control_vector import open_control_vector
-from theodolite.control.material import Examples, Material
+from theodolite.control.material import Material
 from theodolite.control.method import Method, control_method
 from theodolite.control.neutral_texts import neutral_texts
 from theodolite.control.purpose import check_purpose, purpose
@@ -191,36 +191,18 @@ class FromConcept:
         site = model.site(request.site or default_sites(model.n_blocks)[0])
         parts = concept_file.parts(self.data, request.seed)
         dictionaries = _dictionaries(method, model, site, request.sae)
-        material = Material(
-            model,
-            site,
-            parts.direction.texts,
-            parts.direction.labels,
-            parts.direction.groups,
-            _rows(model, site, parts.direction.texts),
-            development=_examples(model, site, parts.development),
-            seed=request.seed,
-            instruction=named.instruction,
-            **dictionaries,
-        )
+        about = {"seed": request.seed, "instruction": named.instruction}
+        material = Material.of(model, site, parts.direction, parts.development, **about, **dictionaries)
         control = method.fit(material)
         digest = hashlib.sha256(repr(sorted(zip(material.texts, material.labels.tolist(), strict=True))).encode())
-        about = {"positive": named.positive, "negative": named.negative, "training_set": digest.hexdigest()}
+        sides = {"positive": named.positive, "negative": named.negative, "training_set": digest.hexdigest()}
         at_site = (
             (material.rows, material.labels) if isinstance(control, VectorControl) and control.site == site else None
         )
         try:
-            return Fitted(control, to_file(control, concept=named.name, rows=at_site, **about))
+            return Fitted(control, to_file(control, concept=named.name, rows=at_site, **sides))
         except UserError:  # an instruction is no intervention: it steers, and there is nothing to keep
             return Fitted(control, None)
-
-
-def _rows(model: Model, site: Site, texts: list[str]) -> Any:
-    return model.read(texts, site, pooling="mean", format="raw")[site].rows
-
-
-def _examples(model: Model, site: Site, part: Any) -> Examples:
-    return Examples(part.texts, part.labels, part.groups, _rows(model, site, part.texts))
 
 
 def _dictionaries(method: Method, model: Model, site: Site, spec: str) -> dict[str, Any]:

@@ -80,8 +80,9 @@ class Null(BaseModel):
 
 
 class Strength(BaseModel):
-    """A strength that was looked for, and why it was not matched."""
+    """A strength that was looked for at one sign and level, and why it was not matched ("" where it was)."""
 
+    split: Split
     nats: float
     strength: float
     reason: str

@@ -148,9 +148,8 @@ class ControlFile:
     negative: str = ""
 
     def __post_init__(self) -> None:
-        check_concept(
-            self.concept, self.positive, self.negative
-        )  # here, so that no way to a file, or out of one, lacks it
+        # here, so that no way to a file, or out of one, lacks it
+        check_concept(self.concept, self.positive, self.negative)
         for change in self.changes:
             if change.get("basis", {}).get("basis") != "latents":  # these wait for their dictionary
                 _check_change(Intervention.from_json(change), self.made_on.d_model)

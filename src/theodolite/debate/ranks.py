@@ -18,11 +18,10 @@ from itertools import permutations
 import numpy as np
 from scipy.stats import norm, rankdata
 
+from theodolite.core.control_limits import FEWEST_RANKED, MOST_COUNTED
 from theodolite.core.verdict import LEVEL
 
 Array = np.ndarray
-FEWEST = 4  # methods with a correlation, as in `control.association`: of three, every sixth order is the same by chance
-MOST_EXACT = 8  # methods of which all orders are counted
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def correlate(x: Axis, y: Axis) -> Correlation:
     """
     m = len(x.value)
     nan = float("nan")
-    if m < FEWEST:
+    if m < FEWEST_RANKED:
         return Correlation(nan, nan, nan, m, nan)
     value = float(rank_correlation(x.value[None], y.value[None])[0])
     lo = hi = nan
@@ -101,7 +100,7 @@ def needed(m: int) -> float:
     >>> round(needed(7), 3), round(needed(5), 3), needed(4)
     (0.786, 1.0, nan)
     """
-    if m > MOST_EXACT:
+    if m > MOST_COUNTED:
         return float("nan")
     orders = _orders(m)
     sizes = np.round(abs(rank_correlation(np.broadcast_to(np.arange(m), orders.shape), orders)), 9)

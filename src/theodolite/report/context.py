@@ -5,6 +5,7 @@ from typing import Any
 from theodolite.core.run import DOMAINS, OUTSIDE_DOMAIN
 from theodolite.report import explained, tables
 from theodolite.report.blocks import Block, Facts, Figure, Line, Section, Table, Text, Value, absent, number
+from theodolite.report.counted import counted_warnings
 from theodolite.report.numbers import count, duration, share, size, span
 from theodolite.report.plots import learning_curve
 from theodolite.report.sheet import Sheet
@@ -99,11 +100,11 @@ def costs(sheet: Sheet) -> Section:
 def warnings(sheet: Sheet) -> Section:
     """Everything that was counted instead of passed over."""
     counted = [*sheet.run.notes, *_removed(sheet), *_unscored(sheet)]
-    if not counted:
-        return Section("Counted warnings", [Text("Nothing was cut, dropped or left unscored.")])
-    head = (Value("Kind"), number("Count"), Value("What"))
-    lines = [Line((Value(n["kind"]), number(count(n["count"])), Value(n["text"]))) for n in counted]
-    return Section("Counted warnings", [Table("Cut, dropped or left out, and how often.", head, tuple(lines))])
+    return counted_warnings(
+        counted,
+        caption="Cut, dropped or left out, and how often.",
+        nothing="Nothing was cut, dropped or left unscored.",
+    )
 
 
 def _removed(sheet: Sheet) -> list[dict[str, Any]]:

@@ -6,13 +6,15 @@ from typing import Any
 import pandas as pd
 
 from theodolite.core.control_documents import DebateFacts, facts_of
+from theodolite.core.control_limits import FEWEST_RANKED, MOST_COUNTED
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Facts, Figure, Line, Points, Section, Table, Text, Value, absent, number
 from theodolite.report.chart import Chart
+from theodolite.report.counted import counted_warnings
 from theodolite.report.debate_chart import debate_chart
 from theodolite.report.numbers import count, missing, p_equals, p_value, share, signed, size, span, upper
 from theodolite.report.pages import Page
-from theodolite.report.steer_page import phrase
+from theodolite.report.steer_words import phrase
 
 WRITTEN, TARGETS = "effect_written", "effect_targets"
 METRICS = {WRITTEN: "written text", TARGETS: "targets"}
@@ -22,7 +24,6 @@ ABSENT = {
     "not steered": "it is not in the steering Run",
     "not matched": "no strength reaches the disturbance",
 }
-FEWEST = 4  # methods that a rank correlation is given of
 JOINS = {"is": "is", "is not": "is not", "open": "is not shown to be"}
 SCOPE = (
     "The interval is over texts and openings (and over training sets where there are enough of them), for these "
@@ -70,13 +71,17 @@ def _correlation(found: Mapping[str, Any]) -> str:
 
 
 def chance(found: Mapping[str, Any], p: float | None) -> str:
-    """Write what the order of so few methods can show at all, by counting all orders.
+    """Write how large a correlation of so few methods differs from chance, and the p of this one.
 
     >>> chance({"n": 7, "needed": 0.7857}, 0.024)
     'Of 7 methods a rank correlation of at least .786 in size differs from chance; of this one p = .024.'
     >>> chance({"n": 4, "needed": None}, 0.083)
     'Of 4 methods no rank correlation differs from chance; of this one p = .083.'
+    >>> chance({"n": 9, "needed": None}, 0.024)
+    'Of the rank correlation of 9 methods p = .024.'
     """
+    if found["n"] > MOST_COUNTED:  # too many orders to know the size that chance seldom reaches
+        return f"Of the rank correlation of {found['n']} methods p {p_equals(p)}."
     least = "no rank correlation" if missing(found["needed"]) else "a rank correlation of at least "
     least += "" if missing(found["needed"]) else f"{share(found['needed'])} in size"
     return f"Of {found['n']} methods {least} differs from chance; of this one p {p_equals(p)}."
@@ -191,8 +196,14 @@ def figure(run: Run) -> Chart | None:
             words = f"rank correlation {_correlation(side['answers'][metric]['correlation'])}"
             panels.append((side["concept"], words, _frame(run, side["concept"], metric)))
     if len(panels) > 1:
-        panels.append(("all concepts", f"mean over {len(panels)} concepts", _frame(run, "all", metric)))
+        panels.append(("all concepts", f"mean over {_concepts(run, metric)} concepts", _frame(run, "all", metric)))
     return debate_chart(panels, methods, phrase)
+
+
+def _concepts(run: Run, metric: str) -> str:
+    """Write over how many concepts the means are: a method that was not matched on one of them is a mean of fewer."""
+    of = {int(row["n"]) for (_, name), row in _rows(run, "all").items() if name in ("auroc", metric)}
+    return str(max(of)) if len(of) == 1 else f"{min(of)} to {max(of)}"
 
 
 def _frame(run: Run, concept: str, metric: str) -> pd.DataFrame:
@@ -254,16 +265,16 @@ def _lead(run: Run) -> Iterator[Block]:
 
 
 def _chance(concept: str, found: Mapping[str, Any]) -> str:
-    if found["correlation"]["n"] < FEWEST:
-        return f"{upper(concept)}: fewer than {FEWEST} methods have no rank correlation."
+    if found["correlation"]["n"] < FEWEST_RANKED:
+        return f"{upper(concept)}: fewer than {FEWEST_RANKED} methods have no rank correlation."
     return f"{upper(concept)}: {chance(found['correlation'], found['association']['p'])}"
 
 
 def _overall(run: Run, over: Mapping[str, Any]) -> str:
     interval = span(over["lo"], over["hi"], sign=True)
     return (
-        f"On {model_words(run)}, over {over['n']} concepts the rank correlation between how well a method reads and "
-        f"how far it moves written text at equal disturbance is {signed(over['value'])} {interval}."
+        f"On {model_words(run)}, the mean over {over['n']} concepts of the rank correlation between how well a method "
+        f"reads and how far it moves written text at equal disturbance is {signed(over['value'])} {interval}."
     )
 
 
@@ -272,12 +283,6 @@ def _sections(run: Run, show_text: bool) -> list[Section]:
     caption = (
         "One point for each method with both 95 % intervals: how well it reads against how far it moves the concept."
     )
-    notes = [Line((Value(n["kind"]), number(count(n["count"])), Value(n["text"]))) for n in run.notes]
-    warnings: Block = (
-        Table("Left out, and how often.", (Value("Kind"), number("Count"), Value("What")), tuple(notes))
-        if notes
-        else Text("Nothing was left out.")
-    )
     found: list[Block] = [*_lead(run), *([Figure(drawn, caption)] if drawn else [])]
     sections = [Section("Is the best reader the best controller?", found)]
     if _read_sides(run):
@@ -285,7 +290,7 @@ def _sections(run: Run, show_text: bool) -> list[Section]:
     return [
         *sections,
         Section("Contrasts of control", [contrasts(run)]),
-        Section("Counted warnings", [warnings]),
+        counted_warnings(run.notes),
         Section("Provenance", [_provenance(run)]),
     ]
 

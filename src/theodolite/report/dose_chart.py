@@ -22,6 +22,9 @@ def dose_chart(rows: pd.DataFrame, bands: Sequence[Mapping[str, Any]], phrase: C
         chart = Chart(WIDTH, 4.4, alt)
         axes = chart.axes_at(0.6, 0.2, WIDTH - 3.2, 3.7)
         known = sorted((one["nats"], one["width"]) for one in bands if one["width"] is not None)
+        if len(known) == 1:  # between one level and itself there is nothing to fill
+            ((level, only),) = known
+            known = [(level / 1.1, only), (level * 1.1, only)]
         if known:
             nats, width = zip(*known, strict=True)
             axes.fill_between(nats, [-w for w in width], width, color=BAND, zorder=0)

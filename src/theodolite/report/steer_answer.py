@@ -63,7 +63,7 @@ def dictionary_answer(
         return "not asked", "this run has no latent set beside both controls"
     fixed = {(one["method"], one["than"], one["metric"]): one for one in contrasts}
     if any((SET, than, metric) not in fixed for than in BESIDE for metric in metrics):
-        return "undecided", "a strength of the latent set or of a control could not be matched to this disturbance"
+        return "undecided", "a contrast with the latent set is missing: not asked for, or a strength not matched"
     if all(fixed[SET, than, metric]["verdict"] == "better" for than in BESIDE for metric in metrics):
         return _when_ahead(fixed, metrics, margin, moves)
     for than, words in BESIDE.items():
@@ -79,7 +79,8 @@ def dictionary_answer(
 def _when_ahead(fixed: Fixed, metrics: Sequence[str], margin: float, moves: Moves) -> tuple[str, str]:
     """Answer where the latent set is better than both controls: what else has to hold before that is a yes."""
     if not all(moves.steers(SET, metric, margin) for metric in metrics):
-        return "undecided", "the latent set is ahead, but does not move written text farther than random directions"
+        why = f"does not move written text by {margin:g} nats and farther than random directions"
+        return "undecided", f"the latent set is ahead, but {why}"
     if not all(moves.both_ways(SET, metric) for metric in metrics):
         return "undecided", "the latent set is ahead, but does not move written text both ways"
     if not all(_ahead_of_bias(fixed, metric) for metric in metrics):

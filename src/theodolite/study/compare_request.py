@@ -138,12 +138,12 @@ class AnalysisOptions:
     )
     seeds: int | None = field(
         default=None,
-        metadata=option("number of train/test splits, of steering of training sets; each refits everything."),
+        metadata=option("number of train/test splits (of steering: of training sets); each refits everything."),
     )
     margin: float | None = field(
         default=None,
         metadata=option(
-            "difference within which two methods count as equivalent: in AUROC (default: the recipe's, 0.02), of "
+            "difference within which two methods count as equivalent: in AUROC (default: the recipe's, 0.02), or of "
             "steering in nats (0.2)."
         ),
     )
@@ -159,7 +159,7 @@ class AnalysisOptions:
         default=(),
         metadata=option(
             "accuracies wanted of accepted predictions (default: 0.7 0.8 0.9 0.95; 0.9 is the primary one); of "
-            "steering one share of right moves (0.9).",
+            "steering: the share of right moves wanted among accepted prompts, one number (0.9).",
             cli=float,
             many=True,
         ),
@@ -167,8 +167,8 @@ class AnalysisOptions:
     quick: bool = field(
         default=False,
         metadata=option(
-            "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; of steering 40 "
-            "openings and 20 random draws; the report says so."
+            "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; of steering 20 "
+            "openings and 12 random draws at one disturbance; the report says so."
         ),
     )
     final: bool = field(default=False, metadata=option("also open the sealed shift; recorded in the Run."))
