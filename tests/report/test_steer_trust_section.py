@@ -60,7 +60,12 @@ def page(run: Run) -> str:
 def test_verdict_certificate_and_gain_of_each_method_are_said(run: Run) -> None:
     run.write_json("trust", TOLD)
     shown = page(run)
-    for words in ("latent set: some prompts may be steered", "neurons: no strength has", "40 of 41 right", "1 / 4 of 60"):
+    for words in (
+        "latent set: some prompts may be steered",
+        "neurons: no strength has",
+        "40 of 41 right",
+        "1 / 4 of 60",
+    ):
         assert words in shown
     assert "the unsteered log-odds of the targets" in shown
     assert len(trust_table(run, phrase).lines) == 3
