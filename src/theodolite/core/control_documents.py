@@ -5,7 +5,7 @@ written, not that it has the parts that every reader of it expects. Further part
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -143,6 +143,55 @@ class SteeringFacts(SteeredFacts):
     nulls: list[Null]
     contrasts: list[Contrast]
     classifiers: Sequence[Classifier]
+
+
+class Certified(BaseModel):
+    """A certificate: right moves among accepted certify prompts, and the lower limit of their share."""
+
+    right: int
+    n: int
+    lower: Number
+
+
+class Left(BaseModel):
+    """Numbers of states outside the support before and after the edit, of n."""
+
+    before: int
+    after: int
+    n: int
+
+
+class Unmatched(BaseModel):
+    """A method without a cell of selective steering: its strength was not matched."""
+
+    verdict: Literal["not matched"]
+    why: str
+
+
+class Selected(BaseModel):
+    """Facts of selective steering of one method."""
+
+    verdict: Literal["accept all", "selected", "nothing accepted", "not steerable"]
+    why: str
+    development_share: Number
+    certificate: Certified | None
+    left_support: Left | None
+    right_share: Figure
+    coverage: Figure
+    accuracy: Figure
+    contrasts: dict[Literal["accept_all", "margin", "word_ngrams"], Counted]
+
+
+class TrustFacts(BaseModel):
+    """`artefacts/trust.json` of a comparison of control methods with selective steering, as its page reads it."""
+
+    alpha: float
+    delta: float
+    nats: float
+    prompts: int
+    kind: Literal["openings", "beginnings"]
+    draws: int
+    methods: Mapping[str, Annotated[Unmatched | Selected, Field(discriminator="verdict")]]
 
 
 class Correlation(Figure):
