@@ -214,6 +214,7 @@ class Joined(Figure):
     p_holm: Number
     word: Word
     n: int
+    n_left_out: int = 0  # concepts; earlier versions did not count them
 
 
 class DebateFacts(BaseModel):
