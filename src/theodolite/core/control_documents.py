@@ -102,9 +102,11 @@ class Crossing(BaseModel):
 
 
 class Selectivity(BaseModel):
-    """The effect on the concept as a share of it and of that on others."""
+    """The size of the effect on other concepts, and the one that moves most; earlier versions wrote a share instead."""
 
-    share: Figure
+    size: Figure | None = None
+    most: Number = None
+    most_of: str = ""
 
 
 class Fitted(BaseModel):
