@@ -103,9 +103,11 @@ class Crossing(BaseModel):
 
 
 class Selectivity(BaseModel):
-    """The effect on the concept as a share of it and of that on others."""
+    """The size of the effect on other concepts, and the one that moves most; earlier versions wrote a share instead."""
 
-    share: Figure
+    size: Figure | None = None
+    most: Number = None
+    most_of: str = ""
 
 
 class Fitted(BaseModel):
@@ -264,6 +266,7 @@ class Joined(Figure):
     p_holm: Number
     word: Word
     n: int
+    n_left_out: int = 0  # concepts; earlier versions did not count them
 
 
 class DebateFacts(BaseModel):
