@@ -10,6 +10,7 @@ import numpy as np
 
 from theodolite.control import along
 from theodolite.control.damage import crossing
+from theodolite.control.furthest import furthest
 from theodolite.control.ground import Ground
 from theodolite.control.measure import SIGNS, Numbers
 from theodolite.control.nulls import Band, band
@@ -88,6 +89,7 @@ def conclude(found: Measured, elsewhere: Sequence[Measured] = ()) -> tuple[list[
         "methods": {method: _about(found, method, bands) for method in found.methods},
         "bands": [{"nats": nats, "metric": metric} | _numbers(one) for (nats, metric), one in bands.items()],
         "contrasts": contrasts,
+        "furthest": [one for metric in METRICS if (one := _furthest(found, metric)) is not None],
         "classifiers": [
             {
                 "name": one.name,
@@ -235,6 +237,18 @@ def _contrasts(found: Measured) -> list[Row]:
             about |= {"p_holm": verdict.p_different, "p_equivalent": verdict.p_equivalent}
             lines.append(about | _interval(verdict.difference))
     return lines
+
+
+def _furthest(found: Measured, metric: str) -> Row | None:
+    """Facts on the method that moves a measure furthest at the primary level, over both signs; None where none does."""
+    of_method = {method: found.on_both(method, found.recipe.primary, metric) for method in found.methods}
+    effects = {method: effect for method, effect in of_method.items() if effect is not None}
+    if not effects:
+        return None
+    group_n = found.ground.groups
+    leader, alike = furthest(effects, group_n, training=found.training)
+    about = {"metric": metric, "method": leader, "alike": alike, "methods": len(effects)}
+    return about | _interval(mean_effect(effects[leader], group_n, training=found.training))
 
 
 def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:

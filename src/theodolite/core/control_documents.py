@@ -43,6 +43,17 @@ class Contrast(Figure):
     verdict: Word
     p_holm: Number
     n: int
+    family: Literal["primary", "secondary"] = "primary"
+
+
+class Furthest(Figure):
+    """The method that moves a measure furthest, of so many, and the others that may move it as far."""
+
+    metric: Metric
+    method: str
+    alike: list[str]
+    methods: int
+    n: int
 
 
 class Decider(BaseModel):
@@ -144,6 +155,7 @@ class SteeringFacts(SteeredFacts):
     bands: list[Band]
     nulls: list[Null]
     contrasts: list[Contrast]
+    furthest: list[Furthest] = []  # earlier versions had none
     classifiers: Sequence[Classifier]
 
 
