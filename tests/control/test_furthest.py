@@ -4,7 +4,7 @@ import numpy as np
 
 from theodolite.control.furthest import furthest
 
-METHODS = "abcde"
+METHODS = "abcdefgh"
 OPENINGS = np.arange(40)
 
 
@@ -19,7 +19,7 @@ def test_a_method_as_good_as_any_is_left_out_in_at_most_one_study_of_twenty() ->
     studies = [furthest(drawn(seed, dict.fromkeys(METHODS, 1.0)), OPENINGS) for seed in range(100)]
     named = sum("a" in (leader, *alike) for leader, alike in studies)
     assert named >= 90  # of .95 fewer than 90 have a probability of .01
-    assert sum(leader == "a" for leader, _ in studies) < 50  # each of five is often enough ahead by chance
+    assert sum(leader == "a" for leader, _ in studies) < 50  # each of eight is ahead by chance now and then
 
 
 def test_a_lead_is_told_from_noise_by_what_openings_share() -> None:
