@@ -167,8 +167,8 @@ class AnalysisOptions:
     quick: bool = field(
         default=False,
         metadata=option(
-            "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; of steering 40 "
-            "openings and 20 random draws; the report says so."
+            "2 seeds and 240 rows per data set unless given, fewer methods, no sweep over the blocks; of steering 20 "
+            "openings and 12 random draws; the report says so."
         ),
     )
     final: bool = field(default=False, metadata=option("also open the sealed shift; recorded in the Run."))
