@@ -133,17 +133,9 @@ class Run:
         with run_folder.held(self.folder) as locked:
             if not locked:
                 self.note("unlocked", 1, "the file system of the Run folder has no locks: start no second run in it")
-            if self._replaces is None and self._ended_meanwhile():
-                raise UserError(
-                    f"another process has finished the run in {str(self.folder)!r}: run the same command again, which "
-                    "opens it"
-                )
+            run_folder.refuse_finished(self.folder, replacing=self._replaces is not None)
             run_folder.sweep(self.folder)
             yield
-
-    def _ended_meanwhile(self) -> bool:
-        """Return whether the run was finished after it was opened here: writing it again would leave it half done."""
-        return (self.folder / MANIFEST).is_file() and Run.open(self.folder).finished
 
     def begin(self) -> None:
         """Remove the run that `force` replaces: called once nothing a user may have got wrong can stop this one."""
