@@ -1,5 +1,6 @@
 """A comparison of control methods, from the recipe to rows and page, on a tiny model."""
 
+import shutil
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from case_kit import model_folder
 from spoilt import check_pages
 
 import theodolite
@@ -243,6 +245,7 @@ def test_a_dry_run_says_what_will_be_left_out_and_why(place: Path, model: Model)
         ({"methods": "difference_in_meens"}, "did you mean 'difference_in_means'"),
         ({"seeds": 0}, "recipe 'tiny': seeds: Input should be greater than or equal to 1 .got 0"),
         ({"margin": -1.0}, "margin: Input should be greater than 0"),
+        ({"margin": float("inf")}, "margin: Input should be a finite number"),
         ({"admit": True, "alpha": 2.0}, "--alpha 2: give a share of right moves above 0.5 and below 1"),
         ({"sites": "blocks.9"}, "blocks.9"),
         ({"methods": ["lat", "word_ngrams"]}, "'word_ngrams' has no direction in the state"),
@@ -254,6 +257,31 @@ def test_what_is_wrong_with_an_option_is_said(place: Path, model: Model, given: 
     with pytest.raises(UserError, match=said):
         compared(place, model, out=place / "wrong", **given)
     assert not (place / "wrong").exists()
+
+
+def test_a_wrong_request_with_force_leaves_the_run_that_it_would_replace(
+    run: Any, place: Path, tmp_path: Path, model: Model
+) -> None:
+    folder = shutil.copytree(run.folder, tmp_path / "copy")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="none of the methods could be fitted"):
+        compared(place, model, out=folder, force=True, methods="latent")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_other_weights_at_the_same_path_are_another_recipe(tmp_path: Path) -> None:
+    def digest() -> str:
+        asked = CompareRequest("steer/joy", model=str(model_folder(tmp_path / "m", seed=seed)), sae=str(sae))
+        return analysis._resolve(asked, "").digest()
+
+    seed, sae = 0, tmp_path / "sae"
+    sae.mkdir()
+    first = digest()
+    assert digest() == first
+    (sae / "cfg.json").write_text("{}")
+    second = digest()
+    seed = 1
+    assert len({first, second, digest()}) == 3
 
 
 def test_a_method_that_is_named_twice_is_one_method() -> None:

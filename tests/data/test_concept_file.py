@@ -106,6 +106,27 @@ def test_openings_and_targets_of_ones_own_come_from_files(tmp_path: Path) -> Non
         concept_file.from_table(tmp_path / "mine.csv", targets=tmp_path / "targets.csv")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "open.jsonl",
+            '{"opening": "We saw"}\n{"opening": 5}\n',
+            "row 1 of column 'opening' .* is an int, not a string",
+        ),
+        ("open.jsonl", '{"opening": ["We", "saw"]}\n', "row 0 of column 'opening' .* is a list, not a string"),
+        ("open.csv", "opening,opening\nWe saw,They\n", "2 columns called 'opening': rename all but one"),
+        ("open.csv", "openning\nWe saw\n", "did you mean 'openning'"),
+        ("open.txt", "\n \n", "'.*open.txt' holds no opening: give one a line"),
+    ],
+)
+def test_openings_are_texts_or_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+    toy_rows().to_csv(tmp_path / "mine.csv", index=False)
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        concept_file.from_table(tmp_path / "mine.csv", openings=tmp_path / name)
+
+
 def test_neutral_openings_that_hold_a_target_or_stand_in_a_text_are_left_out(tmp_path: Path) -> None:
     first, second = concept_file.neutral_openings()[:2]
     rows = toy_rows()

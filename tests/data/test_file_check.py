@@ -74,6 +74,7 @@ def test_a_sound_concept_has_notes_alone() -> None:
         ({"shift": rows_of([TEXTS[4] + "!", *sentences(59, seed=8)])}, "error", "shift: 1 texts are near-copies"),
         ({"classifier": rows_of([TEXTS[4], *sentences(59, seed=8)])}, "error", "classifier: 1 texts are near-copies"),
         ({"openings": [*OPENINGS, TEXTS[9].rsplit(" ", 2)[0].title()]}, "error", "1 openings stand in a text"),
+        ({"openings": [*OPENINGS, " "]}, "error", "1 openings are empty: remove them"),
         ({"openings": [*OPENINGS[1:], OPENINGS[0] + " "]}, "warning", "1 openings end in a space"),
         ({"openings": OPENINGS[:5]}, "error", "5 openings, and 20 are needed"),
         ({"openings": [*OPENINGS, "They say qua"]}, "warning", "1 targets occur in an opening"),
@@ -110,6 +111,13 @@ def test_with_a_tokenizer_unseen_targets_may_not_begin_with_a_token_of_the_texts
     assert not any("first token" in words for _, words in wrong(check_concept(shares)))
     found = wrong(check_concept(shares, by_pairs))
     assert ("error", "unseen_targets: 1 share their first token with a text: choose others") in found
+
+
+def test_marks_alone_are_no_words_that_a_text_could_hold() -> None:
+    marks = concept(openings=[*OPENINGS, "..."], targets={"positive": ["!"], "negative": ["?"]})
+    assert [words for _, words in wrong(check_concept(marks))] == [
+        "targets: 2 do not begin with a space, so they go on with the opening's last word"
+    ]
 
 
 def test_letters_that_a_tokenizer_does_not_know_cannot_answer_a_question() -> None:

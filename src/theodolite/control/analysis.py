@@ -23,6 +23,7 @@ from theodolite.control.options import OPTIONS, with_options
 from theodolite.control.own_table import OF_TABLE, asked_recipe
 from theodolite.control.plan import planned
 from theodolite.control.recipe import STEER, SteerRecipe
+from theodolite.core.atomic import sweep
 from theodolite.core.cache import cache_root
 from theodolite.core.code_hash import code_hash
 from theodolite.core.errors import UserError
@@ -35,7 +36,7 @@ from theodolite.study import training_sets
 from theodolite.study.analysis import Analysis, Inputs, Stage
 from theodolite.study.compare_request import CompareRequest, SteeringOptions
 from theodolite.study.opened import model_facts
-from theodolite.study.request import shared_names
+from theodolite.study.request import pinned_by_content, shared_names
 from theodolite.study.stages import Steps
 from theodolite.study.subjects import Subjects
 
@@ -89,11 +90,11 @@ def begin(inputs: Inputs) -> Steering:
 
 def _open(state: Steering, tick: Steps) -> None:
     run, asked = state.run, state.recipe
+    sweep(cache_root())  # what a killed run left of an entry
     opened = open_recipe(asked, state.inputs.model, state.inputs.machine, tick.tell)
     state.recipe, state.concept, state.subjects = opened.recipe, opened.concept, opened.subjects
     named = state.concept.fields
     run.settle(state.recipe.model_dump(mode="json"))
-    run.begin()
     run.record("model", model_facts(state.model, asked.format))
     run.record(
         "concept",
@@ -131,6 +132,7 @@ def _measure(state: Steering, tick: Steps) -> None:
     if not state.measured.get(recipe.site):
         why = "; ".join(note["text"] for note in state.run.notes if note["kind"] == "absent")
         raise UserError(f"none of the methods could be fitted ({why}): choose others with --methods")
+    state.run.begin()  # openings, targets and methods are known to be usable: only now may a run be replaced
 
 
 def _at_depth(site: str) -> bool:
@@ -253,7 +255,6 @@ def _kept(state: Steering, site: str, about: list[Any], make: Callable[[], Numbe
     record = cache_root() / CACHE / f"{key[:32]}.json"
     found: Numbers | None = entry(record, key, "steering", state.run.note)
     if found is None:
-        record.parent.mkdir(parents=True, exist_ok=True)
         seal(record, key, facts=make())
         found = entry(record, key, "steering", state.run.note)  # as it is read later: a rerun has the same numbers
     assert found is not None
@@ -267,7 +268,7 @@ def _threads() -> int:
 
 def _resolve(request: CompareRequest, weights: str) -> SteerRecipe:
     recipe = with_options(asked_recipe(request), request)
-    files = {f"model {recipe.model}": weights} if weights else {}
+    files = pinned_by_content(recipe.model, recipe.dictionaries, weights)
     if Path(recipe.concept).suffix:
         files[f"concept {recipe.concept}"] = load_concept(recipe).digest
     return recipe.model_copy(update={"files": files})

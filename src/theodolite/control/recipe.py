@@ -76,7 +76,7 @@ class SteerRecipe(BaseRecipe):
     dictionaries: list[str] = Field(default_factory=lambda: ["shipped"])
     nats: list[float] = Field(default_factory=lambda: list(LEVELS))
     primary: float = PRIMARY
-    margin: float = Field(default=0.2, gt=0)
+    margin: float = Field(default=0.2, gt=0, allow_inf_nan=False)
     openings: int = Field(default=100, ge=10)
     disturbance_texts: int = Field(default=64, ge=8)
     written_tokens: int = Field(default=24, ge=1)

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ from theodolite.dictionaries.opening import control_beside, open_dictionary
 from theodolite.models.model import Model
 from theodolite.study.saved_readers import reader_folder, saved_about
 from theodolite.study.subjects import default_sites
+
+CONCEPTS = ("", ".yaml", ".yml")  # endings of a concept's name and of its file; a table of the user's has another
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +70,24 @@ def resolve(request: SteerRequest) -> Toward:
     else:
         control_method(request.method or METHOD)  # an unknown name is an error now, not after the model was read
         found = FromConcept(_concept(request, path))
-    if not isinstance(found, FromConcept) and request.method is not None:
-        raise UserError(f"--with {request.method!r} is for concepts and tables: {text} names its method itself")
+    _refuse_unread(request, isinstance(found, FromConcept), text)
     return found
+
+
+def _refuse_unread(request: SteerRequest, is_concept: bool, text: str) -> None:
+    """Refuse options that what is steered towards does not read: they would be ignored without a word."""
+    if not is_concept and request.method is not None:
+        raise UserError(f"--with {request.method!r} is for concepts and tables: {text} names its method itself")
+    if not is_concept and request.site is not None:
+        raise UserError(f"--site {request.site} is for concepts and tables: {text} names its site itself")
+    plain = {each.name: each.default for each in fields(request)}
+    asked = {name: getattr(request, name) for name in ("text", "label", "positive", "group")}
+    given = [f"--{name}" for name, value in asked.items() if value and value != plain[name]]
+    if given and not (is_concept and Path(text).suffix.lower() not in CONCEPTS):
+        raise UserError(
+            f"{', '.join(given)} belong{'s' * (len(given) == 1)} to a table of yours, and {text} is none: leave "
+            f"{'it' if len(given) == 1 else 'them'} out"
+        )
 
 
 def _run_and_method(text: str) -> tuple[Path, str] | None:
@@ -83,7 +100,7 @@ def _run_and_method(text: str) -> tuple[Path, str] | None:
 
 def _concept(request: SteerRequest, path: Path) -> Any:
     """Return the concept of a name, a concept file or a table; an unknown name also names near files."""
-    if path.suffix.lower() in ("", ".yaml", ".yml"):
+    if path.suffix.lower() in CONCEPTS:
         try:
             return concept_file.load(str(request.toward))
         except UserError as error:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from theodolite.core.atomic import unfinished
+from theodolite.core.atomic import read_json, unfinished
 from theodolite.core.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -127,7 +127,10 @@ def held(folder: Path) -> Iterator[bool]:
     except ImportError:  # Windows
         yield False
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise UserError(f"another process has removed the folder {str(folder)!r}: run the same command again") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,6 +144,14 @@ def held(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
+
+
+def refuse_finished(folder: Path, *, replacing: bool) -> None:
+    """Refuse a run that was finished after it was opened here: written again and stopped, it would be half done."""
+    if not replacing and read_json(folder / MANIFEST).get("finished") is not None:
+        raise UserError(
+            f"another process has finished the run in {str(folder)!r}: run the same command again, which opens it"
+        )
 
 
 def _written(folder: Path, listed: Mapping[str, Any]) -> Iterator[Path]:

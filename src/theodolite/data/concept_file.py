@@ -18,7 +18,7 @@ from theodolite.core.training_sets import TrainingSets
 from theodolite.data.concept_fields import ConceptFields, Targets, Texts, joined, spaced
 from theodolite.data.dataset import content_hash
 from theodolite.data.near_duplicates import clusters, joined_by_group
-from theodolite.data.sources import file, packaged, tables
+from theodolite.data.sources import cells, file, packaged, tables
 from theodolite.data.sources.select import group_column, select
 from theodolite.data.splits import dominant, split
 
@@ -303,10 +303,10 @@ def _table(wanted: Texts, folder: Any, name: str, part: str) -> LabelledTexts:
     if wanted.group is not None and wanted.group not in read.columns:
         raise unknown(f"group column of {origin!r}", wanted.group, map(str, read.columns))
     frame = select(read, source, wanted.text, (), 0)
-    cells = frame[group_column(source)] if wanted.group is not None else pd.Series("", index=frame.index)
+    groups_as_written = frame[group_column(source)] if wanted.group is not None else pd.Series("", index=frame.index)
     groups = [
         f"text:{content_hash(text)}" if pd.isna(cell) or str(cell).strip() == "" else str(cell).strip()
-        for cell, text in zip(cells, frame["text"], strict=True)
+        for cell, text in zip(groups_as_written, frame["text"], strict=True)
     ]
     return LabelledTexts(frame["text"].tolist(), frame["label"].to_numpy(np.int64), np.array(groups, dtype=object))
 
@@ -323,11 +323,16 @@ def _openings(fields: ConceptFields, folder: Any, texts: LabelledTexts) -> list[
     if isinstance(fields.openings, list):
         return list(dict.fromkeys(fields.openings))
     if isinstance(fields.openings, str):
-        found = tables.parse({fields.openings: _bytes(fields.openings, folder)})
-        column = next((name for name in ("opening", "text") if name in found.columns), None)
+        named = ("opening", "text")
+        found = tables.parse({fields.openings: _bytes(fields.openings, folder)}, single=named)
+        if not len(found):
+            raise UserError(f"{fields.openings!r} holds no opening: give one a line, or a column `opening`")
+        column = next((name for name in named if name in found.columns), None)
         if column is None:
             raise unknown(f"column of {fields.openings!r}", "opening", map(str, found.columns))
-        return list(dict.fromkeys(found[column].dropna().tolist()))
+        origin = f"openings {fields.openings!r}"
+        written = cells.column(found, column, origin, "name one column `opening`").dropna()
+        return list(dict.fromkeys(cells.texts(written, origin)))
     targets = [t for group in (fields.targets, fields.unseen_targets) if group for t in group.all]
     read, words = joined(texts.texts), [f" {spaced(target)} " for target in targets]
     spelt = [(opening, f" {spaced(opening)} ") for opening in neutral_openings(fields.next)]

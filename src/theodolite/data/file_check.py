@@ -174,12 +174,18 @@ def _openings(concept: ConceptFile) -> list[Finding]:
 
 
 def _inside(concept: ConceptFile) -> list[Finding]:
-    """Openings that a text of the concept holds, which would be judged on what was fitted."""
-    read = joined([text for rows in _parts(concept).values() for text in rows.texts])
-    inside = [opening for opening in concept.openings if f" {spaced(opening)} " in read]
-    if not inside:
-        return []
-    return [Finding("error", f"{len(inside)} openings stand in a text of the concept", tuple(inside[:SHOWN]))]
+    """Openings without a word, and those that a text holds, which would be judged on what was fitted."""
+    found, read = list[Finding](), joined([text for rows in _parts(concept).values() for text in rows.texts])
+    if empty := [opening for opening in concept.openings if not opening.strip()]:
+        found.append(Finding("error", f"{len(empty)} openings are empty: remove them"))
+    if inside := [opening for opening in concept.openings if _stands(opening, read)]:
+        found.append(Finding("error", f"{len(inside)} openings stand in a text of the concept", tuple(inside[:SHOWN])))
+    return found
+
+
+def _stands(phrase: str, read: str) -> bool:
+    """Whether a phrase stands in `joined` texts as whole words; one of marks alone has no words to look for."""
+    return bool(words := spaced(phrase)) and f" {words} " in read
 
 
 def _targets(concept: ConceptFile) -> list[Finding]:
@@ -201,7 +207,7 @@ def _targets(concept: ConceptFile) -> list[Finding]:
         words = f"{len(shared)} targets are the beginning of one of the unseen targets, or the other way round"
         found.append(Finding("error", words, shared[0]))
     read = joined(concept.openings)
-    inside = [target for target in both if f" {spaced(target)} " in read]
+    inside = [target for target in both if _stands(target, read)]
     if inside:
         found.append(Finding("warning", f"{len(inside)} targets occur in an opening", tuple(inside[:SHOWN])))
     return found

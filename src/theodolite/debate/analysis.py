@@ -63,7 +63,6 @@ def _obtain(state: State, parts: tuple[str, ...], tick: Steps) -> None:
 
 def _join(state: State, tick: Steps) -> None:
     run = state.run
-    run.begin()
     run.record("model", _model(state.found.values()))
     run.record(
         "runs",
@@ -98,6 +97,7 @@ def _join(state: State, tick: Steps) -> None:
                 1,
                 f"{side['concept']} is read at {side['read_site']} and changed at {side['steered_site']}",
             )
+    run.begin()  # the Runs belong together and can be read: only now may another debate's be replaced
     run.add_rows(shared | row for row in rows)
     run.write_json("debate", facts)
 

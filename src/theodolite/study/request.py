@@ -98,8 +98,9 @@ def resolve(request: CompareRequest, weights: str = "") -> Recipe:
         changes[name] = _absolute(changes.get(name, getattr(recipe, name)))
     known = recipe.methods or [m for m in METHODS if recipe.few_shot or m != FEW_SHOT]
     changes["methods"] = _methods(known, request.methods, quick)
-    dictionaries = [d for d in changes.get("dictionaries", recipe.dictionaries) if d != "shipped"]
-    pinned = _weights(str(changes.get("model", recipe.model)), weights) | _folders(dictionaries)
+    pinned = pinned_by_content(
+        str(changes.get("model", recipe.model)), changes.get("dictionaries", recipe.dictionaries), weights
+    )
     changes["files"] = pinned | file_hashes(changes["methods"]) | _data(recipe)
     if FEW_SHOT in changes["methods"] and not recipe.few_shot:
         raise UserError(f"{FEW_SHOT} needs examples, and recipe {recipe.name!r} has no few_shot: leave the method out")
@@ -218,6 +219,14 @@ def file_hashes(methods: Sequence[str]) -> dict[str, str]:
         if helpers := helpers_hash(path):
             found[f"{method} (imports)"] = helpers
     return found
+
+
+def pinned_by_content(model: str, dictionaries: Sequence[str], given: str) -> dict[str, str]:
+    """Return hashes of a model and of dictionaries that lie at a path: other weights there are another recipe.
+
+    given: identity of a model that is loaded already, "" without one.
+    """
+    return _weights(model, given) | _folders([name for name in dictionaries if name != "shipped"])
 
 
 def _weights(name: str, given: str) -> dict[str, str]:
