@@ -275,7 +275,8 @@ def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
         return None
     known = [joint.correlation for joint in joints]
     errors = [max((one.hi - one.lo) / 2 / _Z, _step(one.n) / 2) for one in known]
-    # openings move the effects of all methods alike, and so their order hardly: errors of concepts are taken as apart
+    # Openings move the effects of all methods alike, and so their order hardly: over the common openings of sentiment
+    # and joy (the default model, written text) the draws of the two correlations correlate by -.05
     mean = over_concepts(np.array([one.value for one in known]), np.diag(np.square(errors)))
     common = [m for m in joints[0].methods if all(m in joint.methods for joint in joints)]
     reads, steers = (
