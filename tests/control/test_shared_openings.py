@@ -47,6 +47,6 @@ def test_refits_add_to_the_variance_alone() -> None:
 
 def test_an_opening_without_an_effect_adds_nothing() -> None:
     whole = influence(np.array([[1.0, 3.0], [2.0, 6.0]]))
-    assert whole == pytest.approx([-1.5, 1.5])
+    assert whole == pytest.approx([-0.75, 0.75])
     part = influence(np.array([[1.0, np.nan, 3.0], [2.0, 6.0, np.nan]]))
-    assert part == pytest.approx([(-1 - 2) / 2 / 2, 1.0, 0.5])
+    assert part == pytest.approx([-0.75, 0.5, 0.25])
