@@ -10,6 +10,7 @@ import pytest
 from planted_debate import LABELS, METHODS, reading, steering
 from spoilt import check_pages
 
+from theodolite.control.statistics import contrast, mean_effect
 from theodolite.core.recipe import Contrast
 from theodolite.core.run import Run
 from theodolite.core.stats import share_bounds
@@ -106,6 +107,26 @@ def test_an_interval_of_a_point_is_that_of_the_house(tmp_path: Path) -> None:
     ours = share_bounds(float(estimate.seeds.mean()), (hi - lo) / 2, 60)
     printed = estimate.interval()
     assert ours == pytest.approx((printed.lo, printed.hi), abs=0.02)
+
+
+def test_effects_and_contrasts_have_the_intervals_that_the_steering_run_prints(tmp_path: Path) -> None:
+    """A Run of control knows its openings by number, and its table has these numbers as words, in another order."""
+    one = side(tmp_path, SKILL, EFFECT)
+    table = steering(tmp_path / "again", EFFECT).read_table("effects")
+    assert table is not None
+    wide = table[table["metric"] == "effect_targets"].pivot(index="group", columns=["method", "split"], values="effect")
+    wide = wide.loc[[str(i) for i in range(len(wide))]]
+    first, second = (((wide[m]["+"] - wide[m]["-"]) / 2).to_numpy() for m in METHODS[:2])
+    rows, _ = concluded([one], contrasts=[Contrast(method=METHODS[0], than=METHODS[1])])
+    printed = {
+        ("debate", "joy", METHODS[0], "effect_targets", ""): mean_effect(first, np.arange(len(wide))),
+        ("debate-contrast", "joy", METHODS[0], "effect_targets", METHODS[1]): contrast(
+            first, second, np.arange(len(wide))
+        ),
+    }
+    for key, wanted in printed.items():
+        found = rows[key]
+        assert (found["value"], found["lo"], found["hi"]) == pytest.approx((wanted.value, wanted.lo, wanted.hi))
 
 
 def test_refits_widen_the_draws_only_where_there_are_enough(tmp_path: Path) -> None:

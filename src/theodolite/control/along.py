@@ -52,7 +52,9 @@ def _over_levels(found: "Measured", method: str) -> Iterator[Row]:
     group_n = np.arange(slope_sn.shape[1])
     how: dict[str, Any] = {"group_n": group_n, "training": found.training}
     falling_sn = np.where(np.isnan(slope_sn), np.nan, slope_sn < 0)
-    order = spearman(effect_ksn.mean(1), size_k, group_n)
+    # strength 0 belongs to the curve, as in a dose: one correlation and not two of the same name
+    effect_kn = np.vstack([np.zeros(len(group_n)), effect_ksn.mean(1)])
+    order = spearman(effect_kn, np.append(0.0, size_k), group_n)
     for name, one in (
         ("slope", mean_effect(slope_sn, **how)),
         ("falling", share(falling_sn, **how)),

@@ -56,6 +56,8 @@ class Prompts:
 class Certificate:
     """Right moves among the accepted certify prompts, and the lower limit of their share at level 1 - delta.
 
+    Of a rule the limit is nominal above alpha: its threshold was found on these prompts, by a test against alpha that
+    holds for all thresholds together. What is guaranteed is alpha. Of accepting all the limit holds as it stands.
     delta: what this rule may use. A cell above .8 that may still try a rule uses half of it for each of the two.
     """
 

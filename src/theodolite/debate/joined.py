@@ -125,7 +125,9 @@ def steered_of(run: Run, concept: str) -> Steered:
     missing = {m: "not matched" for m in facts["methods"] if not any(method == m for method, _ in effects)}
     site = str(run.recipe["site"])
     sets = {name: TrainingSets(**one) for name, one in run.facts.get("training_sets", {}).items()}
-    names, groups = openings["row"].to_numpy(), openings["group"].to_numpy()
+    # numbers of groups in the order of numbers: the bootstrap then gives each the weight that it had in the Run itself
+    width = max(map(len, openings["group"]), default=0)
+    names, groups = openings["row"].to_numpy(), openings["group"].str.rjust(width).to_numpy()
     training = of_dataset(sets, concept)
     return Steered(concept, facts["primary"], effects, names, groups, usable, missing, site, training)
 

@@ -9,6 +9,13 @@ already, so that correlations of draws lie nearer to 0 than the correlation of t
 neighbours are as far apart as their standard errors, percentiles covered it 2 times in 100. An end is therefore moved
 to 1 (or -1) unless two methods are found in opposite orders (in the same order) by both quantities. With that the
 interval covered at least 94 % at true correlations from -1 to 1 and every noise tried (tests/debate/test_ranks.py).
+
+With three fits of one quantity the draws follow Student's t with two degrees of freedom or fewer, and their standard
+deviation (`Axis.sd`) is that of a few large draws: it is too large, and another seed gives another one. In simulated
+studies of 6 methods on 100 openings, with refits that scatter by .1, .5 and 1 of the methods' own spread, the interval
+covered true correlations of 1 and .6 .985 to 1.000 of the time, all orders that were found were right .975 to 1.000,
+and the best method was among those that may be .995 to 1.000 (200 studies each). It errs wide: at a scatter of 1 the
+interval is 1.7 of 2 wide and nearly all methods may be best. Nothing is mended by that but the number of fits.
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,8 @@ def trust_table(run: Run, phrase: Phrase) -> Table:
     caption = (
         f"Right move: further towards the concept than 95 % of random directions push the same prompt at "
         f"{told['nats']:g} nat; [95 % interval]. Certified: lower limit of the share of right moves among "
-        "accepted certify prompts. Left the support: states farther from unsteered states than 99 % of these."
+        "accepted certify prompts; of a choice by the state the threshold was found on them, and only the wanted share "
+        "is guaranteed. Left the support: states farther from unsteered states than 99 % of these."
     )
     return Table(caption, head, lines)
 
@@ -123,7 +124,10 @@ def _gains(told: Mapping[str, Any], phrase: Phrase) -> Table | None:
         for name, gain in about["contrasts"].items()
     ]
     head = (Value("Method"), Value("Less"), number("Share of right moves"), number("n", "test prompts"))
-    caption = "Share of right moves among accepted prompts, less that among as many prompts chosen otherwise."
+    caption = (
+        "Share of right moves among accepted prompts, less that among as many prompts chosen otherwise. Each "
+        "interval covers by itself, not all of them together."
+    )
     return Table(caption, head, tuple(lines)) if lines else None
 
 
