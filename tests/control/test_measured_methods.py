@@ -29,7 +29,7 @@ def measured(
     monkeypatch.setattr(analysis, "_kept", lambda state, site, about, make: make())
     monkeypatch.setattr(analysis, "code_hash", lambda *entries: "")
     methods = ["lat", "latent", "prompt"]
-    given = {"methods": methods, "seeds": 3, "site": SITES[0], "sites": SITES}
+    given: dict[str, Any] = {"methods": methods, "seeds": 3, "site": SITES[0], "sites": SITES}
     recipe = SteerRecipe(kind="steer", name="a", title="A", concept="joy", **given)
     run = SimpleNamespace(note=lambda *one: notes.append(one), notes=[])
     state: Any = SimpleNamespace(recipe=recipe, measured={}, run=run)
