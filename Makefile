@@ -43,7 +43,7 @@ floors: $(FLOORS)/installed          ## every fast test on the lowest versions o
 beside: $(BESIDE)/installed          ## imports and model tests beside sae-lens, transformer-lens, nnsight; needs the network
 	$(BESIDE)/bin/python -m pip check
 	$(BESIDE)/bin/python -W ignore -c "import theodolite, nnsight, sae_lens, transformer_lens"
-	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BESIDE)/bin/python -m pytest -n 2 tests/models tests/dictionaries/formats
+	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BESIDE)/bin/python -m pytest -n 2 tests/models tests/dictionaries/formats tests/control/test_exports.py
 
 bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries beside ours; hours on 2 cores
 	mkdir -p build

@@ -400,6 +400,7 @@ def test_a_table_of_ones_own_is_a_concept(tmp_path: Path, model: Model) -> None:
         ({"positive": ["en", "fr"]}, "one class only"),
         ({"targets": "targets.csv"}, "begin"),
         ({"openings": "gone.txt"}, "gone.txt"),
+        ({"openings": "seen.txt"}, "1 openings stand in a text of the concept: .*`theodolite data check`"),
         ({"site": "blocks.9.resid_post"}, "no site blocks.9"),
         ({"what": "steer/french"}, "belong to a table of yours"),
     ],
@@ -409,6 +410,7 @@ def test_what_is_wrong_with_a_table_of_ones_own_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = own_table(tmp_path, **given)
+    (tmp_path / "seen.txt").write_text(FRENCH.texts.texts[0])
     if given.get("targets"):
         (tmp_path / "targets.csv").write_text("target,label\n go,1\n goes,0\n")
     with pytest.raises(UserError, match=said):

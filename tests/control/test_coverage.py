@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from theodolite.control.hierarchy import over_concepts
+from theodolite.control.shared_openings import error_covariance, influence
 from theodolite.control.statistics import contrast, mean_effect
 from theodolite.core.training_sets import TrainingSets
 
@@ -49,7 +50,7 @@ def mean_covered(rng: np.random.Generator, concepts: int, tau: float) -> bool:
     effect = TRUE + tau * rng.normal(size=concepts) + error * rng.normal(size=concepts)
     # a standard error from 30 to 60 groups is itself estimated
     df = rng.integers(30, 60, concepts)
-    found = over_concepts(effect, error * np.sqrt(rng.chisquare(df) / df))
+    found = over_concepts(effect, np.diag(error**2 * rng.chisquare(df) / df))
     return found.lo <= TRUE <= found.hi
 
 
@@ -60,8 +61,24 @@ def study_covered(rng: np.random.Generator, concepts: int) -> bool:
         group = openings(rng, 30)
         own = TRUE + 0.3 * rng.normal() + 0.6 * rng.normal(size=30)[group] + 0.5 * rng.normal(size=len(group))
         found.append(mean_effect(own, group, seed=int(rng.integers(2**31))))
-    mean = over_concepts(np.array([f.value for f in found]), np.array([f.sd for f in found]))
+    mean = over_concepts(np.array([f.value for f in found]), np.diag([f.sd**2 for f in found]))
     return mean.lo <= TRUE <= mean.hi
+
+
+def on_shared_openings(rng: np.random.Generator, concepts: int, n: int, rho: float, tau: float) -> tuple[bool, bool]:
+    """Whether the mean over concepts holds the truth with the covariance of shared openings, and without it.
+
+    What an opening adds is correlated by rho between concepts, whose scatter differs by up to four times.
+    """
+    scale_k1 = rng.uniform(0.5, 2.0, (concepts, 1))
+    pull_kn = rho**0.5 * rng.normal(size=n) + (1 - rho) ** 0.5 * rng.normal(size=(concepts, n))
+    effect_kn = TRUE + tau * rng.normal(size=(concepts, 1)) + scale_k1 * pull_kn
+    sd_k = effect_kn.std(axis=1, ddof=1) / n**0.5
+    shared = error_covariance(
+        [influence(one) for one in effect_kn], [np.arange(n)] * concepts, sd_k, np.zeros(concepts)
+    )
+    found = [over_concepts(effect_kn.mean(1), error_kk) for error_kk in (shared, np.diag(sd_k**2))]
+    return found[0].lo <= TRUE <= found[0].hi, found[1].lo <= TRUE <= found[1].hi
 
 
 def about_95(hits: int, n: int, most: float = 0.975) -> bool:
@@ -82,6 +99,26 @@ def test_the_mean_over_concepts_covers(concepts: int, tau: float) -> None:
     rng = np.random.default_rng(concepts)
     # at tau = 0 an interval is never narrower than the errors within concepts say, so it covers a little more
     assert about_95(sum(mean_covered(rng, concepts, tau) for _ in range(200)), 200, 0.975 if tau else 0.99)
+
+
+def test_the_mean_covers_where_concepts_share_their_openings() -> None:
+    """12 concepts on 100 openings with correlations of .7: in 1,000 studies .968 and, errors taken as apart, .561."""
+    rng = np.random.default_rng(12)
+    with_it, without = np.array([on_shared_openings(rng, 12, 100, 0.7, 0.0) for _ in range(150)]).sum(0)
+    assert about_95(with_it, 150, 0.985)
+    assert without < 0.7 * 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("concepts", "n", "rho", "tau"),
+    [(12, 100, 0.7, 0.0), (12, 100, 0.7, 0.3), (12, 100, 0.3, 0.1), (12, 100, 0.0, 0.3), (12, 20, 0.3, 0.0)],
+)
+def test_the_mean_covers_on_shared_openings_in_many_studies(concepts: int, n: int, rho: float, tau: float) -> None:
+    rng = np.random.default_rng(n + concepts)
+    with_it, without = np.array([on_shared_openings(rng, concepts, n, rho, tau) for _ in range(1000)]).sum(0)
+    assert about_95(with_it, 1000, 0.985)
+    assert without < 900 or rho == 0
 
 
 @pytest.mark.slow

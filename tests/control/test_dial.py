@@ -60,7 +60,7 @@ def test_forced_predictions_are_those_of_the_generation(format: str) -> None:
     passes = Passes.of(model, TEXTS, positions="all[-1]", format=format, batch_tokens=70)
     for amount in (0.0, 0.4, 1.0, -0.7):
         policy = Dialled(model, ORDER, amount)
-        rows = policy.log_probs(passes)
+        rows = passes.log_probs(policy)
         for row, one in zip(rows, policy.generate(TEXTS, Decoding(max_new_tokens=1), format=format), strict=True):
             if one.ids:
                 assert float(row[one.ids[0]]) == pytest.approx(one.log_probs[0], abs=1e-4)
@@ -70,7 +70,7 @@ def test_forced_predictions_are_those_of_the_generation(format: str) -> None:
 def test_every_target_is_predicted_behind_the_instruction() -> None:
     model = make()
     passes = Passes.of(model, TEXTS)
-    rows = Dialled(model, ORDER, 1.0).log_probs(passes)
+    rows = passes.log_probs(Dialled(model, ORDER, 1.0))
     for number, text in enumerate(TEXTS):
         logits = model.run(model.tokens(ORDER + text, format="raw")).logits[0, len(ORDER) :]
         torch.testing.assert_close(

@@ -37,8 +37,8 @@ class ByPasses:
     def __init__(self, model: Model, *changes: Intervention) -> None:
         self.inner = Intervened(model, changes)
 
-    def log_probs(self, passes: Passes):  # type: ignore[no-untyped-def]
-        return self.inner.log_probs(passes)
+    def predictions(self, passes: Passes):  # type: ignore[no-untyped-def]
+        return self.inner.predictions(passes)
 
     def generate(self, prompts, how, *, format="raw"):  # type: ignore[no-untyped-def]
         return self.inner.generate(prompts, how, format=format)

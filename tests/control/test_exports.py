@@ -74,6 +74,20 @@ def test_the_snippet_holds_the_vectors_of_the_hook(tmp_path: Path) -> None:
     assert 'LanguageModel("a/b")' in path.read_text()
 
 
+@pytest.mark.filterwarnings("ignore:LanguageModel is deprecated")  # its successor came with nnsight 0.8
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_snippet_gives_our_logits(family: str, tmp_path: Path) -> None:
+    nnsight = pytest.importorskip("nnsight", reason="nnsight is not installed: `make beside` runs this test with it")
+    module, tokenizer = tiny_model(family), byte_tokenizer()
+    model = Model(module, tokenizer)
+    ours = control(model, Intervention.add(SITE, U), Intervention.add("blocks.2.resid_post", V, 0.5))
+    snippet = imported(write_snippet(ours, 3.0, model, tmp_path / "snippet.py"))
+    wanted = model.run(model.tokens("a text", format="raw"), interventions=ours.at(3.0)).logits
+    found = snippet.steered_logits(nnsight.LanguageModel(module, tokenizer=tokenizer), "a text")
+    assert wanted is not None
+    assert (found.detach() - wanted).abs().max() < 1e-5
+
+
 def test_gguf_holds_the_vectors_by_block(tmp_path: Path) -> None:
     model = Model(tiny_model(), byte_tokenizer())
     ours = control(model, Intervention.add(SITE, U), Intervention.add("blocks.2.resid_post", V, 0.5))

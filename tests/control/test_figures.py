@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from theodolite.control.figures import Measured, _bands, _dose
+from theodolite.control.figures import Measured, _bands, _dose, _selectivity
 from theodolite.core.training_sets import TrainingSets
 
 NATS = (0.03, 0.1, 0.3)
@@ -87,3 +87,19 @@ def test_the_band_of_written_text_counts_the_draws_that_text_was_asked_of() -> N
     assert (bands[0.1, "effect_sentence"].n, bands[0.1, "effect_sentence"].n_left_out) == (11, 1)
     assert (bands[0.1, "effect_targets"].n, bands[0.1, "effect_targets"].n_left_out) == (11, 3)
     assert bands[0.1, "effect_sentence"].width == pytest.approx(1.959964 * np.sqrt(np.mean(SLOPES[:11] ** 2)))
+
+
+def test_what_an_edit_does_to_other_concepts_names_the_one_that_moves_most() -> None:
+    numbers = push((2.0, 2.0))
+    for cell in numbers["cells"]:
+        if cell["nats"] == 0.1:
+            sign = 1 if cell["split"] == "+" else -1
+            cell["others"] = {"fear": (0.5 + SCATTER).tolist(), "joy": (-sign * (1.5 + SCATTER)).tolist()}
+    found = measured({"push": numbers}, DRAWS)
+    for split, sign in (("+", 1), ("-", -1)):
+        told = _selectivity(found, "push", split)
+        assert told is not None
+        assert told["size"]["value"] == pytest.approx(1)
+        assert (told["most_of"], told["most"]) == ("joy", pytest.approx(-1.5 * sign))
+        assert told["concepts"] == 2
+    assert _selectivity(measured({"push": push((2.0, 2.0))}, DRAWS), "push", "+") is None

@@ -1,4 +1,4 @@
-"""Means, shares, contrasts, doses and selectivity of steering effects, on numbers worked by hand."""
+"""Means, shares, contrasts, doses and sizes elsewhere of steering effects, on numbers worked by hand."""
 
 import math
 from itertools import pairwise
@@ -14,8 +14,8 @@ from theodolite.control.statistics import (
     dose,
     mean_effect,
     one_fit,
-    selectivity,
     share,
+    size_elsewhere,
     slopes,
     spearman,
 )
@@ -198,17 +198,19 @@ def test_a_dose_needs_both_signs() -> None:
         dose(np.ones((2, 3)), np.array([0.1, 0.3]), np.arange(3))
 
 
-def test_selectivity_counts_the_size_of_the_mean() -> None:
-    own = np.full(6, 4.0)
+def test_the_size_elsewhere_is_that_of_the_means() -> None:
     others = np.array([np.full(6, -2.0), np.tile([5.0, -5.0], 3)])  # the second moves nothing on average
-    more, part = selectivity(own, others, np.arange(6))
-    assert more.value == pytest.approx(3)
-    assert part.value == pytest.approx(0.8)
-    assert more.lo < 3  # scatter of the second concept is in the interval
-    wrong_less, wrong_part = selectivity(-own, others, np.arange(6))
-    assert (wrong_less.value, wrong_part.value) == pytest.approx((-5, -0.8))
+    found = size_elsewhere(others, np.arange(6))
+    assert found.value == pytest.approx(1)
+    assert found.hi > 1.5  # scatter of the second concept is in the interval
+    # an opening that lacks an effect on one concept is left out for all
+    lacking = np.column_stack([others, [100.0, np.nan]])
+    again = size_elsewhere(lacking, np.arange(7))
+    assert (again.value, again.n, again.n_groups) == (pytest.approx(1), 6, 6)
+    assert np.isnan(size_elsewhere(np.full((2, 3), np.nan), np.arange(3)).value)
+    assert np.isnan(size_elsewhere(others, np.zeros(6)).hi)
     with pytest.raises(UserError, match="other concept"):
-        selectivity(own, np.zeros((0, 6)), np.arange(6))
+        size_elsewhere(np.zeros((0, 6)), np.arange(6))
 
 
 def test_a_rerun_and_another_order_give_the_same_interval() -> None:

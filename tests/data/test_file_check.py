@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from toy_rows import sentences
 
+from theodolite.core.errors import UserError
 from theodolite.data.concept_fields import ConceptFields
 from theodolite.data.concept_file import ConceptFile, LabelledTexts
-from theodolite.data.file_check import Finding, check_concept
+from theodolite.data.file_check import Finding, check_concept, refuse_seen
 
 TEXTS = sentences(80, seed=5)
 OPENINGS = sentences(30, seed=6, words=4)
@@ -32,9 +33,16 @@ def concept(**given: object) -> ConceptFile:
         "targets": {"positive": [" qua"], "negative": [" que"]},
         "unseen_targets": {"positive": [" qui"], "negative": [" quo"]},
     }
-    own = {k: given.pop(k) for k in ("targets", "unseen_targets") if k in given}
+    own = {k: given.pop(k) for k in ("targets", "unseen_targets", "choices") if k in given}
     built = ConceptFile(ConceptFields.model_validate({**fields, **own}), rows_of(TEXTS), None, None, OPENINGS)
     return replace(built, **given)  # type: ignore[arg-type]
+
+
+def choices(*asked: tuple[str, str, str]) -> list[dict[str, str]]:
+    """A sound question, and these: question, positive and negative answer."""
+    return [
+        dict(zip(("question", "positive", "negative"), one, strict=True)) for one in (("Which?", "up", "down"), *asked)
+    ]
 
 
 def wrong(found: list[Finding]) -> list[tuple[str, str]]:
@@ -80,6 +88,14 @@ def test_a_sound_concept_has_notes_alone() -> None:
             "error",
             "unseen_targets: 1 share their word with a text",
         ),
+        (
+            {"choices": choices((" ", "a", "b"), ("Where?", "a", "\n"))},
+            "error",
+            "choices: 2 of 3 have an empty question",
+        ),
+        ({"choices": choices(("Where?", "here", " here"))}, "error", "choices: 1 of 2 have two equal answers"),
+        ({"choices": choices(("Which?", "down", "up"))}, "error", "2 of 2 occur with their answers exchanged"),
+        ({"choices": choices(("Which?", "up", "down"))}, "warning", "choices: 2 of 2 occur more than once"),
     ],
 )
 def test_each_fault_is_found_and_said(given: dict[str, object], level: str, words: str) -> None:
@@ -94,3 +110,29 @@ def test_with_a_tokenizer_unseen_targets_may_not_begin_with_a_token_of_the_texts
     assert not any("first token" in words for _, words in wrong(check_concept(shares)))
     found = wrong(check_concept(shares, by_pairs))
     assert ("error", "unseen_targets: 1 share their first token with a text: choose others") in found
+
+
+def test_letters_that_a_tokenizer_does_not_know_cannot_answer_a_question() -> None:
+    asked = concept(choices=choices(("Where?", "here", "there")))
+    assert "choices: 2 questions" in [f.words for f in check_concept(asked)]
+    for tokens, said in (
+        (lambda texts: [[0] for _ in texts], True),
+        (lambda texts: [[ord(t[0])] for t in texts], False),
+    ):
+        found = wrong(check_concept(asked, tokens))
+        assert (("error", "choices: this tokenizer does not tell the letters A and B apart") in found) == said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"classifier": rows_of([TEXTS[4], *sentences(59, seed=8)])}, "classifier: 1 texts are near-copies"),
+        ({"openings": [*OPENINGS, TEXTS[9].rsplit(" ", 2)[0].title()]}, "1 openings stand in a text"),
+        ({"unseen_targets": {"positive": [f" {TEXTS[3].split()[2]}"], "negative": [" quo"]}}, "1 share their word"),
+        ({"choices": choices(("Where?", "here", "here"))}, "1 of 2 have two equal answers"),
+    ],
+)
+def test_a_comparison_refuses_what_it_would_call_unseen(given: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=f"concept 'toy': .*{said}.*theodolite data check"):
+        refuse_seen(concept(**given))
+    refuse_seen(concept(shift=rows_of([TEXTS[4], *sentences(59, seed=8)])))  # a comparison of control reads no shift

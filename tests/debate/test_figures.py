@@ -1,6 +1,7 @@
 """Debates of planted Runs, whose answer is known: the same order, the opposite one, none."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ def test_the_order_of_rows_and_methods_changes_no_number(tmp_path: Path) -> None
 
 
 def test_several_concepts_have_a_mean_of_the_correlations_and_of_the_contrasts(tmp_path: Path) -> None:
-    sides = [side(tmp_path, SKILL, [e + 0.1 * k for e in EFFECT], f"c{k}") for k in range(3)]
+    # each with noise of its own: concepts that err as one and differ in nothing are one concept
+    sides = [side(tmp_path, SKILL, [e + 0.1 * k for e in EFFECT], f"c{k}", seed=k) for k in range(3)]
     alone = [Side(steered_of(steering(tmp_path / f"a{k}", EFFECT, seed=k + 5), f"a{k}")) for k in range(2)]
     pairs = [Contrast(method="latent_set", than="difference_in_means"), Contrast(method="logistic", than="logit_bias")]
     rows, facts = concluded([*sides, *alone], contrasts=pairs, margin=0.2)
@@ -162,6 +164,37 @@ def test_several_concepts_have_a_mean_of_the_correlations_and_of_the_contrasts(t
     assert single == {"c0", "c1", "c2"}
     everywhere = rows["debate", "all", "logistic", "effect_written", ""]
     assert everywhere["value"] == pytest.approx(2.6, abs=0.15)
+
+
+def test_concepts_on_the_same_openings_err_together_in_the_mean_of_a_contrast(tmp_path: Path) -> None:
+    """The planted effect of an opening is the same in all concepts, and half of a method's scatter."""
+    runs = [steering(tmp_path / f"s{k}", EFFECT, seed=k) for k in range(3)]
+    common = [steered_of(run, f"c{k}") for k, run in enumerate(runs)]
+    size = len(common[0].groups)
+    shared = np.random.default_rng(9).normal(size=size)
+    moved = [
+        replace(one, effects={key: e + shared * (key[0] == METHODS[0]) for key, e in one.effects.items()})
+        for one in common
+    ]
+    # the same numbers, on openings whose texts no other concept has
+    own = [replace(one, openings=np.array([f"{one.concept} {i}" for i in range(size)])) for one in moved]
+    pair = [Contrast(method=METHODS[0], than=METHODS[1])]
+    both = [concluded([Side(one) for one in each], contrasts=pair)[1]["contrasts"] for each in (moved, own)]
+    together, apart = (next(c for c in each if c["metric"] == "effect_targets") for each in both)
+    assert together["value"] == pytest.approx(apart["value"], abs=0.02)
+    assert together["se"] > 1.4 * apart["se"]  # sqrt(3) if all errors were one
+
+
+def test_a_contrast_without_an_error_is_left_out_and_counted(tmp_path: Path) -> None:
+    sides = [Side(steered_of(steering(tmp_path / f"s{k}", EFFECT, seed=k), f"c{k}")) for k in range(4)]
+    still = {key: np.zeros_like(effect) for key, effect in sides[0].steered.effects.items()}
+    lacking = {key: effect for key, effect in sides[1].steered.effects.items() if key[0] != METHODS[1]}
+    for number, effects in enumerate((still, lacking)):
+        sides[number] = Side(replace(sides[number].steered, effects=effects))
+    rows, facts = concluded(sides, contrasts=[Contrast(method=METHODS[0], than=METHODS[1])])
+    row = rows["debate-contrast", "all", METHODS[0], "effect_written", METHODS[1]]
+    assert (row["n"], row["n_unscored"]) == (2, 2)
+    assert facts["contrasts"][0]["n_left_out"] == 2
 
 
 def test_an_auroc_of_1_does_not_outweigh_the_other_concepts(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The contrast vector of representation engineering: a change of each token that two instructions make there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from theodolite.control.control import check_strength
 from theodolite.control.instructed import behind_opening, inserted, instructed_states, instruction_ids
 from theodolite.control.passes import Passes
-from theodolite.control.policy import Intervened, Policy
+from theodolite.control.policy import Intervened, Policy, Predictions
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.core.language_model import Format, Texts
@@ -37,11 +37,11 @@ class Contrasted:
     negative: str
     amount: float
 
-    def log_probs(self, passes: Passes) -> Tensor:
-        """Log-probabilities (rows, vocabulary) at the targets of the passes."""
+    def predictions(self, passes: Passes) -> Iterable[Predictions]:
+        """Log-probabilities at the targets of the passes."""
         passes.check_model(self.model)
         if self.amount == 0:
-            return passes.clean
+            return [passes.unchanged]
         # kept with the passes: it does not depend on the amount, which a calibration changes many times
         key = ("contrast", self.site, self.positive, self.negative)
         delta = passes.kept(key, lambda: self._delta(passes))

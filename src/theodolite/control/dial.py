@@ -1,7 +1,7 @@
 """A dial for the oldest control there is, an instruction: logits = base + amount * (prompted - base)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from theodolite.control.control import check_strength
 from theodolite.control.passes import Passes
-from theodolite.control.policy import Intervened, Policy
+from theodolite.control.policy import Intervened, Policy, Predictions
 from theodolite.core.errors import UserError
 from theodolite.core.language_model import Format, Texts
 from theodolite.core.positions import Role
@@ -42,19 +42,19 @@ class Dialled:
     instruction: str
     amount: float
 
-    def log_probs(self, passes: Passes) -> Tensor:
+    def predictions(self, passes: Passes) -> Iterator[Predictions]:
         """Log-probabilities at the targets; the instruction costs one pass, and no other amount costs another."""
         passes.check_model(self.model)
         if self.amount == 0:
-            return passes.clean
+            yield passes.unchanged
+            return
         prompted = passes.kept(self.instruction, lambda: self._prompted(passes))
         if self.amount == 1:
-            return prompted
+            yield passes.unchanged._replace(log_probs=prompted)
+            return
         # log-probabilities are logits up to a constant of each row, which the last step removes
-        mixed = torch.empty_like(prompted)
-        for rows in torch.arange(len(mixed)).split(_CHUNK):
-            mixed[rows] = passes.clean[rows].lerp(prompted[rows], self.amount).log_softmax(1)
-        return mixed
+        for rows in torch.arange(len(prompted)).split(_CHUNK):
+            yield Predictions(rows, passes.clean[rows].lerp(prompted[rows], self.amount).log_softmax(1))
 
     def generate(self, prompts: Texts, how: Decoding, *, format: Format = "raw") -> list[Generation]:
         """New text after each prompt, with a key/value cache for the prompt and one for it behind the instruction."""

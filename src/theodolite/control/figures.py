@@ -10,11 +10,12 @@ import numpy as np
 
 from theodolite.control import along
 from theodolite.control.damage import crossing
+from theodolite.control.furthest import furthest
 from theodolite.control.ground import Ground
 from theodolite.control.measure import SIGNS, Numbers
 from theodolite.control.nulls import Band, band
 from theodolite.control.recipe import SteerRecipe
-from theodolite.control.statistics import both_signs, cell, contrast, decide, dose, mean_effect, selectivity, share
+from theodolite.control.statistics import both_signs, cell, contrast, decide, dose, mean_effect, share, size_elsewhere
 from theodolite.core.stats import Interval
 from theodolite.core.training_sets import TrainingSets
 
@@ -88,6 +89,7 @@ def conclude(found: Measured, elsewhere: Sequence[Measured] = ()) -> tuple[list[
         "methods": {method: _about(found, method, bands) for method in found.methods},
         "bands": [{"nats": nats, "metric": metric} | _numbers(one) for (nats, metric), one in bands.items()],
         "contrasts": contrasts,
+        "furthest": [one for metric in METRICS if (one := _furthest(found, metric)) is not None],
         "classifiers": [
             {
                 "name": one.name,
@@ -237,6 +239,18 @@ def _contrasts(found: Measured) -> list[Row]:
     return lines
 
 
+def _furthest(found: Measured, metric: str) -> Row | None:
+    """Facts on the method that moves a measure furthest at the primary level, over both signs; None where none does."""
+    of_method = {method: found.on_both(method, found.recipe.primary, metric) for method in found.methods}
+    effects = {method: effect for method, effect in of_method.items() if effect is not None}
+    if not effects:
+        return None
+    group_n = found.ground.groups
+    leader, alike = furthest(effects, group_n, training=found.training)
+    about = {"metric": metric, "method": leader, "alike": alike, "methods": len(effects)}
+    return about | _interval(mean_effect(effects[leader], group_n, training=found.training))
+
+
 def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:
     names = ("method", "metric", "nats", "value", "lo", "hi", "n", "n_groups", "n_unscored")
     for one in contrasts:
@@ -245,7 +259,7 @@ def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:
 
 
 def _about(found: Measured, method: str, bands: Bands) -> dict[str, Any]:
-    """Facts of one method: what it fitted and saw, its strengths, its dose, selectivity, and when it does damage."""
+    """Facts of one method: what it fitted, its strengths, its dose, effects on other concepts, when it does damage."""
     seeds = found.methods[method]
     strengths = [
         {name: one.get(name) for name in ("split", "nats", "strength", "kl", "reason")} | {"seed": seed}
@@ -308,14 +322,25 @@ def _beyond_chance(found: Measured, cell: tuple[str, str, str], bands: Bands) ->
 
 
 def _selectivity(found: Measured, method: str, split: str) -> dict[str, Any] | None:
-    """Effect on the concept beside those of the same edit on other concepts, at the primary level."""
-    own = found.effects(method, split, found.recipe.primary, "effect_targets")
+    """Effects of the same edit on other concepts' targets at the primary level: mean size, and which moves most.
+
+    In nats of each one's targets. A share of the effect on the concept would divide nats of unlike targets.
+    """
     cells = found.cells(method, split, found.recipe.primary)
-    if own is None or not cells or not all(one.get("others") for one in cells):
+    if not cells or not all(one.get("others") for one in cells):
         return None
-    other = np.array([list(one["others"].values()) for one in cells], float).mean(0)
-    more, part = selectivity(SIGNS[split] * own.mean(0), other, found.ground.groups)
-    return {"difference": _numbers(more), "share": _numbers(part), "concepts": len(other)}
+    names = list(cells[0]["others"])
+    other_cn = np.array([[one["others"][name] for name in names] for one in cells], float).mean(0)
+    mean_c = np.array([_mean(other_n) for other_n in other_cn])
+    # of no finite mean there is no largest
+    most = int(np.nanargmax(abs(mean_c))) if np.isfinite(mean_c).any() else 0
+    size = _numbers(size_elsewhere(other_cn, found.ground.groups))
+    return {"size": size, "most": _plain(mean_c[most]), "most_of": names[most], "concepts": len(names)}
+
+
+def _mean(effect_n: Array) -> float:
+    known = effect_n[~np.isnan(effect_n)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _damage(found: Measured, method: str, split: str) -> dict[str, Any] | None:
@@ -349,5 +374,8 @@ def _interval(figure: Interval) -> Row:
 
 def _numbers(one: Any) -> dict[str, Any]:
     """Return a frozen value as JSON: infinities and NaN, which JSON lacks, as None."""
-    found = asdict(one)
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in found.items()}
+    return {k: _plain(v) for k, v in asdict(one).items()}
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value

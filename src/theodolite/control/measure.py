@@ -174,9 +174,15 @@ def _at_primary(policy: Policy, ground: Ground, first_nv: torch.Tensor) -> Numbe
 
 
 def on_targets(policy: Policy, ground: Ground, first_nv: torch.Tensor | None = None) -> dict[str, np.ndarray]:
-    """Effects (n,) on the log-odds of the targets, and of those that share no word with the training texts."""
-    scored = {"effect_targets": ground.scored, "effect_unseen": ground.unseen}
-    return {name: openings.effect(policy, first_nv) for name, openings in scored.items() if openings is not None}
+    """Effects (n,) on the log-odds of the targets, and of those that share no word with the training texts.
+
+    first_nv: log-probabilities (n, vocabulary) behind the openings, where they are known already.
+    """
+    both = {"effect_targets": ground.scored, "effect_unseen": ground.unseen}
+    scored = {name: openings for name, openings in both.items() if openings is not None}
+    if scored and first_nv is None:
+        first_nv = ground.behind.log_probs(policy)  # one pass for both
+    return {name: openings.effect(policy, first_nv) for name, openings in scored.items()}
 
 
 def _on_choices(policy: Policy, questions: ScoredOpenings) -> np.ndarray:

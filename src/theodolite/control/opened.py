@@ -15,6 +15,7 @@ from theodolite.core.reader import LinearReader
 from theodolite.core.tick import Tell, silent
 from theodolite.data import concept_file
 from theodolite.data.concept_file import ConceptFile
+from theodolite.data.file_check import refuse_seen
 from theodolite.models.model import Model
 from theodolite.study.hardware import Machine
 from theodolite.study.subjects import Subjects, open_subjects
@@ -36,6 +37,7 @@ def open_recipe(asked: SteerRecipe, model: Model | None, machine: Machine, tell:
     """
     concept = load_concept(asked)
     check_purpose(concept.fields)
+    refuse_seen(concept)
     for method in asked.methods:
         _check_direction(method)
     settled: Any = asked  # opening needs the fields of a model and of its sites, which both kinds of recipe have

@@ -1,6 +1,6 @@
 """Teacher-forced passes over fixed tokens: what the unchanged model says there is computed once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from theodolite.control.at_logits import Where, changed_logits
-from theodolite.control.policy import Policy
+from theodolite.control.policy import Policy, Predictions
 from theodolite.core.block_order import BlockOrder
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
@@ -85,6 +85,11 @@ class Passes:
         before, _ = self._split(changes)
         self.clean = self._first_pass(self._first_block(before) if before else 0)
 
+    @property
+    def unchanged(self) -> Predictions:
+        """What the unchanged model predicts at all targets."""
+        return Predictions(torch.arange(self.n_rows), self.clean)
+
     @classmethod
     def of(
         cls,
@@ -104,19 +109,15 @@ class Passes:
 
     def log_probs(self, policy: Policy) -> Tensor:
         """Log-probabilities (rows, vocabulary) of a policy; NaN or infinite ones are an error."""
-        found = policy.log_probs(self)
-        # one sum tells: it is finite unless some number is not, since log-probabilities have one sign
-        if not bool(found.sum().isfinite()):
-            bad = int((~found.isfinite()).any(1).sum())
-            raise UserError(
-                f"{policy} gives NaN or infinite log-probabilities at {bad} of {self.n_rows} targets: give a smaller "
-                "strength, or load the model with dtype='float32'"
-            )
-        return found
+        return self._joined(self._finite(policy))
 
     def kl_of_rows(self, policy: Policy) -> np.ndarray:
         """KL(model || policy) in nats at each target, (rows) float64."""
-        return scoring.divergence_of_rows(self.clean, self.log_probs(policy)).cpu().numpy()
+        found = torch.empty(self.n_rows, dtype=torch.float64)
+        # batch by batch: a tensor of all rows at once takes a quarter of the time, to fill memory and to read it again
+        for rows, log_probs in self._finite(policy):
+            found[rows] = scoring.divergence_of_rows(self.clean, log_probs, rows).cpu()
+        return found.numpy()
 
     def kl(self, policy: Policy) -> np.ndarray:
         """Mean KL(model || policy) over the targets of each text, (n) float64: equal to `Model.kl_per_text`."""
@@ -126,8 +127,8 @@ class Passes:
         """Mean of values (rows) over the targets of each text, (n) float64."""
         return np.bincount(self.text_of_row, values, len(self.tokens)) / self.n_targets
 
-    def intervened(self, model: Model, changes: Sequence[Change] | Change) -> Tensor:
-        """Log-probabilities (rows, vocabulary) under interventions: those of whole passes, bit for bit.
+    def intervened(self, model: Model, changes: Sequence[Change] | Change) -> Iterator[Predictions]:
+        """Yield log-probabilities under interventions, batch by batch: those of whole passes, bit for bit.
 
         They run from the first block that they change on. One at `logits` alone costs no pass: it acts on the clean
         log-probabilities, which are logits up to a constant of each row.
@@ -135,15 +136,12 @@ class Passes:
         self.check_model(model)
         before, at_end = self._split(changes)
         if not before:
-            return self.clean if not at_end else self._joined(self._at_logits(at_end, part) for part in self._parts)
+            yield from (self._at_logits(at_end, part) for part in self._parts) if at_end else [self.unchanged]
+            return
         effects, block = Effects.checked(before, self.model.site), self._first_block(before)
-        starts = self.starts(block)
-        found = self._joined(
-            self._predictions(part, effects, block, start, at_end)
-            for part, start in zip(self._parts, starts, strict=True)
-        )
+        for part, start in zip(self._parts, self.starts(block), strict=True):
+            yield self._predictions(part, effects, block, start, at_end)
         effects.check()
-        return found
 
     @torch.no_grad()
     def states(self, site: Site, changes: Sequence[Change] = ()) -> list[Tensor]:
@@ -212,7 +210,7 @@ class Passes:
             its = tokens[part.index].first(longest)
             other = _Part(part.index, its, targets[part.index][:, :longest], part.rows)
             found.append(self._predictions(other, None, 0))
-        return self._joined(iter(found))
+        return self._joined(found)
 
     def check_model(self, model: Model) -> None:
         """Refuse a policy of another model: its divergence would be that of two models."""
@@ -235,7 +233,7 @@ class Passes:
         start: Start | None = None,
         at_end: Sequence[Intervention] = (),
         keep: tuple[int, list[Start]] | None = None,
-    ) -> tuple[_Part, Tensor]:
+    ) -> Predictions:
         """Log-probabilities at the targets of one batch, from a block on; only these states are unembedded.
 
         keep: a block, and a list to which the states before it are added.
@@ -257,22 +255,37 @@ class Passes:
             keep[1].append(Start(keep[0], trace.activations[kept[0]], part.tokens))
         logits = network.unembed(trace.activations[_END])
         wide = logits.float() if logits.dtype.itemsize < 4 else logits
-        return part, changed_logits(at_end, wide, self._where(part)).log_softmax(1)
+        return Predictions(part.rows, changed_logits(at_end, wide, self._where(part)).log_softmax(1))
 
     @torch.no_grad()
-    def _at_logits(self, changes: Sequence[Intervention], part: _Part) -> tuple[_Part, Tensor]:
-        return part, changed_logits(changes, self.clean[part.rows], self._where(part)).log_softmax(1)
+    def _at_logits(self, changes: Sequence[Intervention], part: _Part) -> Predictions:
+        changed = changed_logits(changes, self.clean[part.rows], self._where(part))
+        return Predictions(part.rows, changed.log_softmax(1))
 
     def _where(self, part: _Part) -> Where:
         return Where(part.tokens, part.targets, part.index, len(self.tokens))
 
-    def _joined(self, parts: Iterator[tuple[_Part, Tensor]]) -> Tensor:
+    def _finite(self, policy: Policy) -> Iterator[Predictions]:
+        """Yield the predictions of a policy; NaN or infinite ones are an error."""
+        for one in policy.predictions(self):
+            # one sum tells: it is finite unless some number is not, since log-probabilities have one sign
+            if not bool(one.log_probs.sum().isfinite()):
+                bad = int((~one.log_probs.isfinite()).any(1).sum())
+                raise UserError(
+                    f"{policy} gives NaN or infinite log-probabilities at {bad} of {len(one.rows)} targets: give a "
+                    "smaller strength, or load the model with dtype='float32'"
+                )
+            yield one
+
+    def _joined(self, parts: Iterable[Predictions]) -> Tensor:
         """One tensor (rows, vocabulary) in the order of the texts, filled batch by batch so that it exists once."""
         whole: Tensor | None = None
-        for part, log_probs in parts:
+        for rows, log_probs in parts:
+            if whole is None and torch.equal(rows, torch.arange(self.n_rows)):
+                return log_probs.float()
             if whole is None:
                 whole = torch.empty(self.n_rows, log_probs.shape[1], device=log_probs.device)
-            whole[part.rows.to(whole.device)] = log_probs.float()
+            whole[rows.to(whole.device)] = log_probs.float()
         assert whole is not None
         return whole
 

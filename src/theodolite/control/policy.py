@@ -1,8 +1,8 @@
 """The next-token distribution of a model under one control at one strength."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from theodolite.core.block_order import BlockOrder
 from theodolite.core.intervention import Intervention
@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from theodolite.control.passes import Passes
 
 
+class Predictions(NamedTuple):
+    """Log-probabilities (r, vocabulary) in float32 at some targets of passes, and their numbers (r,) among all rows."""
+
+    rows: "Tensor"
+    log_probs: "Tensor"
+
+
 class Policy(Protocol):
     """A distribution over the next token: teacher-forced over fixed tokens, and as a writer of text."""
 
-    def log_probs(self, passes: "Passes") -> "Tensor":
-        """Log-probabilities (rows, vocabulary) in float32 at the targets of the passes, in their order."""
+    def predictions(self, passes: "Passes") -> Iterable[Predictions]:
+        """Log-probabilities at the targets of the passes, each row once; batch by batch where that is cheaper."""
 
     def generate(self, prompts: Texts, how: Decoding, *, format: Format = "raw") -> list[Generation]:
         """New text after each prompt, in the order of the prompts."""
@@ -40,7 +47,7 @@ class Intervened:
     model: Model
     interventions: Sequence[Intervention | BlockOrder] = field(default=())
 
-    def log_probs(self, passes: "Passes") -> "Tensor":
+    def predictions(self, passes: "Passes") -> Iterable[Predictions]:
         return passes.intervened(self.model, self.interventions)
 
     def generate(self, prompts: Texts, how: Decoding, *, format: Format = "raw") -> list[Generation]:

@@ -1,4 +1,4 @@
-"""Effects of steering over openings: means with intervals, contrasts with a word, doses, selectivity.
+"""Effects of steering over openings: means with intervals, contrasts with a word, doses, effects on other concepts.
 
 An effect is one number for each opening: what steering added, in nats, or in the log-odds of a classifier. All
 intervals are those of `core.stats`: a bootstrap over groups of openings, and what refitting the method adds to it. With
@@ -236,40 +236,30 @@ def dose(effect_kn: Array, strength_k: Array, group_n: Array, *, seed: int = 0) 
     return Dose(word, why, order, mean_effect(slope_n, group_n, seed=seed), falling)
 
 
-def selectivity(
-    own_n: Array, other_cn: Array, group_n: Array, *, n_boot: int = 2000, seed: int = 0
-) -> tuple[Summary, Summary]:
-    """Effect on the concept less the mean size of its effect on other concepts, and as a share of both.
+def size_elsewhere(other_cn: Array, group_n: Array, *, n_boot: int = 2000, seed: int = 0) -> Summary:
+    """Mean over other concepts of the size of an edit's effect on their targets, with a percentile interval.
 
-    own_n: effects on the concept itself in the direction asked (times -1 for a negative strength), (n,); other_cn: the
-    same steered texts scored for C other concepts, (C, n), in units that compare (such as random standard deviations).
-    The size is |mean over openings|, so that scatter between openings is no effect. The difference is own - mean size
-    of the others. The share own / (|own| + mean size of the others) is 1 where nothing else moves, .5 where the concept
-    moves no more than others do, and negative where it moves the wrong way. Both with percentile intervals.
+    other_cn: effects on the log-odds of C other concepts' targets, (C, n), in nats. The size is |mean over openings|:
+    scatter between openings is no effect. Targets of other words move by other amounts: methods compare by this
+    number where the concepts and openings are the same, and it compares with no effect on the concept itself. For that
+    each concept's effects would have to be divided by what random directions do to its targets, which is not measured.
 
-    >>> more, part = selectivity(np.array([3.0, 3.0]), np.array([[1.0, 1.0], [-1.0, -1.0]]), np.arange(2))
-    >>> more.value, part.value
-    (2.0, 0.75)
+    >>> size_elsewhere(np.array([[1.0, 1.0], [-2.0, -2.0]]), np.arange(2)).value
+    1.5
     """
-    own_n, other_cn, group_n = np.asarray(own_n, float), np.asarray(other_cn, float), np.asarray(group_n)
+    other_cn, group_n = np.asarray(other_cn, float), np.asarray(group_n)
     if other_cn.ndim != 2 or not len(other_cn):
-        raise UserError("selectivity needs the effects on at least one other concept, (concepts, openings)")
-    both_cn = np.vstack([own_n, other_cn])
-    whole = ~np.isnan(both_cn).any(0)
-    both_cn, group_n = both_cn[:, whole], group_n[whole]
-    weight_bn = np.vstack([np.ones(whole.sum()), bootstrap_weights(group_n, n_boot, seed)])
-    mean_bc = weight_bn @ both_cn.T / weight_bn.sum(1, keepdims=True)
-    own_b, rest_b = mean_bc[:, 0], abs(mean_bc[:, 1:]).mean(1)
-    total_b = abs(own_b) + rest_b
-    part_b = np.divide(own_b, total_b, out=np.full_like(own_b, np.nan), where=total_b > 0)
-    size = (int(whole.sum()), len(np.unique(group_n)))
-    return _summary(own_b - rest_b, size), _summary(part_b, size)
-
-
-def _summary(draws: Array, size: tuple[int, int]) -> Summary:
-    """The first draw is the value, the others give its percentile interval; size: openings and their groups."""
-    lo, hi = np.quantile(draws[1:], _TAILS)
-    return Summary(float(draws[0]), float(lo), float(hi), *size)
+        raise UserError("a size elsewhere needs the effects on at least one other concept, (concepts, openings)")
+    whole = ~np.isnan(other_cn).any(0)
+    other_cn, group_n = other_cn[:, whole], group_n[whole]
+    n, n_groups = int(whole.sum()), len(np.unique(group_n))
+    if not n:
+        return Summary(math.nan, math.nan, math.nan, 0, 0)
+    weight_bn = np.vstack([np.ones(n), bootstrap_weights(group_n, n_boot, seed)])
+    size_b = abs(weight_bn @ other_cn.T / weight_bn.sum(1, keepdims=True)).mean(1)
+    # the first is the value, the others are its replicates; a single group has no spread
+    lo, hi = np.quantile(size_b[1:], _TAILS) if n_groups >= FEWEST_GROUPS else (math.nan, math.nan)
+    return Summary(float(size_b[0]), float(lo), float(hi), n, n_groups)
 
 
 def _estimate(value_sn: Array, group_n: Array, training: TrainingSets, seed: int) -> Estimate:

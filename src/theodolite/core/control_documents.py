@@ -5,7 +5,7 @@ written, not that it has the parts that every reader of it expects. Further part
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -42,6 +42,17 @@ class Contrast(Figure):
     metric: Metric
     verdict: Word
     p_holm: Number
+    n: int
+    family: Literal["primary", "secondary"] = "primary"
+
+
+class Furthest(Figure):
+    """The method that moves a measure furthest, of so many, and the others that may move it as far."""
+
+    metric: Metric
+    method: str
+    alike: list[str]
+    methods: int
     n: int
 
 
@@ -103,9 +114,11 @@ class Crossing(BaseModel):
 
 
 class Selectivity(BaseModel):
-    """The effect on the concept as a share of it and of that on others."""
+    """The size of the effect on other concepts, and the one that moves most; earlier versions wrote a share instead."""
 
-    share: Figure
+    size: Figure | None = None
+    most: Number = None
+    most_of: str = ""
 
 
 class Fitted(BaseModel):
@@ -142,7 +155,57 @@ class SteeringFacts(SteeredFacts):
     bands: list[Band]
     nulls: list[Null]
     contrasts: list[Contrast]
+    furthest: list[Furthest] = []  # earlier versions had none
     classifiers: Sequence[Classifier]
+
+
+class Certified(BaseModel):
+    """A certificate: right moves among accepted certify prompts, and the lower limit of their share."""
+
+    right: int
+    n: int
+    lower: Number
+
+
+class Left(BaseModel):
+    """Numbers of states outside the support before and after the edit, of n."""
+
+    before: int
+    after: int
+    n: int
+
+
+class Unmatched(BaseModel):
+    """A method without a cell of selective steering: its strength was not matched."""
+
+    verdict: Literal["not matched"]
+    why: str
+
+
+class Selected(BaseModel):
+    """Facts of selective steering of one method."""
+
+    verdict: Literal["accept all", "selected", "nothing accepted", "not steerable"]
+    why: str
+    development_share: Number
+    certificate: Certified | None
+    left_support: Left | None
+    right_share: Figure
+    coverage: Figure
+    accuracy: Figure
+    contrasts: dict[Literal["accept_all", "margin", "word_ngrams"], Counted]
+
+
+class TrustFacts(BaseModel):
+    """`artefacts/trust.json` of a comparison of control methods with selective steering, as its page reads it."""
+
+    alpha: float
+    delta: float
+    nats: float
+    prompts: int
+    kind: Literal["openings", "beginnings"]
+    draws: int
+    methods: Mapping[str, Annotated[Unmatched | Selected, Field(discriminator="verdict")]]
 
 
 class Correlation(Figure):
@@ -215,6 +278,7 @@ class Joined(Figure):
     p_holm: Number
     word: Word
     n: int
+    n_left_out: int = 0  # concepts; earlier versions did not count them
 
 
 class DebateFacts(BaseModel):

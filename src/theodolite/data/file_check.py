@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from theodolite.core.errors import UserError
 from theodolite.data import pair_file
 from theodolite.data.clean import MIN_PER_CLASS
 from theodolite.data.concept_fields import joined, prefixes, spaced
@@ -35,11 +36,25 @@ def check_concept(concept: ConceptFile, tokens: Tokens | None = None) -> list[Fi
         *_counts(concept),
         *_rows(concept),
         *_groups(concept.texts),
-        *_between(concept),
+        *_near(concept, ("shift", "classifier")),
         *_openings(concept),
         *_targets(concept),
         *_unseen(concept, tokens),
+        *_choices(concept, tokens),
     ]
+
+
+def refuse_seen(concept: ConceptFile) -> None:
+    """Refuse a concept whose classifier, openings or unseen targets hold what its directions are fitted on.
+
+    A comparison calls these unseen, so it cannot take them; the words are those of `check_concept`.
+    """
+    seen = [*_near(concept, ("classifier",)), *_inside(concept), *_unseen(concept, None), *_choices(concept, None)]
+    if wrong := [finding.words for finding in seen if finding.level == ERROR]:
+        raise UserError(
+            f"concept {concept.name!r}: {'; '.join(wrong)}: change them in its file, of which `theodolite data check` "
+            "shows each text"
+        )
 
 
 def check_pairs(pairs: Sequence[Pair], tokens: Tokens | None = None) -> list[Finding]:
@@ -132,12 +147,12 @@ def _groups(rows: LabelledTexts) -> list[Finding]:
     return [*found, *(Finding("error", words.format(label)) for label in lone)]
 
 
-def _between(concept: ConceptFile) -> list[Finding]:
-    """Near-copies of `texts` in the other parts, which would be tested on what was fitted."""
+def _near(concept: ConceptFile, parts: Sequence[str]) -> list[Finding]:
+    """Near-copies of `texts` in these other parts, which would be tested on what was fitted."""
     found: list[Finding] = []
     idf = inverse_frequency(gram_counts(concept.texts.texts)) if len(concept.texts) else None
     for name, rows in _parts(concept).items():
-        if name == "texts" or idf is None or not len(rows):
+        if name not in parts or idf is None or not len(rows):
             continue
         near = leaks(rows.texts, {"texts": concept.texts.texts}, idf)["texts"]
         if near.any():
@@ -150,15 +165,21 @@ def _openings(concept: ConceptFile) -> list[Finding]:
     found = [Finding("note", f"{len(concept.openings)} openings")]
     if len(concept.openings) < MIN_PER_CLASS:
         found.append(Finding("error", f"{len(concept.openings)} openings, and {MIN_PER_CLASS} are needed"))
-    read = joined([text for rows in _parts(concept).values() for text in rows.texts])
-    inside = [opening for opening in concept.openings if f" {spaced(opening)} " in read]
-    if inside:
-        found.append(Finding("error", f"{len(inside)} openings stand in a text of the concept", tuple(inside[:SHOWN])))
+    found += _inside(concept)
     trailing = [opening for opening in concept.openings if opening != opening.rstrip()]
     if trailing:
         words = f"{len(trailing)} openings end in a space, which is a token of its own for most models: remove it"
         found.append(Finding("warning", words))
     return found
+
+
+def _inside(concept: ConceptFile) -> list[Finding]:
+    """Openings that a text of the concept holds, which would be judged on what was fitted."""
+    read = joined([text for rows in _parts(concept).values() for text in rows.texts])
+    inside = [opening for opening in concept.openings if f" {spaced(opening)} " in read]
+    if not inside:
+        return []
+    return [Finding("error", f"{len(inside)} openings stand in a text of the concept", tuple(inside[:SHOWN]))]
 
 
 def _targets(concept: ConceptFile) -> list[Finding]:
@@ -202,3 +223,28 @@ def _unseen(concept: ConceptFile, tokens: Tokens | None) -> list[Finding]:
         return []
     words = f"unseen_targets: {len(shared)} share their {unit} with a text: choose others"
     return [Finding("error", words, tuple(shared[:SHOWN]))]
+
+
+def _choices(concept: ConceptFile, tokens: Tokens | None) -> list[Finding]:
+    """Questions in which nothing can be preferred or which are asked again, and letters that a tokenizer lacks."""
+    choices = concept.fields.choices
+    if choices is None:
+        return []
+    found = [Finding("note", f"choices: {len(choices)} questions")]
+    asked = [(one.question.strip(), one.positive.strip(), one.negative.strip()) for one in choices]
+    times, pairs = Counter(asked), set(asked)
+    faulty: list[tuple[Level, str, list[bool]]] = [
+        (ERROR, "have an empty question or answer", [not all(parts) for parts in asked]),
+        (ERROR, "have two equal answers", [a == b for _, a, b in asked]),
+        # each is asked in both orders, so that its answers the other way round cancel it
+        (ERROR, "occur with their answers exchanged", [a != b and (q, b, a) in pairs for q, a, b in asked]),
+        (WARNING, "occur more than once", [times[parts] > 1 for parts in asked]),
+    ]
+    for level, words, is_faulty in faulty:
+        if some := [question for (question, *_), wrong in zip(asked, is_faulty, strict=True) if wrong]:
+            found.append(Finding(level, f"choices: {len(some)} of {len(asked)} {words}", tuple(some[:SHOWN])))
+    if tokens is not None:
+        first, second = (row[:1] for row in tokens(["A", "B"]))  # the letters that are scored as answers
+        if not first or first == second:
+            found.append(Finding(ERROR, "choices: this tokenizer does not tell the letters A and B apart"))
+    return found

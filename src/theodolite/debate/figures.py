@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from theodolite.control.association import Association, association
-from theodolite.control.hierarchy import over_concepts
-from theodolite.control.statistics import contrast, decide
+from theodolite.control.hierarchy import OverConcepts, over_concepts
+from theodolite.control.shared_openings import clusters, error_covariance, influence
+from theodolite.control.statistics import contrast, decide, mean_effect
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, share_bounds
 from theodolite.core.verdict import LEVEL, holm
@@ -20,6 +21,7 @@ from theodolite.debate.ranks import Axis, Correlation, correlate, may_be_best
 Row = dict[str, Any]
 ALL = "all"  # data set of the figures over all concepts
 CORRELATION = "rank_correlation"
+Array = np.ndarray
 _Z = 1.96  # half the width of a 95 % interval in standard errors
 
 
@@ -29,6 +31,20 @@ class Side:
 
     steered: Steered
     read: Read | None = None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """One concept's part in a mean over concepts: a value, the two parts of its standard error, and effects (S, n).
+
+    effect: whose mean over openings the value is, and by which concepts err together; None of another kind of value.
+    """
+
+    concept: str
+    value: float
+    sd_rows: float
+    sd_seeds: float = 0.0
+    effect: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,12 @@ class Debate:
     def __post_init__(self) -> None:
         pairs = [(side, metric) for side in self.sides if side.read for metric in METRICS]
         self.joints = [joint for side, metric in pairs if (joint := joined(side, metric))]
+
+    @cached_property
+    def clusters(self) -> dict[str, Array]:
+        """Return the cluster of each opening, (n,), by concept: openings of equal text are of one."""
+        openings = [(side.steered.openings, side.steered.groups) for side in self.sides]
+        return {s.steered.concept: found for s, found in zip(self.sides, clusters(openings), strict=True)}
 
 
 def joined(side: Side, metric: str) -> Joint | None:
@@ -159,18 +181,18 @@ def _absent(debate: Debate, side: Side) -> list[dict[str, str]]:
 def _point_rows(debate: Debate) -> Iterator[Row]:
     """The two quantities of each method and concept with their intervals, and both over all concepts."""
     found: dict[tuple[str, str, str], Row] = {}  # an AUROC is in the joints of both metrics, and one row
-    errors: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    means: dict[tuple[str, str], list[Mean]] = {}
     for joint in debate.joints:
         side = next(s for s in debate.sides if s.steered.concept == joint.concept)
         for metric in ("auroc", joint.metric):
             for number, method in enumerate(joint.methods):
                 if (key := (joint.concept, metric, method)) not in found:
                     row = found[key] = _point_row(debate, side, joint, metric, number)
-                    errors.setdefault((metric, method), []).append((row["value"], (row["hi"] - row["lo"]) / 2 / _Z))
+                    means.setdefault((metric, method), []).append(_mean_of_point(side, row))
     yield from found.values()
     if len({joint.concept for joint in debate.joints}) > 1:
-        for (metric, method), each in errors.items():
-            yield _place(ALL, method, metric) | _over(each, share=metric == "auroc")
+        for (metric, method), each in means.items():
+            yield _place(ALL, method, metric) | _over(debate, each, share=metric == "auroc")
 
 
 def _point_row(debate: Debate, side: Side, joint: Joint, metric: str, number: int) -> Row:
@@ -212,16 +234,45 @@ def point(axis: Axis, number: int, n_groups: int, *, share: bool) -> dict[str, f
     return {"value": value, "lo": float(lo), "hi": float(hi)}
 
 
-def _over(found: Sequence[tuple[float, float]], *, share: bool) -> Row:
-    """Random-effects mean over concepts of values with standard errors; one without an error is left out.
+def _mean_of_point(side: Side, row: Row) -> Mean:
+    """One concept's value of a method with the error of its interval, and the effects by which concepts err together.
 
-    The errors are those of the intervals of the points: a share near its end has no error among its draws, and would
-    get all the weight. A share stays in [0, 1].
+    A share near its end has no error among its draws, and would get all the weight: its interval has one.
     """
-    values, errors = (np.array(each, float) for each in zip(*found, strict=True))
-    mean = over_concepts(values, np.where(errors > 0, errors, np.nan))
+    sd = (row["hi"] - row["lo"]) / 2 / _Z
+    effect = side.steered.effects.get((row["method"], row["metric"]))
+    if effect is None:
+        return Mean(side.steered.concept, row["value"], sd)
+    # the interval is that of both parts of the error; only that of the openings is common to concepts
+    parts = mean_effect(effect, side.steered.groups, training=side.steered.training)
+    rows = parts.sd_rows / parts.sd if parts.sd > 0 else 1.0
+    return Mean(side.steered.concept, row["value"], sd * rows, sd * math.sqrt(1 - min(rows, 1.0) ** 2), effect)
+
+
+def _over(debate: Debate, found: Sequence[Mean], *, share: bool) -> Row:
+    """Random-effects mean over concepts as a row; one without an error is left out. A share stays in [0, 1]."""
+    mean = mean_over(debate, found)
     lo, hi = (float(np.clip(end, 0, 1)) if share else end for end in (mean.lo, mean.hi))
-    return {"value": mean.value, "lo": lo, "hi": hi, "n": mean.n, "n_groups": mean.n}
+    return {"value": mean.value, "lo": lo, "hi": hi, "n": mean.n, "n_groups": mean.n, "n_unscored": mean.n_left_out}
+
+
+def mean_over(debate: Debate, found: Sequence[Mean]) -> OverConcepts:
+    """Random-effects mean over concepts, whose errors are correlated by the openings that they share.
+
+    One without an error is left out, and counted: NaN, or 0, which one fit has where the value is the same on all
+    openings, such as a contrast of two methods neither of which changes what is written. Openings alike on a few texts
+    do not say that all others are.
+    """
+    sd_k = np.array([math.hypot(one.sd_rows, one.sd_seeds) for one in found])
+    rows_k = np.array([one.sd_rows for one in found])
+    whole_k = np.isfinite(sd_k) & (sd_k > 0)
+    cluster_k = [debate.clusters[one.concept] for one in found]
+    own = [one.effect if one.effect is not None else np.zeros(len(c)) for one, c in zip(found, cluster_k, strict=True)]
+    seeds_k = np.array([one.sd_seeds for one in found])
+    error_kk = error_covariance(
+        [influence(one) for one in own], cluster_k, np.where(whole_k, rows_k, 0), np.where(whole_k, seeds_k, np.nan)
+    )
+    return over_concepts(np.array([one.value for one in found]), error_kk)
 
 
 def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
@@ -235,7 +286,8 @@ def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
         return None
     known = [joint.correlation for joint in joints]
     errors = [max((one.hi - one.lo) / 2 / _Z, _step(one.n) / 2) for one in known]
-    mean = over_concepts(np.array([one.value for one in known]), np.array(errors))
+    # openings move the effects of all methods alike, and so their order hardly: errors of concepts are taken as apart
+    mean = over_concepts(np.array([one.value for one in known]), np.diag(np.square(errors)))
     common = [m for m in joints[0].methods if all(m in joint.methods for joint in joints)]
     reads, steers = (
         np.array([[getattr(j, name).value[j.methods.index(m)] for m in common] for j in joints]) for name in ("x", "y")
@@ -302,16 +354,23 @@ def _contrasts(debate: Debate) -> list[Row]:
 
 
 def _over_contrasts(debate: Debate, metric: str, found: Mapping[tuple[str, str, str], Interval]) -> list[Row]:
-    """Mean over concepts of each contrast with its p after Holm over the contrasts; none of fewer than two concepts."""
+    """Mean over concepts of each contrast with its p after Holm over the contrasts; none of fewer than two concepts.
+
+    Concepts of which the contrast has no error (`mean_over`), or that lack a method, are left out and counted.
+    """
     lines = []
     for one in debate.contrasts:
-        each = [d for (_, method, than), d in found.items() if (method, than) == (one.method, one.than)]
-        # one fit without spread between openings says nothing of its error
-        each = [d for d in each if math.isfinite(d.sd) and d.sd > 0]
-        if len(each) > 1:
-            mean = over_concepts(np.array([d.value for d in each]), np.array([d.sd for d in each]))
+        means = []
+        for side in debate.sides:
+            steered = side.steered
+            if (d := found.get((steered.concept, one.method, one.than))) is not None:
+                apart = steered.effects[one.method, metric] - steered.effects[one.than, metric]
+                means.append(Mean(steered.concept, d.value, d.sd_rows, d.sd_seeds, apart))
+        mean = mean_over(debate, means) if means else None
+        if mean is not None and mean.n > 1:
             place = {"concept": ALL, "method": one.method, "than": one.than, "metric": metric}
-            lines.append(place | _numbers(mean) | {"n_groups": mean.n})
+            left_out = len(debate.sides) - mean.n
+            lines.append(place | _numbers(mean) | {"n_groups": mean.n, "n_left_out": left_out, "n_unscored": left_out})
     for line, p in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line["p_holm"] = p
         line["word"] = "undecided" if p >= LEVEL else "better" if line["value"] > 0 else "worse"
@@ -322,7 +381,7 @@ def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:
     for one in contrasts:
         place = _place(one["concept"], one["method"], one["metric"]) | {"task": "debate-contrast", "split": "both"}
         place |= {"versus": one["than"]}
-        yield place | {name: one[name] for name in ("value", "lo", "hi", "n", "n_groups")}
+        yield place | {name: one[name] for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
         yield place | {"metric": f"{one['metric']}:p_holm", "value": one["p_holm"], "n": one["n"]}
 
 
@@ -331,7 +390,7 @@ def _place(dataset: str, method: str, metric: str) -> Row:
 
 
 def _interval(found: Interval) -> Row:
-    return {name: getattr(found, name) for name in ("value", "lo", "hi", "n", "n_groups")}
+    return {name: getattr(found, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
 
 
 def _numbers(one: Any) -> dict[str, Any]:

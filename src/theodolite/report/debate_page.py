@@ -171,17 +171,26 @@ def contrasts(run: Run) -> Table:
                 Value("all concepts" if one["concept"] == "all" else one["concept"]),
                 number(signed(one["value"]), span(one["lo"], one["hi"], sign=True)),
                 *(number(p_value(one["p_holm"])), Value(one["word"], "", f"verdict {one['word']}")),
-                number(count(one["n"]), "concepts" if one["concept"] == "all" else "openings"),
+                number(count(one["n"]), _counted(one)),
             )
         )
         for one in listed
     )
     caption = (
         "Contrasts fixed before the run. Over all concepts: random-effects mean (REML, Hartung and Knapp), which is "
-        "about concepts like these, and Holm over the contrasts of one measure. On single concepts: those that are "
-        f"also read, Holm over contrasts and concepts; equivalent: within {facts['margin']:g} nats."
+        "about concepts like these, with errors correlated by the openings that concepts share, and Holm over the "
+        "contrasts of one measure. Left out: concepts where a method was not matched, or where the difference is the "
+        "same on all openings, which one fit has where neither method changes the text. On single concepts: those that "
+        f"are also read, Holm over contrasts and concepts; equivalent: within {facts['margin']:g} nats."
     )
     return Table(caption, head, lines)
+
+
+def _counted(one: Mapping[str, Any]) -> str:
+    """What a contrast is over, with the concepts that it leaves out."""
+    if one["concept"] != "all":
+        return "openings"
+    return f"concepts, {count(left)} left out" if (left := one.get("n_left_out", 0)) else "concepts"
 
 
 def figure(run: Run) -> Chart | None:

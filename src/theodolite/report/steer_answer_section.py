@@ -33,9 +33,10 @@ def answer_section(run: Run) -> Section:
         f"{signed(one['value'])} {span(one['lo'], one['hi'], sign=True)} nats of log-odds, p {p_value(one['p_holm'])} "
         f"(Holm), n = {count(one['n'])} openings."
         for one in facts["contrasts"]
-        if one["metric"] in usable(facts)
+        if one["metric"] in usable(facts) and one.get("family", "primary") == "primary"
     ]
-    blocks: list[Block] = [
+    blocks: list[Block] = [Text(words, "lead") for words in leaders(facts)]
+    blocks += [
         Text(
             f"Was the dictionary needed? {word.upper()}: {why}. Model: {subject}. {_scope(facts, word)}".strip(),
             "lead",
@@ -50,6 +51,29 @@ def answer_section(run: Run) -> Section:
     if run.recipe.get("quick"):
         blocks.insert(0, Text("Quick run: to look at, not to report.", "warning"))
     return Section("Which method steers?", blocks)
+
+
+def leaders(facts: Mapping[str, Any]) -> list[str]:
+    """Return for each measure on written text that decides which method moves it furthest, and which may as well."""
+    band = {one["metric"]: one for one in facts["bands"] if one["nats"] == facts["primary"]}
+    return [
+        _leader(one, facts["primary"], band.get(one["metric"]))
+        for one in facts.get("furthest", [])  # earlier versions had none
+        if one["metric"] in usable(facts)
+    ]
+
+
+def _leader(one: Mapping[str, Any], primary: float, band: Mapping[str, Any] | None) -> str:
+    words = (
+        f"Furthest at {primary:g} nat on {METRICS[one['metric']]}: {phrase(one['method'])}, {signed(one['value'])} "
+        f"{span(one['lo'], one['hi'], sign=True)} nats of log-odds, n = {count(one['n'])} openings."
+    )
+    if band is not None and abs(one["value"]) <= band["width"]:
+        return f"{words} It is no further than 95 % of random directions."
+    if one["methods"] == 1:
+        return words
+    alike = ", ".join(phrase(method) for method in one["alike"]) or f"none of the other {one['methods'] - 1} methods"
+    return f"{words} May be as far: {alike}."
 
 
 def dictionary(run: Run, facts: Mapping[str, Any]) -> tuple[str, str]:

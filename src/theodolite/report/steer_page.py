@@ -6,7 +6,7 @@ from theodolite.report.blocks import Facts, Line, Section, Table, Value, number
 from theodolite.report.counted import counted_warnings
 from theodolite.report.numbers import count, share, span
 from theodolite.report.pages import Page
-from theodolite.report.steer_answer_section import answer_section, dictionary
+from theodolite.report.steer_answer_section import answer_section, dictionary, leaders
 from theodolite.report.steer_contrasts_section import contrasts, contrasts_section
 from theodolite.report.steer_curves_section import curves, depth_sections, level_sections
 from theodolite.report.steer_effects_section import effects, effects_section
@@ -64,7 +64,7 @@ def _provenance(run: Run) -> Section:
 def _sentence(run: Run) -> str:
     facts = facts_of(run, "steering", SteeringFacts)
     word, why = dictionary(run, facts)
-    return f"{run.recipe['title']} Was the dictionary needed? {word}: {why}."
+    return " ".join([run.recipe["title"], *leaders(facts), f"Was the dictionary needed? {word}: {why}."])
 
 
 PAGE = Page(

@@ -1,4 +1,4 @@
-"""The section on strengths, doses, damage and selectivity of each method."""
+"""The section on strengths, doses, damage and effects on other concepts of each method."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from theodolite.core.control_documents import SteeringFacts, facts_of
 from theodolite.core.run import Run
 from theodolite.report.blocks import Line, Section, Table, Value, number
-from theodolite.report.numbers import share
+from theodolite.report.numbers import share, signed
 from theodolite.report.steer_words import phrase
 
 
@@ -20,7 +20,11 @@ def strengths(run: Run) -> Table:
     facts = facts_of(run, "steering", SteeringFacts)
     head = (
         *(Value("Method"), Value("Site"), number("Strength", "+ / \N{MINUS SIGN}"), number("Not matched", "cells")),
-        *(Value("Dose"), number("Damage of 5 %", "+ / \N{MINUS SIGN}"), number("Selectivity", "+ / \N{MINUS SIGN}")),
+        *(
+            Value("Dose"),
+            number("Damage of 5 %", "+ / \N{MINUS SIGN}"),
+            number("On other concepts", "+ / \N{MINUS SIGN}"),
+        ),
     )
     lines = []
     for method, about in facts["methods"].items():
@@ -34,7 +38,7 @@ def strengths(run: Run) -> Table:
                     number(f"{unmatched} of {len(about['strengths'])}"),
                     Value(judged["word"], judged["why"]) if judged else Value(_no_dose(about["strengths"])),
                     number(" / ".join(_crossing(about["damage"][split]) for split in "+-")),
-                    number(" / ".join(_share(about["selectivity"][split]) for split in "+-")),
+                    _elsewhere(about["selectivity"]),
                 )
             )
         )
@@ -42,8 +46,10 @@ def strengths(run: Run) -> Table:
         f"Strengths at {facts['primary']:g} nat in each method's own units, the mean over training sets. Dose: control "
         "if both signs move the targets' log-odds in opposite directions, the farther the larger the strength, and "
         "farther than random directions do. Damage: size of strength at which the loss on unrelated text rises by 5 %. "
-        "Selectivity: effect on the concept as a share of it and of the mean size of the effects on other concepts, in "
-        "nats of each one's own targets."
+        "On other concepts: mean size of the effects of the same edit on the targets of the other packaged concepts, "
+        "and the one that moves most, in nats of each one's own targets. These are words that move by other amounts: "
+        "compare methods by it, not with the effect on the concept, since what random directions do to these targets "
+        "is not measured."
     )
     return Table(caption, head, tuple(lines))
 
@@ -69,5 +75,9 @@ def _crossing(at: Mapping[str, Any] | None) -> str:
     return f"{at['value']:.3g}" if at["value"] is not None else f"> {at['last']:.3g}"
 
 
-def _share(found: Mapping[str, Any] | None) -> str:
-    return "not measured" if found is None else share(found["share"]["value"])
+def _elsewhere(found: Mapping[str, Any]) -> Value:
+    """Mean size of the effects on other concepts by sign, and below it the concept that moves most."""
+    known = {split: one for split, one in found.items() if one is not None and one.get("size") is not None}
+    sizes = [share(known[split]["size"]["value"]) if split in known else "not measured" for split in "+-"]
+    most = [f"{known[s]['most_of']} {signed(known[s]['most'])}" for s in "+-" if s in known]
+    return number(" / ".join(sizes), f"most {' / '.join(most)}" if most else "")

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from theodolite.core.control_documents import TrustFacts, facts_of
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Line, Section, Table, Text, Value, absent, number
-from theodolite.report.numbers import count, share, signed, span
+from theodolite.report.numbers import count, missing, share, signed, span
 
 TITLE = "Which prompts may be steered?"
 KINDS = {
@@ -18,13 +19,14 @@ BASELINES = {
     "margin": "the unsteered log-odds of the targets",
     "word_ngrams": "words of the prompt",
 }
+UNMATCHED = "not matched"
 Phrase = Callable[[str], str]
 
 
 def trust_section(run: Run, phrase: Phrase) -> Section:
     """Return the section, or one that says why the run has none; `phrase` writes the name of a method."""
-    told = run.read_json("trust")
-    if not told:
+    told = _facts(run)
+    if told is None:
         return Section(
             TITLE, [absent("This run has no selective steering: `theodolite compare NAME --admit` adds it.")]
         )
@@ -36,8 +38,8 @@ def trust_section(run: Run, phrase: Phrase) -> Section:
 
 def trust_table(run: Run, phrase: Phrase) -> Table:
     """Return one line for each method: verdict, certificate, and its figures on test prompts."""
-    told = run.read_json("trust")
-    if not told:
+    told = _facts(run)
+    if told is None:
         raise UserError("this run has no selective steering: `theodolite compare NAME --admit` adds it")
     head = (
         *(Value("Method"), Value("Verdict"), number("Right moves", "of all test prompts")),
@@ -53,8 +55,20 @@ def trust_table(run: Run, phrase: Phrase) -> Table:
     return Table(caption, head, lines)
 
 
+def _facts(run: Run) -> Mapping[str, Any] | None:
+    """Return what the stage found; None for a run that was not asked for it."""
+    # a run that was asked and lacks the document is damaged, which the reading of it says
+    asked = run.recipe.get("admit") is not None or run.read_json("trust") is not None
+    return facts_of(run, "trust", TrustFacts) if asked else None
+
+
+def _cells(told: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the methods that were asked for prompts: those whose strength was matched."""
+    return {method: about for method, about in told["methods"].items() if about["verdict"] != UNMATCHED}
+
+
 def _line(name: str, about: Mapping[str, Any]) -> Line:
-    if "certificate" not in about:  # a method whose strength was not matched
+    if about["verdict"] == UNMATCHED:
         return Line((Value(name), Value(about["verdict"], about["why"]), *(number("") for _ in range(5))))
     sure, left = about["certificate"], about["left_support"]
     shown = [number(share(x["value"]), span(x["lo"], x["hi"])) for x in (about["right_share"], about["coverage"])]
@@ -77,14 +91,14 @@ def _answer(told: Mapping[str, Any], phrase: Phrase) -> str:
         "selected": f"some prompts may be steered, chosen by their unsteered states (at least {share(told['alpha'])})",
         "nothing accepted": "no choice of prompts could be certified",
         "not steerable": "fewer than three prompts in ten move the right way",
-        "not matched": "no strength has the primary disturbance",
+        UNMATCHED: "no strength has the primary disturbance",
     }
     parts = [f"{', '.join(methods)}: {words[verdict]}" for verdict, methods in by_verdict.items()]
     return f"{'; '.join(parts)}." if parts else "No method could be asked."
 
 
 def _protocol(told: Mapping[str, Any]) -> str:
-    n = sum(about.get("certificate") is not None for about in told["methods"].values())
+    n = sum(about["certificate"] is not None for about in _cells(told).values())
     several = f" Each of the {n} certificates fails with at most this probability by itself." if n > 1 else ""
     return (
         f"Prompts: {count(told['prompts'])} {KINDS[told['kind']]}, in four parts: to learn on, to choose on, to "
@@ -105,8 +119,8 @@ def _gains(told: Mapping[str, Any], phrase: Phrase) -> Table | None:
                 number(count(gain["n"])),
             )
         )
-        for method, about in told["methods"].items()
-        for name, gain in about.get("contrasts", {}).items()
+        for method, about in _cells(told).items()
+        for name, gain in about["contrasts"].items()
     ]
     head = (Value("Method"), Value("Less"), number("Share of right moves"), number("n", "test prompts"))
     caption = "Share of right moves among accepted prompts, less that among as many prompts chosen otherwise."
@@ -114,8 +128,8 @@ def _gains(told: Mapping[str, Any], phrase: Phrase) -> Table | None:
 
 
 def _no_gains(told: Mapping[str, Any]) -> str:
-    shares = [about["development_share"] for about in told["methods"].values() if "development_share" in about]
-    inside = sum(0.3 <= value <= 0.8 for value in shares)
+    shares = [about["development_share"] for about in _cells(told).values()]
+    inside = sum(not missing(value) and 0.3 <= value <= 0.8 for value in shares)
     if inside:
         return "No gain over a baseline: no choice by the state was certified where it could be compared."
     return (
