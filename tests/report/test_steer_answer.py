@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from theodolite.report.steer_answer import BIAS, FROZEN, MEANS, SET, Moves, dictionary_answer
+from theodolite.report.steer_answer import BIAS, FROZEN, MEANS, SET, PrimaryEffects, dictionary_answer
 
 METRICS = ["effect_sentence", "effect_ngrams"]
 METHODS = [SET, MEANS, FROZEN, BIAS]
@@ -31,7 +31,7 @@ def answered(
         for split, value in (("+", plus), ("-", minus), ("both", (plus - minus) / 2)):
             for metric in METRICS:
                 rows[method, split, metric] = {"value": value, "lo": value - reach, "hi": value + reach}
-    return dictionary_answer(contrasts, metrics, 0.2, Moves(METHODS, rows, bands or {}))[part]
+    return dictionary_answer(contrasts, metrics, 0.2, PrimaryEffects(METHODS, rows, bands or {}))[part]
 
 
 def test_it_was_needed_where_the_latent_set_is_ahead_of_everything() -> None:
@@ -74,7 +74,7 @@ def test_the_vocabulary_bias_has_to_be_passed_too() -> None:
 def test_a_strength_that_was_not_matched_leaves_it_undecided_and_a_method_that_is_absent_unasked() -> None:
     unmatched = {pair: one for pair, one in ALL_AHEAD.items() if FROZEN not in pair}
     assert answered(unmatched) == "undecided"
-    assert dictionary_answer([], METRICS, 0.2, Moves([MEANS, BIAS]))[0] == "not asked"
+    assert dictionary_answer([], METRICS, 0.2, PrimaryEffects([MEANS, BIAS]))[0] == "not asked"
     assert answered(ALL_AHEAD, metrics=[]) == "not asked"
 
 

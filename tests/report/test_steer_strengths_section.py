@@ -19,7 +19,13 @@ def method(*seeds: tuple[float, float], reason: str = "") -> dict[str, Any]:
             every.append({"split": split, "nats": 0.1, "strength": strength, "reason": ""})
     every[-1]["reason"] = reason
     nothing = {"+": None, "-": None}
-    about = {"site": "", "spent": [1.0] * len(seeds), "strengths": every, "damage": nothing, "selectivity": nothing}
+    about: dict[str, Any] = {
+        "site": "",
+        "spent": [1.0] * len(seeds),
+        "strengths": every,
+        "damage": nothing,
+        "selectivity": nothing,
+    }
     return about | {"dose": {"effect_targets": None}}
 
 

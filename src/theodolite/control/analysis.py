@@ -110,15 +110,15 @@ def _ground(state: Steering, tick: Steps) -> None:
 
 
 def _measure(state: Steering, tick: Steps) -> None:
-    recipe, absent = state.recipe, set[str]()
+    recipe, absent = state.recipe, set[tuple[str, str]]()
     work = [(s, m, seed) for s in recipe.sites for m in recipe.methods for seed in range(recipe.seeds)]
     each = len(SIGNS) * len(recipe.nats)  # cells of a method
     for number, (site, method, seed) in enumerate(work):
         cells = partial(_tick_cells, tick, f"{method}, {site}", number * each, len(work) * each)
         cells(0)
-        first = state.measured.get(recipe.site, {}).get(method)
-        # a prompt or a bias of the logits is at no depth: it is measured once
-        if method in absent or (site != recipe.site and first and not _at_depth(first[0]["site"])):
+        if {(site, method), (recipe.site, method)} & absent:
+            continue
+        if site != recipe.site and not control_method(method).at_depth:  # measured once, at the first site
             continue
         made_by = code_hash(*control_method(method).made_by())
         try:
@@ -126,17 +126,15 @@ def _measure(state: Steering, tick: Steps) -> None:
         except Absent as error:
             at = "" if site == recipe.site else f" at {site}"
             state.run.note("absent", 1, f"{method}{at}: {error}")
-            absent |= {method} if site == recipe.site else set()
+            absent.add((site, method))
+            # fits on some of the training sets alone can be compared with nothing
+            state.measured.get(site, {}).pop(method, None)
             continue
         state.measured.setdefault(site, {}).setdefault(method, []).append(found)
     if not state.measured.get(recipe.site):
         why = "; ".join(note["text"] for note in state.run.notes if note["kind"] == "absent")
         raise UserError(f"none of the methods could be fitted ({why}): choose others with --methods")
     state.run.begin()  # openings, targets and methods are known to be usable: only now may a run be replaced
-
-
-def _at_depth(site: str) -> bool:
-    return site not in ("", "logits")
 
 
 def _tick_cells(tick: Steps, step: str, before: int, total: int, done: int) -> None:
@@ -147,6 +145,8 @@ def _tick_cells(tick: Steps, step: str, before: int, total: int, done: int) -> N
 def _measured(state: Steering, site: str, method: str, seed: int, tick: Callable[[int], None]) -> Numbers:
     fitted, material = control_method(method), state.material(site, seed)
     control = fitted.fit(material)
+    if fitted.at_depth != (control.site is not None and control.site.part != "logits"):
+        raise TypeError(f"{method} has at_depth={fitted.at_depth} and changes {control.site or 'no site'}: declare it")
     numbers = measure(control, state.ground, state.recipe, tick)
     return numbers | {"about": fitted.describe()}
 

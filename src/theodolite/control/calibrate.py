@@ -11,7 +11,6 @@ from theodolite.control.passes import Passes
 from theodolite.core.errors import UserError
 
 NATS = (0.03, 0.1, 0.3)
-OVERDRIVE = 1.0  # nats from which on effects of the default model fall again
 TOLERANCE = 0.02  # of the wanted level
 BUDGET = 12.0  # forward passes over the texts for all levels and both signs of a control
 _TRIES = 8  # evaluations of one level
@@ -49,11 +48,6 @@ class Calibrated:
     def reached(self) -> bool:
         """Return whether the disturbance is the wanted one."""
         return self.reason == ""
-
-    @property
-    def overdrive(self) -> bool:
-        """Return whether the wanted level is so high that effects are expected to fall again."""
-        return self.nats >= OVERDRIVE
 
 
 @dataclass

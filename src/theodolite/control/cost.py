@@ -13,6 +13,7 @@ from theodolite.control.control import VectorControl
 from theodolite.control.damage import cloze_sentences
 from theodolite.control.effects import ScoredOpenings, Targets
 from theodolite.control.measure import SIGNS
+from theodolite.control.method import control_method
 from theodolite.control.neutral_texts import TOKENS, neutral_texts
 from theodolite.control.null_draws import NULLS, OTHER_CONCEPTS
 from theodolite.control.passes import Passes
@@ -28,7 +29,6 @@ TRIAL_SHARE = 0.05  # of the norm of a state, added in the trial: how much is ad
 # Passes over the texts of disturbance until a level is matched. Methods of the default model's core tables took 2.4 a
 # level, random directions 2 (they are matched within a tenth).
 MATCHING, MATCHING_DRAW = 2.4, 2.0
-AT_NO_DEPTH = ("prompt", "logit_bias")  # methods that act at no site: they are measured once, not at each depth
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,13 @@ def units(recipe: SteerRecipe, present: Sequence[str], has_targets: bool) -> Uni
 
     present: the methods whose parts are there. A recipe's sites must be spelt out.
 
-    >>> recipe = SteerRecipe(kind="steer", name="a", title="A", concept="joy", sites=["blocks.1.resid_post"])
-    >>> found = units(recipe, ["latent", "logit_bias"], True)
+    >>> sites = ["blocks.1.resid_post", "blocks.2.resid_post"]
+    >>> recipe = SteerRecipe(kind="steer", name="a", title="A", concept="joy", sites=sites)
+    >>> found = units(recipe, ["latent", "logit_bias(smoothing=2)"], True)      # the bias is at no depth
     >>> found.fits, found.cells, found.written, found.draws
-    (2, 12, 4, 180)
+    (3, 18, 6, 180)
     """
-    at_depth = [method for method in present if method not in AT_NO_DEPTH]
+    at_depth = [method for method in present if control_method(method).at_depth]
     fits = recipe.seeds * (len(present) + len(at_depth) * (len(recipe.sites) - 1))
     sides, levels = len(SIGNS), len(recipe.nats)
     of_nulls = [

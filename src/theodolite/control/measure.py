@@ -57,10 +57,10 @@ def measure(control: Control, ground: Ground, recipe: SteerRecipe, tick: Callabl
 
 
 def curve(control: Control, cells: list[Numbers], ground: Ground, n: int) -> list[Numbers]:
-    """Return disturbance and effects on targets at n strengths of each sign, in equal ratios from .01 to 1 nat.
+    """Return disturbance and effects on targets at n strengths of each sign, in equal ratios from .01 nat upwards.
 
-    The ends are taken from the calibrated strengths, on a line of log KL against log strength: nothing is matched
-    anew. A sign of which no level was matched has no curve.
+    Nothing is matched anew: the lower end lies on a line of log KL against log strength through the calibrated points,
+    the upper one is the calibrated strength whose disturbance is nearest to 1 nat. A sign without any has no curve.
     """
     found = []
     for split, sign in SIGNS.items() if n else ():
@@ -78,7 +78,7 @@ def curve(control: Control, cells: list[Numbers], ground: Ground, n: int) -> lis
 
 
 def _between(kl_at: dict[float, float], n: int) -> list[float]:
-    """Strengths from where the disturbance is about .01 nat to where it is about 1 nat, or the largest known one."""
+    """Strengths from where the disturbance is about .01 nat to the known one at which it is nearest to 1 nat."""
     if not kl_at:
         return []
     sizes = sorted(kl_at)
@@ -119,8 +119,8 @@ def measure_draw(
 ) -> Numbers:
     """Return strength, kl and mean effects of a null direction at some levels, one sign: its opposite is a draw too.
 
-    first: the strength to begin the search at, as another draw had it at the first of the levels.
-    Without written text where none is asked for. An unmatched level has NaN (null in JSON) for its effects.
+    first: the strength to begin the search at, as another draw had it at the first of the levels. written: whether
+    text is written too, at the primary level. An unmatched level has no effects.
     """
     start = ground.disturbance.spent
     side, cells = Curve(control, ground.disturbance), []

@@ -21,10 +21,12 @@ class Method:
     a control and sets three names. `passes_` counts the texts that it ran through the model, once for each time, beside
     the training rows that it was given; `n_fits_` counts the fits and candidates that it chose among; `facts_` holds
     what a report can say of the result, as JSON. `saw` says in words what the method was allowed to see, `needs` names
-    the optional parts of the material that it cannot do without.
+    the optional parts of the material that it cannot do without. `at_depth` is False for a method that changes no state
+    inside the model, such as a prompt or a bias of the logits: a run at several sites measures it once.
     """
 
     saw: ClassVar[str] = "training texts and labels"
+    at_depth: ClassVar[bool] = True
     needs: tuple[str, ...] = ()
     passes_: int
     n_fits_: int

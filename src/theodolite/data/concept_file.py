@@ -73,7 +73,7 @@ class Parts:
     """A concept's rows by what they are for; no group is in two of the first three.
 
     direction: where directions are fitted. development: where sites, latents and conditions are chosen. classifier:
-    where the classifiers of generated text are trained. What is judged are the openings, which no text contains.
+    where the classifiers of generated text are trained. Methods are measured on the openings, which no text contains.
     """
 
     direction: LabelledTexts

@@ -23,7 +23,7 @@ class Timed(Plan, Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedComparison:
     """One comparison of a debate: the Run that is there already, or the plan of a new one."""
 
     wanted: Wanted
@@ -36,7 +36,7 @@ class DebatePlan:
     """The comparisons of a debate in their order; a finished one takes no time."""
 
     recipe: DebateRecipe
-    parts: tuple[Part, ...]
+    parts: tuple[PlannedComparison, ...]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -69,10 +69,10 @@ def planned(recipe: DebateRecipe, model: Model | None, machine: Machine) -> Deba
     parts, opened = [], _Models(model, machine)
     for one, run in zip(asked, runs, strict=True):
         if run is not None:
-            parts.append(Part(one, run=run))
+            parts.append(PlannedComparison(one, run=run))
             continue
         plan: Any = Analyses()[KINDS[one.part]].plan
-        parts.append(Part(one, plan=plan(one.recipe, *opened.of(one.recipe))))
+        parts.append(PlannedComparison(one, plan=plan(one.recipe, *opened.of(one.recipe))))
     return DebatePlan(recipe, tuple(parts))
 
 

@@ -16,7 +16,7 @@ Fixed = Mapping[tuple[str, str, str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Moves:
+class PrimaryEffects:
     """Effects at the primary disturbance, each with value, lo and hi, by (method, split, metric); bands by metric.
 
     methods: all methods of the run, also those whose strength could not be matched. bands: what 95 % of random
@@ -41,7 +41,7 @@ class Moves:
 
 
 def dictionary_answer(
-    contrasts: Sequence[Mapping[str, Any]], metrics: Sequence[str], margin: float, moves: Moves
+    contrasts: Sequence[Mapping[str, Any]], metrics: Sequence[str], margin: float, found: PrimaryEffects
 ) -> tuple[str, str]:
     """Return whether a dictionary was needed, yes, no, undecided or not asked, and why, from the contrasts.
 
@@ -53,35 +53,35 @@ def dictionary_answer(
     >>> contrast = {"method": "latent_set", "metric": "effect_sentence", "verdict": "worse", "lo": -2.0, "hi": -1.0}
     >>> lines = [contrast | {"than": than} for than in ("difference_in_means", "frozen_encoder_latent_set")]
     >>> known = {("difference_in_means", "both", "effect_sentence"): {"value": 3.0, "lo": 2.5, "hi": 3.5}}
-    >>> moves = Moves(["latent_set", "difference_in_means", "frozen_encoder_latent_set"], known)
-    >>> dictionary_answer(lines, ["effect_sentence"], 0.2, moves)
+    >>> found = PrimaryEffects(["latent_set", "difference_in_means", "frozen_encoder_latent_set"], known)
+    >>> dictionary_answer(lines, ["effect_sentence"], 0.2, found)
     ('no', 'the latent set is not ahead of the difference in means by 0.2 nats')
     """
     if not metrics:
         return "not asked", "no classifier of written text tells held-out texts of this concept"
-    if not {SET, MEANS, FROZEN} <= set(moves.methods):
+    if not {SET, MEANS, FROZEN} <= set(found.methods):
         return "not asked", "this run has no latent set beside both controls"
     fixed = {(one["method"], one["than"], one["metric"]): one for one in contrasts}
     if any((SET, than, metric) not in fixed for than in BESIDE for metric in metrics):
         return "undecided", "a contrast with the latent set is missing: not asked for, or a strength not matched"
     if all(fixed[SET, than, metric]["verdict"] == "better" for than in BESIDE for metric in metrics):
-        return _when_ahead(fixed, metrics, margin, moves)
+        return _when_ahead(fixed, metrics, margin, found)
     for than, words in BESIDE.items():
         behind = all(_excludes(fixed[SET, than, metric], margin) for metric in metrics)
         # two methods that both move nothing are equal on any measure
-        if behind and all(moves.steers(than, metric, margin) for metric in metrics):
+        if behind and all(found.steers(than, metric, margin) for metric in metrics):
             return "no", f"the latent set is not ahead of {words} by {margin:g} nats"
-    if not any(moves.steers(method, metric, margin) for method in moves.methods for metric in metrics):
+    if not any(found.steers(method, metric, margin) for method in found.methods for metric in metrics):
         return "undecided", f"no method moves written text by {margin:g} nats and farther than random directions"
     return "undecided", "the contrasts do not agree, or their intervals are too wide"
 
 
-def _when_ahead(fixed: Fixed, metrics: Sequence[str], margin: float, moves: Moves) -> tuple[str, str]:
+def _when_ahead(fixed: Fixed, metrics: Sequence[str], margin: float, found: PrimaryEffects) -> tuple[str, str]:
     """Answer where the latent set is better than both controls: what else has to hold before that is a yes."""
-    if not all(moves.steers(SET, metric, margin) for metric in metrics):
+    if not all(found.steers(SET, metric, margin) for metric in metrics):
         why = f"does not move written text by {margin:g} nats and farther than random directions"
         return "undecided", f"the latent set is ahead, but {why}"
-    if not all(moves.both_ways(SET, metric) for metric in metrics):
+    if not all(found.both_ways(SET, metric) for metric in metrics):
         return "undecided", "the latent set is ahead, but does not move written text both ways"
     if not all(_ahead_of_bias(fixed, metric) for metric in metrics):
         return "undecided", "the latent set is ahead, but not shown to be ahead of the vocabulary logit bias"

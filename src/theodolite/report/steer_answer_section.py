@@ -7,7 +7,7 @@ from theodolite.core.control_documents import SteeringFacts, facts_of
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Points, Section, Text, absent
 from theodolite.report.numbers import count, p_value, signed, span
-from theodolite.report.steer_answer import FROZEN, MEANS, SET, Moves, dictionary_answer
+from theodolite.report.steer_answer import FROZEN, MEANS, SET, PrimaryEffects, dictionary_answer
 from theodolite.report.steer_words import METRICS, PRIMARY, at_first, phrase, usable
 
 WORDS = {
@@ -82,8 +82,8 @@ def dictionary(run: Run, facts: Mapping[str, Any]) -> tuple[str, str]:
     at = rows[(rows["task"] == "steer") & (rows["nats"] == facts["primary"]) & at_first(rows, facts)]
     effects = {(one["method"], one["split"], one["metric"]): one for one in at.to_dict("records")}
     bands = {one["metric"]: one["width"] for one in facts["bands"] if one["nats"] == facts["primary"]}
-    moves = Moves(list(facts["methods"]), effects, bands)
-    return dictionary_answer(facts["contrasts"], usable(facts), facts["margin"], moves)
+    found = PrimaryEffects(list(facts["methods"]), effects, bands)
+    return dictionary_answer(facts["contrasts"], usable(facts), facts["margin"], found)
 
 
 def _scope(facts: Mapping[str, Any], word: str) -> str:

@@ -23,6 +23,7 @@ class LogitBias(Method):
     """
 
     saw = "training texts and labels, no states"
+    at_depth = False
 
     def __init__(self, smoothing: float = 1.0) -> None:
         self.smoothing = smoothing

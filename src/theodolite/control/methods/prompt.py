@@ -18,6 +18,7 @@ class Prompt(Method):
     """
 
     saw = "the instruction, no texts"
+    at_depth = False
     needs = ("instruction",)
 
     def fit(self, material: Material) -> Control:
