@@ -89,7 +89,7 @@ def conclude(found: Measured, elsewhere: Sequence[Measured] = ()) -> tuple[list[
         "methods": {method: _about(found, method, bands) for method in found.methods},
         "bands": [{"nats": nats, "metric": metric} | _numbers(one) for (nats, metric), one in bands.items()],
         "contrasts": contrasts,
-        "furthest": [one for metric in METRICS if (one := _furthest(found, metric)) is not None],
+        "furthest": [lead for metric in METRICS if (lead := _furthest(found, metric)) is not None],
         "classifiers": [
             {
                 "name": one.name,
