@@ -87,7 +87,7 @@ class Passes:
 
     @property
     def unchanged(self) -> Predictions:
-        """What the unchanged model predicts at all targets."""
+        """Predictions of the unchanged model at all targets."""
         return Predictions(torch.arange(self.n_rows), self.clean)
 
     @classmethod
