@@ -128,12 +128,11 @@ def calibration(model: Model, n_texts: int, draws: int, site: str) -> None:
     source = SteerRequest(PROMPT, "sentiment", method="difference_in_means", site=site)
     control = resolve(source).fit(model, source).control
     passes = Passes.of(model, neutral_texts("sentiment", n_texts))
-    passes.starts(model.site(site).block or 0)  # once for all methods, so that none is charged for them
-    shared = passes.spent
+    passes.starts(model.site(site).block or 0)  # once for all methods: not part of the seconds of one
     start = time.process_time()
     found = calibrate_levels(control, passes)
-    spent, seconds = passes.spent - shared, time.process_time() - start
-    print(f"calibration at {site}, {n_texts} texts: {shared:.2f} forward passes are shared by all methods")
+    spent, seconds = passes.spent, time.process_time() - start
+    print(f"calibration at {site}, {n_texts} texts: {passes.shared:.2f} forward passes are shared by all methods")
     print(
         f"  difference in means, 3 levels, both signs: {spent:.2f} passes, "
         f"{sum(one.n_evaluations for one in found)} evaluations, {seconds:.1f} s, "

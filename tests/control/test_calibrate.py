@@ -26,7 +26,7 @@ class Planted:
     has_dial: bool = True
     method: str = "planted"
     site: Any = None
-    spent: float = 1.0
+    spent: float = 0.0
     strongest: float = 0.0
 
     def at(self, strength: float) -> Any:
@@ -71,8 +71,8 @@ def test_all_levels_and_both_signs_are_hit_within_the_budget(name: str) -> None:
         assert one.strength * sign > 0
         assert abs(CURVES[name](one.strength) / one.nats - 1) <= 0.02
     assert abs(every[0].strength) < abs(every[1].strength) < abs(every[2].strength)
-    assert planted.spent - 1 <= BUDGET
-    assert sum(one.spent for one in every) == pytest.approx(planted.spent - 1)
+    assert planted.spent <= BUDGET
+    assert sum(one.spent for one in every) == pytest.approx(planted.spent)
 
 
 def test_a_draw_that_begins_where_another_ended_takes_two_passes_and_never_more_than_it_may() -> None:
@@ -108,7 +108,7 @@ def test_latents_that_begin_above_the_level_are_a_floor_and_a_dip_is_followed() 
 def test_the_budget_ends_the_search_with_the_nearest_point() -> None:
     planted = Planted(CURVES["slow"], cost=1.0)
     every = calibrate_levels(planted, planted, budget=4.0)  # type: ignore[arg-type]
-    assert planted.spent - 1 <= 4.0
+    assert planted.spent <= 4.0
     assert every[-1].reason == "budget"
     assert not every[-1].capped
 

@@ -45,6 +45,7 @@ negative: English
 texts: {file: '%s', group: group}
 targets: {positive: [q], negative: [x]}
 """
+NUMBER = itertools.count()
 MEASURED, DRAWN = "strengths and effects", "random directions"  # the stages that keep what they found
 
 
@@ -71,7 +72,7 @@ class Child:
     """
 
     def __init__(self, place: Path, model: Model, out: str, cache: str = "cache", stage: str = "", dies: int = 0):
-        self.said, self.told = place / f"{out}-said.txt", os.pipe()
+        self.said, self.told = place / f"said-{next(NUMBER)}.txt", os.pipe()
         self.pid = os.fork()
         if self.pid:
             os.close(self.told[1])
@@ -114,6 +115,7 @@ def artefacts(run: Run) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run.folder / "artefacts").iterdir()}
 
 
+@pytest.mark.slow
 def test_kills_and_a_second_process_change_no_number(place: Path, model: Model) -> None:
     assert Child(place, model, "whole", cache="other").end() == (0, "")
     whole, draw = Run.open(place / "whole"), random.Random(0)

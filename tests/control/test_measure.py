@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from theodolite.control.behind import at_the_end
+from theodolite.control.calibrate import calibrate_levels
+from theodolite.control.control import VectorControl
+from theodolite.control.dial import PromptDial
 from theodolite.control.effects import ScoredOpenings, Targets
 from theodolite.control.measure import on_targets
 from theodolite.control.passes import Passes
@@ -31,3 +34,21 @@ def test_two_sets_of_targets_cost_one_pass_behind_the_openings() -> None:
     assert behind.spent - before == pytest.approx(1.0)  # all blocks over all openings, once
     assert found["effect_targets"].tolist() == apart["scored"].tolist()
     assert found["effect_unseen"].tolist() == apart["unseen"].tolist()
+
+
+def test_the_states_that_all_controls_share_are_no_cost_of_the_first() -> None:
+    model = Model(tiny_model(), byte_tokenizer())
+    passes = Passes.of(model, ["a text", "another one, longer"])
+    push = VectorControl.scaled(model, "difference_in_means", "blocks.1.resid_post", [1.0] + [0.0] * 31, 5.0)
+    first, again = (calibrate_levels(push, passes) for _ in range(2))
+    assert [one.spent for one in first] == [one.spent for one in again]
+
+
+def test_an_instruction_costs_as_much_whatever_was_measured_before() -> None:
+    model = Model(tiny_model(), byte_tokenizer())
+    passes = Passes.of(model, ["a text", "another one, longer"])
+    found = []
+    for _ in range(2):
+        passes.forget()
+        found.append(sum(one.spent for one in calibrate_levels(PromptDial(model, "Be brief. "), passes)))
+    assert found[0] == found[1] > 0

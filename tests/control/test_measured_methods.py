@@ -31,7 +31,7 @@ def measured(
     methods = ["lat", "latent", "prompt"]
     given: dict[str, Any] = {"methods": methods, "seeds": 3, "site": SITES[0], "sites": SITES}
     recipe = SteerRecipe(kind="steer", name="a", title="A", concept="joy", **given)
-    run = SimpleNamespace(note=lambda *one: notes.append(one), notes=[])
+    run = SimpleNamespace(note=lambda *one: notes.append(one), notes=[], begin=lambda: None)
     state: Any = SimpleNamespace(recipe=recipe, measured={}, run=run)
     tick: Any = SimpleNamespace(tell=lambda *now: None)
     analysis._measure(state, tick)

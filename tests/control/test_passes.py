@@ -55,34 +55,35 @@ def test_a_pass_from_the_first_changed_block_is_the_whole_pass_bit_for_bit(famil
 def test_without_interventions_the_divergence_is_exactly_0_and_costs_nothing() -> None:
     model = make()
     passes = Passes.of(model, TEXTS)
-    spent = passes.spent
     assert passes.kl(Intervened(model)).tolist() == [0.0] * 4
-    assert passes.spent == spent == pytest.approx(1.0)
+    assert passes.spent == 0
+    assert passes.shared == pytest.approx(1.0)
 
 
 def test_spent_counts_blocks_and_the_states_before_a_block_run_once() -> None:
     model = make()
     passes = Passes.of(model, TEXTS, batch_tokens=30)
-    for policy, cost in (
-        (push(model, "blocks.2.resid_pre"), 2 / 3 + 1 / 3),  # the states before block 2, then block 2
-        (push(model, "blocks.2.resid_post"), 1 / 3),
-        (push(model, "blocks.1.resid_mid"), 1 / 3 + 2 / 3),
-        (push(model, "blocks.2.mlp_out"), 1 / 3),
-        (push(model, "final_norm"), 1 / 3),
-        (push(model, "embed"), 1.0),
+    for policy, once, cost in (
+        (push(model, "blocks.2.resid_pre"), 2 / 3, 1 / 3),  # the states before block 2, then block 2
+        (push(model, "blocks.2.resid_post"), 0, 1 / 3),
+        (push(model, "blocks.1.resid_mid"), 1 / 3, 2 / 3),
+        (push(model, "blocks.2.mlp_out"), 0, 1 / 3),
+        (push(model, "final_norm"), 0, 1 / 3),
+        (push(model, "embed"), 0, 1.0),
     ):
-        before = passes.spent
+        before, shared = passes.spent, passes.shared
         passes.kl(policy)
         assert passes.spent - before == pytest.approx(cost), policy
+        assert passes.shared - shared == pytest.approx(once), policy
 
 
 def test_states_before_a_block_go_on_from_those_before_an_earlier_one() -> None:
     model = make()
     passes = Passes.of(model, TEXTS)
     passes.kl(push(model, "blocks.1.resid_pre"))
-    before = passes.spent
+    before = passes.shared
     later = passes.starts(2)
-    assert passes.spent - before == pytest.approx(1 / 3)
+    assert passes.shared - before == pytest.approx(1 / 3)
     fresh = Passes.of(model, TEXTS).starts(2)
     for one, other in zip(later, fresh, strict=True):
         assert one is not None

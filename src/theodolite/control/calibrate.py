@@ -13,6 +13,7 @@ from theodolite.core.errors import UserError
 NATS = (0.03, 0.1, 0.3)
 TOLERANCE = 0.02  # of the wanted level
 BUDGET = 12.0  # forward passes over the texts for all levels and both signs of a control
+PLACES = 6  # of counted passes: a difference of sums is rounded otherwise after other sums
 _TRIES = 8  # evaluations of one level
 _FIRST = 0.5  # first strength, in tenths of the cap
 _STEP = math.log(16.0)  # most that one step multiplies or divides a strength by
@@ -132,7 +133,8 @@ def calibrate(
         evaluations += 1
         strength = propose(curve.kl_at, nats, cap)
     kl = curve.kl_at.get(strength, 0.0)
-    return Calibrated(curve.sign * strength, kl, nats, curve.passes.spent - before, evaluations, reason)
+    spent = round(curve.passes.spent - before, PLACES)
+    return Calibrated(curve.sign * strength, kl, nats, spent, evaluations, reason)
 
 
 def calibrate_levels(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from theodolite.control.calibrate import BUDGET, NATS, Calibrated, Curve, calibrate, calibrate_levels
+from theodolite.control.calibrate import BUDGET, NATS, PLACES, Calibrated, Curve, calibrate, calibrate_levels
 from theodolite.control.classifiers import written_effect
 from theodolite.control.control import Control
 from theodolite.control.damage import distinct_2, fluency, loops, predicted
@@ -38,6 +38,7 @@ def measure(control: Control, ground: Ground, recipe: SteerRecipe, tick: Callabl
     is a point of its own, namely one without a dial, and the whole instruction. `curve`: effects at further strengths.
     """
     found: list[Calibrated] = []
+    ground.disturbance.forget()  # what a control costs, and its budget, depend on no control before it
     if control.has_dial:
         # a level more needs its share of passes more
         budget = BUDGET * max(1.0, len(recipe.nats) / len(NATS))
@@ -134,7 +135,7 @@ def measure_draw(
                 effects |= _on_written(policy, _write(policy, ground, recipe), ground, recipe)
             cell |= {name: float(np.mean(effect)) for name, effect in effects.items()}
         cells.append(cell)
-    return {"spent": side.passes.spent - start, "cells": cells}
+    return {"spent": round(side.passes.spent - start, PLACES), "cells": cells}
 
 
 def _splits(recipe: SteerRecipe) -> list[str]:

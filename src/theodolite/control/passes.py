@@ -44,8 +44,9 @@ class Passes:
     A target is a token after which the next one is predicted; a row is one target, text after text. `clean` holds the
     log-probabilities (rows, vocabulary) of the unchanged model in float32. The states before a block are kept once a
     change at that block has asked for them, (n, t, d) each; those before `changes` that are still to come, from the
-    first pass on. `spent` counts what has run in forward passes over all the
-    tokens: blocks times tokens, the first clean pass included, unembeddings not.
+    first pass on. `spent` counts what has run for policies in forward passes over all the tokens: blocks times tokens,
+    unembeddings not. `shared` counts alike what has run once for all of them, the clean pass and the states before
+    blocks: no policy is charged for being the first.
 
     Memory: rows * vocabulary * 4 bytes for `clean` (302 MB at 1,536 rows and a vocabulary of 49,152), as much again for
     what a policy gives, and twice as much at most for the prompts of a dial. More than half of what is free is refused.
@@ -56,7 +57,7 @@ class Passes:
     >>> passes = Passes.of(model, ["a text", "another one"], max_tokens=8)
     >>> push = Intervened(model, (Intervention.add("blocks.2.resid_pre", [1.0] * 32),))
     >>> tuple(passes.clean.shape), passes.kl(push).shape, round(passes.spent, 3)
-    ((14, 260), (2,), 2.0)
+    ((14, 260), (2,), 0.333)
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class Passes:
         self._starts: dict[int, list[Start]] = {}
         self._ends: list[Tensor] | None = None
         self._kept: dict[Any, Tensor] = {}
-        self.spent = 0.0
+        self.spent = self.shared = 0.0
         before, _ = self._split(changes)
         self.clean = self._first_pass(self._first_block(before) if before else 0)
+        self.spent, self.shared = 0.0, self.spent
 
     @property
     def unchanged(self) -> Predictions:
@@ -153,7 +155,7 @@ class Passes:
         block = min(self._first_block(before), depth) if before else depth
         found = []
         for part, start in zip(self._parts, self.starts(block), strict=True):
-            self._count(part.tokens, site.last_block(self.model.n_blocks) + 1 - block)
+            self.spent += self._passes(part.tokens, site.last_block(self.model.n_blocks) + 1 - block)
 
             def at_targets(_: Site, h: Tensor, chosen: Tensor = part.targets) -> Tensor:
                 return h[chosen.to(h.device)]
@@ -183,7 +185,7 @@ class Passes:
             nearest = max((known for known in self._starts if known < block), default=0)
             site, found = Site(block, "resid_pre"), []
             for part, before in zip(self._parts, self.starts(nearest), strict=True):
-                self._count(part.tokens, block - nearest)
+                self.shared += self._passes(part.tokens, block - nearest)
                 state = run(self.model.network, part.tokens, [site], after=before).activations[site]
                 found.append(Start(block, state, part.tokens))
             self._starts[block] = found
@@ -196,6 +198,10 @@ class Passes:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = found
         return found
+
+    def forget(self) -> None:
+        """Drop what `kept` holds."""
+        self._kept.clear()
 
     def of_other_tokens(self, tokens: Tokens, targets: Tensor) -> Tensor:
         """Log-probabilities (rows, vocabulary) of the unchanged model at as many targets of other tokens.
@@ -238,7 +244,7 @@ class Passes:
 
         keep: a block, and a list to which the states before it are added.
         """
-        self._count(part.tokens, self.model.n_blocks - block)
+        self.spent += self._passes(part.tokens, self.model.n_blocks - block)
         network, chosen = self.model.network, part.targets
         batch = Batch(part.index, len(self.tokens))
         kept = [Site(keep[0], "resid_pre")] if keep else []
@@ -308,8 +314,9 @@ class Passes:
                 firsts.append(site.block if site.block is not None else (0 if site.part == "embed" else last))
         return min(firsts)
 
-    def _count(self, tokens: Tokens, blocks: int) -> None:
-        self.spent += blocks / self.model.n_blocks * int(tokens.mask.sum()) / int(self.tokens.mask.sum())
+    def _passes(self, tokens: Tokens, blocks: int) -> float:
+        """Number of forward passes over all the tokens that so many blocks over these make up."""
+        return blocks / self.model.n_blocks * int(tokens.mask.sum()) / int(self.tokens.mask.sum())
 
     def _divided(self, batch_tokens: int) -> list[_Part]:
         lengths = self.tokens.lengths

@@ -46,7 +46,7 @@ def clusters(openings: Sequence[tuple[Array, Array]]) -> list[Array]:
 
 
 def influence(effect_sn: Array) -> Array:
-    """Return what each opening adds to the error of the mean over fits and openings, (n,); one that is unscored adds nothing.
+    """Return what each opening adds to the error of the mean over fits and openings, (n,); an unscored one adds 0.
 
     >>> influence(np.array([[1.0, 2.0, 6.0]])).round(3).tolist()
     [-0.667, -0.333, 1.0]
