@@ -133,7 +133,7 @@ class Run:
         with run_folder.held(self.folder) as locked:
             if not locked:
                 self.note("unlocked", 1, "the file system of the Run folder has no locks: start no second run in it")
-            run_folder.refuse_finished(self.folder, replacing=self._replaces is not None)
+            run_folder.refuse_finished(self.folder, known=self.finished or self._replaces is not None)
             run_folder.sweep(self.folder)
             yield
 

@@ -146,9 +146,12 @@ def held(folder: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def refuse_finished(folder: Path, *, replacing: bool) -> None:
-    """Refuse a run that was finished after it was opened here: written again and stopped, it would be half done."""
-    if not replacing and read_json(folder / MANIFEST).get("finished") is not None:
+def refuse_finished(folder: Path, *, known: bool) -> None:
+    """Refuse a run that was finished after it was opened here: written again and stopped, it would be half done.
+
+    known: it was finished when it was opened, or is to be replaced.
+    """
+    if not known and read_json(folder / MANIFEST).get("finished") is not None:
         raise UserError(
             f"another process has finished the run in {str(folder)!r}: run the same command again, which opens it"
         )
