@@ -10,7 +10,7 @@ from theodolite.control.calibrate import calibrate_levels
 from theodolite.control.control import VectorControl
 from theodolite.control.dial import PromptDial
 from theodolite.control.effects import ScoredOpenings, Targets
-from theodolite.control.measure import on_targets
+from theodolite.control.measure import _direct, on_targets
 from theodolite.control.passes import Passes
 from theodolite.control.policy import Intervened
 from theodolite.core.intervention import Intervention
@@ -52,3 +52,17 @@ def test_an_instruction_costs_as_much_whatever_was_measured_before() -> None:
         passes.forget()
         found.append(sum(one.spent for one in calibrate_levels(PromptDial(model, "Be brief. "), passes)))
     assert found[0] == found[1] > 0
+
+
+def test_the_direct_share_counts_a_first_token_once_and_none_that_both_sides_have() -> None:
+    model = Model(tiny_model(), byte_tokenizer())
+    behind = Passes(model, *at_the_end(model, OPENINGS, "raw"))
+    push = Intervened(model, (Intervention.add("blocks.1.resid_post", [1.0] * 32),))
+
+    def share(*sides: tuple[str, ...]) -> float | None:
+        scored: Any = SimpleNamespace(scored=ScoredOpenings(model, OPENINGS, Targets(*sides), "raw", behind))
+        return _direct(push, scored)
+
+    assert share(("go home", "go away"), ("stay",)) == share(("g",), ("s",)) is not None
+    assert share(("go", "stop"), ("stay", "run")) == share(("g",), ("r",))
+    assert share(("stop",), ("stay",)) is None

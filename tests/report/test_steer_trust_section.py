@@ -18,6 +18,7 @@ SELECTED = {
     "verdict": "selected",
     "why": "certified",
     "development_share": 0.6,
+    "contrasted": True,
     "certificate": {"right": 40, "n": 41, "delta": 0.1, "lower": 0.91},
     "left_support": {"before": 1, "after": 4, "n": 60},
     "right_share": FIGURE,
@@ -28,6 +29,7 @@ SELECTED = {
 UNSTEERABLE = SELECTED | {
     "verdict": "not steerable",
     "development_share": 0.1,
+    "contrasted": False,
     "certificate": None,
     "left_support": None,
     "accuracy": {"value": None, "lo": None, "hi": None},

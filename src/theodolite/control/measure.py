@@ -207,14 +207,20 @@ def _odds(log_probs_nv: torch.Tensor, ids: list[int]) -> torch.Tensor:
 
 
 def _direct(policy: Policy, ground: Ground) -> float | None:
-    """Share of the effect on the targets' first tokens that goes straight to the unembedding; None without any."""
+    """Share of the effect on the targets' first tokens that goes straight to the unembedding; None without any.
+
+    A token counts once, and one that begins targets of both sides does not tell them apart.
+    """
     if ground.scored is None or not isinstance(policy, Intervened):
         return None
-    ids = [one[0] for one in ground.scored.ids]
     n = len(ground.scored.targets.positive)
+    one, other = ({ids[0] for ids in side} for side in (ground.scored.ids[:n], ground.scored.ids[n:]))
+    positive, negative = sorted(one - other), sorted(other - one)
+    if not positive or not negative:
+        return None
 
     def effect(log_probs: torch.Tensor) -> float:
-        return float((_odds(log_probs, ids[:n]) - _odds(log_probs, ids[n:])).mean())
+        return float((_odds(log_probs, positive) - _odds(log_probs, negative)).mean())
 
     try:
         return _finite(direct_share(policy, ground.scored.passes, effect))

@@ -188,6 +188,7 @@ class Selected(BaseModel):
     verdict: Literal["accept all", "selected", "nothing accepted", "not steerable"]
     why: str
     development_share: Number
+    contrasted: bool
     certificate: Certified | None
     left_support: Left | None
     right_share: Figure

@@ -7,7 +7,7 @@ from theodolite.core.control_documents import TrustFacts, facts_of
 from theodolite.core.errors import UserError
 from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Line, Section, Table, Text, Value, absent, number
-from theodolite.report.numbers import count, missing, share, signed, span
+from theodolite.report.numbers import count, share, signed, span
 
 TITLE = "Which prompts may be steered?"
 KINDS = {
@@ -132,11 +132,11 @@ def _gains(told: Mapping[str, Any], phrase: Phrase) -> Table | None:
 
 
 def _no_gains(told: Mapping[str, Any]) -> str:
-    shares = [about["development_share"] for about in _cells(told).values()]
-    inside = sum(not missing(value) and 0.3 <= value <= 0.8 for value in shares)
-    if inside:
+    cells = _cells(told).values()
+    if any(about["contrasted"] for about in cells):
         return "No gain over a baseline: no choice by the state was certified where it could be compared."
+    shares = [share(about["development_share"]) for about in cells]
     return (
         "No gain over a baseline is asked for: on development prompts the share of right moves is "
-        f"{', '.join(map(share, shares)) or 'unknown'}, and gains are for shares from .3 to .8."
+        f"{', '.join(shares) or 'unknown'}, and gains are for shares from .3 to .8."
     )
