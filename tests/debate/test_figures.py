@@ -299,3 +299,8 @@ def test_the_types_of_what_is_joined(tmp_path: Path) -> None:
     assert isinstance(planted.steered, Steered)
     assert isinstance(planted.read, Read)
     assert planted.read.shifts == ("other-genre",)
+
+
+def test_a_method_that_is_read_elsewhere_says_where() -> None:
+    read = Read(("shift",), {}, "blocks.1.resid_post", {"neurons": "blocks.1.mlp_act"})
+    assert (read.site_of("latent"), read.site_of("neurons")) == ("blocks.1.resid_post", "blocks.1.mlp_act")

@@ -1,7 +1,7 @@
 """The stages of a debate: comparisons of readers, comparisons of control methods, and what both say together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _read_side(state: State, concept: str) -> Read | None:
     beside = read_of(neurons, {NEURON_METHOD: NEURON_READER})
     if beside.shifts != found.shifts:
         return found
-    return Read(found.shifts, {**found.estimates, **beside.estimates}, found.site)
+    return replace(found, estimates={**found.estimates, **beside.estimates}, elsewhere={NEURON_METHOD: beside.site})
 
 
 def _model(runs: Any) -> dict[str, Any]:

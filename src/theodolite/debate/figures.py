@@ -201,7 +201,7 @@ def _point_row(debate: Debate, side: Side, joint: Joint, metric: str, number: in
     if is_auroc:
         assert side.read is not None
         place |= {"n": sum(one.n for one in side.read.estimates[method]), "n_groups": joint.text_groups}
-        about: Row = {"site": side.read.site, "split": "shift", "params": {"reader": debate.readers[method]}}
+        about: Row = {"site": side.read.site_of(method), "split": "shift", "params": {"reader": debate.readers[method]}}
         return place | about | point(joint.x, number, joint.text_groups)
     # the interval that the steering Run prints
     steered = side.steered

@@ -4,7 +4,7 @@ Shapes: S fits (training sets or seeds), n rows (texts or openings), m methods, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,11 +32,19 @@ METRICS = (WRITTEN, *SECONDARY)
 
 @dataclass(frozen=True)
 class Read:
-    """AUROC under shift by method of control: estimates, one for each shift, in the same order of shifts."""
+    """AUROC under shift by method of control: estimates, one for each shift, in the same order of shifts.
+
+    site: where the state is read; elsewhere: the sites of methods that read another one.
+    """
 
     shifts: tuple[str, ...]
     estimates: Mapping[str, Sequence[Estimate]]
     site: str
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    def site_of(self, method: str) -> str:
+        """Return the site that a method reads."""
+        return self.elsewhere.get(method, self.site)
 
 
 @dataclass(frozen=True)
