@@ -377,7 +377,10 @@ def test_the_page_answers_first(run: Any) -> None:
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert page.index("Was the dictionary needed?") < page.rindex("Effects at equal disturbance")
     assert "NOT ASKED" in page
-    assert run.table("effects").shape[0] == len(METHODS) + 4  # random directions, and three other nulls
+    assert run.table("effects").shape[0] == len(METHODS) + 5  # random directions, three other nulls, the ceiling
+    matched = [*run.rows[(run.rows["task"] == "steer-damage") & (run.rows["nats"] == 0.1)]["method"].unique()]
+    assert run.table("damage").shape[0] == 1 + len(matched) * 2  # the unchanged model first
+    assert run.table("acting").shape[0] == len(matched)
     assert "vocabulary logit bias" in page
     assert run.plot("curves") is not None
 

@@ -10,9 +10,10 @@ from theodolite.control.control import LatentControl
 from theodolite.control.dial import Dialled
 from theodolite.control.direct import direct_log_probs, direct_share
 from theodolite.control.disturbance import acting, firing_share, kl_acting, kl_of_tokens, over_generations
+from theodolite.control.effects import ScoredOpenings, Targets
 from theodolite.control.passes import Passes
 from theodolite.control.policy import Intervened
-from theodolite.control.tilt import Tilt, first_tokens
+from theodolite.control.tilt import Tilt, ceiling, first_tokens
 from theodolite.core.basis import Direction
 from theodolite.core.condition import Condition
 from theodolite.core.errors import UserError
@@ -178,3 +179,14 @@ def test_on_its_own_text_a_policy_is_compared_at_the_tokens_that_it_wrote(model:
     changed = prompt.logits[0, -1].double().log_softmax(0)
     first = float((clean.exp() * (clean - changed)).sum())
     assert kl_of_tokens(model, policy, TEXTS[0], written[0])[0] == pytest.approx(first, rel=1e-3)
+
+
+def test_the_ceiling_on_single_tokens_is_the_sum_of_both_tilts() -> None:
+    model = Model(tiny_model(), byte_tokenizer())
+    passes = Passes.of(model, ["a text", "another one, longer"])
+    openings = ScoredOpenings(model, ["It was", "Now"], Targets(("a", "b"), ("c",)))
+    tilt = first_tokens(model, ["a", "b"], ["c"])
+    up, down = (tilt.strength(passes, 0.1, sign) for sign in (1, -1))
+    # log-odds move by 2 t on each side, so half the distance is t+ - t-
+    assert ceiling(openings, passes, 0.1) == pytest.approx([up - down] * 2, rel=1e-4)
+    assert ceiling(ScoredOpenings(model, ["It was"], Targets(("ab",), ("ac",))), passes, 0.1) is None

@@ -15,13 +15,14 @@ from theodolite.control.draws import DRAW, other_draws, random_draws
 from theodolite.control.effect_table import EFFECTS, effect_table
 from theodolite.control.ground import Ground
 from theodolite.control.material import Absent, Material
-from theodolite.control.measure import SIGNS, Numbers, measure
+from theodolite.control.measure import SIGNS, Numbers, measure, quality
 from theodolite.control.method import control_method
 from theodolite.control.null_draws import NULLS
 from theodolite.control.opened import load_concept, open_recipe
 from theodolite.control.options import OPTIONS, with_options
 from theodolite.control.own_table import OF_TABLE, asked_recipe
 from theodolite.control.plan import planned
+from theodolite.control.policy import Intervened
 from theodolite.control.recipe import STEER, SteerRecipe
 from theodolite.core.atomic import sweep
 from theodolite.core.cache import cache_root
@@ -185,12 +186,23 @@ def _conclude(state: Steering, tick: Steps) -> None:
         for site in recipe.sites
         if site in state.measured
     ]
-    first = replace(at[0], draws=state.draws, nulls=state.nulls)
+    first = replace(at[0], draws=state.draws, nulls=state.nulls, unsteered=_unsteered(state))
     rows, facts = figures.conclude(first, at[1:])
     shared = _shared(state)
     state.run.add_rows(shared | row for row in rows)
     state.run.write_json("steering", facts)
     state.run.write_table(EFFECTS, effect_table(first))
+
+
+def _unsteered(state: Steering) -> Numbers:
+    """Fluency and repetition of what the unchanged model writes behind the openings."""
+    ground, recipe = state.ground, state.recipe
+
+    def made() -> Numbers:
+        found = quality(Intervened(state.model), ground.default, ground, recipe)
+        return {name: values for name, values in found.items() if name != "kl_on_policy"}  # it is 0
+
+    return _kept(state, recipe.site, ["unsteered"], made)
 
 
 def _trust(state: Steering, tick: Steps) -> None:
@@ -293,7 +305,9 @@ ANALYSIS: Analysis[Steering] = Analysis(
         Stage("intervals", _conclude),
         Stage("selective steering", _trust, lambda state: state.recipe.admit is not None),
     ),
-    tasks=frozenset({"steer", "steer-contrast", "steer-null", "steer-damage", "steer-curve", "trust-steer"}),
+    tasks=frozenset(
+        {"steer", "steer-contrast", "steer-null", "steer-damage", "steer-curve", "steer-ceiling", "trust-steer"}
+    ),
     options=frozenset({each.name for each in fields(SteeringOptions)} | OF_TABLE | OPTIONS.keys() | OTHER_OPTIONS),
     resolve=_resolve,
     plan=planned,

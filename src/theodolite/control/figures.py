@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from theodolite.control import along
+from theodolite.control import along, yardsticks
 from theodolite.control.damage import crossing
 from theodolite.control.furthest import furthest
 from theodolite.control.ground import Ground
@@ -37,7 +37,8 @@ class Measured:
     """Measurements of a comparison at one site: numbers by method, one for each seed, and those of null directions.
 
     training: what the training sets of the seeds have in common; from three seeds on the intervals are over them.
-    draws, nulls: random directions, and those of other nulls by name; at the first site alone.
+    draws, nulls: random directions, and those of other nulls by name; at the first site alone. unsteered: fluency and
+    repetition of what the unchanged model writes, by opening.
     """
 
     recipe: SteerRecipe
@@ -46,6 +47,7 @@ class Measured:
     training: TrainingSets
     draws: list[Numbers] = field(default_factory=list)
     nulls: dict[str, list[Numbers]] = field(default_factory=dict)
+    unsteered: dict[str, list[float | None]] = field(default_factory=dict)
 
     def cells(self, method: str, split: str, nats: float) -> list[Numbers]:
         """Return a method's cells of one sign and level, one for each seed."""
@@ -77,6 +79,8 @@ def conclude(found: Measured, elsewhere: Sequence[Measured] = ()) -> tuple[list[
     bands, contrasts, nulls = _bands(found), _contrasts(found), _nulls(found)
     rows = [*_effect_rows(found), *_cell_rows(found), *along.rows(found), *_point_rows(found)]
     rows += [*_band_rows(bands), *_null_rows(nulls), *_contrast_rows(contrasts)]
+    ceilings = yardsticks.ceilings(found)
+    rows += [*yardsticks.ceiling_rows(ceilings), *yardsticks.unsteered_rows(found)]
     for one in elsewhere:
         rows += [*_effect_rows(one), *_cell_rows(one), *along.rows(one)]
     facts = {
@@ -89,6 +93,7 @@ def conclude(found: Measured, elsewhere: Sequence[Measured] = ()) -> tuple[list[
         "methods": {method: _about(found, method, bands) for method in found.methods},
         "bands": [{"nats": nats, "metric": metric} | _numbers(one) for (nats, metric), one in bands.items()],
         "contrasts": contrasts,
+        "ceilings": ceilings,
         "furthest": [lead for metric in METRICS if (lead := _furthest(found, metric)) is not None],
         "classifiers": [
             {

@@ -159,7 +159,7 @@ def _cell(control: Control, one: Calibrated, split: str, ground: Ground, recipe:
     if one.nats == recipe.primary or recipe.written_at == "all":
         written = _write(policy, ground, recipe)
         effects |= _on_written(policy, written, ground, recipe)
-        cell |= _quality(policy, written, ground, recipe)
+        cell |= quality(policy, written, ground, recipe)
     return cell | {"effects": {name: _listed(effect) for name, effect in effects.items()}}
 
 
@@ -244,8 +244,12 @@ def _on_written(
     return effects
 
 
-def _quality(policy: Policy, written: list[Generation], ground: Ground, recipe: SteerRecipe) -> Numbers:
-    """Disturbance on what a policy has written itself, fluency under the unchanged model, repetition."""
+def quality(policy: Policy, written: list[Generation], ground: Ground, recipe: SteerRecipe) -> Numbers:
+    """Return how text behind the openings reads, which a policy has written, as JSON.
+
+    kl_on_policy: disturbance on this text, in nats a token. By opening: fluency, its loss under the unchanged model;
+    distinct2, the share of its pairs of tokens that are new; loops, 1 where it ends in a loop.
+    """
     some = [i for i, one in enumerate(written) if one.ids]
     kl, loss = np.full(len(written), np.nan), np.full(len(written), np.nan)
     if some:

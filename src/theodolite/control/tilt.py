@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from theodolite.control.effects import ScoredOpenings
 from theodolite.control.passes import Passes
 from theodolite.control.policy import Intervened
+from theodolite.control.statistics import both_signs
 from theodolite.core.errors import UserError
 from theodolite.core.intervention import Intervention
 from theodolite.models.model import Model
@@ -73,6 +75,21 @@ class Tilt:
     def _masses(self, log_probs_rv: "np.ndarray | torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
         """Mass of the positive and of the negative tokens in each row."""
         return _mass(log_probs_rv, self.positive), _mass(log_probs_rv, self.negative)
+
+
+def ceiling(openings: ScoredOpenings, passes: Passes, nats: float) -> np.ndarray | None:
+    """Effect (n,) of the tilt towards the scored targets at a disturbance, half the distance between both signs.
+
+    openings: with their targets. passes: over the texts that the disturbance is measured on. None where both sides
+    begin with the same tokens, or where these are too rare for the disturbance.
+    """
+    targets = openings.targets
+    try:
+        tilt = first_tokens(openings.model, targets.positive, targets.negative)
+        up, down = (tilt.strength(passes, nats, sign) for sign in (1, -1))
+    except UserError:
+        return None
+    return both_signs(*(openings.effect(tilt.at(openings.model, t)) for t in (up, down)))
 
 
 def first_tokens(model: Model, positive: Sequence[str], negative: Sequence[str] = ()) -> Tilt:

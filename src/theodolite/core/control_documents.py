@@ -46,6 +46,13 @@ class Contrast(Figure):
     family: Literal["primary", "secondary"] = "primary"
 
 
+class Ceiling(Figure):
+    """The effect of the tilt towards the scored targets themselves, at one level."""
+
+    metric: Literal["effect_targets", "effect_unseen"]
+    nats: float
+
+
 class Furthest(Figure):
     """The method that moves a measure furthest, of so many, and the others that may move it as far."""
 
@@ -155,7 +162,9 @@ class SteeringFacts(SteeredFacts):
     bands: list[Band]
     nulls: list[Null]
     contrasts: list[Contrast]
-    furthest: list[Furthest] = []  # earlier versions had none
+    # earlier versions had neither of these
+    furthest: list[Furthest] = []
+    ceilings: list[Ceiling] = []
     classifiers: Sequence[Classifier]
 
 

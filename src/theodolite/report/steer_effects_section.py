@@ -6,7 +6,7 @@ from typing import Any
 from theodolite.core.control_documents import SteeringFacts, facts_of
 from theodolite.core.run import Run
 from theodolite.report.blocks import Line, Section, Table, Value, number
-from theodolite.report.numbers import share, signed
+from theodolite.report.numbers import share, signed, span
 from theodolite.report.steer_curves_section import figure
 from theodolite.report.steer_words import METRICS, at_first, cell, phrase
 
@@ -48,6 +48,10 @@ def effects(run: Run) -> Table:
     for null in dict.fromkeys(one["null"] for one in facts["nulls"]):
         cells = [_null(found.get((null, metric))) for metric in METRICS]
         lines.append(Line((Value(NULLS[null], "95 % of them"), *cells, number(""))))
+    top = {one["metric"]: one for one in facts.get("ceilings", []) if one["nats"] == facts["primary"]}
+    if top:
+        cells = [_ceiling(top.get(metric)) for metric in METRICS]
+        lines.append(Line((Value("ceiling", "a tilt towards the targets themselves"), *cells, number(""))))
     caption = (
         "Half the distance between pushes towards and away from the concept, in nats of log-odds, each at a mean KL "
         f"of {facts['primary']:g} nat; [95 % interval]. The other rows are of pushes of one sign, whose opposites are "
@@ -76,6 +80,10 @@ def points(run: Run) -> Table | None:
         lines.append(Line((about, number(split), number(f"{kl:.3g}"), *cells)))
     caption = "Points at a disturbance of their own, which no strength sets to another: compare them with no row above."
     return Table(caption, head, tuple(lines))
+
+
+def _ceiling(top: Mapping[str, Any] | None) -> Value:
+    return number("") if top is None else number(signed(top["value"]), span(top["lo"], top["hi"], sign=True))
 
 
 def _null(band: Mapping[str, Any] | None) -> Value:

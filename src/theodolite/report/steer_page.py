@@ -9,6 +9,7 @@ from theodolite.report.pages import Page
 from theodolite.report.steer_answer_section import answer_section, dictionary, leaders
 from theodolite.report.steer_contrasts_section import contrasts, contrasts_section
 from theodolite.report.steer_curves_section import curves, depth_sections, level_sections
+from theodolite.report.steer_damage_section import acting, damage, damage_section
 from theodolite.report.steer_effects_section import effects, effects_section
 from theodolite.report.steer_strengths_section import strengths, strengths_section
 from theodolite.report.steer_trust_section import trust_section, trust_table
@@ -23,6 +24,7 @@ def _sections(run: Run, show_text: bool) -> list[Section]:
         *level_sections(run),
         *depth_sections(run),
         strengths_section(run),
+        damage_section(run),
         trust_section(run, phrase),
         _classifiers(run),
         counted_warnings(run.notes),
@@ -72,6 +74,13 @@ PAGE = Page(
     lambda run: str(run.recipe["title"]),
     _sentence,
     lambda run: [effects(run), contrasts(run)],
-    {"effects": effects, "contrasts": contrasts, "strengths": strengths, "trust": lambda run: trust_table(run, phrase)},
+    {
+        "effects": effects,
+        "contrasts": contrasts,
+        "strengths": strengths,
+        "acting": acting,
+        "damage": damage,
+        "trust": lambda run: trust_table(run, phrase),
+    },
     {"curves": curves},
 )
