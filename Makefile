@@ -49,6 +49,8 @@ bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries besi
 	mkdir -p build
 	$(BIN)/python benchmarks/readers.py
 	$(BIN)/python benchmarks/harvest.py
+	$(BIN)/python benchmarks/steer.py
+	$(BIN)/python benchmarks/refusal_rate.py
 	$(BIN)/python benchmarks/sae_recovery.py --json build/sae_recovery.json
 	$(BIN)/python benchmarks/calibration.py --json build/calibration.json
 	$(BIN)/python benchmarks/coverage_rates.py --json build/coverage.json
