@@ -1,4 +1,4 @@
-"""What effects and damage are held against: the ceiling of effects on targets, and how unsteered text reads."""
+"""Yardsticks of effects and damage: the ceiling of effects on targets, and how unsteered text reads."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
