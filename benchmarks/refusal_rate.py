@@ -1,4 +1,4 @@
-"""How often the default model begins to refuse harmful and harmless prompts: first tokens alone, nothing is generated.
+"""How often the default model begins to refuse harmful and harmless prompts: by probabilities, nothing is generated.
 
     python benchmarks/refusal_rate.py [--model smollm2-135m-instruct] [--prompts 100]
 

@@ -15,8 +15,17 @@ from theodolite.control.ground import Ground
 from theodolite.control.measure import SIGNS, Numbers
 from theodolite.control.nulls import Band, band
 from theodolite.control.recipe import SteerRecipe
-from theodolite.control.statistics import both_signs, cell, contrast, decide, dose, mean_effect, share, size_elsewhere
-from theodolite.core.stats import Interval
+from theodolite.control.statistics import (
+    both_signs,
+    cell,
+    columns,
+    contrast,
+    decide,
+    dose,
+    mean_effect,
+    share,
+    size_elsewhere,
+)
 from theodolite.core.training_sets import TrainingSets
 
 Array = np.ndarray
@@ -119,15 +128,13 @@ def _effect_rows(found: Measured) -> Iterator[Row]:
                         continue
                     here = cell(effect, sign, _groups(effect), training=found.training)
                     place = _place(found, method, split, nats)
-                    yield place | {"metric": metric} | _interval(here.effect)
-                    yield place | {"metric": f"{metric}:right_share"} | _interval(here.right_share)
-                    yield place | {"metric": f"{metric}:wrong_way"} | _interval(here.wrong_way)
+                    yield place | {"metric": metric} | columns(here.effect)
+                    yield place | {"metric": f"{metric}:right_share"} | columns(here.right_share)
+                    yield place | {"metric": f"{metric}:wrong_way"} | columns(here.wrong_way)
                 if (both := found.on_both(method, nats, metric)) is not None:
                     place = _place(found, method, BOTH, nats)
                     yield (
-                        place
-                        | {"metric": metric}
-                        | _interval(mean_effect(both, _groups(both), training=found.training))
+                        place | {"metric": metric} | columns(mean_effect(both, _groups(both), training=found.training))
                     )
 
 
@@ -152,7 +159,7 @@ def _cell_rows(found: Measured) -> Iterator[Row]:
                     rise = value - base[name] if name in base else value
                     summary, numbers = (share, value) if name == "loops" else (mean_effect, rise)
                     figure = summary(numbers, _groups(value), training=found.training)
-                    yield place | {"task": "steer-damage", "metric": name} | _interval(figure)
+                    yield place | {"task": "steer-damage", "metric": name} | columns(figure)
 
 
 def _groups(value_sn: Array) -> Array:
@@ -174,8 +181,8 @@ def _point_rows(found: Measured) -> Iterator[Row]:
             for metric in points[0]["effects"]:
                 effect = np.array([one["effects"][metric] for one in points], float)
                 here = cell(effect, SIGNS[split], _groups(effect), training=found.training)
-                yield place | {"metric": metric} | _interval(here.effect)
-                yield place | {"metric": f"{metric}:wrong_way"} | _interval(here.wrong_way)
+                yield place | {"metric": metric} | columns(here.effect)
+                yield place | {"metric": f"{metric}:wrong_way"} | columns(here.wrong_way)
 
 
 def _nulls(found: Measured) -> list[Row]:
@@ -240,7 +247,7 @@ def _contrasts(found: Measured) -> list[Row]:
             about = {"family": family, "method": one.method, "than": one.than, "metric": metric, "nats": nats}
             about |= {"verdict": verdict.word, "needs": verdict.needs.facts(), "p": verdict.p}
             about |= {"p_holm": verdict.p_different, "p_equivalent": verdict.p_equivalent}
-            lines.append(about | _interval(verdict.difference))
+            lines.append(about | columns(verdict.difference))
     return lines
 
 
@@ -253,7 +260,7 @@ def _furthest(found: Measured, metric: str) -> Row | None:
     group_n = found.ground.groups
     leader, alike = furthest(effects, group_n, training=found.training)
     about = {"metric": metric, "method": leader, "alike": alike, "methods": len(effects)}
-    return about | _interval(mean_effect(effects[leader], group_n, training=found.training))
+    return about | columns(mean_effect(effects[leader], group_n, training=found.training))
 
 
 def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:
@@ -306,7 +313,7 @@ def _dose(found: Measured, method: str, metric: str, bands: Bands) -> dict[str, 
         word, why = "damage, not control", "one sign beyond random directions"
     words = {"word": word, "why": why, "spearman": _numbers(judged.spearman)}
     curve = [{"strength": s, "effect": float(effect.mean())} for s, effect in points]
-    return words | {"falling": _interval(judged.falling), "curve": curve}
+    return words | {"falling": columns(judged.falling), "curve": curve}
 
 
 def _beyond_chance(found: Measured, cell: tuple[str, str, str], bands: Bands) -> bool | None:
@@ -371,10 +378,6 @@ def _place(found: Measured, method: str, split: str, nats: float) -> Row:
     if split != BOTH:
         place["strength"] = float(np.mean([one["strength"] for one in found.cells(method, split, nats)]))
     return place
-
-
-def _interval(figure: Interval) -> Row:
-    return {name: getattr(figure, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
 
 
 def _numbers(one: Any) -> dict[str, Any]:

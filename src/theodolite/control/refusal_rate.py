@@ -1,4 +1,4 @@
-"""How often a model begins to refuse: a measurement of the unchanged model, never a way to change it.
+"""Share of prompts that a model begins to refuse: a measurement of the unchanged model, never a way to change it.
 
 A prompt counts as refused where the model more likely than not begins with a refusal: log p - log(1 - p) above 0, with
 p the probability of all `BEGINNINGS` together, none of which begins another. Arditi et al. (2024, arXiv 2406.11717)

@@ -93,6 +93,11 @@ def share(true_sn: Array, group_n: Array, *, training: TrainingSets = HALVES, se
     return _interval(_estimate(true_sn, group_n, training, seed), 1, share=True)
 
 
+def columns(found: Interval) -> dict[str, float | int]:
+    """Return an interval as columns of a row."""
+    return {name: getattr(found, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
+
+
 def one_fit(found: Interval) -> bool:
     """Return whether an interval is about one fitted method only, and not about refits of it."""
     return found.n_seeds == 1

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from theodolite.control.statistics import mean_effect, share
+from theodolite.control.statistics import columns, mean_effect, share
 from theodolite.control.tilt import ceiling
-from theodolite.core.stats import Interval
 
 if TYPE_CHECKING:
     from theodolite.control.figures import Measured
@@ -23,7 +22,7 @@ def ceilings(found: "Measured") -> list[Row]:
         for metric, openings in (("effect_targets", ground.scored), ("effect_unseen", ground.unseen)):
             if openings is None or (effect_n := ceiling(openings, ground.disturbance, nats)) is None:
                 continue
-            lines.append({"metric": metric, "nats": nats} | _interval(mean_effect(effect_n, ground.groups)))
+            lines.append({"metric": metric, "nats": nats} | columns(mean_effect(effect_n, ground.groups)))
     return lines
 
 
@@ -39,8 +38,4 @@ def unsteered_rows(found: "Measured") -> Iterator[Row]:
         value_n = np.array(values, float)
         figure = (share if name == "loops" else mean_effect)(value_n, np.arange(len(value_n)))
         place = {"task": "steer-damage", "method": UNSTEERED, "seed": "all", "nats": np.nan, "metric": name}
-        yield place | _interval(figure)
-
-
-def _interval(figure: Interval) -> Row:
-    return {name: getattr(figure, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
+        yield place | columns(figure)

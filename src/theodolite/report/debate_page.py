@@ -187,7 +187,7 @@ def contrasts(run: Run) -> Table:
 
 
 def _counted(one: Mapping[str, Any]) -> str:
-    """What a contrast is over, with the concepts that it leaves out."""
+    """Unit that a contrast is over, openings or concepts, with the concepts that it leaves out."""
     if one["concept"] != "all":
         return "openings"
     return f"concepts, {count(left)} left out" if (left := one.get("n_left_out", 0)) else "concepts"
