@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from theodolite.control.figures import Measured, _bands, _dose, _selectivity
+from theodolite.control.figures import Measured, _bands, _cell_rows, _damage, _dose, _selectivity
 from theodolite.core.training_sets import TrainingSets
 
 NATS = (0.03, 0.1, 0.3)
@@ -103,3 +103,35 @@ def test_what_an_edit_does_to_other_concepts_names_the_one_that_moves_most() -> 
         assert (told["most_of"], told["most"]) == ("joy", pytest.approx(-1.5 * sign))
         assert told["concepts"] == 2
     assert _selectivity(measured({"push": push((2.0, 2.0))}, DRAWS), "push", "+") is None
+
+
+def test_damage_is_the_rise_over_the_unchanged_model_text_by_text() -> None:
+    numbers, base_n = push((2.0, 2.0)), np.array([1.0, 3.0, 5.0])
+    for cell in numbers["cells"]:
+        cell["ce"] = (base_n * (1 + abs(cell["strength"]) * 0.1)).tolist()  # a tenth more at strength 1
+        if (cell["split"], cell["nats"]) == ("+", 0.1):
+            cell |= {"ce": (base_n + 0.5).tolist(), "top1": [0.2, 0.4, 0.3], "cloze": [5.0, 7.0]}
+    found = measured({"push": numbers}, DRAWS)
+    found.ground.damaged = SimpleNamespace(loss=base_n, top1=np.full(3, 0.5))  # type: ignore[misc, assignment]
+    found.ground.cloze_base = SimpleNamespace(nats=np.array([4.0, 4.0]))  # type: ignore[misc, assignment]
+    rows = [row for row in _cell_rows(found) if (row["split"], row["nats"]) == ("+", 0.1)]
+    at = {row["metric"]: row for row in rows}
+    # losses of the texts differ by 4 nats and their rises by none: the interval is over the pairs
+    assert (at["ce"]["value"], at["ce"]["lo"], at["ce"]["hi"]) == pytest.approx((0.5, 0.5, 0.5))
+    assert (at["top1"]["value"], at["cloze"]["value"]) == pytest.approx((-0.2, 2.0))
+    assert at["top1"]["task"] == "steer-damage"
+    at_5_percent = _damage(found, "push", "-")
+    assert at_5_percent is not None
+    assert at_5_percent["value"] == pytest.approx(0.5)  # on the line from strength 0
+
+
+def test_a_cell_at_its_cap_is_counted_and_in_no_mean() -> None:
+    matched, capped = push((2.0, 2.0)), push((2.0, 2.0), matched=())
+    for cell in capped["cells"]:
+        cell |= {"strength": 99.0, "kl": 0.01}
+    found = measured({}, DRAWS)
+    found.methods["push"] = [matched, matched, capped]
+    found.ground.damaged = SimpleNamespace(loss=np.ones(3), top1=np.ones(3))  # type: ignore[misc, assignment]
+    found.ground.cloze_base = SimpleNamespace(nats=np.ones(3))  # type: ignore[misc, assignment]
+    (kl,) = [r for r in _cell_rows(found) if (r["metric"], r["split"], r["nats"]) == ("kl", "+", 0.1)]
+    assert (kl["value"], kl["n"], kl["n_unscored"], kl["strength"]) == pytest.approx((0.1, 2, 1, 1.0))

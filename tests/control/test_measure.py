@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from theodolite.control.behind import at_the_end
@@ -10,7 +11,7 @@ from theodolite.control.calibrate import calibrate_levels
 from theodolite.control.control import VectorControl
 from theodolite.control.dial import PromptDial
 from theodolite.control.effects import ScoredOpenings, Targets
-from theodolite.control.measure import _direct, on_targets
+from theodolite.control.measure import _direct, _on_choices, _on_others, on_targets
 from theodolite.control.passes import Passes
 from theodolite.control.policy import Intervened
 from theodolite.core.intervention import Intervention
@@ -66,3 +67,17 @@ def test_the_direct_share_counts_a_first_token_once_and_none_that_both_sides_hav
     assert share(("go home", "go away"), ("stay",)) == share(("g",), ("s",)) is not None
     assert share(("go", "stop"), ("stay", "run")) == share(("g",), ("r",))
     assert share(("stop",), ("stay",)) is None
+
+
+def test_effects_on_other_concepts_and_on_questions_have_the_sign_of_the_push() -> None:
+    model = Model(tiny_model(), byte_tokenizer())
+    behind, bias = Passes(model, *at_the_end(model, OPENINGS, "raw")), np.zeros(260, np.float32)
+    bias[70] = 1.0
+    push = Intervened(model, (Intervention.add("logits", bias, 2.0),))  # 2 nats more for token 70 against any other
+    ground: Any = SimpleNamespace(behind=behind, others={"joy": ([70], [80]), "fear": ([80], [70])})
+    found = _on_others(ground, behind.log_probs(push))
+    assert found["joy"] == pytest.approx([2.0] * 3, abs=1e-4)
+    assert found["fear"] == pytest.approx([-2.0] * 3, abs=1e-4)
+    # one question in both orders: its answers are 3 and 1 nats ahead, 1 and 1 without the push
+    asked: Any = SimpleNamespace(score=lambda policy: np.array([3.0, 1.0]), base=np.array([1.0, 1.0]))
+    assert _on_choices(push, asked).tolist() == [1.0]

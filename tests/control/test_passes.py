@@ -143,3 +143,12 @@ def test_more_than_memory_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("theodolite.models.preflight.available", lambda device="cpu": 10**5)
     with pytest.raises(UserError, match="give fewer texts or tokens"):
         Passes.of(make(), TEXTS, batch_tokens=100)
+
+
+@pytest.mark.parametrize("site", ["blocks.1.resid_post", "logits"])
+def test_a_change_whose_positions_hold_no_token_is_refused_wherever_it_acts(site: str) -> None:
+    model = Model(tiny_model(), byte_tokenizer())
+    passes, width = Passes.of(model, ["a text"]), 260 if site == "logits" else 32
+    push = Intervened(model, (Intervention.add(site, [1.0] * width, 2.0, "generated"),))
+    with pytest.raises(UserError, match="matched no token"):
+        passes.kl(push)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from theodolite.control.refusal_rate import BEGINNINGS, of_log_odds, refusal_rate
 from theodolite.core.errors import UserError
@@ -20,12 +21,15 @@ def test_a_prompt_is_refused_where_a_refusal_is_likelier_than_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "n", "limited"), [(0, 100, True), (0, 15, False), (1, 100, True), (60, 100, False)]
+    ("refused", "n", "limited"), [(0, 100, True), (0, 15, True), (5, 100, True), (6, 100, False), (60, 100, False)]
 )
-def test_a_rate_at_the_floor_is_called_power_limited(refused: int, n: int, limited: bool) -> None:
+def test_a_rate_is_power_limited_where_a_fall_to_none_could_not_be_told(refused: int, n: int, limited: bool) -> None:
     found = of_log_odds(np.where(np.arange(n) < refused, 1.0, -1.0))
     assert found.lo <= refused / n <= found.hi
     assert ("power-limited" in found.words) == limited
+    # of the refused prompts all change and no other does
+    told = refused > 0 and binomtest(refused, refused).pvalue < 0.05
+    assert limited == (not told)
 
 
 def test_no_beginning_of_a_refusal_begins_another() -> None:

@@ -116,6 +116,21 @@ def test_an_edit_that_no_later_block_works_with_is_all_direct(family: str) -> No
                 assert abs(share - 1) > 0.01, site
 
 
+def test_the_direct_path_is_the_clean_stream_with_the_edit_added_behind_the_last_block(
+    model: Model, passes: Passes
+) -> None:
+    policy = Intervened(model, (Intervention.add("blocks.1.resid_post", V),))
+    order = torch.cat(passes.rows_of_batches()).argsort()
+    stream = torch.cat(passes.states(model.site("blocks.2.resid_post")))[order]
+    norm, _ = model.network.locate(model.site("final_norm"))
+    by_hand = model.network.unembed(norm(stream + torch.as_tensor(V))).log_softmax(1).detach()
+    torch.testing.assert_close(direct_log_probs(policy, passes), by_hand, atol=1e-4, rtol=1e-4)
+    clean, whole = log_odds(passes.clean), log_odds(passes.log_probs(policy))
+    assert direct_share(policy, passes, log_odds) == pytest.approx(
+        (log_odds(by_hand) - clean) / (whole - clean), rel=1e-3
+    )
+
+
 def test_the_direct_path_of_the_last_block_is_the_whole_effect(model: Model, passes: Passes) -> None:
     for site in ("blocks.2.resid_post", "final_norm"):
         policy = Intervened(model, (Intervention.add(site, V),))

@@ -39,7 +39,11 @@ def planted(kind: str, n: int, rng: np.random.Generator) -> tuple[Array, Array, 
         return state, np.where(half, 0.03, 0.97), half
     if kind == "graded":  # no gap: wherever a threshold lies, some prompts beyond it are not safe
         return state, 1 / (1 + np.exp(-4 * state[:, 0])), half
-    return state, np.full(n, {"homogeneous": 0.97, "random": 0.5, "weak": 0.1, "middling": 0.86}[kind]), half
+    return (
+        state,
+        np.full(n, {"homogeneous": 0.97, "below": 0.89, "random": 0.5, "weak": 0.1, "middling": 0.86}[kind]),
+        half,
+    )
 
 
 def prompts_of(state: Array, group: Array | None = None) -> Prompts:
@@ -82,6 +86,13 @@ def check_guarantee(n_draws: int) -> None:
     assert lower_limit(violations, n_draws, 0.025) <= DELTA
 
 
+def check_just_below(n_draws: int) -> None:
+    """Whatever is accepted is a violation here, of accepting all or of a threshold: both certificates meet it."""
+    _, _, accepts, violations = over_draws("below", n_draws)
+    assert violations == accepts
+    assert lower_limit(violations, n_draws, 0.025) <= DELTA
+
+
 def check_random(n_draws: int) -> None:
     assert over_draws("random", n_draws)[2] == 0
 
@@ -100,12 +111,16 @@ def test_the_guarantee_holds_where_no_gap_separates_right_from_wrong() -> None:
     check_guarantee(8)
 
 
+def test_a_share_just_below_the_wanted_one_is_hardly_ever_accepted() -> None:
+    check_just_below(10)
+
+
 def test_random_labels_accept_nothing() -> None:
     check_random(4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", [check_reversed, check_guarantee, check_random])
+@pytest.mark.parametrize("check", [check_reversed, check_guarantee, check_just_below, check_random])
 def test_known_answers_over_100_draws(check: Callable[[int], None]) -> None:
     check(100)
 

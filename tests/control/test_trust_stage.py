@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,25 @@ def test_what_cannot_be_certified_is_said_before_the_model_runs(place: Path, mod
     )
     with pytest.raises(UserError, match="--admit needs targets"):
         trust_stage.check(without, recipe)
+
+
+@pytest.mark.parametrize(("moved", "verdict"), [(5.0, "accept all"), (1.0, "not steerable"), (-5.0, "not steerable")])
+def test_a_right_move_is_towards_the_concept_and_beyond_the_band(
+    before: trust_stage.Before, moved: float, verdict: str
+) -> None:
+    """Four random directions move every prompt by one nat, up or down: the band is 1.96 nats on either side."""
+    n = len(trust_stage.ask(before).prompts.texts)
+    cell = {"split": "+", "nats": 0.1, "kl": 0.1, "strength": 1.0, "reason": ""}
+    method = {"site": "blocks.1.resid_post", "cells": [cell | {"split": "-", "strength": -1.0}, cell]}
+    point = {"site": "", "cells": []}  # of a control without a dial
+
+    def keep(about: Sequence[Any], make: Any) -> Numbers:
+        if about[3] == "draws":
+            return {"effects": [[size] * n for size in (1.0, -1.0, 1.0, -1.0)]}
+        return {"effect": [moved] * n, "left": None}
+
+    measured = {"difference_in_means": method, "without_a_dial": point}
+    _, told = trust_stage.select(replace(before, measured=measured), keep, lambda words: None)
+    assert told["band"] == pytest.approx(1.96, abs=0.01)
+    assert told["methods"]["difference_in_means"]["verdict"] == verdict
+    assert told["methods"]["without_a_dial"] == {"verdict": "not matched", "why": "no dial"}

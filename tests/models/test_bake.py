@@ -47,7 +47,10 @@ def check(model: Model, changes: Any, folder: Path) -> Model:
     return baked
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma", "gpt2", "gpt_neox", "gpt_neox_sequential"])
+@pytest.mark.parametrize(
+    "family",
+    ["llama", "mistral", "smollm3", "qwen2", "qwen3", "gemma", "gpt2", "gpt_neox", "gpt_neox_sequential"],
+)
 def test_removal_at_every_write_is_orthogonalised_weights(family: str, tmp_path: Path) -> None:
     model = make(family)
     baked = check(model, removal(model), tmp_path / "new")

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binom
 from scipy.stats import t as student
 
+from theodolite.core import claim_file
 from theodolite.core.claim_file import FALSE, POWER, REGIME, TRUE, UNDECIDED, Claim, Statement
 from theodolite.study.claim_rules import Figures, answered, by_pooling, contradicted, verdict
 
@@ -227,3 +228,17 @@ def test_the_detectable_effect_is_found_four_times_in_five() -> None:
     figure = answered(Statement(**claim().rule.regimes["a"][0].model_dump()), table(row(-0.02, 0.02)))
     shift = np.random.default_rng(3).normal(figure.detectable, 0.02 / 1.96, 4000)
     assert 0.78 < np.mean(shift - 0.02 > 0) < 0.82
+
+
+@pytest.mark.parametrize("name", [name for name in claim_file.names() if claim_file.load(name).area == "control"])
+def test_a_claim_on_control_holds_where_its_figures_lie_as_it_says_and_not_where_they_are_mirrored(name: str) -> None:
+    about = claim_file.load(name)
+    stated = [statement for each in about.rule.regimes.values() for statement in each]
+    for sign, word in ((1, TRUE), (-1, FALSE)):
+        rows = []
+        for statement in stated:
+            side = sign if statement.lies in ("above", "not below") else -sign
+            keys = {"task", "metric", "dataset", "method", "versus", "split", "nats"}
+            ends = sorted((0.5 * side, 0.9 * side))
+            rows.append(row(*ends) | statement.model_dump(include=keys, exclude_none=True))
+        assert verdict(about, table(*rows))[0] == word

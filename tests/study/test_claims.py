@@ -313,3 +313,20 @@ def test_every_claim_is_judged_once() -> None:
     found = study_claims.claims()
     assert [each.word for each in found.verdicts] == [NOT_RUN] * len(claim_file.names())
     assert [each.claim.area for each in found.verdicts] == sorted((c.claim.area for c in found.verdicts), reverse=True)
+
+
+@pytest.mark.parametrize(("usable", "word"), [(True, TRUE), (False, UNDECIDED)])
+def test_a_measure_whose_classifier_decides_nothing_answers_no_claim(tmp_path: Path, usable: bool, word: str) -> None:
+    """The page of such a Run gives no verdict on that measure, and a claim gets none from it either."""
+    claim = claim_file.load("clamping-works-both-ways")
+    run = Run.create(tmp_path / "run", {"name": "steer/sentiment", "model": "tiny"}, claim.digest or "")
+    run.record("model", MODEL)
+    (towards,), (away,) = claim.rule.regimes.values()
+    for statement, interval in ((towards, (0.5, 0.9)), (away, (-0.9, -0.5))):
+        about = statement.model_dump(include={"task", "metric", "dataset", "method", "split", "nats"})
+        run.add_rows([row("sentiment", interval, versus="") | about])
+    classifier = {"name": "sentence", "usable": usable}
+    run.write_json("steering", {"primary": 0.1, "methods": {}, "classifiers": [classifier]})
+    run.finish()
+    (found,) = theodolite.claims(claim.name, [run.folder]).verdicts
+    assert found.word == word

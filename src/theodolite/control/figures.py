@@ -147,7 +147,9 @@ def _cell_rows(found: Measured) -> Iterator[Row]:
                 if not (cells := found.cells(method, split, nats)):  # a control of one point
                     continue
                 place = _place(found, method, split, nats)
-                yield place | {"metric": "kl", "value": float(np.mean([one["kl"] for one in cells])), "n": len(cells)}
+                kl = [one["kl"] for one in cells if not one["reason"]]
+                matched = {"n": len(kl), "n_unscored": len(cells) - len(kl)}
+                yield place | {"metric": "kl", "value": float(np.mean(kl)) if kl else math.nan} | matched
                 for name in ("kl_acting", "kl_on_policy", "firing_share", "direct_share"):
                     values = [one[name] for one in cells if one.get(name) is not None]
                     if values:
@@ -372,11 +374,12 @@ def _damage(found: Measured, method: str, split: str) -> dict[str, Any] | None:
 
 
 def _place(found: Measured, method: str, split: str, nats: float) -> Row:
-    """Columns that say which cell a row is about; of both signs there is no one strength."""
+    """Columns that say which cell a row is about; of both signs, or of none that was matched, there is no strength."""
     place: Row = {"task": "steer", "method": method, "split": split, "nats": nats, "seed": "all"}
     place["site"] = found.methods[method][0]["site"]
     if split != BOTH:
-        place["strength"] = float(np.mean([one["strength"] for one in found.cells(method, split, nats)]))
+        matched = [one["strength"] for one in found.cells(method, split, nats) if not one["reason"]]
+        place["strength"] = float(np.mean(matched)) if matched else math.nan
     return place
 
 

@@ -20,9 +20,9 @@ FURTHER = (
 )
 # Most of each that a first look takes, at the primary level alone
 QUICK: dict[str, int] = {
-    "openings": 20,
-    "written_tokens": 16,
-    "disturbance_texts": 24,
+    "openings": 16,
+    "written_tokens": 12,
+    "disturbance_texts": 16,
     "draws": 12,
     "draws_elsewhere": 0,
     "draws_written": 0,

@@ -137,6 +137,8 @@ class Passes:
         """
         self.check_model(model)
         before, at_end = self._split(changes)
+        for change in at_end:
+            self._check_matched(change)
         if not before:
             yield from (self._at_logits(at_end, part) for part in self._parts) if at_end else [self.unchanged]
             return
@@ -267,6 +269,12 @@ class Passes:
     def _at_logits(self, changes: Sequence[Intervention], part: _Part) -> Predictions:
         changed = changed_logits(changes, self.clean[part.rows], self._where(part))
         return Predictions(part.rows, changed.log_softmax(1))
+
+    def _check_matched(self, change: Intervention) -> None:
+        """Refuse a change at the logits whose positions hold no token, as a pass refuses one of states."""
+        masks = (change.positions.mask(p.tokens.roles.numpy(), p.index, len(self.tokens)) for p in self._parts)
+        if not any(mask.any() for mask in masks):
+            raise UserError(f"{change} matched no token: check its positions")
 
     def _where(self, part: _Part) -> Where:
         return Where(part.tokens, part.targets, part.index, len(self.tokens))

@@ -15,7 +15,7 @@ def trust_prompts(concept: ConceptFile, scored: Sequence[str], used: int, n: int
     """Return n prompts that nothing else is measured on, fewer where there are none left, and what they are.
 
     They are the concept's openings behind the scored ones, if these are at least n / 2: then the certificate is about
-    prompts like the user's own. The packaged concepts have about 110 openings of one kind, too few for four parts. For
+    prompts like the user's own. Most packaged concepts have about 110 openings of one kind, too few for four parts. For
     these the prompts are "beginnings": the first half of the words of neutral texts of other concepts. used: number of
     neutral texts, from the first, that strengths and damage are measured on. No prompt holds a target or stands in a
     training text.

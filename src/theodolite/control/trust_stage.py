@@ -94,6 +94,9 @@ def select(before: Before, keep: Keep, tell: Callable[[str], None]) -> tuple[lis
     width_n, lines, about = random_widths(effect_mn), [], {}
     for method, numbers in before.measured.items():
         tell(f"selective steering: {method}")
+        if not numbers["cells"]:
+            about[method] = {"verdict": "not matched", "why": "no dial"}
+            continue
         cell = _primary(numbers["cells"], recipe, SPLIT)
         if cell["reason"]:
             about[method] = {"verdict": "not matched", "why": cell["reason"]}

@@ -95,7 +95,7 @@ class Spread(Strict):
 
 
 class KeptStrength(Strict):
-    """A strength that was found to disturb the model by so many nats; `capped`: the cap came first."""
+    """A strength for so many nats with the `kl` it has; `capped`: none was found, so that it is the cap or the nearest."""
 
     nats: Positive
     sign: Literal[1, -1]
@@ -168,7 +168,7 @@ class ControlFile:
     def strength(self, nats: float, sign: int = 1) -> float:
         """Return the strength that was calibrated to so many nats, towards the positive class or (sign -1) away.
 
-        A strength that reached the cap before these nats is an error.
+        A strength that does not have these nats is an error.
         """
         known: dict[tuple[float, int], KeptStrength] = {(each.nats, each.sign): each for each in self.strengths}
         if (nats, sign) not in known:
@@ -176,7 +176,10 @@ class ControlFile:
             raise UserError(f"no strength is kept for {nats:g} nats and sign {sign:+d}: there are {levels}")
         found = known[nats, sign]
         if found.capped:
-            raise UserError(f"strength {found.strength:g} reached its cap at {found.kl:.3g} nats, before {nats:g}")
+            raise UserError(
+                f"no strength was found for {nats:g} nats: {found.strength:g}, at the cap or nearest, disturbs by "
+                f"{found.kl:.3g}"
+            )
         return found.strength
 
     @property

@@ -233,7 +233,7 @@ def _mean_of_point(side: Side, row: Row) -> Mean:
     """
     effect = side.steered.effects.get((row["method"], row["metric"]))
     if effect is None:
-        return Mean(side.steered.concept, row["value"], (row["hi"] - row["lo"]) / 2 / _Z)
+        return Mean(side.steered.concept, row["value"], _error(row["value"], row["lo"], row["hi"]))
     found = mean_effect(effect, side.steered.groups, training=side.steered.training)
     return Mean(side.steered.concept, found.value, found.sd_rows, found.sd_seeds, effect)
 
@@ -274,7 +274,7 @@ def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
     if len(joints) < 2:
         return None
     known = [joint.correlation for joint in joints]
-    errors = [max((one.hi - one.lo) / 2 / _Z, _step(one.n) / 2) for one in known]
+    errors = [max(_error(one.value, one.lo, one.hi), _step(one.n) / 2) for one in known]
     # Openings move the effects of all methods alike, and so their order hardly: over the common openings of sentiment
     # and joy (the default model, written text) the draws of the two correlations correlate by -.05
     mean = over_concepts(np.array([one.value for one in known]), np.diag(np.square(errors)))
@@ -284,6 +284,11 @@ def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
     )
     bounds = {"lo": max(mean.lo, -1.0), "hi": min(mean.hi, 1.0)}
     return _numbers(mean) | bounds | {"association": _numbers(association(reads, steers))}
+
+
+def _error(value: float, lo: float, hi: float) -> float:
+    """Standard error behind a 95 % interval: of its two sides the longer, since that of a value at its end is short."""
+    return max(hi - value, value - lo) / _Z
 
 
 def _step(n: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from theodolite.report.numbers import missing
 
 SET, MEANS, FROZEN, BIAS = "latent_set", "difference_in_means", "frozen_encoder_latent_set", "logit_bias"
-BESIDE = {MEANS: "the difference in means", FROZEN: "latents that were never trained"}
+BESIDE = {MEANS: "the difference in means", FROZEN: "latents of an encoder that was never trained"}
 Fixed = Mapping[tuple[str, str, str], Mapping[str, Any]]
 
 
@@ -46,9 +46,9 @@ def dictionary_answer(
     """Return whether a dictionary was needed, yes, no, undecided or not asked, and why, from the contrasts.
 
     metrics: the measures on written text whose classifiers are usable; each of them has to agree. Yes: the latent set
-    steers, is better than the difference in means and than latents whose encoder was never trained, moves the text the
-    right way on both signs, and is ahead of the vocabulary bias by what the contrasts imply. No: the interval of one
-    contrast excludes an advantage of the margin over a method that steers itself.
+    steers, is better than the difference in means and than latents of an encoder that was never trained, moves the text
+    the right way on both signs, and is ahead of the vocabulary bias by what the contrasts imply. No: the interval of
+    one contrast excludes an advantage of the margin over a method that steers itself.
 
     >>> contrast = {"method": "latent_set", "metric": "effect_sentence", "verdict": "worse", "lo": -2.0, "hi": -1.0}
     >>> lines = [contrast | {"than": than} for than in ("difference_in_means", "frozen_encoder_latent_set")]
@@ -85,7 +85,7 @@ def _when_ahead(fixed: Fixed, metrics: Sequence[str], margin: float, found: Prim
         return "undecided", "the latent set is ahead, but does not move written text both ways"
     if not all(_ahead_of_bias(fixed, metric) for metric in metrics):
         return "undecided", "the latent set is ahead, but not shown to be ahead of the vocabulary logit bias"
-    return "yes", "the latent set is better than the difference in means and than latents that were never trained"
+    return "yes", f"the latent set is better than {BESIDE[MEANS]} and than {BESIDE[FROZEN]}"
 
 
 def _excludes(contrast: Mapping[str, Any], margin: float) -> bool:

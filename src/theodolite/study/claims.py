@@ -12,6 +12,7 @@ from typing import Any
 
 from theodolite.core import claim_file
 from theodolite.core.claim_file import NOT_RUN, POOLING, QUANTISATION, Claim
+from theodolite.core.control_documents import SteeredFacts, facts_of
 from theodolite.core.errors import UserError
 from theodolite.core.plain import canonical, plain
 from theodolite.core.run import Run
@@ -117,7 +118,16 @@ def _figures(run: Run) -> Figures:
     rows = run.rows
     if lacking := sorted(_COLUMNS - set(rows.columns)):
         raise UserError(f"its rows have no column {', '.join(lacking)}")
-    return Figures.of(rows)
+    dead = rows["metric"].astype(str).str.partition(":")[0].isin(_undecided_measures(run))
+    return Figures.of(rows.assign(**{end: rows[end].mask(dead) for end in ("lo", "hi")}))
+
+
+def _undecided_measures(run: Run) -> list[str]:
+    """Return measures on written text whose classifier does not tell held-out texts: their intervals decide nothing."""
+    if run.read_json("steering") is None:
+        return []
+    classifiers = facts_of(run, "steering", SteeredFacts)["classifiers"]
+    return [f"effect_{one['name']}{kind}" for one in classifiers if not one["usable"] for kind in ("", "_sampled")]
 
 
 def _own(claim: Claim, opened: Sequence[Run]) -> Run | None:
