@@ -40,10 +40,10 @@ ray: $(VENV)/installed               ## tests of the engine ray; installs Ray, w
 floors: $(FLOORS)/installed          ## every fast test on the lowest versions of pyproject.toml; needs the network
 	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -n 2 --dist worksteal --ignore tests/guards
 
-beside: $(BESIDE)/installed          ## imports and model tests beside sae-lens, transformer-lens, nnsight; needs the network
+beside: $(BESIDE)/installed          ## imports and tests beside sae-lens, transformer-lens, nnsight, repeng; needs the network
 	$(BESIDE)/bin/python -m pip check
 	$(BESIDE)/bin/python -W ignore -c "import theodolite, nnsight, sae_lens, transformer_lens"
-	NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BESIDE)/bin/python -m pytest -n 2 tests/models tests/dictionaries/formats tests/control/test_exports.py
+	PYTHONPATH=$(BESIDE)/peers NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BESIDE)/bin/python -m pytest -n 2 tests/models tests/dictionaries/formats tests/control/test_exports.py tests/control/test_imports.py
 
 bench: $(VENV)/installed $(PEERS)/installed   ## speed, and other libraries beside ours; hours on 2 cores
 	mkdir -p build
@@ -84,10 +84,12 @@ $(FLOORS)/installed: pyproject.toml constraints-floors.txt
 	$(FLOORS)/bin/python -m pip install $(QUIET) --no-deps reexpress-sdm
 	touch $@
 
+# two peers in a folder of their own: they ask for NumPy 1 and Transformers 4, and run with what is here
 $(BESIDE)/installed: pyproject.toml benchmarks/beside.txt
 	$(PYTHON) -m venv $(BESIDE)
 	$(BESIDE)/bin/python -m pip install $(QUIET) torch==2.13.0
 	$(BESIDE)/bin/python -m pip install $(QUIET) torch==2.13.0 $(TESTS) -r benchmarks/beside.txt -e .
+	$(BESIDE)/bin/python -m pip install $(QUIET) --no-deps --target $(BESIDE)/peers repeng steering-vectors
 	touch $@
 
 clean:

@@ -141,3 +141,34 @@ def test_damaged_large_and_pickled_files_are_refused(tmp_path: Path) -> None:
 def test_vectors_without_a_site_are_refused(vector: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         from_steering_vector(vector, "joy")
+
+
+WHY = "{} is not installed: `make beside` runs this test with it"
+
+
+def test_a_file_that_repeng_writes_gives_the_logits_that_repeng_gives(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)  # repeng 0.4.0 names what NumPy 2 has dropped
+    repeng = pytest.importorskip("repeng", reason=WHY.format("repeng"))
+    theirs = repeng.ControlVector(model_type="llama", directions={1: V, 2: V[::-1].copy()})
+    theirs.export_gguf(tmp_path / "theirs.gguf")
+    tokens, own = model.tokens("a text", format="raw"), tiny_model()
+    controlled = repeng.ControlModel(own, [1, 2])
+    controlled.set_control(theirs, 1.5)
+    with torch.no_grad():
+        wanted = controlled(tokens.ids).logits
+    ours = open_control_vector(tmp_path / "theirs.gguf")
+    found = model.run(tokens, interventions=ours.at(1.5)).logits
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_vector_of_steering_vectors_gives_the_logits_that_it_gives_there(model: Model) -> None:
+    package = pytest.importorskip("steering_vectors", reason=WHY.format("steering-vectors"))
+    layers = {1: torch.from_numpy(V), 2: torch.from_numpy(V[::-1].copy())}
+    theirs = package.SteeringVector(layer_activations=layers, layer_type="decoder_block")
+    tokens, own = model.tokens("a text", format="raw"), tiny_model()
+    with torch.no_grad(), theirs.apply(own, multiplier=1.5):
+        wanted = own(tokens.ids).logits
+    found = model.run(tokens, interventions=from_steering_vector(theirs, "joy").at(1.5)).logits
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
