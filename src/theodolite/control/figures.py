@@ -26,6 +26,7 @@ from theodolite.control.statistics import (
     share,
     size_elsewhere,
 )
+from theodolite.core.plain import plain
 from theodolite.core.training_sets import TrainingSets
 
 Array = np.ndarray
@@ -100,7 +101,7 @@ def conclude(found: Measured, elsewhere: Sequence[Measured] = ()) -> tuple[list[
         "margin": found.recipe.margin,
         "openings": len(found.ground.openings),
         "methods": {method: _about(found, method, bands) for method in found.methods},
-        "bands": [{"nats": nats, "metric": metric} | _numbers(one) for (nats, metric), one in bands.items()],
+        "bands": [{"nats": nats, "metric": metric} | plain(one) for (nats, metric), one in bands.items()],
         "contrasts": contrasts,
         "ceilings": ceilings,
         "furthest": [lead for metric in METRICS if (lead := _furthest(found, metric)) is not None],
@@ -198,7 +199,7 @@ def _nulls(found: Measured) -> list[Row]:
                 about = {"null": null, "metric": metric, "nats": found.recipe.primary}
                 about |= {"most": float(values[most]), "most_of": draws[most]["of"]}
                 about |= {"spent": sum(draw["spent"] for draw in draws)}
-                lines.append(about | _numbers(band(values)))
+                lines.append(about | plain(band(values)))
     return lines
 
 
@@ -313,7 +314,7 @@ def _dose(found: Measured, method: str, metric: str, bands: Bands) -> dict[str, 
         word, why = "no effect shown", "random directions do as much"
     elif False in beyond and word == "control":
         word, why = "damage, not control", "one sign beyond random directions"
-    words = {"word": word, "why": why, "spearman": _numbers(judged.spearman)}
+    words = {"word": word, "why": why, "spearman": plain(judged.spearman)}
     curve = [{"strength": s, "effect": float(effect.mean())} for s, effect in points]
     return words | {"falling": columns(judged.falling), "curve": curve}
 
@@ -348,8 +349,8 @@ def _selectivity(found: Measured, method: str, split: str) -> dict[str, Any] | N
     mean_c = np.array([_mean(other_n) for other_n in other_cn])
     # of no finite mean there is no largest
     most = int(np.nanargmax(abs(mean_c))) if np.isfinite(mean_c).any() else 0
-    size = _numbers(size_elsewhere(other_cn, found.ground.groups))
-    return {"size": size, "most": _plain(mean_c[most]), "most_of": names[most], "concepts": len(names)}
+    size = plain(size_elsewhere(other_cn, found.ground.groups))
+    return {"size": size, "most": plain(mean_c[most]), "most_of": names[most], "concepts": len(names)}
 
 
 def _mean(effect_n: Array) -> float:
@@ -370,7 +371,7 @@ def _damage(found: Measured, method: str, split: str) -> dict[str, Any] | None:
     sizes = sorted(by_size)
     base_n = found.ground.damaged.loss
     at = crossing(np.array([by_size[s] for s in sizes]), base_n, np.array(sizes), np.arange(len(base_n)))
-    return _numbers(at)
+    return plain(at)
 
 
 def _place(found: Measured, method: str, split: str, nats: float) -> Row:
@@ -381,12 +382,3 @@ def _place(found: Measured, method: str, split: str, nats: float) -> Row:
         matched = [one["strength"] for one in found.cells(method, split, nats) if not one["reason"]]
         place["strength"] = float(np.mean(matched)) if matched else math.nan
     return place
-
-
-def _numbers(one: Any) -> dict[str, Any]:
-    """Return a frozen value as JSON: infinities and NaN, which JSON lacks, as None."""
-    return {k: _plain(v) for k, v in asdict(one).items()}
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value

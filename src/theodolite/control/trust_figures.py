@@ -20,6 +20,7 @@ from theodolite.control.trust import SELECTED, TEST, Prompts, SelectiveSteering
 from theodolite.core.bootstrap import bootstrap_weights, hidden_failures
 from theodolite.core.calibrator import CALIBRATE, CERTIFY, SUPPORT
 from theodolite.core.errors import UserError
+from theodolite.core.plain import plain
 from theodolite.core.stats import FEWEST_GROUPS, Interval
 from theodolite.readers.logistic import Logistic
 from theodolite.readers.word_ngrams import WordNgrams
@@ -126,7 +127,7 @@ def facts(
         "why": found.why,
         "alpha": found.alpha,
         "delta": found.delta,
-        "nats": _plain(budget),
+        "nats": plain(budget),
         "seed": found.seed,
         "development_share": found.development_share,
         "contrasted": found.contrasted,
@@ -186,14 +187,9 @@ def _first(score_n: Array, k: int, hash_n: Array) -> Array:
 
 def _limits(found: Interval | Summary) -> dict[str, Any]:
     return {
-        "value": _plain(found.value),
-        "lo": _plain(found.lo),
-        "hi": _plain(found.hi),
+        "value": plain(found.value),
+        "lo": plain(found.lo),
+        "hi": plain(found.hi),
         "n": found.n,
         "n_groups": found.n_groups,
     }
-
-
-def _plain(value: float) -> float | None:
-    """JSON has no NaN, and a row takes None for one."""
-    return None if math.isnan(value) else float(value)

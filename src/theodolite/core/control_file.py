@@ -95,7 +95,7 @@ class Spread(Strict):
 
 
 class KeptStrength(Strict):
-    """A strength for so many nats with the `kl` it has; `capped`: none was found, so that it is the cap or the nearest."""
+    """A strength for so many nats, with its `kl`; `capped`: none was found, and this is the cap or the nearest."""
 
     nats: Positive
     sign: Literal[1, -1]

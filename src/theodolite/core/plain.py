@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ def canonical(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON types; NaN and infinity become null, because JSON has no word for them."""
+    """The value as JSON types, a dataclass by its fields; NaN and infinity become null: JSON has no word for them.
+
+    >>> from dataclasses import make_dataclass
+    >>> plain([make_dataclass("Figure", ["value", "n"])(math.nan, np.int64(3)), (1, 2)])
+    [{'value': None, 'n': 3}, [1, 2]]
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

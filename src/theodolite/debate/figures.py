@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from theodolite.control.association import Association, association
 from theodolite.control.hierarchy import OverConcepts, over_concepts
 from theodolite.control.shared_openings import clusters, error_covariance, influence
-from theodolite.control.statistics import contrast, decide, mean_effect
+from theodolite.control.statistics import columns, contrast, decide, mean_effect
+from theodolite.core.plain import plain
 from theodolite.core.recipe import Contrast
 from theodolite.core.stats import Interval, share_bounds
 from theodolite.core.verdict import LEVEL, holm
@@ -157,8 +158,8 @@ def _answer(joint: Joint) -> dict[str, Any]:
         "word": word,
         "same_in_draws": same,
         "methods": joint.methods,
-        "correlation": _numbers(joint.correlation),
-        "association": _numbers(joint.association),
+        "correlation": plain(joint.correlation),
+        "association": plain(joint.association),
     }
 
 
@@ -206,7 +207,7 @@ def _point_row(debate: Debate, side: Side, joint: Joint, metric: str, number: in
     # the interval that the steering Run prints
     steered = side.steered
     found = mean_effect(steered.effects[method, metric], steered.groups, training=steered.training)
-    return place | {"site": steered.site, "split": "both", "nats": steered.nats} | _interval(found)
+    return place | {"site": steered.site, "split": "both", "nats": steered.nats} | columns(found)
 
 
 def point(axis: Axis, number: int, n_groups: int) -> dict[str, float]:
@@ -283,7 +284,7 @@ def _overall(debate: Debate, metric: str) -> dict[str, Any] | None:
         np.array([[getattr(j, name).value[j.methods.index(m)] for m in common] for j in joints]) for name in ("x", "y")
     )
     bounds = {"lo": max(mean.lo, -1.0), "hi": min(mean.hi, 1.0)}
-    return _numbers(mean) | bounds | {"association": _numbers(association(reads, steers))}
+    return plain(mean) | bounds | {"association": plain(association(reads, steers))}
 
 
 def _error(value: float, lo: float, hi: float) -> float:
@@ -310,7 +311,7 @@ def _correlation_rows(debate: Debate, overall: Mapping[str, dict[str, Any] | Non
                 continue
             one = joint.correlation
             yield place | {"value": one.value, "lo": one.lo, "hi": one.hi, "n": one.n, "n_groups": joint.n_groups}
-            yield from _over_methods(place, name, _numbers(joint.association))
+            yield from _over_methods(place, name, plain(joint.association))
         if (found := overall[metric]) is not None:
             place = _place(ALL, "", name)
             yield place | {n: found[n] for n in ("value", "lo", "hi", "n")}
@@ -343,7 +344,7 @@ def _contrasts(debate: Debate) -> list[Row]:
         family = {key: value for key, value in found.items() if key[0] in read}
         for (concept, method, than), verdict in zip(family, decide(list(family.values()), debate.margin), strict=True):
             place = {"concept": concept, "method": method, "than": than, "metric": metric}
-            lines.append(place | _interval(verdict.difference) | {"p_holm": verdict.p_different, "word": verdict.word})
+            lines.append(place | columns(verdict.difference) | {"p_holm": verdict.p_different, "word": verdict.word})
         lines += _over_contrasts(debate, metric, found)
     return lines
 
@@ -365,7 +366,7 @@ def _over_contrasts(debate: Debate, metric: str, found: Mapping[tuple[str, str, 
         if mean is not None and mean.n > 1:
             place = {"concept": ALL, "method": one.method, "than": one.than, "metric": metric}
             left_out = len(debate.sides) - mean.n
-            lines.append(place | _numbers(mean) | {"n_groups": mean.n, "n_left_out": left_out, "n_unscored": left_out})
+            lines.append(place | plain(mean) | {"n_groups": mean.n, "n_left_out": left_out, "n_unscored": left_out})
     for line, p in zip(lines, holm([line["p"] for line in lines]), strict=True):
         line["p_holm"] = p
         line["word"] = "undecided" if p >= LEVEL else "better" if line["value"] > 0 else "worse"
@@ -382,12 +383,3 @@ def _contrast_rows(contrasts: Sequence[Row]) -> Iterator[Row]:
 
 def _place(dataset: str, method: str, metric: str) -> Row:
     return {"task": "debate", "dataset": dataset, "method": method, "metric": metric, "seed": "all"}
-
-
-def _interval(found: Interval) -> Row:
-    return {name: getattr(found, name) for name in ("value", "lo", "hi", "n", "n_groups", "n_unscored")}
-
-
-def _numbers(one: Any) -> dict[str, Any]:
-    """Return a frozen value as JSON: NaN, which JSON lacks, as None."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(one).items()}
