@@ -7,7 +7,9 @@ from theodolite.control.control import Control
 from theodolite.control.material import Material
 from theodolite.core.discover import Registry, discover
 from theodolite.core.errors import UserError, unknown
-from theodolite.core.methods import check_known, split
+from theodolite.core.methods import Method as ReaderMethod
+from theodolite.core.methods import check_known, parse, split
+from theodolite.core.reader import LinearReader
 
 PACKAGE = "theodolite.control.methods"
 GROUP = "theodolite.controls"
@@ -75,5 +77,25 @@ def control_method(spec: str, files: Sequence[str] = ()) -> Method:
         check_known(params, cls, name)
         return cls(**params)
     if name in readers:
+        linear_reader(spec)  # any other is an error now, not after the model was read
         return known[ADAPTER](reader=spec)
-    raise unknown("method of control", name, [*(set(known) - {ADAPTER}), *readers])
+    raise unknown("method of control", name, [*(set(known) - {ADAPTER}), *filter(_has_direction, readers)])
+
+
+def linear_reader(spec: str) -> ReaderMethod:
+    """Return the reader that a spec names; one without a direction in the state to steer along is an error.
+
+    >>> linear_reader("lda").view
+    'state'
+    """
+    if not _has_direction(spec):
+        raise UserError(
+            f"the reader {spec!r} has no direction in the state to steer along: take a linear reader of the state, "
+            "such as difference_in_means, or latent_set for latents"
+        )
+    return parse(spec)
+
+
+def _has_direction(spec: str) -> bool:
+    reader = parse(spec)
+    return issubclass(reader.cls, LinearReader) and reader.view == "state"

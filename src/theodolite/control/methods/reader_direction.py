@@ -4,11 +4,9 @@ from typing import Any
 
 from theodolite.control.control import Control, VectorControl
 from theodolite.control.material import Material
-from theodolite.control.method import Method
+from theodolite.control.method import Method, linear_reader
 from theodolite.core.errors import UserError
-from theodolite.core.methods import parse
 from theodolite.core.metrics import auroc
-from theodolite.core.reader import LinearReader
 
 
 class ReaderDirection(Method):
@@ -34,16 +32,11 @@ class ReaderDirection(Method):
 
     def made_by(self) -> tuple[type, ...]:
         """Return this class and the reader's, which is found by its name."""
-        return (type(self), parse(self.reader).cls)
+        return (type(self), linear_reader(self.reader).cls)
 
     def fit(self, material: Material) -> Control:
         """Return the control along the reader's direction."""
-        method, rows = parse(self.reader), material.training
-        if not issubclass(method.cls, LinearReader) or method.view != "state":
-            raise UserError(
-                f"{self.reader!r} has no direction in the state to steer along: take a linear reader of the state, "
-                "such as difference_in_means, or latent_set for latents"
-            )
+        method, rows = linear_reader(self.reader), material.training
         chosen, fits, settings = _chosen(method.reader(material.seed), method.params, material)
         if not chosen.direction_.any():
             raise UserError(f"{self.reader!r} found no direction: its score is the same for all {rows.n} training rows")
