@@ -334,7 +334,13 @@ def test_intervals_from_three_seeds_on_are_over_training_sets() -> None:
         # the effect of a fit is the mean of what its texts bring, whose mean over all pools is 0; openings agree
         fits_s = np.array([rng.normal(size=len(pool)) @ member / member.sum() for member in member_sn])
         cells = [
-            {"split": split, "nats": 0.1, "strength": 1.0, "kl": 0.1, "effects": {"effect_targets": [sign * fit] * 20}}
+            {
+                "split": split,
+                "nats": 0.1,
+                "strength": 1.0,
+                "reason": "",
+                "effects": {"effect_targets": [sign * fit] * 20},
+            }
             for split, sign in (("+", 1), ("-", -1))
             for fit in fits_s
         ]
