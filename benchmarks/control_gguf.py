@@ -35,10 +35,10 @@ def here(model: Model, control: ControlFile, strength: float, texts: list[str], 
 
 def there(llama_cpp: Any, path: Path, vector: Path, texts: list[str], targets: list[str]) -> np.ndarray:
     """Return the same from llama.cpp, the vector read back from the file that it gets."""
-    plain = [_log_odds(_opened(llama_cpp, path), text, targets) for text in texts]
-    pushed_model = _opened(llama_cpp, path)
-    _apply(llama_cpp, pushed_model, vector)
-    return np.array([_log_odds(pushed_model, text, targets) for text in texts]) - np.array(plain)
+    model = _opened(llama_cpp, path)
+    plain = [_log_odds(model, text, targets) for text in texts]
+    _apply(llama_cpp, model, vector)
+    return np.array([_log_odds(model, text, targets) for text in texts]) - np.array(plain)
 
 
 def _opened(llama_cpp: Any, path: Path) -> Any:
