@@ -428,6 +428,16 @@ def test_a_table_of_ones_own_is_a_concept(tmp_path: Path, model: Model) -> None:
     assert str(tmp_path) not in (found.folder / "manifest.json").read_text(encoding="utf-8")
 
 
+def test_without_targets_the_page_has_no_column_of_them(tmp_path: Path, model: Model) -> None:
+    """Nothing was asked there; "not matched" would say that no strength has the disturbance."""
+    found = steered(tmp_path, model, targets=None)
+    assert {one["reason"] for one in found.run.read_json("steering")["methods"]["logit_bias"]["strengths"]} == {""}
+    table = found.table("effects")
+    assert table.shape[0] == 2  # no prompt without an instruction, and no random directions that wrote text
+    assert not [name for name in table.columns if "targets" in str(name)]
+    assert "not matched" not in table.to_string()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

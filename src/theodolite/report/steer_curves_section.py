@@ -8,7 +8,7 @@ from theodolite.core.run import Run
 from theodolite.report.blocks import Block, Figure, Line, Section, Table, Value, number
 from theodolite.report.chart import Chart
 from theodolite.report.dose_chart import dose_chart
-from theodolite.report.steer_words import METRICS, SAMPLED, at_first, cell, phrase
+from theodolite.report.steer_words import METRICS, SAMPLED, at_first, cell, measures, phrase
 
 
 def figure(run: Run) -> Sequence[Block]:
@@ -64,9 +64,10 @@ def depths(run: Run) -> Table:
     """Return the effects at the primary disturbance by site; a contrast is decided at the first one alone."""
     rows, facts = run.rows, facts_of(run, "steering", SteeringFacts)
     at = rows[(rows["task"] == "steer") & (rows["split"] == "both") & (rows["nats"] == facts["primary"])]
-    head = (Value("Method"), Value("Site"), *(number(f"Effect on {name}") for name in METRICS.values()))
+    shown = measures(rows)
+    head = (Value("Method"), Value("Site"), *(number(f"Effect on {name}") for name in shown.values()))
     lines = [
-        Line((Value(phrase(method)), Value(site or "none"), *(cell(mine[mine["metric"] == m]) for m in METRICS)))
+        Line((Value(phrase(method)), Value(site or "none"), *(cell(mine[mine["metric"] == m]) for m in shown)))
         for (method, site), mine in at.groupby(["method", at["site"].fillna("")], sort=False)
     ]
     caption = (

@@ -8,7 +8,7 @@ from theodolite.core.run import Run
 from theodolite.report.blocks import Line, Section, Table, Value, number
 from theodolite.report.numbers import share, signed, span
 from theodolite.report.steer_curves_section import figure
-from theodolite.report.steer_words import METRICS, at_first, cell, phrase
+from theodolite.report.steer_words import at_first, cell, measures, phrase
 
 NULLS = {
     "other_concepts": "directions of other concepts",
@@ -28,35 +28,39 @@ def effects(run: Run) -> Table:
     facts = facts_of(run, "steering", SteeringFacts)
     rows = run.rows
     at = rows[(rows["task"] == "steer") & (rows["nats"] == facts["primary"]) & at_first(rows, facts)]
-    head = [
-        Value("Method"),
-        *(number(f"Effect on {name}") for name in METRICS.values()),
-        number("Wrong way", "targets"),
-    ]
+    shown = measures(rows)
+    on_targets = "effect_targets" in shown
+    last = [number("")] if on_targets else []  # of what is no method
+    head = [Value("Method"), *(number(f"Effect on {name}") for name in shown.values())]
+    head += [number("Wrong way", "targets")] if on_targets else []
     lines = []
     for method in facts["methods"]:
         mine = at[at["method"] == method]
-        cells = [cell(mine[(mine["split"] == "both") & (mine["metric"] == metric)]) for metric in METRICS]
+        cells = [cell(mine[(mine["split"] == "both") & (mine["metric"] == metric)]) for metric in shown]
         wrong = mine[mine["metric"] == "effect_targets:wrong_way"]["value"]
-        cells.append(number(share(wrong.max()) if len(wrong) else ""))
+        cells += [number(share(wrong.max()) if len(wrong) else "")] if on_targets else []
         lines.append(Line((Value(phrase(method)), *cells)))
     bands = {one["metric"]: one for one in facts["bands"] if one["nats"] == facts["primary"]}
-    widths = [bands.get(metric) for metric in METRICS]
-    cells = [number(f"within {share(b['width'])}", f"{b['n']} draws") if b else number("") for b in widths]
-    lines.append(Line((Value("random directions", "95 % of them"), *cells, number(""))))
+    widths = [bands.get(metric) for metric in shown]
+    if any(widths):
+        cells = [number(f"within {share(b['width'])}", f"{b['n']} draws") if b else number("") for b in widths]
+        lines.append(Line((Value("random directions", "95 % of them"), *cells, *last)))
     found = {(one["null"], one["metric"]): one for one in facts["nulls"]}
     for null in dict.fromkeys(one["null"] for one in facts["nulls"]):
-        cells = [_null(found.get((null, metric))) for metric in METRICS]
-        lines.append(Line((Value(NULLS[null], "95 % of them"), *cells, number(""))))
+        cells = [_null(found.get((null, metric))) for metric in shown]
+        lines.append(Line((Value(NULLS[null], "95 % of them"), *cells, *last)))
     top = {one["metric"]: one for one in facts.get("ceilings", []) if one["nats"] == facts["primary"]}
     if top:
-        cells = [_ceiling(top.get(metric)) for metric in METRICS]
-        lines.append(Line((Value("ceiling", "a tilt towards the targets themselves"), *cells, number(""))))
+        cells = [_ceiling(top.get(metric)) for metric in shown]
+        lines.append(Line((Value("ceiling", "a tilt towards the targets themselves"), *cells, *last)))
     caption = (
         "Half the distance between pushes towards and away from the concept, in nats of log-odds, each at a mean KL "
-        f"of {facts['primary']:g} nat; [95 % interval]. The other rows are of pushes of one sign, whose opposites are "
-        "draws too. Wrong way: share of openings moved against the push, worse sign."
+        f"of {facts['primary']:g} nat; [95 % interval]."
     )
+    if len(lines) > len(facts["methods"]):
+        caption += " The other rows are of pushes of one sign, whose opposites are draws too."
+    if on_targets:
+        caption += " Wrong way: share of openings moved against the push, worse sign."
     return Table(caption, tuple(head), tuple(lines))
 
 
@@ -66,16 +70,17 @@ def points(run: Run) -> Table | None:
     at = rows[(rows["task"] == "steer") & rows["nats"].isna()]
     if at.empty:
         return None
+    shown = measures(rows)
     head = (
         Value("Method"),
         number("Sign"),
         number("Nats"),
-        *(number(f"Effect on {name}") for name in METRICS.values()),
+        *(number(f"Effect on {name}") for name in shown.values()),
     )
     lines = []
     for (method, split), mine in at.groupby(["method", "split"], sort=False):
         (kl,) = mine[mine["metric"] == "kl"]["value"]
-        cells = [cell(mine[mine["metric"] == metric], "") for metric in METRICS]
+        cells = [cell(mine[mine["metric"] == metric], "") for metric in shown]
         about = Value(phrase(method), "the whole instruction" if method == "prompt" else "without a dial")
         lines.append(Line((about, number(split), number(f"{kl:.3g}"), *cells)))
     caption = "Points at a disturbance of their own, which no strength sets to another: compare them with no row above."

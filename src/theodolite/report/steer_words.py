@@ -46,6 +46,18 @@ def usable(facts: Mapping[str, Any]) -> list[str]:
     return [f"effect_{one['name']}" for one in facts["classifiers"] if one["usable"]]
 
 
+def measures(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the measures, in words, that a run has any effect on, such as none on targets that were not given.
+
+    All of them where no strength was matched.
+
+    >>> [*measures(pd.DataFrame({"task": ["steer"], "metric": ["effect_sentence"]}))]
+    ['effect_sentence']
+    """
+    known = set(rows["metric"][rows["task"] == "steer"])
+    return {name: words for name, words in METRICS.items() if name in known} or METRICS
+
+
 def at_first(rows: pd.DataFrame, facts: Mapping[str, Any]) -> Any:
     """Mask of the rows whose method acts at the first site, or at no depth."""
     first = {method: about["site"] for method, about in facts["methods"].items()}
