@@ -193,7 +193,7 @@ def test_no_near_duplicate_of_a_left_out_source_is_trained_on(tmp_path: Path, mo
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 2**20)])
 def test_peak_memory_is_in_mb_everywhere(monkeypatch: pytest.MonkeyPatch, platform: str, unit: int) -> None:
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="needs the limits and counts of POSIX, which Windows lacks")
     monkeypatch.setattr("sys.platform", platform)
     monkeypatch.setattr(resource, "getrusage", lambda who: type("Usage", (), {"ru_maxrss": 300 * unit}))
     assert peak_mb() == 300

@@ -152,7 +152,7 @@ def test_a_folder_without_write_permission(folder: Path) -> None:
 
 def test_writing_stops_in_the_middle_of_a_file_when_the_limit_is_reached(folder: Path) -> None:
     """A real partial write: the kernel takes some bytes and refuses the rest."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="needs the limits and counts of POSIX, which Windows lacks")
     store = Store.open(folder, FIELDS)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
